@@ -1,0 +1,88 @@
+# Few verbs; each installs what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TREE := .dockerignore Dockerfile LICENSE MANIFEST.in Makefile README.md benchmarks docs packaging pyproject.toml \
+	requirements.lock setup.py spokes tests
+EXTENSION_SOURCES := $(wildcard spokes/_fastpath/*.pyx spokes/_fastpath/*.pxd spokes/_fastpath/*.h)
+TESTS ?=
+BENCH ?=
+LABEL ?= run
+
+.PHONY: help build demo test lint bench asan tsan rpm lock clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+build: $(VENV)/.built  ## .venv/bin/spokes and .venv/bin/spoke
+
+$(VENV)/.installed: requirements.lock
+	@PYTHON=$(PYTHON) ./packaging/system-packages.sh
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed setup.py pyproject.toml $(EXTENSION_SOURCES)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+demo: build  ## a server, a page and a client on this machine; Ctrl-C ends them
+	@$(BIN)/python packaging/demo.py
+
+test: build  ## the test-suite; TESTS="tests/wire -k name" for a part of it
+	@PYTHON=$(PYTHON) ./packaging/system-packages.sh test || echo "tests that need them will be skipped" >&2
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: build  ## style and types, without changing anything; all of them, even when one finds something
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/mypy || status=1; \
+	$(BIN)/mypy --strict --disable-error-code import-not-found benchmarks packaging/demo.py || status=1; \
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint spokes/_fastpath/*.pyx spokes/_fastpath/*.pxd || status=1; \
+	exit $$status
+
+bench: build  ## all of benchmarks/README.md, hours; BENCH="--only http-keepalive --rounds 3" for a part, LABEL=name
+	@./benchmarks/install-peers.sh
+	$(BIN)/python -m benchmarks --write --label $(LABEL) $(BENCH)
+
+# A copy of the tree, so that the ordinary build stays as it is. Python itself is not built with a sanitizer, hence
+# LD_PRELOAD.
+define sanitized_tree
+	@mkdir -p build/$(1)
+	@cd build/$(1) && rm -rf $(TREE)
+	@cp -a $(TREE) build/$(1)/
+	@find build/$(1)/spokes -name '*.so' -delete
+	test -x build/$(1)/$(BIN)/python || $(PYTHON) -m venv build/$(1)/$(VENV)
+	build/$(1)/$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	cd build/$(1) && SPOKES_SANITIZE=$(2) $(BIN)/pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --no-deps --editable .
+endef
+
+# Python keeps memory until it exits, hence no leak check.
+asan: build  ## the test-suite on a build with AddressSanitizer and UBSan
+	$(call sanitized_tree,asan,address)
+	cd build/asan && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		$(BIN)/python -m pytest -p no:cacheprovider --ignore tests/benchmarks $(TESTS)
+
+# Without address randomization, which ThreadSanitizer's memory layout does not bear on every kernel.
+tsan: build  ## the engine's tests on a build with ThreadSanitizer; TESTS= as for test
+	$(call sanitized_tree,tsan,thread)
+	cd build/tsan && LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" \
+		TSAN_OPTIONS="exitcode=1 log_path=report suppressions=$(CURDIR)/tests/support/tsan.supp" \
+		setarch -R $(BIN)/python -m pytest -p no:cacheprovider $(or $(TESTS),tests/fastpath)
+
+rpm:  ## dist/*.rpm with everything that it needs of Python; PYTHON=/usr/bin/python3 is the target's
+	@./packaging/build-rpm.sh
+
+lock: build  ## write requirements.lock again from pyproject.toml
+	@$(BIN)/uv --version >/dev/null 2>&1 || $(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --extra dev --generate-hashes --no-header --output-file requirements.lock \
+		pyproject.toml packaging/build-requirements.txt
+
+clean:  ## remove everything that these verbs made, except .bench and benchmarks/results
+	rm -rf $(VENV) build dist .demo *.egg-info spokes/_fastpath/*.c spokes/_fastpath/*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
