@@ -1,0 +1,331 @@
+"""Every error raised on purpose, one tree: what happened, and what to do about it.
+
+`code` is stable: the wire, logs, pages and the API show it, docs/errors.md explains it. A class says whose fault it is:
+PeerError the other side's (client, visitor, upstream, API caller), OwnError ours or our host's.
+"""
+
+from __future__ import annotations
+
+
+class SpokesError(Exception):
+    """Raised on purpose; `str()` says what happened, `hint` what to do (may be empty)."""
+
+    code = "SPK-INTERNAL"
+    http_status = 500
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def line(self) -> str:
+        """One line for a terminal: message, hint, code."""
+        text = str(self)
+        return f"{text}; {self.hint} [{self.code}]" if self.hint else f"{text} [{self.code}]"
+
+
+class PeerError(SpokesError):
+    """The other side asked for something that cannot be done."""
+
+    http_status = 400
+
+
+class OwnError(SpokesError):
+    """Our own fault, or our host's."""
+
+
+class ConfigError(OwnError):
+    code = "SPK-CONFIG"
+
+
+class AddressInUseError(OwnError):
+    code = "SPK-ADDRESS-IN-USE"
+    http_status = 503
+
+
+class DataDirError(OwnError):
+    code = "SPK-DATA-DIR"
+
+
+class DataLockedError(DataDirError):
+    code = "SPK-DATA-LOCKED"
+
+
+class CertificateError(OwnError):
+    """A certificate or key of ours that cannot be used as it is."""
+
+    code = "SPK-CERTIFICATE"
+
+
+class WebRootError(OwnError):
+    """The directory of a site is not there or cannot be read."""
+
+    code = "SPK-WEBROOT"
+
+
+class StoreError(OwnError):
+    code = "SPK-STORE"
+    http_status = 503
+    retryable = True
+
+
+class SchemaTooNewError(StoreError):
+    code = "SPK-SCHEMA-TOO-NEW"
+    retryable = False
+
+
+class ControlError(OwnError):
+    """The control socket's other end did not answer; or it refused, then with the code it gave."""
+
+    code = "SPK-CONTROL"
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code or self.code
+
+
+class NoServerError(ControlError):
+    """Nobody listens on the control socket."""
+
+    code = "SPK-NO-SERVER"
+
+
+class EngineError(OwnError):
+    """The engine refused a command."""
+
+    code = "SPK-ENGINE"
+
+
+class LimitError(PeerError):
+    code = "SPK-LIMIT"
+    http_status = 429
+
+
+class AdmissionRefusedError(LimitError):
+    """Too many handshakes at once; come back in a while."""
+
+    code = "SPK-BUSY"
+    http_status = 503
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class SessionUnknownError(PeerError):
+    """A link that joins a session which is not (or no longer) here."""
+
+    code = "SPK-SESSION"
+    http_status = 410
+
+
+class ReplacedError(PeerError):
+    """Another client logged in with the same tunnel key."""
+
+    code = "SPK-REPLACED"
+    http_status = 409
+
+
+class ClosedByOperatorError(PeerError):
+    """The session was ended by hand; the client may come back."""
+
+    code = "SPK-CLOSED"
+    retryable = True
+
+
+class StoppedByOperatorError(PeerError):
+    """The session was ended by hand, and the client is to stay away until somebody starts it again."""
+
+    code = "SPK-STOPPED"
+    http_status = 403
+
+
+class BandwidthError(PeerError):
+    """The owner's traffic of the month is used up. The client stays on-line; visitors are not let through."""
+
+    code = "SPK-BANDWIDTH"
+    http_status = 503
+    retryable = True
+
+
+class WebhookAddressError(PeerError):
+    """A webhook whose URL is malformed, cannot be resolved or leads to an address that is not public."""
+
+    code = "SPK-WEBHOOK-ADDRESS"
+
+
+class WebhookUnresolvedError(WebhookAddressError):
+    """The name has no address at the moment; name servers have bad hours."""
+
+    retryable = True
+
+
+class HandshakeTimeoutError(PeerError):
+    code = "SPK-TIMEOUT"
+    http_status = 408
+    retryable = True
+
+
+class ShutdownError(OwnError):
+    """The server stops or restarts; come back in a while."""
+
+    code = "SPK-SHUTDOWN"
+    http_status = 503
+    retryable = True
+
+
+class InternalError(OwnError):
+    """Something that must not happen; the log has the details."""
+
+    code = "SPK-INTERNAL"
+
+
+class ProtocolError(PeerError):
+    """A message that breaks docs/protocol.md."""
+
+    code = "SPK-PROTOCOL"
+
+
+class VersionError(PeerError):
+    code = "SPK-VERSION"
+
+
+class TokenError(PeerError):
+    """Unknown registration token, or unknown tunnel key."""
+
+    code = "SPK-TOKEN"
+    http_status = 401
+
+
+class InactiveError(PeerError):
+    """Known, but deactivated or shut down by the operator."""
+
+    code = "SPK-INACTIVE"
+    http_status = 403
+
+
+class NotSignedInError(PeerError):
+    """No live session, or a wrong key or password."""
+
+    code = "SPK-LOGIN"
+    http_status = 401
+
+
+class LoginDelayedError(PeerError):
+    """Too many failed logins from one address; the next may come in a while."""
+
+    code = "SPK-LOGIN-DELAYED"
+    http_status = 429
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ForbiddenError(PeerError):
+    """The caller is known, but may not do this."""
+
+    code = "SPK-FORBIDDEN"
+    http_status = 403
+
+
+class RequestError(PeerError):
+    """A request to the API that is malformed, or not sent as the API wants it."""
+
+    code = "SPK-REQUEST"
+
+    def __init__(self, message: str, *, http_status: int = 400) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+
+
+class NotFoundError(PeerError):
+    code = "SPK-NOT-FOUND"
+    http_status = 404
+
+
+class TakenError(PeerError):
+    """A host name or port that belongs to another tunnel."""
+
+    code = "SPK-TAKEN"
+    http_status = 409
+
+
+class RulesChangedError(PeerError):
+    """A list of rules that was made before the latest change at the server; the newer rules come along."""
+
+    code = "SPK-RULES-CHANGED"
+    http_status = 409
+    retryable = True
+
+
+class UnmanagedError(PeerError):
+    """A client whose configuration refuses rules from the server."""
+
+    code = "SPK-UNMANAGED"
+    http_status = 409
+
+
+class PolicyError(PeerError):
+    """The operator's limits for this user do not allow it: a domain, or one more port or tunnel."""
+
+    code = "SPK-NOT-ALLOWED"
+    http_status = 403
+
+
+class DomainProofError(PolicyError):
+    """A domain that is allowed to the user, who has still to prove that it is theirs."""
+
+    code = "SPK-DOMAIN-PROOF"
+
+
+class ProofLookupError(OwnError):
+    """No name server says whether a domain's TXT record is there."""
+
+    code = "SPK-DNS"
+    http_status = 503
+    retryable = True
+
+
+class NameRefusedError(PeerError):
+    """A host name that is reserved, malformed or not allowed here."""
+
+    code = "SPK-NAME"
+
+
+class RuleError(PeerError):
+    """A traffic rule that cannot be served as written."""
+
+    code = "SPK-RULE"
+
+
+class ServerKeyError(PeerError):
+    """The server's key is not the pinned one."""
+
+    code = "SPK-SERVER-KEY"
+
+
+class UnreachableError(PeerError):
+    code = "SPK-UNREACHABLE"
+    http_status = 502
+    retryable = True
+
+
+class RemoteError(PeerError):
+    """A refusal that came over a link or an API; it keeps the code that the other side gave it."""
+
+    def __init__(
+        self, message: str, *, code: str, hint: str = "", retryable: bool = False, retry_after_s: float = 0.0
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+class ValueRefusedError(PeerError):
+    """A value that is malformed, too long or out of range."""
+
+    code = "SPK-VALUE"

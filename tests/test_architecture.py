@@ -1,0 +1,86 @@
+"""Imports go down only, and each library stays in its room."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "spokes"
+
+# What a room may import; single modules at the top of the package are their own rooms.
+ALLOWED = {
+    "cli": {"server", "admin", "client", "cluster", "store", "wire", "_fastpath", "modules"},
+    "admin": {"cluster", "store", "wire", "modules"},
+    "server": {"cluster", "store", "wire", "_fastpath", "modules"},
+    "client": {"cluster", "wire", "_fastpath", "modules"},
+    "cluster": {"store", "wire", "modules"},
+    "store": {"modules"},
+    "wire": {"modules"},
+    "_fastpath": {"modules"},
+    "modules": {"modules"},
+}
+ONLY_IN = {"falcon": {"admin"}, "gunicorn": {"admin"}, "peewee": {"store"}, "playhouse": {"store"}, "click": {"cli"}}
+
+# One line per module of the engine, lowest first: a module may cimport those before it.
+ENGINE_ORDER = [
+    "types", "net", "stats", "buf", "timer", "ring", "ascii", "host", "http1_body", "http1_head", "http1_write",
+    "http1", "httpdate", "conditional", "mediatype", "webpath", "hello", "frame", "throttle", "visits", "route", "tls",
+    "poller", "conn", "backlog", "mux", "upstream", "relay", "files", "exchange_state", "exchange_write",
+    "exchange_end", "exchange_files", "exchange_read", "exchange_response", "exchange_request", "exchange", "udp",
+    "shared", "events", "links", "visitor", "listener", "handover", "worker", "engine",
+]
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else "modules"
+
+
+def imported_modules(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_only(path):
+    room = room_of(path)
+    for name in imported_modules(path):
+        head, *rest = name.split(".")
+        if head != "spokes" or not rest:
+            assert room in ONLY_IN.get(head, {room}), f"{head} belongs to {ONLY_IN[head]}"
+            continue
+        target = rest[0] if (PACKAGE / rest[0]).is_dir() else "modules"
+        assert target == room or target in ALLOWED[room], f"{room} may not import {name}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "_fastpath").glob("*.p[yx][xd]")), ids=lambda path: path.name)
+def test_engine_modules_know_only_lower_ones(path):
+    place = ENGINE_ORDER.index(path.stem)
+    for name in re.findall(r"^from spokes\._fastpath\.(\w+) cimport", path.read_text(), re.MULTILINE):
+        assert name == path.stem or ENGINE_ORDER.index(name) < place, f"{path.name} may not cimport {name}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "_fastpath").glob("*.p[yx][xd]")), ids=lambda path: path.name)
+def test_engine_functions_are_noexcept_nogil(path):
+    """Without noexcept each caller would take the GIL whenever a function answers -1."""
+    if path.stem == "engine":
+        return
+    for line in re.findall(r"^cdef [^\n=]*\([^\n]*\)[^\n]*(?::|$)", path.read_text(), re.MULTILINE):
+        if line.startswith(("cdef extern", "cdef struct", "cdef class")):
+            continue
+        # Python objects: never on a worker.
+        is_test_door = " except" in line or re.search(r"\b(dict|bytes|list|str) ", line)
+        assert is_test_door or "noexcept nogil" in line, line
