@@ -1,0 +1,192 @@
+# Sockets: a worker's loop, the ends that flows are made of, and conns, which are ends over a socket, TLS or plain.
+from spokes._fastpath.buf cimport Chain, Pool, Slab
+from spokes._fastpath.frame cimport Address
+from spokes._fastpath.route cimport RouteTable
+from spokes._fastpath.stats cimport Stats
+from spokes._fastpath.timer cimport Timer, Wheel
+from spokes._fastpath.tls cimport SSL, TlsIo
+from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t, uint64_t
+from spokes._fastpath.visits cimport VisitRing
+
+cdef enum:
+    RX_BYTES = 262144                   # scratch: one read
+    CIPHER_BYTES = 294912               # scratch: ciphertext of one read or write, with records' overhead
+    HEAD_BYTES = 65536                  # scratch: a head being rewritten, a page
+    JOIN_BYTES = 65536                  # scratch: bytes that waited in a chain, made contiguous
+    CONN_OUT_BYTES_MAX = 65536          # what a conn lets wait before its source must stop
+    UNSENT_BYTES_MIN = 131072           # in the kernel, of a link: little where the path is slow …
+    UNSENT_BYTES_MAX = 2097152          # … ten milliseconds' worth where it is fast
+    CONN_DIRECT_BYTES = 4096            # writes from this size go to the kernel at once, smaller ones at a pass's end
+
+cdef enum EndType:
+    END_CONN = 1, END_STREAM = 2
+
+cdef struct End:                        # one end of a flow: a socket or a stream; first member of Conn and Stream
+    const EndOps *ops                   # what its owner wants to be told; NULL = nobody
+    void *owner
+    Chain rx                            # received, not yet taken by the owner
+    uint8_t type
+    uint8_t eof                         # the peer has sent its last byte (rx may still hold some)
+    uint8_t eof_told
+    uint8_t fin                         # we have sent, or queued, our last byte
+    uint8_t wants_room                  # the owner waits for ops.room
+    uint8_t closed
+    uint8_t paused                      # set by the owner: it cannot take more until it pulls again
+
+ctypedef size_t (*end_take_fn)(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil
+ctypedef void (*end_fn)(End *end) noexcept nogil
+ctypedef void (*end_gone_fn)(End *end, int rc) noexcept nogil
+
+cdef struct EndOps:
+    end_take_fn take                    # bytes arrived: how many the owner takes now; the rest waits in rx
+    end_fn eof                          # the last byte has been taken
+    end_fn room                         # output is possible again; pull what waits on the other end
+    end_gone_fn gone                    # the end failed or was closed by its peer; do not touch it afterwards
+
+ctypedef void (*conn_fn)(Conn *conn) noexcept nogil
+ctypedef void (*task_fn)(void *owner) noexcept nogil
+
+cdef struct Task:                       # something to do later in the same pass
+    Task *next
+    task_fn run
+    void *owner
+    uint8_t queued
+
+cdef struct Parked:                     # an object that ended in this pass; given back when the pass is over
+    Parked *next
+    Slab *slab
+    void *item
+
+cdef struct TlsState:
+    SSL *ssl
+    Chain rx                            # ciphertext read, not yet taken by libssl
+    Chain tx                            # ciphertext not yet sent
+    uint8_t handshaking
+
+cdef enum ConnRole:
+    ROLE_LISTENER = 1, ROLE_WAKE = 2, ROLE_VISITOR = 3, ROLE_LINK = 4, ROLE_UPSTREAM = 5, ROLE_UDP = 6
+
+cdef struct Conn:
+    End end                             # must be first
+    int fd
+    uint8_t role
+    uint8_t readable                    # as far as the last event and read say
+    uint8_t writable
+    uint8_t rdhup                       # the peer has shut its side: a read ends in EOF
+    uint8_t connecting
+    uint8_t dirty                       # in loop.dirty
+    uint8_t fin_sent
+    uint8_t close_when_flushed
+    uint8_t closed
+    uint8_t listed                      # in loop.conns
+    uint8_t accept_paused               # of a listener
+    uint8_t worker_next                 # worker + 1 to be handed to at the end of the pass; 0 = stays
+    uint64_t workers_tried              # that had no usable link when it looked; cleared where it finds one
+    uint8_t tag                         # free for the role
+    uint16_t port                       # public port it came through
+    int error                           # < 0 once a system call has failed
+    conn_fn on_ready
+    conn_fn on_flush                    # NULL = conn_flush
+    conn_fn on_close                    # NULL = nothing to give back
+    void *extra                         # of the role
+    Loop *loop
+    TlsState *tls                       # NULL = plain
+    Chain out                           # plaintext waiting to be sent
+    Timer timer
+    uint64_t linger_until_ms            # conn_linger closes it then, whatever still goes out; 0 = as long as some does
+    uint32_t linger_bytes               # … and reads no more than LINGER_BYTES_MAX meanwhile
+    Address peer
+    Conn *next_dirty
+    Conn *next_parked
+    Conn *next                          # loop.conns
+    Conn *prev
+
+cdef enum PageId:                       # answers the engine gives by itself; codes are in engine.pyx
+    PAGE_NONE, PAGE_WELCOME, PAGE_UNKNOWN_HOST, PAGE_OFFLINE, PAGE_UPSTREAM_REFUSED, PAGE_UPSTREAM_UNREACHABLE
+    PAGE_UPSTREAM_TIMEOUT, PAGE_UPSTREAM_BROKEN, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, PAGE_MISDIRECTED
+    PAGE_UNSUPPORTED, PAGE_LIMIT, PAGE_NO_FILE, PAGE_METHOD, PAGE_PRECONDITION, PAGE_RANGE, PAGE_WEBROOT
+    PAGE_ADMIN_DOWN, PAGE_BANDWIDTH, PAGE_ADMIN_DOWN_JSON
+    PAGE_COUNT
+
+cdef struct Page:
+    char *head                          # status line and fields, without Connection and the last blank line
+    uint32_t head_bytes
+    uint32_t body_bytes
+    char *body
+
+cdef struct Loop:                       # one worker's: everything here is touched by its thread alone
+    int epoll_fd
+    uint32_t index
+    uint64_t now_ms                     # monotonic, once a pass
+    uint64_t now_us
+    uint64_t wall_ms
+    Pool pool
+    Wheel wheel
+    Stats stats
+    VisitRing visits
+    Slab conns_slab
+    Slab streams_slab
+    Slab exchanges_slab
+    Slab flows_slab
+    Conn *conns                         # all of them
+    Conn *dirty                         # have output to flush at the end of the pass
+    Conn *held                          # dirty too, but to be flushed with what the next pass brings
+    Conn *parked                        # closed in this pass
+    Parked *parked_items
+    Conn *handing                       # to be handed to another worker
+    Task *tasks_first
+    Task *tasks_last
+    uint8_t *rx
+    uint8_t *cipher
+    uint8_t *tx
+    uint8_t *head
+    uint8_t *join
+    TlsIo io
+    RouteTable *routes                  # the table of this pass
+    const Page *pages                   # PAGE_COUNT of them, set before start
+    void *idle_upstreams                # upstream.pyx
+    uint8_t starved                     # a source was not read for want of memory
+    uint8_t gathering                   # another pass follows at once, and is likely to bring links more to send
+    void *worker
+
+cdef int loop_init(Loop *loop, uint32_t index) noexcept nogil       # pool is set by the caller; 0 or < 0
+cdef void loop_clear(Loop *loop) noexcept nogil
+cdef void loop_clock(Loop *loop) noexcept nogil
+cdef void loop_task(Loop *loop, Task *task) noexcept nogil
+cdef bint loop_settle(Loop *loop) noexcept nogil                    # run tasks and flush, bounded; True = more is left
+cdef void loop_hold(Conn *conn) noexcept nogil                      # from on_flush: flush it again in the next pass
+cdef void loop_park(Loop *loop, Parked *parked, Slab *slab, void *item) noexcept nogil
+cdef void loop_free_parked(Loop *loop) noexcept nogil
+
+cdef Conn *conn_new(Loop *loop, int fd, uint8_t role, conn_fn on_ready) noexcept nogil
+cdef int conn_watch(Conn *conn) noexcept nogil                      # register with the loop's epoll
+# A conn travels as a copy of its own, so that every slab keeps its objects. NULL: out of memory, nothing has changed.
+cdef Conn *conn_detach(Conn *conn) noexcept nogil                   # the copy; the conn is parked
+cdef Conn *conn_attach(Conn *copy, Loop *loop) noexcept nogil       # the conn; the copy is given back
+# To the first worker of the mask that it has not tried, when this pass is over. False: it has been everywhere.
+cdef bint conn_hand_over(Conn *conn, uint64_t worker_mask) noexcept nogil
+cdef int conn_start_tls(Conn *conn, SSL *ssl) noexcept nogil        # what is in end.rx is ciphertext from now on
+cdef int conn_handshake(Conn *conn) noexcept nogil                  # 1 done, 0 again, < 0
+# Read into dst: bytes (> 0), 0 not now, RC_EOF, RC_TLS or -errno.
+cdef ssize_t conn_recv(Conn *conn, uint8_t *dst, size_t dst_bytes) noexcept nogil
+cdef ssize_t conn_recv_raw(Conn *conn, uint8_t *dst, size_t dst_bytes) noexcept nogil   # past TLS and a kept error
+cdef size_t conn_room(Conn *conn) noexcept nogil
+# All of it; src_bytes <= conn_room unless small.
+cdef void conn_write(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil
+# To the kernel at once, behind what waits: how many bytes of src it took. For plain conns, connected and writable.
+cdef size_t conn_send_now(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil
+cdef size_t conn_send_from(Conn *conn, Chain *chain) noexcept nogil     # the same from a chain, which drops it
+cdef bint conn_takes_now(Conn *conn) noexcept nogil
+cdef void conn_mark_dirty(Conn *conn) noexcept nogil
+cdef void conn_flush(Conn *conn) noexcept nogil
+cdef void conn_fin(Conn *conn) noexcept nogil                       # half-close once everything is sent
+cdef void conn_close(Conn *conn, bint abort) noexcept nogil         # now; no callback
+# Send what waits, half-close, discard input for a while, close; no callback.
+cdef void conn_linger(Conn *conn) noexcept nogil
+cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil
+cdef void tune_link(int fd) noexcept nogil              # socket options of a link
+cdef void tune_listener(int fd) noexcept nogil          # what accepted conns inherit
+cdef void tune_congestion(int fd) noexcept nogil        # once the path's round trip is known
+cdef void tune_unsent(int fd, int unsent_bytes) noexcept nogil
+cdef size_t address_text(char *dst, const Address *address) noexcept nogil   # at most 46 bytes, not terminated
+cdef void address_read(Address *out, const void *sockaddr_any) noexcept nogil

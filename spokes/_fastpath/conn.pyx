@@ -1,0 +1,819 @@
+"""Conns: non-blocking reads and writes over a socket, plain or TLS, and the loop state they share.
+
+Owns: the fd, the TLS state, bytes received and not taken (end.rx), bytes to be sent (out).
+Bound: out at CONN_OUT_BYTES_MAX (links: see mux); rx at one scratch buffer. Idle conns hold no block.
+Fails: a failed system call is remembered in conn.error and told once, by ops.gone, from the flush that ends the pass.
+"""
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from spokes._fastpath.buf cimport (
+    Buf, chain_append, chain_clear, chain_copy, chain_drop, chain_iov, iovec, pool_clear, slab_clear, slab_get,
+    slab_init, slab_put,
+)
+from spokes._fastpath.net cimport (
+    AF_INET, AF_INET6, IPPROTO_TCP, MSG_NOSIGNAL, SHUT_WR, SO_KEEPALIVE, SO_LINGER, SOL_SOCKET, TCP_NODELAY, close,
+    getsockopt, ntohs, recv, send, setsockopt, shutdown, sockaddr_in, sockaddr_in6,
+)
+from spokes._fastpath.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add, poller_open, poller_remove
+from spokes._fastpath.timer cimport timer_clear, timer_set, wheel_init
+from spokes._fastpath.tls cimport (
+    TLS_RECORD_BYTES_MAX, tls_free, tls_handshake, tls_has_pending, tls_read, tls_shutdown, tls_write,
+)
+from spokes._fastpath.types cimport RC_EOF, RC_MEMORY, RC_TLS
+
+cdef extern from "time.h" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *out)
+    int CLOCK_MONOTONIC
+    int CLOCK_REALTIME_COARSE
+
+cdef extern from "sys/socket.h" nogil:
+    cdef struct msghdr:
+        void *msg_name
+        unsigned int msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+    cdef struct linger_t "linger":
+        int l_onoff
+        int l_linger
+    ssize_t sendmsg(int fd, const msghdr *msg, int flags)
+
+cdef extern from "netinet/tcp.h" nogil:
+    int TCP_KEEPIDLE
+    int TCP_KEEPINTVL
+    int TCP_KEEPCNT
+    int TCP_NOTSENT_LOWAT
+    int TCP_CONGESTION
+    int TCP_INFO
+    cdef struct tcp_info:
+        uint32_t tcpi_rtt
+
+cdef extern from "arpa/inet.h" nogil:
+    const char *inet_ntop(int family, const void *src, char *dst, unsigned int n)
+
+cdef extern from "string.h" nogil:
+    size_t strlen(const char *text)
+
+cdef enum:
+    IOV_COUNT = 20                      # blocks sent by one call
+    LINGER_MS = 2000                    # from our FIN to the peer's
+    LINGER_IDLE_MS = 60000              # a peer that takes nothing of what waits before our FIN
+    LINGER_BYTES_MAX = 8388608          # from a peer that is not trusted to stop: what may have been on its way
+    LINGER_READS_MAX = 32               # 8 MiB: what a kernel may hold with its end, for which there is no second edge
+    SETTLE_ROUNDS = 16
+    SHORT_PATH_US = 2000                # round trip of a path without wide-area loss
+
+
+cdef int loop_init(Loop *loop, uint32_t index) noexcept nogil:
+    loop.index = index
+    loop.rx = <uint8_t *>malloc(RX_BYTES)
+    loop.cipher = <uint8_t *>malloc(CIPHER_BYTES)
+    loop.tx = <uint8_t *>malloc(CIPHER_BYTES)
+    loop.head = <uint8_t *>malloc(HEAD_BYTES)
+    loop.join = <uint8_t *>malloc(JOIN_BYTES)
+    if loop.rx == NULL or loop.cipher == NULL or loop.tx == NULL or loop.head == NULL or loop.join == NULL:
+        return RC_MEMORY
+    loop_clock(loop)
+    wheel_init(&loop.wheel, loop.now_ms)
+    slab_init(&loop.conns_slab, sizeof(Conn))
+    loop.epoll_fd = poller_open()
+    return loop.epoll_fd if loop.epoll_fd < 0 else 0
+
+
+cdef void loop_clear(Loop *loop) noexcept nogil:
+    free(loop.rx)
+    free(loop.cipher)
+    free(loop.tx)
+    free(loop.head)
+    free(loop.join)
+    slab_clear(&loop.conns_slab)
+    slab_clear(&loop.streams_slab)
+    slab_clear(&loop.exchanges_slab)
+    slab_clear(&loop.flows_slab)
+    pool_clear(&loop.pool)
+    if loop.epoll_fd > 0:
+        close(loop.epoll_fd)
+
+
+cdef void loop_clock(Loop *loop) noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    loop.now_us = <uint64_t>now.tv_sec * 1000000 + now.tv_nsec // 1000
+    loop.now_ms = loop.now_us // 1000
+    clock_gettime(CLOCK_REALTIME_COARSE, &now)
+    loop.wall_ms = <uint64_t>now.tv_sec * 1000 + now.tv_nsec // 1000000
+
+
+cdef void loop_task(Loop *loop, Task *task) noexcept nogil:
+    if task.queued:
+        return
+    task.queued = 1
+    task.next = NULL
+    if loop.tasks_last == NULL:
+        loop.tasks_first = task
+    else:
+        loop.tasks_last.next = task
+    loop.tasks_last = task
+
+
+cdef bint loop_settle(Loop *loop) noexcept nogil:
+    cdef Task *task
+    cdef Task *tasks
+    cdef Conn *conn
+    cdef Conn *dirty
+    cdef int rounds = 0
+    while loop.held != NULL:
+        conn = loop.held
+        loop.held = conn.next_dirty
+        conn.next_dirty = loop.dirty
+        loop.dirty = conn
+    while (loop.tasks_first != NULL or loop.dirty != NULL) and rounds < SETTLE_ROUNDS:
+        rounds += 1
+        # Both lists are taken whole: what is added meanwhile waits for the next round, so none can starve the other.
+        tasks = loop.tasks_first
+        loop.tasks_first = loop.tasks_last = NULL
+        while tasks != NULL:
+            task = tasks
+            tasks = task.next
+            task.queued = 0
+            task.run(task.owner)
+        dirty = loop.dirty
+        loop.dirty = NULL
+        while dirty != NULL:
+            conn = dirty
+            dirty = conn.next_dirty
+            conn.dirty = 0
+            if conn.closed:
+                continue
+            if conn.on_flush != NULL:
+                conn.on_flush(conn)
+            else:
+                conn_flush(conn)
+    return loop.tasks_first != NULL or loop.dirty != NULL or loop.held != NULL
+
+
+cdef void loop_hold(Conn *conn) noexcept nogil:
+    if conn.dirty or conn.closed:
+        return
+    conn.dirty = 1
+    conn.next_dirty = conn.loop.held
+    conn.loop.held = conn
+
+
+cdef void loop_park(Loop *loop, Parked *parked, Slab *slab, void *item) noexcept nogil:
+    parked.slab = slab
+    parked.item = item
+    parked.next = loop.parked_items
+    loop.parked_items = parked
+
+
+cdef void loop_free_parked(Loop *loop) noexcept nogil:
+    cdef Conn *conn = loop.parked
+    cdef Parked *parked
+    while loop.parked_items != NULL:
+        parked = loop.parked_items
+        loop.parked_items = parked.next
+        slab_put(parked.slab, parked.item)
+    cdef Conn *kept = NULL
+    while conn != NULL:
+        loop.parked = conn.next_parked
+        if conn.dirty:                  # still in the list of the next round
+            conn.next_parked = kept
+            kept = conn
+        else:
+            slab_put(&loop.conns_slab, conn)
+        conn = loop.parked
+    loop.parked = kept
+
+
+cdef void conn_list(Conn *conn) noexcept nogil:
+    cdef Loop *loop = conn.loop
+    conn.prev = NULL
+    conn.next = loop.conns
+    if loop.conns != NULL:
+        loop.conns.prev = conn
+    loop.conns = conn
+    conn.listed = 1
+    loop.stats.conns_open += 1
+
+
+cdef void conn_unlist(Conn *conn) noexcept nogil:
+    if not conn.listed:
+        return
+    if conn.prev != NULL:
+        conn.prev.next = conn.next
+    else:
+        conn.loop.conns = conn.next
+    if conn.next != NULL:
+        conn.next.prev = conn.prev
+    conn.next = conn.prev = NULL
+    conn.listed = 0
+    conn.loop.stats.conns_open -= 1
+
+
+cdef Conn *conn_new(Loop *loop, int fd, uint8_t role, conn_fn on_ready) noexcept nogil:
+    cdef Conn *conn = <Conn *>slab_get(&loop.conns_slab)
+    if conn == NULL:
+        return NULL
+    conn.end.type = END_CONN
+    conn.fd = fd
+    conn.role = role
+    conn.on_ready = on_ready
+    conn.loop = loop
+    conn.writable = 1
+    conn_list(conn)
+    return conn
+
+
+cdef int conn_watch(Conn *conn) noexcept nogil:
+    return poller_add(conn.loop.epoll_fd, conn.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn)
+
+
+cdef Conn *conn_detach(Conn *conn) noexcept nogil:
+    cdef Loop *loop = conn.loop
+    cdef Conn *copy = <Conn *>malloc(sizeof(Conn))
+    if copy == NULL:
+        return NULL
+    poller_remove(loop.epoll_fd, conn.fd)
+    timer_clear(&loop.wheel, &conn.timer)
+    conn_unlist(conn)
+    memcpy(copy, conn, sizeof(Conn))
+    copy.loop = NULL
+    copy.worker_next = 0
+    copy.next_parked = NULL
+    conn.closed = 1
+    conn.next_parked = loop.parked
+    loop.parked = conn
+    return copy
+
+
+cdef Conn *conn_attach(Conn *copy, Loop *loop) noexcept nogil:
+    cdef Conn *conn = <Conn *>slab_get(&loop.conns_slab)
+    if conn == NULL:
+        return NULL
+    memcpy(conn, copy, sizeof(Conn))
+    free(copy)
+    conn.loop = loop
+    conn.readable = conn.writable = 1   # the new epoll tells again, but what is ready now need not wait for it
+    conn_list(conn)
+    return conn
+
+
+cdef bint conn_hand_over(Conn *conn, uint64_t worker_mask) noexcept nogil:
+    cdef uint32_t i
+    if conn.worker_next or conn.closed:
+        return True
+    conn.workers_tried |= <uint64_t>1 << conn.loop.index
+    for i in range(64):
+        if worker_mask & ~conn.workers_tried & (<uint64_t>1 << i):
+            conn.worker_next = <uint8_t>(i + 1)
+            conn.next_parked = conn.loop.handing
+            conn.loop.handing = conn
+            return True
+    conn.workers_tried = 0
+    return False
+
+
+cdef int conn_start_tls(Conn *conn, SSL *ssl) noexcept nogil:
+    conn.tls = <TlsState *>calloc(1, sizeof(TlsState))
+    if conn.tls == NULL:
+        tls_free(ssl)
+        return RC_MEMORY
+    conn.tls.ssl = ssl
+    conn.tls.handshaking = 1
+    conn.tls.rx = conn.end.rx
+    memset(&conn.end.rx, 0, sizeof(conn.end.rx))
+    return 0
+
+
+cdef void conn_fail(Conn *conn, int rc) noexcept nogil:
+    if conn.error == 0:
+        conn.error = rc
+    conn.writable = 0
+    conn.readable = 1                   # so that its reader looks and finds the error
+    conn_mark_dirty(conn)
+
+
+cdef ssize_t conn_recv_raw(Conn *conn, uint8_t *dst, size_t dst_bytes) noexcept nogil:
+    cdef ssize_t n
+    while True:
+        n = recv(conn.fd, dst, dst_bytes, 0)
+        if n > 0:
+            # A short read has emptied the socket; the next byte is a new edge. After RDHUP the EOF is still to be read.
+            if <size_t>n < dst_bytes and not conn.rdhup:
+                conn.readable = 0
+            return n
+        if n == 0:
+            conn.readable = 0
+            return RC_EOF
+        if errno == EAGAIN:
+            conn.readable = 0
+            return 0
+        if errno != EINTR:
+            conn.readable = 0
+            return -errno
+
+
+cdef void conn_send_cipher(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef ssize_t n
+    if src_bytes == 0:
+        return
+    if conn.tls.tx.bytes == 0 and conn.writable and not conn.connecting:
+        n = send(conn.fd, src, src_bytes, MSG_NOSIGNAL)
+        if n < 0:
+            if errno != EAGAIN and errno != EINTR:
+                conn_fail(conn, -errno)
+                return
+            n = 0
+        if <size_t>n < src_bytes:
+            conn.writable = 0
+        src += n
+        src_bytes -= n
+    if src_bytes > 0:
+        chain_append(&conn.loop.pool, &conn.tls.tx, src, src_bytes, True)
+
+
+cdef void conn_io_begin(Conn *conn) noexcept nogil:
+    cdef Loop *loop = conn.loop
+    loop.io.tx = loop.tx
+    loop.io.tx_size = CIPHER_BYTES
+    loop.io.tx_bytes = 0
+    loop.io.rx = loop.cipher
+    loop.io.rx_bytes = loop.io.rx_taken = 0
+
+
+cdef int conn_fill_cipher(Conn *conn) noexcept nogil:
+    """Ciphertext into loop.cipher: what was left over, then one read. 0, RC_EOF or -errno (bytes count first)."""
+    cdef Loop *loop = conn.loop
+    cdef TlsState *tls = conn.tls
+    cdef ssize_t n = 0
+    if tls.rx.bytes > 0:
+        loop.io.rx_bytes = chain_copy(&tls.rx, loop.cipher, CIPHER_BYTES)
+        chain_drop(&loop.pool, &tls.rx, loop.io.rx_bytes)
+    if conn.readable and loop.io.rx_bytes < CIPHER_BYTES - TLS_RECORD_BYTES_MAX:
+        n = conn_recv_raw(conn, loop.cipher + loop.io.rx_bytes,
+                          RX_BYTES if loop.io.rx_bytes == 0 else CIPHER_BYTES - loop.io.rx_bytes)
+        if n > 0:
+            loop.io.rx_bytes += n
+            n = 0
+    return <int>n
+
+
+cdef void conn_keep_cipher(Conn *conn) noexcept nogil:
+    cdef Loop *loop = conn.loop
+    if loop.io.rx_taken < loop.io.rx_bytes:
+        chain_append(&loop.pool, &conn.tls.rx, loop.cipher + loop.io.rx_taken, loop.io.rx_bytes - loop.io.rx_taken,
+                     True)
+    conn_send_cipher(conn, loop.tx, loop.io.tx_bytes)
+
+
+cdef int conn_handshake(Conn *conn) noexcept nogil:
+    cdef int rc, fill
+    while True:
+        conn_io_begin(conn)
+        fill = conn_fill_cipher(conn)
+        rc = tls_handshake(conn.tls.ssl, &conn.loop.io)
+        conn_keep_cipher(conn)
+        if rc > 0:
+            conn.tls.handshaking = 0
+            if conn.tls.rx.bytes > 0:
+                conn.readable = 1
+            return 1
+        if rc < 0:
+            return rc
+        if fill < 0:
+            return fill
+        if conn.error < 0:
+            return conn.error
+        if not conn.readable:
+            return 0
+
+
+cdef ssize_t conn_recv_tls(Conn *conn, uint8_t *dst, size_t dst_bytes) noexcept nogil:
+    cdef size_t total = 0
+    cdef ssize_t n = 0
+    cdef int fill
+    cdef Loop *loop = conn.loop
+    while True:
+        conn_io_begin(conn)
+        fill = conn_fill_cipher(conn)
+        while total < dst_bytes:
+            n = tls_read(conn.tls.ssl, &loop.io, dst + total, dst_bytes - total)
+            if n <= 0:
+                break
+            total += n
+        conn_keep_cipher(conn)
+        if total > 0:
+            # Bytes may wait inside libssl or in tls.rx, and a fault found now is told by the next call.
+            if conn.tls.rx.bytes > 0 or fill < 0 or n < 0 or tls_has_pending(conn.tls.ssl):
+                conn.readable = 1
+            return total
+        if n < 0:
+            return n
+        if fill < 0:
+            return fill
+        if not conn.readable:
+            return 0
+
+
+cdef ssize_t conn_recv(Conn *conn, uint8_t *dst, size_t dst_bytes) noexcept nogil:
+    cdef ssize_t n
+    if conn.error < 0:
+        conn.readable = 0
+        return conn.error
+    if conn.tls != NULL:
+        n = conn_recv_tls(conn, dst, dst_bytes)
+    else:
+        n = conn_recv_raw(conn, dst, dst_bytes)
+    if n > 0 and conn.role == ROLE_VISITOR:
+        conn.loop.stats.bytes_in += n
+    return n
+
+
+cdef size_t conn_room(Conn *conn) noexcept nogil:
+    if conn.out.bytes >= CONN_OUT_BYTES_MAX:
+        return 0
+    return CONN_OUT_BYTES_MAX - conn.out.bytes
+
+
+cdef void conn_mark_dirty(Conn *conn) noexcept nogil:
+    if conn.dirty or conn.closed:
+        return
+    conn.dirty = 1
+    conn.next_dirty = conn.loop.dirty
+    conn.loop.dirty = conn
+
+
+cdef ssize_t conn_send_chain(Conn *conn, Chain *chain, const uint8_t *more, size_t more_bytes) noexcept nogil:
+    """One sendmsg of the chain and then `more`; what went out is dropped. Bytes of `more` sent, -1: failed."""
+    cdef iovec iov[IOV_COUNT + 1]
+    cdef msghdr msg
+    cdef ssize_t n
+    cdef size_t total = 0
+    cdef size_t queued = chain.bytes
+    cdef int i
+    cdef int count = chain_iov(chain, iov, IOV_COUNT)
+    for i in range(count):
+        total += iov[i].iov_len
+    if more_bytes > 0 and total == queued:
+        iov[count].iov_base = <void *>more
+        iov[count].iov_len = more_bytes
+        total += more_bytes
+        count += 1
+    if count == 1:                      # the common case, and the cheaper call
+        n = send(conn.fd, iov[0].iov_base, total, MSG_NOSIGNAL)
+    else:
+        memset(&msg, 0, sizeof(msg))
+        msg.msg_iov = iov
+        msg.msg_iovlen = count
+        n = sendmsg(conn.fd, &msg, MSG_NOSIGNAL)
+    if n < 0:
+        if errno == EAGAIN or errno == EINTR:
+            conn.writable = 0
+            return 0
+        conn_fail(conn, -errno)
+        return -1
+    if <size_t>n < total:
+        conn.writable = 0
+    if <size_t>n <= queued:
+        chain_drop(&conn.loop.pool, chain, n)
+        return 0
+    chain_drop(&conn.loop.pool, chain, queued)
+    return n - queued
+
+
+cdef void conn_write(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef ssize_t n = 0
+    if conn.closed or conn.error < 0 or src_bytes == 0:
+        return
+    if conn.role == ROLE_VISITOR:
+        conn.loop.stats.bytes_out += src_bytes
+    if src_bytes >= CONN_DIRECT_BYTES and conn.writable and not conn.connecting and conn.tls == NULL:
+        if conn.out.bytes == 0:
+            n = send(conn.fd, src, src_bytes, MSG_NOSIGNAL)
+            if n < 0:
+                if errno != EAGAIN and errno != EINTR:
+                    conn_fail(conn, -errno)
+                    return
+                n = 0
+            if <size_t>n < src_bytes:
+                conn.writable = 0
+        else:
+            n = conn_send_chain(conn, &conn.out, src, src_bytes)
+            if n < 0:
+                return
+        src += n
+        src_bytes -= n
+        if src_bytes == 0 and not conn.end.wants_room:
+            return
+    chain_append(&conn.loop.pool, &conn.out, src, src_bytes, True)
+    if conn.writable or conn.end.wants_room:
+        conn_mark_dirty(conn)
+
+
+cdef bint conn_takes_now(Conn *conn) noexcept nogil:
+    return conn.writable and not conn.connecting and conn.tls == NULL and conn.error == 0 and not conn.closed
+
+
+cdef size_t conn_send_now(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef ssize_t n = conn_send_chain(conn, &conn.out, src, src_bytes)
+    if n <= 0:
+        return 0
+    if conn.role == ROLE_VISITOR:
+        conn.loop.stats.bytes_out += n
+    return n
+
+
+cdef size_t conn_send_from(Conn *conn, Chain *chain) noexcept nogil:
+    cdef size_t before
+    if conn.out.bytes > 0:
+        conn_send_chain(conn, &conn.out, NULL, 0)
+        if conn.out.bytes > 0 or not conn.writable:
+            return 0
+    before = chain.bytes
+    conn_send_chain(conn, chain, NULL, 0)
+    if conn.role == ROLE_VISITOR:
+        conn.loop.stats.bytes_out += before - chain.bytes
+    return before - chain.bytes
+
+
+cdef void conn_encrypt(Conn *conn) noexcept nogil:
+    """Turn out into records and send them, until everything is sent or the socket takes no more."""
+    cdef Loop *loop = conn.loop
+    cdef TlsState *tls = conn.tls
+    cdef Buf *buf
+    cdef ssize_t n
+    cdef size_t left
+    while conn.writable and conn.error == 0:
+        if tls.tx.bytes > 0:
+            conn_send_chain(conn, &tls.tx, NULL, 0)
+            continue
+        if conn.out.bytes == 0:
+            return
+        conn_io_begin(conn)
+        while conn.out.bytes > 0:
+            buf = conn.out.first
+            left = buf.tail - buf.head
+            n = tls_write(tls.ssl, &loop.io, buf.data + buf.head, left)
+            if n <= 0:
+                if n < 0:
+                    conn_fail(conn, RC_TLS)
+                    return
+                break
+            chain_drop(&loop.pool, &conn.out, n)
+        conn_send_cipher(conn, loop.tx, loop.io.tx_bytes)
+
+
+cdef void conn_flush(Conn *conn) noexcept nogil:
+    cdef End *end = &conn.end
+    if conn.closed:
+        return
+    if not conn.connecting and conn.error == 0:
+        if conn.tls != NULL:
+            if not conn.tls.handshaking:
+                conn_encrypt(conn)
+            elif conn.tls.tx.bytes > 0 and conn.writable:
+                conn_send_chain(conn, &conn.tls.tx, NULL, 0)
+        else:
+            while conn.out.bytes > 0 and conn.writable:
+                if conn_send_chain(conn, &conn.out, NULL, 0) < 0:
+                    break
+    if conn.error < 0:
+        if end.ops != NULL:
+            end.ops.gone(end, conn.error)
+        elif conn.close_when_flushed:
+            conn_close(conn, True)
+        return
+    if conn.out.bytes == 0 and (conn.tls == NULL or conn.tls.tx.bytes == 0) and not conn.connecting:
+        if end.fin and not conn.fin_sent:
+            conn.fin_sent = 1
+            if conn.tls != NULL and not conn.tls.handshaking:
+                conn_io_begin(conn)
+                tls_shutdown(conn.tls.ssl, &conn.loop.io)
+                conn_send_cipher(conn, conn.loop.tx, conn.loop.io.tx_bytes)
+            shutdown(conn.fd, SHUT_WR)
+        if conn.close_when_flushed:
+            conn_close(conn, False)
+            return
+    if end.wants_room and end.ops != NULL and conn.out.bytes * 2 <= CONN_OUT_BYTES_MAX:
+        end.wants_room = 0
+        end.ops.room(end)
+
+
+cdef void conn_fin(Conn *conn) noexcept nogil:
+    if conn.end.fin or conn.closed:
+        return
+    conn.end.fin = 1
+    conn_mark_dirty(conn)
+
+
+cdef void conn_close(Conn *conn, bint abort) noexcept nogil:
+    cdef linger_t linger
+    cdef Loop *loop = conn.loop
+    if conn.closed:
+        return
+    conn.closed = 1
+    conn.end.closed = 1
+    conn.end.ops = NULL
+    timer_clear(&loop.wheel, &conn.timer)
+    chain_clear(&loop.pool, &conn.out)
+    chain_clear(&loop.pool, &conn.end.rx)
+    if conn.tls != NULL:
+        if not abort and not conn.fin_sent and not conn.tls.handshaking and conn.writable and conn.error == 0:
+            conn_io_begin(conn)
+            tls_shutdown(conn.tls.ssl, &loop.io)
+            send(conn.fd, loop.tx, loop.io.tx_bytes, MSG_NOSIGNAL)
+        chain_clear(&loop.pool, &conn.tls.rx)
+        chain_clear(&loop.pool, &conn.tls.tx)
+        tls_free(conn.tls.ssl)
+        free(conn.tls)
+        conn.tls = NULL
+    if abort:
+        linger.l_onoff = 1
+        linger.l_linger = 0
+        setsockopt(conn.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger))
+    close(conn.fd)
+    conn.fd = -1
+    conn_unlist(conn)
+    if conn.role == ROLE_VISITOR:
+        loop.stats.visitors_open -= 1
+    if conn.on_close != NULL:
+        conn.on_close(conn)
+    if conn.worker_next:                # in loop.handing: parked when that list is walked
+        return
+    conn.next_parked = loop.parked
+    loop.parked = conn
+
+
+cdef void linger_flush(Conn *conn) noexcept nogil:
+    cdef uint64_t due_ms
+    conn_flush(conn)
+    if conn.closed:
+        return
+    if conn.error < 0:
+        conn_close(conn, True)
+        return
+    due_ms = conn.loop.now_ms + (LINGER_MS if conn.fin_sent else LINGER_IDLE_MS)
+    if conn.linger_until_ms > 0 and due_ms > conn.linger_until_ms:
+        due_ms = conn.linger_until_ms
+    timer_set(&conn.loop.wheel, &conn.timer, due_ms)
+
+
+cdef void linger_ready(Conn *conn) noexcept nogil:
+    cdef ssize_t n
+    cdef int _i
+    if not conn.fin_sent and conn.writable:
+        linger_flush(conn)
+        if conn.closed:
+            return
+    for _i in range(LINGER_READS_MAX):
+        if not conn.readable or conn.end.eof:
+            return
+        n = conn_recv_raw(conn, conn.loop.rx, RX_BYTES)
+        if n > 0 and conn.linger_until_ms > 0:
+            conn.linger_bytes += <uint32_t>n
+            if conn.linger_bytes > LINGER_BYTES_MAX:
+                conn_close(conn, True)
+                return
+        if n == RC_EOF:
+            conn.end.eof = 1
+            conn.close_when_flushed = 1
+            if conn.fin_sent:
+                conn_close(conn, False)
+            return
+        if n < 0:
+            conn_close(conn, True)
+            return
+
+
+cdef void linger_expired(void *owner) noexcept nogil:
+    conn_close(<Conn *>owner, not (<Conn *>owner).fin_sent)
+
+
+cdef void conn_linger(Conn *conn) noexcept nogil:
+    """RFC 9112 section 9.6: closing with unread input would reset the conn and destroy the answer on its way.
+
+    What waits may take its time as long as some of it goes out; then the peer's end is awaited, if it is still due."""
+    if conn.closed:
+        return
+    conn.end.ops = NULL
+    conn.end.wants_room = 0
+    conn.on_ready = linger_ready
+    conn.on_flush = linger_flush
+    conn.timer.fire = linger_expired
+    conn.timer.owner = conn
+    chain_clear(&conn.loop.pool, &conn.end.rx)
+    conn.end.fin = 1
+    conn.close_when_flushed = conn.end.eof
+    linger_flush(conn)
+
+
+cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """Keep bytes that were read but not taken; they are bounded by the scratch buffer they came from."""
+    chain_append(&conn.loop.pool, &conn.end.rx, src, src_bytes, True)
+
+
+cdef size_t octet_text(char *dst, uint8_t octet) noexcept nogil:
+    cdef size_t n = 0
+    if octet >= 100:
+        dst[n] = <char>(c'0' + octet // 100)
+        n += 1
+    if octet >= 10:
+        dst[n] = <char>(c'0' + octet // 10 % 10)
+        n += 1
+    dst[n] = <char>(c'0' + octet % 10)
+    return n + 1
+
+
+cdef size_t address_text(char *dst, const Address *address) noexcept nogil:
+    """IPv4 by hand: it is written for every request, and printf took a fiftieth of the server's time for it."""
+    cdef char text[64]
+    cdef size_t n
+    cdef int i
+    if address.family == 4:
+        n = octet_text(dst, address.ip[0])
+        for i in range(1, 4):
+            dst[n] = c'.'
+            n += 1 + octet_text(dst + n + 1, address.ip[i])
+        return n
+    elif address.family == 6 and inet_ntop(AF_INET6, address.ip, text, 64) != NULL:
+        n = strlen(text)
+    else:
+        text[0] = c'-'
+        n = 1
+    memcpy(dst, text, n)
+    return n
+
+
+cdef void address_read(Address *out, const void *sockaddr_any) noexcept nogil:
+    """IPv4-mapped IPv6 addresses (::ffff:a.b.c.d, dual-stack listeners) are read as IPv4."""
+    cdef const sockaddr_in *v4 = <const sockaddr_in *>sockaddr_any
+    cdef const sockaddr_in6 *v6 = <const sockaddr_in6 *>sockaddr_any
+    cdef const uint8_t *ip
+    memset(out, 0, sizeof(Address))
+    if v4.sin_family == AF_INET:
+        out.family = 4
+        out.port = ntohs(v4.sin_port)
+        memcpy(out.ip, &v4.sin_addr, 4)
+    elif v4.sin_family == AF_INET6:
+        out.port = ntohs(v6.sin6_port)
+        ip = <const uint8_t *>&v6.sin6_addr
+        if ip[0] == 0 and ip[1] == 0 and ip[9] == 0 and ip[10] == 0xFF and ip[11] == 0xFF:
+            out.family = 4
+            memcpy(out.ip, ip + 12, 4)
+        else:
+            out.family = 6
+            memcpy(out.ip, ip, 16)
+
+
+cdef void tune_link(int fd) noexcept nogil:
+    """Every option is a wish: a kernel without it refuses, and the link works all the same."""
+    cdef int on = 1
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+    tune_unsent(fd, UNSENT_BYTES_MIN)
+
+
+cdef void tune_congestion(int fd) noexcept nogil:
+    """For a connected link. One lossy long path (40 ms, 0.5 % loss, one connection): 4 Mbit/s with cubic, 244 with bbr.
+    Over loopback bbr's pacing timers cost a tenth of all CPU time, and there is nothing to pace for."""
+    cdef tcp_info info
+    cdef unsigned int info_bytes = sizeof(info)
+    memset(&info, 0, sizeof(info))
+    if getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &info_bytes) == 0 and info.tcpi_rtt < SHORT_PATH_US:
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, b"cubic", 5)
+    else:
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, b"bbr", 3)
+
+
+cdef void tune_unsent(int fd, int unsent_bytes) noexcept nogil:
+    """What lies unsent in the kernel cannot be overtaken by another stream's turn."""
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes, sizeof(unsent_bytes))
+
+
+cdef void tune_listener(int fd) noexcept nogil:
+    """Options that Linux hands on to accepted conns: set once instead of once a visitor."""
+    cdef int on = 1
+    cdef int idle_s = 60
+    cdef int interval_s = 15
+    cdef int probes = 4
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on))       # finds a raw visitor that vanished in two minutes
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s))
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s))
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes))
+
+
+# --- test door --------------------------------------------------------------------------------------------------------
+
+def address_words(bytes ip not None):
+    """The text of an address of 4 or 16 bytes."""
+    cdef Address address
+    cdef char text[64]
+    memset(&address, 0, sizeof(address))
+    address.family = 4 if len(ip) == 4 else 6
+    memcpy(address.ip, <const char *>ip, min(len(ip), 16))
+    return text[:address_text(text, &address)].decode()

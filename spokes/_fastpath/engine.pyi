@@ -1,0 +1,162 @@
+"""The engine as Python sees it: commands down, events in batches up, tables down, counters read in place.
+
+Owns: worker threads and every byte of every connection. Bound: `memory_limit_bytes` for all buffers together.
+Fails: commands raise OSError (the kernel's fault) or a SpokesError; a worker thread never raises.
+"""
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+LINK_ALPN: Final[bytes]
+
+class ListenerKind(IntEnum):
+    HTTP = 1        # plain HTTP; the host name decides
+    TLS = 2         # ClientHello decides: link, terminated here, or passed through
+    TCP = 3         # the port decides
+    UDP = 4         # the port decides; fd is a bound datagram socket, add it on one worker only
+
+class RouteKind(IntEnum):
+    HTTP = 1        # key: canonical host name; "" = any other host
+    TCP = 2         # key: public port
+    TLS = 3         # key: canonical server name to pass through
+    UDP = 4         # key: public port
+
+class EventKind(IntEnum):
+    LINK_UP = 1         # TLS is done, key verified; data: peer's "address port"
+    LINK_DOWN = 2       # code: see below; data: detail in words (ASCII); the link id is gone
+    CONTROL = 3         # data: payload of one CONTROL frame; code: its flags
+    LINK_WANTED = 4     # the session has use for a further link (bulk traffic on every one it has)
+    DRAIN = 5           # peer asks for no new streams on this link
+
+class LinkDown(IntEnum):
+    """Why a link ended; `data` of LINK_DOWN has the words."""
+    CLOSED = 1          # by the peer, in order
+    LOCAL = 2           # by close_link
+    SYSTEM = 3          # kernel's error (refused, reset, unreachable, timed out)
+    TLS = 4             # handshake or record failed
+    PIN = 5             # the server's key is not the pinned one, or the certificate is not trusted
+    PROTOCOL = 6        # the peer broke the link protocol
+    DEAD = 7            # nothing arrived for 25 s
+    HANDSHAKE = 8       # no TLS handshake within the deadline
+
+class Event(NamedTuple):
+    kind: int
+    link: int
+    code: int
+    data: bytes
+
+class Upstream:
+    """What finally answers at the client: one of several TCP addresses, or a Unix socket.
+
+    `addresses` are literal IPs (the control plane resolves names); tried in order. `host`: value for the Host header
+    instead of the visitor's, "" = unchanged. `name`: shown in error pages, e.g. "127.0.0.1:8080". `fault_page`: code of
+    the page for one that cannot be reached or ends without an answer, "" = the page of that fault; SPK-ADMIN-DOWN has
+    a second page in JSON for paths with `/api/` in them.
+    """
+    def __init__(self, *, addresses: list[tuple[str, int]] = ..., unix_path: str = "", host: str = "",
+                 name: str = "", fault_page: str = "") -> None: ...
+
+class Directory:
+    """What finally answers at the client: the files below a directory, as long as it lives.
+
+    Opened once: a directory that takes this one's place is another one. `identity`: device and inode. `beneath`: let
+    the kernel hold files below it (openat2), where it can; otherwise symbolic links are not followed at all.
+    Fails: OSError when there is no such directory.
+    """
+    identity: tuple[int, int]
+    def __init__(self, path: str, *, beneath: bool = True) -> None: ...
+
+class Engine:
+    event_fd: int                       # readable while events wait; read nothing, call drain_events
+    worker_count: int
+
+    def __init__(self, *, workers: int, memory_limit_bytes: int, accepting: bool,
+                 stream_count_max: int = ..., visitor_count_max: int = ...,
+                 visitor_count_per_address_max: int = ..., handshakes_per_address_per_s: int = ...,
+                 unmetered_networks: list[str] | None = ..., visit_count_max: int = ...) -> None:
+        """`accepting`: True at a server (links arrive, streams are opened by us), False at a client.
+
+        `stream_count_max`: of one link. `visitor_count_per_address_max`: 0 = as many as all together.
+        `handshakes_per_address_per_s`: TLS handshakes that one address (IPv6: one /64) may begin in the long run, ten
+        seconds' worth at once; 0 = any number, as for addresses within `unmetered_networks` (CIDR, at most 32).
+        `visit_count_max`: records of visits kept until drain_visits(), shared out among the workers; 0 = none.
+        """
+    def start(self) -> None: ...
+    def stop(self) -> None:
+        """Ends every worker, closes every fd. Idempotent."""
+
+    # listeners: bound (and listening) non-blocking sockets with SO_REUSEPORT, one for each worker; the engine owns the
+    # fd from now on
+    def add_listener(self, kind: int, fd: int, *, worker: int, port: int) -> int: ...
+    def remove_listener(self, listener: int) -> None:
+        """Stops accepting; conns that came through it go on."""
+
+    # tunnels and routes
+    def open_tunnel(self) -> int:
+        """A slot that routes can point at and links can be bound to. Off-line until a link is bound."""
+    def close_tunnel(self, tunnel: int) -> None:
+        """The slot may be given to another tunnel, ten seconds later at the earliest."""
+    def tunnel_counters(self, tunnel: int) -> tuple[int, int, int, float]:
+        """(bytes from visitors, bytes to visitors, streams open now, Unix time last heard of; 0.0 = never)."""
+    def set_tunnel_route(self, kind: int, key: str | int, tunnel: int, *, service: int = 0) -> None:
+        """`service`: what the route's traffic is counted for beside the tunnel; 0 = nothing."""
+
+    # services: what routes lead to, counted one by one; a part of their tunnel's sum
+    def open_service(self, tunnel: int) -> int:
+        """A number that is not given again."""
+    def close_service(self, service: int) -> None:
+        """The caller has dropped its routes and published; what streams still carry counts for the tunnel alone."""
+    def service_counters(self, service: int) -> tuple[int, int, int, int, int]:
+        """(bytes from visitors, bytes to visitors, streams in all, HTTP requests in all, streams open now)."""
+    def take_traffic(self) -> list[tuple[int, int, int, int]]:
+        """(service, bytes from visitors, bytes to visitors, streams begun) since the last call, of those that carried
+        something. Works after stop() as well."""
+    def drain_visits(self) -> list[tuple[int, str, int, int, float, float]]:
+        """(service, visitor's address, bytes from it, bytes to it, Unix times of begin and end) of every visitor's conn
+        that has ended since the last call. One conn makes one record for each service that it came to. Works after
+        stop() as well."""
+
+    def set_upstream_route(self, kind: int, key: str | int, upstream: Upstream) -> None: ...
+    def set_directory_route(self, host: str, directory: Directory) -> None:
+        """Answer HTTP requests for this host with the directory's files."""
+    def set_page_route(self, kind: int, key: str, code: str) -> None:
+        """Answer requests for this host with page `code`."""
+    def drop_route(self, kind: int, key: str | int) -> None: ...
+    def publish(self) -> None:
+        """Hands the routes set so far to the workers as one immutable table; nothing when none was changed. A change
+        costs the same however many routes there are; a publication copies eight bytes for about a dozen routes."""
+    def set_page(self, code: str, *, status: int, content_type: str, body: bytes, retry_after_s: int = 0) -> None:
+        """The answer the engine gives by itself for `code` (docs/errors.md); before start(). `retry_after_s`: says when
+        to come back, 0 = does not."""
+    def set_certificate(self, names: list[str], chain_pem: bytes, key_pem: bytes) -> None:
+        """Names (exact or "*.domain") terminated here; the first certificate set is also the links'."""
+
+    # links
+    def connect_link(self, address: str, port: int, *, server_name: str, pin_sha256: bytes = b"",
+                     ca_file: str = "") -> int:
+        """Starts connecting to a literal IP; LINK_UP or LINK_DOWN follows. `pin_sha256`: SHA-256 of the server's
+        SubjectPublicKeyInfo. Without a pin the certificate must chain to `ca_file` (or the system's) and match the
+        name."""
+    def send_control(self, link: int, payload: bytes, flags: int = 0) -> None:
+        """One CONTROL frame, at most 65535 bytes. A link that is gone is ignored."""
+    def bind_link(self, link: int, tunnel: int) -> None:
+        """From now on its traffic counts for the tunnel; a server opens streams on it, a client serves by its routes
+        those that come and refuses any that came before. A link is bound once."""
+    def drain_link(self, link: int) -> None:
+        """No new streams on it, and the peer is asked for none; those that are open go on."""
+    def close_link(self, link: int) -> None:
+        """Sends what is queued, then closes. LINK_DOWN(LOCAL) follows."""
+    def abort_link(self, link: int) -> None:
+        """Closes at once."""
+    def link_rtt_ms(self, link: int) -> float:
+        """Last measured round trip; 0.0 when unknown."""
+
+    # reading
+    def drain_events(self, event_count_max: int = 256) -> list[Event]: ...
+    def stats(self) -> dict[str, int]:
+        """Sums over workers: visitors_open, visitors_total, links_open, streams_open, streams_total, upstreams_open,
+        upstreams_idle, requests_total, bytes_in, bytes_out, buffer_bytes, buffer_limit_bytes, conns_open,
+        timers_open, errors_total …"""
+    def worker_stats(self) -> list[dict[str, int]]:
+        """The counters by worker; a conn may close at another than it came to, so numbers of what is open mean nothing
+        here but for streams and links, which stay where they are."""

@@ -1,0 +1,10 @@
+# HTTP exchanges: every request is routed by itself, every response framed; a conn may visit several tunnels.
+from spokes._fastpath.conn cimport End, Loop
+from spokes._fastpath.exchange_state cimport Exchange
+from spokes._fastpath.types cimport uint16_t, uint64_t
+
+# Serve HTTP on an end from now on; bytes may wait in its rx. 0, or < 0 when out of memory.
+cdef int exchange_start(End *down, Loop *loop, bint secure, uint16_t port, uint64_t coverage) noexcept nogil
+# A hand-over, between requests with nothing upstream: the exchange travels as a copy, as its conn does.
+cdef Exchange *exchange_detach(Exchange *exchange) noexcept nogil           # the copy; NULL when out of memory
+cdef int exchange_attach(Exchange *copy, End *down, Loop *loop) noexcept nogil  # 0, or < 0 when out of memory

@@ -1,0 +1,192 @@
+"""How an exchange ends: answered, by a page of ours, in order or at once; and how the next one begins.
+
+Owns: nothing beyond the exchange, which may be dead after any call from here. Fails: it cannot.
+"""
+from libc.stdlib cimport free
+
+from spokes._fastpath.buf cimport chain_clear
+from spokes._fastpath.conn cimport (
+    END_CONN, END_STREAM, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, Conn, End, EndOps, Page, conn_close,
+    conn_linger, loop_park, loop_task,
+)
+from spokes._fastpath.exchange_state cimport (
+    DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS, REQUEST_DONE, REQUEST_HEAD, RESPONSE_NONE, Exchange, exchange_deadline,
+)
+from spokes._fastpath.exchange_write cimport exchange_emit, exchange_write_rest
+from spokes._fastpath.files cimport file_close
+from spokes._fastpath.frame cimport REASON_GONE
+from spokes._fastpath.http1 cimport METHOD_HEAD
+from spokes._fastpath.mux cimport Stream, end_pull, stream_close, stream_fin
+from spokes._fastpath.timer cimport timer_clear
+from spokes._fastpath.types cimport uint8_t
+from spokes._fastpath.upstream cimport upstream_give_back
+
+
+# --- the upstream's end -----------------------------------------------------------------------------------------------
+
+cdef void exchange_drop_file(Exchange *x) noexcept nogil:
+    if x.file != NULL:
+        file_close(x.file)
+        x.file = NULL
+
+
+cdef void exchange_forget_replay(Exchange *x) noexcept nogil:
+    if x.replay != NULL:
+        free(x.replay)
+        x.replay = NULL
+
+
+cdef void exchange_drop_up(Exchange *x, bint reusable) noexcept nogil:
+    cdef End *up = x.up
+    x.up = NULL
+    exchange_drop_file(x)
+    chain_clear(&x.loop.pool, &x.to_up)
+    exchange_forget_replay(x)
+    if up == NULL:
+        return
+    if up.type == END_STREAM:
+        stream_close(<Stream *>up, REASON_GONE)
+    elif reusable:
+        upstream_give_back(<Conn *>up)
+    else:
+        conn_close(<Conn *>up, False)
+
+
+# --- ending -----------------------------------------------------------------------------------------------------------
+
+cdef void exchange_free(Exchange *x) noexcept nogil:
+    x.dead = 1
+    timer_clear(&x.loop.wheel, &x.timer)
+    chain_clear(&x.loop.pool, &x.to_down)
+    if not x.task.queued:
+        loop_park(x.loop, &x.parked, &x.loop.exchanges_slab, x)
+
+
+cdef void exchange_end(Exchange *x, bint abort) noexcept nogil:
+    """The visitor's end closes: in order (what was written is still sent) or at once."""
+    cdef End *down = x.down
+    if x.dead:
+        return
+    exchange_drop_up(x, False)
+    if down.type == END_CONN:
+        if abort:
+            conn_close(<Conn *>down, True)
+        else:
+            exchange_write_rest(x)
+            conn_linger(<Conn *>down)
+    elif abort or down.closed:
+        stream_close(<Stream *>down, REASON_GONE)
+    else:
+        exchange_write_rest(x)
+        stream_fin(<Stream *>down)
+        if down.eof:
+            stream_close(<Stream *>down, REASON_GONE)
+        else:
+            # A RESET now would throw away what the peer has not passed on yet: wait for its FIN, discard the rest.
+            down.ops = &farewell_ops
+            down.owner = NULL
+            end_pull(down)
+    exchange_free(x)
+
+
+cdef void exchange_finish(Exchange *x) noexcept nogil:
+    """Both directions of a raw flow have ended: what is queued still goes out, both ways."""
+    cdef End *up = x.up
+    if up.type == END_CONN:
+        x.up = NULL
+        conn_linger(<Conn *>up)
+    else:
+        stream_fin(<Stream *>up)
+    exchange_end(x, False)
+
+
+cdef size_t farewell_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    return src_bytes
+
+
+cdef void farewell_eof(End *end) noexcept nogil:
+    stream_close(<Stream *>end, REASON_GONE)
+
+
+cdef void farewell_room(End *end) noexcept nogil:
+    pass
+
+
+cdef void farewell_gone(End *end, int rc) noexcept nogil:
+    pass
+
+
+cdef EndOps farewell_ops
+farewell_ops.take = farewell_take
+farewell_ops.eof = farewell_eof
+farewell_ops.room = farewell_room
+farewell_ops.gone = farewell_gone
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+cdef void exchange_page(Exchange *x, uint8_t page_id) noexcept nogil:
+    exchange_page_with(x, page_id, NULL, 0)
+
+
+cdef void exchange_page_with(Exchange *x, uint8_t page_id, const char *field, size_t field_bytes) noexcept nogil:
+    """Answer by ourselves, perhaps with one more field. The conn goes on only when the request was read to its end and
+    nothing was answered yet."""
+    cdef const Page *page = &x.loop.pages[page_id]
+    cdef bint keep = x.keep_down and x.request_phase == REQUEST_DONE and not x.down.eof
+    cdef const char *close_field = b"Connection: close\r\n\r\n"
+    cdef const char *keep_field = b"Connection: keep-alive\r\n\r\n"
+    if x.answered:                      # a second answer would be read as part of the first
+        exchange_end(x, True)
+        return
+    if page_id == PAGE_BAD_REQUEST or page_id == PAGE_HEAD_TOO_LARGE or page_id == PAGE_TIMEOUT:
+        keep = False
+    x.loop.stats.pages_total += 1
+    exchange_drop_up(x, False)
+    exchange_emit(x, x.down, &x.to_down, <const uint8_t *>page.head, page.head_bytes)
+    if field_bytes > 0:
+        exchange_emit(x, x.down, &x.to_down, <const uint8_t *>field, field_bytes)
+    if keep:
+        exchange_emit(x, x.down, &x.to_down, <const uint8_t *>keep_field, 26)
+    else:
+        exchange_emit(x, x.down, &x.to_down, <const uint8_t *>close_field, 21)
+    if x.method != METHOD_HEAD:
+        exchange_emit(x, x.down, &x.to_down, <const uint8_t *>page.body, page.body_bytes)
+    if keep:
+        exchange_next(x)
+    else:
+        exchange_end(x, False)
+
+
+# --- the next exchange ------------------------------------------------------------------------------------------------
+
+cdef void exchange_next(Exchange *x) noexcept nogil:
+    """Ready for the next request. What waits already is looked at in a task: never inside the last one's callbacks."""
+    x.request_phase = REQUEST_HEAD
+    x.response_phase = RESPONSE_NONE
+    x.request_resume = x.response_resume = 0
+    x.answered = x.interims = x.half_closed = 0
+    x.method = 0
+    exchange_deadline(x, DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS)
+    if x.down.eof:
+        exchange_end(x, False)
+    elif x.down.rx.bytes > 0 or (x.down.type == END_CONN and (<Conn *>x.down).readable) or x.down.eof:
+        loop_task(x.loop, &x.task)
+
+
+cdef void exchange_answered(Exchange *x) noexcept nogil:
+    """The response is complete."""
+    cdef bint keep = x.keep_down
+    if x.request_phase != REQUEST_DONE:
+        keep = False                    # answered early: the rest of the request is not worth reading
+        x.keep_up = 0
+    if x.up != NULL:
+        if not x.keep_up:
+            exchange_drop_up(x, False)
+        elif x.up.type == END_CONN:
+            chain_clear(&x.loop.pool, &x.up.rx)     # taken just now: more than the message would have cleared keep_up
+            exchange_drop_up(x, True)
+    if not keep:
+        exchange_end(x, False)
+    else:
+        exchange_next(x)

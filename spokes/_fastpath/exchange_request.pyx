@@ -1,0 +1,314 @@
+"""The visitor's side of an exchange: request heads, the route of each, bodies.
+
+Bound: one request head (32 KiB) kept while it is incomplete. Fails: what the visitor sends wrong is 400 and close.
+Source: RFC 9112.
+"""
+from libc.stdlib cimport malloc
+from libc.string cimport memcpy, memset
+
+from spokes._fastpath.conn cimport (
+    END_CONN, END_STREAM, HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_ADMIN_DOWN_JSON, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE,
+    PAGE_LIMIT, PAGE_MISDIRECTED, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED, Conn, End, EndOps, address_text,
+    conn_close, conn_hand_over, loop_task,
+)
+from spokes._fastpath.exchange_end cimport exchange_drop_up, exchange_end, exchange_finish, exchange_free, exchange_page
+from spokes._fastpath.exchange_files cimport exchange_discard, exchange_send_file, exchange_to_directory
+from spokes._fastpath.exchange_read cimport exchange_conn_ready, exchange_half_closed
+from spokes._fastpath.exchange_response cimport up_ops
+from spokes._fastpath.exchange_state cimport (
+    BODY_IDLE_MS, DEADLINE_BODY, DEADLINE_HEAD, DEADLINE_RESPONSE, HEAD_MS, REPLAY_BYTES_MAX, REQUEST_BODY,
+    REQUEST_DONE, REQUEST_HEAD, RESPONSE_HEAD, RESPONSE_IDLE_MS, RESPONSE_NONE, Exchange, exchange_deadline,
+)
+from spokes._fastpath.exchange_write cimport end_write_chain, exchange_body, exchange_emit, exchange_raw
+from spokes._fastpath.frame cimport OPEN_FLAG_SECURE, SERVICE_HTTP, Open
+from spokes._fastpath.http1 cimport (
+    BODY_NONE, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT, HttpHead, HttpRewrite,
+    http1_body_done, http1_head_end, http1_parse_request, http1_skip_crlf, http1_write_request,
+)
+from spokes._fastpath.mux cimport (
+    Link, Stream, end_fin, end_pull, end_wait_room, link_is_busy, link_pick, stream_open, stream_serve,
+)
+from spokes._fastpath.route cimport (
+    ROUTE_HTTP, TARGET_DIRECTORY, TARGET_PAGE, TARGET_TUNNEL, TARGET_UPSTREAM, Target, Tunnel, Upstream, route_find,
+    route_find_certificate,
+)
+from spokes._fastpath.types cimport RC_TOO_LARGE, RC_UNSUPPORTED, atomic_add, atomic_get, uint8_t, uint32_t
+from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect, upstream_take_idle
+
+cdef extern from "string.h" nogil:
+    void *memmem(const void *where, size_t where_bytes, const void *what, size_t what_bytes)
+
+cdef enum:
+    WANT_HANDOVER = -2
+    WANT_PAGE = -3
+
+
+# --- where it goes ----------------------------------------------------------------------------------------------------
+
+cdef int exchange_route(Exchange *x, const HttpHead *head, Target **out, uint8_t *page) noexcept nogil:
+    cdef Target *target
+    cdef Target *certificate
+    if x.coverage != 0 and head.host_bytes > 0:
+        certificate = route_find_certificate(x.loop.routes, head.host, head.host_bytes)
+        if certificate == NULL or certificate.coverage != x.coverage:
+            page[0] = PAGE_MISDIRECTED
+            return WANT_PAGE
+    target = route_find(x.loop.routes, ROUTE_HTTP, head.host, head.host_bytes)
+    if target == NULL:
+        target = route_find(x.loop.routes, ROUTE_HTTP, b"", 0)
+    if target == NULL:
+        page[0] = PAGE_UNKNOWN_HOST
+        return WANT_PAGE
+    if head.host_bytes == 0 and target.kind != TARGET_PAGE:
+        page[0] = PAGE_UNKNOWN_HOST     # HTTP/1.0 without Host: nothing to forward it under
+        return WANT_PAGE
+    if target.kind == TARGET_PAGE:
+        page[0] = target.page
+        return WANT_PAGE
+    out[0] = target
+    return 0
+
+
+cdef int exchange_to_tunnel(Exchange *x, Target *target, uint8_t *page) noexcept nogil:
+    """A stream to the tunnel: the one at hand, a new one, or the worker that has its links."""
+    cdef Tunnel *tunnel = target.tunnel
+    cdef Link *link
+    cdef Stream *stream
+    cdef Open open
+    if x.up != NULL and x.up.type == END_STREAM and x.tunnel == tunnel and not x.up.eof and not x.up.fin:
+        link = (<Stream *>x.up).link
+        if not link.draining and not (link_is_busy(link) and link_pick(tunnel, x.loop) != link):
+            stream_serve(<Stream *>x.up, target.service)
+            return 0
+    exchange_drop_up(x, False)
+    link = link_pick(tunnel, x.loop)
+    if link == NULL:
+        if x.down.type == END_CONN and conn_hand_over(<Conn *>x.down, atomic_get(&tunnel.worker_mask)):
+            return WANT_HANDOVER
+        page[0] = PAGE_OFFLINE
+        link = <Link *>tunnel.links[x.loop.index]
+        while link != NULL:             # a link that would take streams, were it not full
+            if not link.draining:
+                page[0] = PAGE_LIMIT
+            link = link.next
+        return WANT_PAGE
+    if x.down.type == END_CONN:
+        (<Conn *>x.down).workers_tried = 0
+    memset(&open, 0, sizeof(open))
+    open.service = SERVICE_HTTP
+    open.port = x.port
+    if x.secure:
+        open.flags = OPEN_FLAG_SECURE
+    if x.down.type == END_CONN:
+        open.visitor = (<Conn *>x.down).peer
+    stream = stream_open(link, &open, target.service)
+    if stream == NULL:
+        page[0] = PAGE_LIMIT
+        return WANT_PAGE
+    stream.end.ops = &up_ops
+    stream.end.owner = x
+    x.up = &stream.end
+    x.tunnel = tunnel
+    return 0
+
+
+cdef int exchange_to_upstream(Exchange *x, Target *target, uint8_t *page) noexcept nogil:
+    cdef Conn *conn
+    exchange_drop_up(x, False)
+    conn = upstream_take_idle(x.loop, target.upstream, &up_ops, x, exchange_conn_ready)
+    if conn == NULL:
+        conn = upstream_connect(x.loop, target.upstream, &up_ops, x, exchange_conn_ready)
+    if conn == NULL:
+        page[0] = PAGE_LIMIT
+        return WANT_PAGE
+    x.up = &conn.end
+    return 0
+
+
+# --- the head ---------------------------------------------------------------------------------------------------------
+
+cdef uint8_t fault_page_of(const Upstream *upstream, const uint8_t *path, size_t path_bytes) noexcept nogil:
+    """Callers of an API read JSON and take a page for their own fault. A front proxy may put a prefix before it."""
+    cdef const char *api = b"/api/"
+    if upstream.fault_page == PAGE_ADMIN_DOWN and memmem(path, path_bytes, api, 5) != NULL:
+        return PAGE_ADMIN_DOWN_JSON
+    return upstream.fault_page
+
+
+cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """Bytes of the head taken, 0 when it is incomplete or has to wait. The exchange may be dead afterwards."""
+    cdef HttpHead head
+    cdef HttpRewrite rewrite
+    cdef Target *target = NULL
+    cdef UpstreamConn *upstream
+    cdef char visitor[64]
+    cdef uint8_t page = PAGE_BAD_REQUEST
+    cdef size_t skipped = 0
+    cdef ssize_t n
+    cdef int rc
+    if x.response_phase != RESPONSE_NONE or x.to_down.bytes > 0:
+        return 0
+    if x.request_resume == 0:
+        skipped = http1_skip_crlf(src, src_bytes)
+    n = http1_head_end(src + skipped, src_bytes - skipped, &x.request_resume)
+    if n == 0:
+        if src_bytes > 0 and x.deadline_kind != DEADLINE_HEAD:
+            exchange_deadline(x, DEADLINE_HEAD, HEAD_MS)
+        return skipped
+    x.method = 0
+    x.keep_down = 0
+    if n < 0:
+        exchange_page(x, PAGE_HEAD_TOO_LARGE if n == RC_TOO_LARGE else PAGE_BAD_REQUEST)
+        return 0
+    rc = http1_parse_request(&head, src + skipped, n)
+    if rc < 0:
+        exchange_page(x, PAGE_HEAD_TOO_LARGE if rc == RC_TOO_LARGE else
+                      PAGE_UNSUPPORTED if rc == RC_UNSUPPORTED else PAGE_BAD_REQUEST)
+        return 0
+    x.method = head.method
+    x.minor = head.minor
+    x.keep_down = head.keep_alive
+    x.request = head.body
+    rc = exchange_route(x, &head, &target, &page)
+    if rc == 0:
+        if target.kind == TARGET_TUNNEL:
+            rc = exchange_to_tunnel(x, target, &page)
+            if rc == 0 and target.service != NULL:
+                atomic_add(&target.service.requests_total, 1)
+        elif target.kind == TARGET_UPSTREAM:
+            x.fault_page = fault_page_of(target.upstream, src + skipped + head.path, head.path_bytes)
+            rc = exchange_to_upstream(x, target, &page)
+        elif target.kind != TARGET_DIRECTORY:
+            rc = WANT_PAGE
+            page = PAGE_UNKNOWN_HOST
+    if rc == WANT_HANDOVER:
+        x.request_resume = 0            # the other worker reads the same bytes again
+        x.method = 0
+        return 0
+    x.loop.stats.requests_total += 1
+    x.request_phase = REQUEST_DONE if head.body.kind == BODY_NONE else REQUEST_BODY
+    if rc == WANT_PAGE:
+        exchange_page(x, page)
+        return 0 if x.dead else n + skipped
+    if target.kind == TARGET_DIRECTORY:
+        exchange_to_directory(x, target.directory, &head, src + skipped)
+        return 0 if x.dead else n + skipped
+    memset(&rewrite, 0, sizeof(rewrite))
+    if x.down.type == END_CONN:         # where the visitor's own conn is; further on its address is known from here
+        rewrite.visitor = visitor
+        rewrite.visitor_bytes = <uint8_t>address_text(visitor, &(<Conn *>x.down).peer)
+        rewrite.secure = x.secure
+    if target.kind == TARGET_UPSTREAM and target.upstream.host_bytes:
+        rewrite.host = target.upstream.host
+        rewrite.host_bytes = target.upstream.host_bytes
+    rewrite.keep_alive = 1
+    n = http1_write_request(x.loop.head, HEAD_BYTES, &head, src + skipped, &rewrite)
+    if n < 0:
+        exchange_page(x, PAGE_HEAD_TOO_LARGE)
+        return 0
+    x.wants_upgrade = head.upgrade
+    x.keep_up = 1
+    x.response_phase = RESPONSE_HEAD
+    x.response_resume = 0
+    if x.up.type == END_CONN and x.request_phase == REQUEST_DONE and (<Conn *>x.up).extra != NULL:
+        upstream = <UpstreamConn *>(<Conn *>x.up).extra
+        if upstream.reused and n <= REPLAY_BYTES_MAX and (
+                head.method == METHOD_GET or head.method == METHOD_HEAD or head.method == METHOD_OPTIONS
+                or head.method == METHOD_PUT or head.method == METHOD_DELETE):
+            x.replay = <uint8_t *>malloc(n)     # just so large: many requests may be waiting for long
+            if x.replay != NULL:
+                memcpy(x.replay, x.loop.head, n)
+                x.replay_bytes = <uint32_t>n
+    exchange_emit(x, x.up, &x.to_up, x.loop.head, n)
+    exchange_deadline(x, DEADLINE_RESPONSE if x.request_phase == REQUEST_DONE else DEADLINE_BODY,
+                      RESPONSE_IDLE_MS if x.request_phase == REQUEST_DONE else BODY_IDLE_MS)
+    return head.head_bytes + skipped
+
+
+# --- the visitor's end ------------------------------------------------------------------------------------------------
+
+cdef size_t down_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef Exchange *x = <Exchange *>end.owner
+    cdef size_t taken = 0
+    cdef ssize_t n
+    cdef bint broken = False
+    while taken < src_bytes and not x.dead:
+        if x.raw:
+            return taken + exchange_raw(x, end, x.up, &x.to_up, src + taken, src_bytes - taken)
+        if x.request_phase == REQUEST_HEAD:
+            n = exchange_request_head(x, src + taken, src_bytes - taken)
+            if n <= 0:
+                break
+            taken += n
+        elif x.request_phase == REQUEST_BODY:
+            if x.up != NULL:
+                n = exchange_body(x, &x.request, end, x.up, &x.to_up, src + taken, src_bytes - taken, &broken)
+            else:
+                n = exchange_discard(x, src + taken, src_bytes - taken, &broken)
+            taken += n
+            if broken:
+                exchange_page(x, PAGE_BAD_REQUEST)
+                break
+            if http1_body_done(&x.request):
+                x.request_phase = REQUEST_DONE
+                exchange_deadline(x, DEADLINE_RESPONSE, RESPONSE_IDLE_MS)
+            else:
+                exchange_deadline(x, DEADLINE_BODY, BODY_IDLE_MS)
+                if n == 0:
+                    break
+        else:
+            break                       # the next request waits for this one's answer
+    return src_bytes if x.dead else taken       # the end lives on to say farewell: nothing may stay in its rx
+
+
+cdef void down_eof(End *end) noexcept nogil:
+    cdef Exchange *x = <Exchange *>end.owner
+    if x.raw:
+        if end.fin:
+            exchange_finish(x)
+        else:
+            end_fin(x.up)
+    elif x.response_phase == RESPONSE_NONE:
+        exchange_end(x, False)
+    elif x.request_phase != REQUEST_DONE:
+        exchange_end(x, True)
+    else:
+        x.keep_down = 0
+        exchange_half_closed(x)
+
+
+cdef void down_room(End *end) noexcept nogil:
+    """The visitor can take more of the response."""
+    cdef Exchange *x = <Exchange *>end.owner
+    if x.to_down.bytes > 0:
+        end_write_chain(x, end, &x.to_down)
+        if x.to_down.bytes > 0:
+            end_wait_room(end)
+            return
+    if x.file != NULL:
+        exchange_send_file(x)
+        if x.dead:
+            return
+    if x.up != NULL:
+        end_pull(x.up)
+        if x.dead:
+            return
+        if x.up != NULL and x.up.type == END_CONN and (<Conn *>x.up).readable:
+            loop_task(x.loop, &x.task)
+    if x.response_phase == RESPONSE_NONE:
+        loop_task(x.loop, &x.task)      # a pipelined request may have waited for the last answer to leave
+
+
+cdef void down_gone(End *end, int rc) noexcept nogil:
+    cdef Exchange *x = <Exchange *>end.owner
+    exchange_drop_up(x, False)
+    if end.type == END_CONN:
+        conn_close(<Conn *>end, True)
+    exchange_free(x)
+
+
+cdef EndOps down_ops
+down_ops.take = down_take
+down_ops.eof = down_eof
+down_ops.room = down_room
+down_ops.gone = down_gone

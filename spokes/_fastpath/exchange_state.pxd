@@ -1,0 +1,77 @@
+# What an exchange is: its two ends, where each of its messages stands, how long they may take.
+from spokes._fastpath.buf cimport Chain
+from spokes._fastpath.conn cimport END_CONN, End, Loop, Parked, Task
+from spokes._fastpath.files cimport FileBody
+from spokes._fastpath.http1 cimport HttpBody
+from spokes._fastpath.route cimport Tunnel
+from spokes._fastpath.timer cimport Timer, timer_set
+from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    HEAD_MS = 10000                     # a request head, from its first byte
+    KEEP_ALIVE_MS = 75000               # between requests
+    BODY_IDLE_MS = 60000                # a request body that stops
+    RESPONSE_IDLE_MS = 300000           # a response that does not begin or go on
+    HALF_CLOSED_MS = 30000              # the same, after the visitor has shut its side …
+    HALF_CLOSED_MUTE_MS = 10000         # … and is not one that may be asked whether it is still there
+    HALF_CLOSED_ASK_MS = 1000           # until it is asked: most answers are there before
+    INTERIM_COUNT_MAX = 16              # 1xx answers to one request
+    REPLAY_BYTES_MAX = 4096             # a longer request is not kept to be sent again
+
+cdef enum RequestPhase:
+    REQUEST_HEAD, REQUEST_BODY, REQUEST_DONE
+
+cdef enum ResponsePhase:
+    RESPONSE_NONE, RESPONSE_HEAD, RESPONSE_BODY
+
+cdef enum Deadline:
+    DEADLINE_NONE, DEADLINE_HEAD, DEADLINE_KEEP_ALIVE, DEADLINE_BODY, DEADLINE_RESPONSE, DEADLINE_ASK
+
+cdef struct Exchange:
+    End *down                           # towards the visitor: conn (server) or stream (client)
+    End *up                             # towards the upstream: stream (server) or conn (client); NULL between requests
+    Loop *loop
+    Tunnel *tunnel                      # of up, when it is a stream
+    uint64_t coverage                   # of the certificate the visitor's TLS was terminated with, 0 = plain
+    Chain to_up                         # heads that wait for room
+    Chain to_down
+    Task task
+    Timer timer
+    Parked parked
+    HttpBody request
+    HttpBody response
+    FileBody *file                      # what is sent when no upstream end answers; NULL = nothing
+    uint8_t *replay                     # an idempotent request on a reused conn, until its response's head is whole
+    uint64_t deadline_ms
+    uint32_t replay_bytes
+    size_t request_resume
+    size_t response_resume
+    uint16_t port
+    uint8_t request_phase
+    uint8_t response_phase
+    uint8_t method
+    uint8_t minor
+    uint8_t secure
+    uint8_t keep_down                   # the visitor's conn outlives this exchange
+    uint8_t keep_up
+    uint8_t wants_upgrade
+    uint8_t raw                         # after 101: bytes, both ways
+    uint8_t half_closed                 # the visitor has shut its side while this response is awaited
+    uint8_t interims
+    uint8_t answered                    # something of the response has gone to the visitor
+    uint8_t deadline_kind
+    uint8_t fault_page                  # PageId for whatever the upstream fails with, PAGE_NONE = that fault's page
+    uint8_t dead
+
+cdef inline void exchange_deadline(Exchange *x, uint8_t kind, uint64_t after_ms) noexcept nogil:
+    """Only ends that face a visitor have deadlines; a stream's are kept at its other end. Moves are lazy."""
+    if x.down.type != END_CONN:
+        return
+    x.deadline_kind = kind
+    if kind == DEADLINE_NONE:
+        return
+    if x.half_closed and kind == DEADLINE_RESPONSE and after_ms > HALF_CLOSED_MS:
+        after_ms = HALF_CLOSED_MS
+    x.deadline_ms = x.loop.now_ms + after_ms
+    if x.timer.prev == NULL or x.deadline_ms < x.timer.due_ms:
+        timer_set(&x.loop.wheel, &x.timer, x.deadline_ms)

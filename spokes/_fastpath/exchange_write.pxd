@@ -1,0 +1,14 @@
+# What an exchange writes: its own bytes, and bodies that it passes on.
+from spokes._fastpath.buf cimport Chain
+from spokes._fastpath.conn cimport End
+from spokes._fastpath.exchange_state cimport Exchange
+from spokes._fastpath.http1 cimport HttpBody
+from spokes._fastpath.types cimport uint8_t
+
+cdef void end_write_chain(Exchange *x, End *to, Chain *chain) noexcept nogil
+cdef void exchange_write_rest(Exchange *x) noexcept nogil
+cdef void exchange_emit(Exchange *x, End *to, Chain *waiting, const uint8_t *src, size_t src_bytes) noexcept nogil
+cdef size_t exchange_body(Exchange *x, HttpBody *body, End *source, End *to, const Chain *waiting,
+                          const uint8_t *src, size_t src_bytes, bint *broken) noexcept nogil
+cdef size_t exchange_raw(Exchange *x, End *source, End *to, const Chain *waiting, const uint8_t *src,
+                         size_t src_bytes) noexcept nogil

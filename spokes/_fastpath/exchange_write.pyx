@@ -1,0 +1,99 @@
+"""Bytes on their way out of an exchange: what it makes itself, and bodies that it passes on.
+
+Bound: a body goes on only as far as its target has room; a head or a page that finds none waits in a chain.
+Fails: a body whose framing is broken sets `broken`; what came before the break has been passed on.
+"""
+from spokes._fastpath.buf cimport Chain, chain_append, chain_drop
+from spokes._fastpath.conn cimport END_STREAM, End
+from spokes._fastpath.exchange_state cimport Exchange
+from spokes._fastpath.http1 cimport HttpBody, http1_body_done, http1_body_step
+from spokes._fastpath.mux cimport Stream, end_room, end_wait_room, end_write
+from spokes._fastpath.types cimport uint8_t
+
+
+cdef void end_write_chain(Exchange *x, End *to, Chain *chain) noexcept nogil:
+    """Move what waits in chain to the end, as far as it has room."""
+    cdef size_t room, step
+    while chain.bytes > 0:
+        room = end_room(to)
+        step = chain.first.tail - chain.first.head
+        if step > room:
+            step = room
+        if step == 0:
+            return
+        end_write(to, chain.first.data + chain.first.head, step)
+        chain_drop(&x.loop.pool, chain, step)
+
+
+cdef void exchange_write_rest(Exchange *x) noexcept nogil:
+    """The last of what we made ourselves (a head, a page): nobody waits for room any more, only credit still counts."""
+    cdef Stream *stream
+    cdef size_t step
+    while x.to_down.bytes > 0:
+        step = x.to_down.first.tail - x.to_down.first.head
+        if x.down.type == END_STREAM:
+            stream = <Stream *>x.down
+            if step > stream.tx_limit - stream.tx_offset:
+                step = stream.tx_limit - stream.tx_offset
+            if step == 0:
+                return
+        end_write(x.down, x.to_down.first.data + x.to_down.first.head, step)
+        chain_drop(&x.loop.pool, &x.to_down, step)
+
+
+cdef void exchange_emit(Exchange *x, End *to, Chain *waiting, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """Bytes we made ourselves: what the end has no room for waits here."""
+    cdef size_t room = 0
+    if waiting.bytes == 0:
+        room = end_room(to)
+        if room > src_bytes:
+            room = src_bytes
+        if room > 0:
+            end_write(to, src, room)
+    if room < src_bytes:
+        chain_append(&x.loop.pool, waiting, src + room, src_bytes - room, True)
+        end_wait_room(to)
+
+
+cdef size_t exchange_body(Exchange *x, HttpBody *body, End *source, End *to, const Chain *waiting,
+                          const uint8_t *src, size_t src_bytes, bint *broken) noexcept nogil:
+    """Walk and pass on a body as far as the target has room: bytes taken."""
+    cdef size_t room = end_room(to) if waiting.bytes == 0 else 0
+    cdef size_t taken = 0
+    cdef size_t begin = 0               # of the bytes found fit to be passed on, not written yet
+    cdef size_t limit = src_bytes
+    cdef ssize_t n
+    cdef uint8_t pass_on = 0
+    if room < limit:
+        limit = room
+    while taken < limit and not http1_body_done(body):
+        n = http1_body_step(body, src + taken, limit - taken, &pass_on)
+        if n < 0:
+            broken[0] = True
+            return taken
+        if n == 0:
+            break
+        if not pass_on:
+            if taken > begin:
+                end_write(to, src + begin, taken - begin)
+            begin = taken + n
+        taken += n
+    if taken > begin:
+        end_write(to, src + begin, taken - begin)
+    if limit < src_bytes and not http1_body_done(body):
+        source.paused = 1
+        end_wait_room(to)
+    return taken
+
+
+cdef size_t exchange_raw(Exchange *x, End *source, End *to, const Chain *waiting, const uint8_t *src,
+                         size_t src_bytes) noexcept nogil:
+    cdef size_t room = end_room(to) if waiting.bytes == 0 else 0
+    if room >= src_bytes:
+        end_write(to, src, src_bytes)
+        return src_bytes
+    if room > 0:
+        end_write(to, src, room)
+    source.paused = 1
+    end_wait_room(to)
+    return room

@@ -1,0 +1,105 @@
+"""Link frames: 8-byte header and the payload of OPEN. Source: docs/protocol.md."""
+from libc.string cimport memcpy, memset
+
+from spokes._fastpath.types cimport RC_AGAIN, RC_PROTO
+
+
+cdef ssize_t frame_parse(Frame *out, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef bint on_link
+    if src_bytes < FRAME_HEADER_BYTES:
+        return RC_AGAIN
+    out.length = get_u16(src)
+    out.type = src[2]
+    out.flags = src[3]
+    out.stream = get_u32(src + 4)
+    if out.type > FRAME_DATAGRAM or out.type == 0:
+        return FRAME_HEADER_BYTES                       # unknown: skipped by its length
+    on_link = FRAME_PING <= out.type <= FRAME_DRAIN
+    if on_link != (out.stream == 0):
+        return RC_PROTO
+    if out.type == FRAME_OPEN:
+        if out.length < OPEN_FIXED_BYTES or out.length > OPEN_BYTES_MAX:
+            return RC_PROTO
+    elif out.type == FRAME_DATA:
+        if out.length == 0:
+            return RC_PROTO
+    elif out.type == FRAME_FIN or out.type == FRAME_DRAIN:
+        if out.length != 0:
+            return RC_PROTO
+    elif out.type == FRAME_RESET:
+        if out.length != 2:
+            return RC_PROTO
+    elif out.type == FRAME_CREDIT or out.type == FRAME_PING or out.type == FRAME_PONG:
+        if out.length != 8:
+            return RC_PROTO
+    elif out.type == FRAME_DATAGRAM:
+        if out.length > 65507:
+            return RC_PROTO
+    return FRAME_HEADER_BYTES
+
+
+cdef size_t open_put(uint8_t *dst, const Open *open) noexcept nogil:
+    dst[0] = open.service
+    dst[1] = open.flags
+    put_u16(dst + 2, open.port)
+    dst[4] = open.hops
+    dst[5] = open.visitor.family
+    put_u16(dst + 6, open.visitor.port)
+    memcpy(dst + 8, open.visitor.ip, 16)
+    dst[24] = open.name_bytes
+    memcpy(dst + OPEN_FIXED_BYTES, open.name, open.name_bytes)
+    return OPEN_FIXED_BYTES + <size_t>open.name_bytes
+
+
+cdef int open_parse(Open *out, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef uint8_t i
+    if src_bytes < OPEN_FIXED_BYTES or src_bytes != OPEN_FIXED_BYTES + <size_t>src[24]:
+        return RC_PROTO
+    memset(out, 0, sizeof(Open))
+    out.service = src[0]
+    out.flags = src[1]
+    out.port = get_u16(src + 2)
+    out.hops = src[4]
+    out.visitor.family = src[5]
+    out.visitor.port = get_u16(src + 6)
+    memcpy(out.visitor.ip, src + 8, 16)
+    out.name_bytes = src[24]
+    memcpy(out.name, src + OPEN_FIXED_BYTES, out.name_bytes)
+    if out.service < SERVICE_HTTP or out.service > SERVICE_UDP:
+        return RC_PROTO
+    if out.visitor.family != 0 and out.visitor.family != 4 and out.visitor.family != 6:
+        return RC_PROTO
+    for i in range(out.name_bytes):                     # a canonical name has no byte outside this range
+        if out.name[i] <= 32 or out.name[i] >= 127:
+            return RC_PROTO
+    return 0
+
+
+# Test doors: the same functions, Python answers.
+
+NUMBERS = {
+    "header": FRAME_HEADER_BYTES, "payload_max": FRAME_PAYLOAD_BYTES_MAX, "window": STREAM_WINDOW_BYTES,
+    "open_fixed": OPEN_FIXED_BYTES,
+    "OPEN": FRAME_OPEN, "DATA": FRAME_DATA, "FIN": FRAME_FIN, "RESET": FRAME_RESET, "CREDIT": FRAME_CREDIT,
+    "PING": FRAME_PING, "PONG": FRAME_PONG, "CONTROL": FRAME_CONTROL, "DRAIN": FRAME_DRAIN, "DATAGRAM": FRAME_DATAGRAM,
+    "gone": REASON_GONE, "no_service": REASON_NO_SERVICE, "refused": REASON_REFUSED, "unreachable": REASON_UNREACHABLE,
+    "timeout": REASON_TIMEOUT, "limit": REASON_LIMIT, "protocol": REASON_PROTOCOL, "internal": REASON_INTERNAL,
+    "drain": REASON_DRAIN,
+}
+
+
+def parse_frame(bytes data not None):
+    """(rc, type, flags, stream, length)."""
+    cdef Frame frame
+    memset(&frame, 0, sizeof(Frame))
+    cdef ssize_t rc = frame_parse(&frame, <const uint8_t *><const char *>data, len(data))
+    return rc, frame.type, frame.flags, frame.stream, frame.length
+
+
+def parse_open(bytes data not None):
+    """(rc, service, flags, port, hops, family, visitor_port, ip, name)."""
+    cdef Open out
+    memset(&out, 0, sizeof(Open))
+    cdef int rc = open_parse(&out, <const uint8_t *><const char *>data, len(data))
+    return (rc, out.service, out.flags, out.port, out.hops, out.visitor.family, out.visitor.port,
+            (<char *>out.visitor.ip)[:16], out.name[:out.name_bytes])

@@ -1,0 +1,146 @@
+"""Where an HTTP body ends: lengths, chunks, the end of the conn.
+
+Owns: nothing; the caller keeps an HttpBody while the message is under way and may stop at any byte.
+Bound: HTTP_STEP_FIELD_BYTES_MAX, CHUNK_DIGITS_MAX; a chunk is below 2^63 bytes.
+Fails: RC_PROTO.
+Source: RFC 9112 §6 and §7. Stricter: no blanks around a chunk size (§7.1.1 allows some before an extension).
+"""
+from spokes._fastpath.ascii cimport CR, IS_TEXT, IS_TOKEN, LF, byte_class
+from spokes._fastpath.types cimport RC_PROTO, uint8_t, uint64_t
+
+
+cdef enum:
+    CHUNK_DIGITS_MAX = 16
+
+cdef enum BodyState:                    # within chunked framing
+    CHUNK_SIZE = BODY_STATE_START, CHUNK_EXTENSION, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF
+    TRAILER_START, TRAILER_NAME, TRAILER_VALUE, TRAILER_LF, CHUNKED_LF, CHUNKED_DONE
+
+
+cdef inline int hex_digit(uint8_t c) noexcept nogil:
+    if c'0' <= c <= c'9':
+        return c - c'0'
+    c |= 0x20
+    return c - c'a' + 10 if c'a' <= c <= c'f' else -1
+
+
+cdef bint http1_body_done(const HttpBody *body) noexcept nogil:
+    if body.kind == BODY_LENGTH:
+        return body.left == 0
+    if body.kind == BODY_CHUNKED:
+        return body.state == CHUNKED_DONE
+    return body.kind == BODY_NONE
+
+
+cdef ssize_t http1_body_step(HttpBody *body, const uint8_t *src, size_t src_bytes, uint8_t *pass_on) noexcept nogil:
+    pass_on[0] = 1
+    if body.kind == BODY_CHUNKED:
+        return chunked_step(body, src, src_bytes, pass_on)
+    if body.kind == BODY_LENGTH:
+        if src_bytes > body.left:
+            src_bytes = <size_t>body.left
+        body.left -= src_bytes
+        return <ssize_t>src_bytes
+    return <ssize_t>src_bytes if body.kind == BODY_UNTIL_CLOSE else 0
+
+
+cdef int chunked_byte(HttpBody *body, uint8_t c) noexcept nogil:
+    """Take one byte of framing: 1 it is passed on, 0 dropped, RC_PROTO (then the body is as before)."""
+    cdef int digit
+    if body.state == CHUNK_SIZE:
+        digit = hex_digit(c)
+        if digit >= 0:
+            if body.digits == CHUNK_DIGITS_MAX or body.left >> 59:      # a chunk of 2^63 bytes or more
+                return RC_PROTO
+            body.left = body.left << 4 | <uint64_t>digit
+            body.digits += 1
+            return 1
+        if body.digits == 0:
+            return RC_PROTO
+        if c == CR:
+            body.state = CHUNK_SIZE_LF
+            return 1
+        if c != c';':
+            return RC_PROTO
+        return skip_byte(body, CHUNK_EXTENSION)
+    elif body.state == CHUNK_EXTENSION:
+        if c == CR:
+            body.state = CHUNK_SIZE_LF
+            return 1
+        return skip_byte(body, CHUNK_EXTENSION) if byte_class[c] & IS_TEXT else RC_PROTO
+    elif body.state == CHUNK_SIZE_LF:
+        if c != LF:
+            return RC_PROTO
+        body.digits = 0
+        body.state = CHUNK_DATA if body.left else TRAILER_START
+        return 1
+    elif body.state == CHUNK_DATA_CR:
+        if c != CR:
+            return RC_PROTO
+        body.state = CHUNK_DATA_LF
+        return 1
+    elif body.state == CHUNK_DATA_LF:
+        if c != LF:
+            return RC_PROTO
+        body.state = CHUNK_SIZE
+        return 1
+    elif body.state == TRAILER_START:
+        if c == CR:
+            body.state = CHUNKED_LF
+            return 1
+        return skip_byte(body, TRAILER_NAME) if byte_class[c] & IS_TOKEN else RC_PROTO
+    elif body.state == TRAILER_NAME:
+        if c == c':':
+            return skip_byte(body, TRAILER_VALUE)
+        return skip_byte(body, TRAILER_NAME) if byte_class[c] & IS_TOKEN else RC_PROTO
+    elif body.state == TRAILER_VALUE:
+        if c == CR:
+            return skip_byte(body, TRAILER_LF)
+        return skip_byte(body, TRAILER_VALUE) if byte_class[c] & IS_TEXT else RC_PROTO
+    elif body.state == TRAILER_LF:
+        return skip_byte(body, TRAILER_START) if c == LF else RC_PROTO
+    if body.state != CHUNKED_LF or c != LF:
+        return RC_PROTO
+    body.state = CHUNKED_DONE
+    return 1
+
+
+cdef inline int skip_byte(HttpBody *body, uint8_t state) noexcept nogil:
+    if body.skipped == HTTP_STEP_FIELD_BYTES_MAX:
+        return RC_PROTO
+    body.skipped += 1
+    body.state = state
+    return 0
+
+
+cdef ssize_t chunked_step(HttpBody *body, const uint8_t *src, size_t src_bytes, uint8_t *pass_on) noexcept nogil:
+    """As many bytes as have the same answer. A bad byte behind good ones is left to the next step."""
+    cdef HttpBody before
+    cdef size_t at = 0, span
+    cdef int answer, first = -1
+    while at < src_bytes and body.state != CHUNKED_DONE:
+        if body.state == CHUNK_DATA:
+            if first == 0:
+                break
+            span = min(src_bytes - at, <size_t>body.left)
+            body.left -= span
+            at += span
+            first = 1
+            if body.left == 0:
+                body.state = CHUNK_DATA_CR
+            continue
+        before = body[0]
+        answer = chunked_byte(body, src[at])
+        if answer < 0:
+            if at:
+                break
+            return answer
+        if body.strip:
+            answer = 0
+        if first >= 0 and answer != first:
+            body[0] = before
+            break
+        first = answer
+        at += 1
+    pass_on[0] = first != 0
+    return <ssize_t>at

@@ -1,0 +1,66 @@
+# Heads of HTTP/1.1 messages: scanned for their end as bytes arrive, then parsed once, whole.
+from spokes._fastpath.http1_body cimport HttpBody
+from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t
+
+cdef enum:
+    HTTP_FIELD_COUNT_MAX = 100
+    HTTP_LINE_BYTES_MAX = 8192          # with its CRLF
+    HTTP_HEAD_BYTES_MAX = 32768
+    HTTP_NOMINATED_COUNT_MAX = 32       # names in Connection beyond the well-known ones: each is sought in all fields
+
+cdef enum HttpFieldId:                  # fields the proxy itself looks at; FIELD_OTHER is passed on
+    FIELD_OTHER, FIELD_HOST, FIELD_CONTENT_LENGTH, FIELD_TRANSFER_ENCODING, FIELD_CONNECTION, FIELD_KEEP_ALIVE
+    FIELD_PROXY_CONNECTION, FIELD_PROXY_AUTHENTICATE, FIELD_PROXY_AUTHORIZATION, FIELD_TE, FIELD_TRAILER, FIELD_UPGRADE
+    FIELD_EXPECT, FIELD_FORWARDED       # FORWARDED: Forwarded, X-Forwarded-*, X-Real-IP and their underscore twins
+    FIELD_NOMINATED                     # named by Connection: hop-by-hop, dropped
+
+cdef enum HttpMethod:
+    METHOD_OTHER, METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_DELETE, METHOD_OPTIONS, METHOD_TRACE
+    METHOD_CONNECT, METHOD_PATCH
+
+cdef struct HttpField:
+    uint16_t name                       # offsets from the start of the head (a head is at most 32 KiB)
+    uint16_t name_bytes
+    uint16_t value                      # without surrounding blanks
+    uint16_t value_bytes
+    uint8_t id                          # HttpFieldId
+
+cdef struct HttpHead:                   # one parsed head; lives in a worker's scratch memory
+    uint32_t head_bytes                 # start line, fields and the blank line
+    uint16_t target                     # request target exactly as sent: origin or absolute form, or "*"
+    uint16_t target_bytes
+    uint16_t path                       # the origin form within it; an absolute form may lack its "/": then this is
+    uint16_t path_bytes                 # empty or starts with "?", and the head written gets the "/"
+    uint16_t method_bytes               # the method starts the head
+    uint16_t reason                     # responses
+    uint16_t reason_bytes
+    uint16_t status                     # responses
+    uint8_t method                      # HttpMethod
+    uint8_t minor                       # HTTP/1.minor: 0 or 1
+    uint8_t keep_alive                  # the conn may be used again after this message as far as this head says
+    uint8_t upgrade                     # request: Connection: upgrade and an Upgrade field; response: 101 with both
+    uint8_t expect_continue             # Expect: 100-continue; other expectations are left to the upstream
+    uint8_t has_date
+    uint16_t field_count
+    uint8_t host_bytes                  # canonical: lower case, no port, no trailing dot
+    char host[256]                      # host_bytes 0 = none: responses, HTTP/1.0
+    HttpBody body                       # how the body is framed; a length of 0 is reported as BODY_NONE
+    HttpField fields[HTTP_FIELD_COUNT_MAX]
+
+# Length of the head at src (> 0), 0 while its end has not come, RC_PROTO at the first byte no head can have (bare CR
+# or LF, NUL, a first byte that is no token), RC_TOO_LARGE past HTTP_HEAD_BYTES_MAX or HTTP_LINE_BYTES_MAX.
+# *resume (0 at first, opaque, fits 32 bits) remembers how far the search came, so bytes are looked at once.
+# At most one empty line (CRLF) before a request is skipped by http1_skip_crlf, not here.
+cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t *resume) noexcept nogil
+
+# Bytes of an empty line before a request: 2, or 0 when there is none (or only its CR so far: then http1_head_end
+# answers 0 too). For use while *resume is 0, once per request.
+cdef size_t http1_skip_crlf(const uint8_t *src, size_t src_bytes) noexcept nogil
+
+# Parse a whole head of head_bytes: 0 done, RC_PROTO (400, or 502 for a response), RC_TOO_LARGE (431), RC_UNSUPPORTED
+# (505, or 501 for CONNECT). Safe on any bytes, also on some that http1_head_end has not seen.
+cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_bytes) noexcept nogil
+# request_method decides about the body of the response (HEAD; 2xx to CONNECT).
+# 204 that announces a body has none, and keep_alive is 0: what may follow on that conn is no response.
+cdef int http1_parse_response(HttpHead *out, const uint8_t *src, size_t head_bytes,
+                              uint8_t request_method) noexcept nogil

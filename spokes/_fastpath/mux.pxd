@@ -1,0 +1,156 @@
+# Links and their streams: frames in and out, credit, turns, liveness.
+from spokes._fastpath.backlog cimport Backlog
+from spokes._fastpath.buf cimport Chain
+from spokes._fastpath.conn cimport Conn, End, Loop, Parked, Task
+from spokes._fastpath.frame cimport Address, Open
+from spokes._fastpath.route cimport Counts, Service, Tunnel
+from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    LINK_OUT_BYTES_MAX = 262144         # frames gathered for one write
+    LINK_OUT_BYTES_MIN = 65536          # where the path is slow: less queued here means fresher turns
+    LINK_OUT_RESERVE_BYTES = 65536      # beyond it, for streams that do not wait for turns
+    LINK_GATHER_BYTES_MAX = 16384       # a record's worth: it waits for no further pass
+    LINK_OUT_BYTES_LIMIT = 8388608      # with answers and control messages: a peer that lets more pile up is cut off
+    STREAM_TURN_BYTES = 65528           # one turn: a frame that fills four blocks
+    STREAM_WINDOW_BYTES_MAX = 8388608
+    PING_ACCEPTOR_MS = 15000            # docs/protocol.md, "Liveness"
+    PING_CONNECTOR_MS = 10000
+    LINK_DEAD_MS = 25000
+    STREAM_STALL_MS_MAX = 10000         # an owner that takes nothing for longer while memory is short loses its stream
+    BUSY_BYTES_PER_S = 1000000          # a link that carries more is busy: new streams go elsewhere when they can
+    LINK_BYE_MS = 2000                  # for a goodbye to a peer that broke the rules, all in all
+    PEER_PINGS_PER_S_MAX = 100
+    PEER_OPENS_PER_S_MAX = 50000
+    PEER_CONTROLS_PER_S_MAX = 1000
+    PEER_CONTROL_BYTES_PER_S_MAX = 4194304  # four of the largest messages
+
+ctypedef int (*link_open_fn)(Link *link, Stream *stream, const Open *open) noexcept nogil
+ctypedef void (*link_control_fn)(Link *link, uint8_t flags, const uint8_t *src, uint32_t src_bytes) noexcept nogil
+ctypedef void (*link_down_fn)(Link *link, int rc) noexcept nogil
+ctypedef void (*link_fn)(Link *link) noexcept nogil
+ctypedef void (*stream_datagram_fn)(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil
+ctypedef bint (*link_may_read_fn)(Link *link) noexcept nogil
+
+cdef struct LinkOps:
+    link_open_fn open                   # the peer opened a stream: 0, or a reason to refuse it
+    link_control_fn control
+    link_down_fn down                   # the last call for this link
+    link_fn wanted                      # a further link would help
+    link_fn drain                       # the peer wants no new streams
+    link_may_read_fn may_read           # False: the control plane is behind; try again soon
+
+cdef struct Link:
+    Conn *conn
+    Loop *loop
+    const LinkOps *ops
+    Task task                           # read on
+    Tunnel *tunnel                      # bound to it
+    Link *next                          # tunnel.links[worker]
+    Link *prev
+    Stream **buckets                    # streams by id
+    uint32_t bucket_count
+    uint32_t stream_count
+    uint32_t last_id                    # of the streams we opened; 0: none yet
+    uint32_t peer_last_id
+    uint8_t last_id_wrapped             # ids have begun again
+    uint8_t peer_last_id_wrapped
+    uint32_t data_stream                # DATA frame under way
+    uint32_t data_left
+    uint32_t skip_left
+    uint32_t out_limit_bytes
+    uint32_t index                      # place in the worker's table of links
+    uint32_t generation
+    Stream *turns_first                 # streams that want to send, in turn
+    Stream *turns_last
+    Stream *credits                     # streams that owe a CREDIT
+    Backlog backlog                     # datagrams that wait
+    uint64_t id                         # handle given to Python
+    uint64_t last_rx_ms
+    uint64_t relief_ms                  # when it was last looked for streams to end for want of memory
+    uint64_t ping_sent_us               # 0 = none under way
+    uint64_t busy_since_ms
+    uint64_t busy_bytes
+    uint64_t wanted_ms
+    uint32_t rtt_us                     # last measured
+    uint32_t rtt_min_us                 # smallest seen: what a window must cover, queues left out
+    uint32_t busy_rate                  # bytes a second over the last second
+    uint64_t rate_since_ms              # begin of the second the next two are counted in
+    uint32_t unsent_bytes               # TCP_NOTSENT_LOWAT as last set
+    uint32_t peer_pings
+    uint32_t peer_opens
+    uint32_t peer_controls
+    uint32_t peer_control_bytes
+    uint32_t stream_count_max
+    int broken                          # < 0: the conn has failed, what the kernel still holds is being read
+    uint8_t is_acceptor
+    uint8_t draining
+    uint8_t peer_drained                # the peer has said DRAIN
+    uint8_t unread                      # was not read when it could have been: memory or the control plane is behind
+    uint8_t stalled                     # whole frames wait in conn.end.rx for want of memory
+    uint8_t closing                     # by us: its conn lingers until what is queued has left
+    uint8_t in_message                  # a part of a control message went out, and more parts are to follow
+    uint8_t down
+
+cdef struct Stream:
+    End end                             # must be first
+    Link *link
+    Stream *hash_next
+    Stream *turn_next
+    Stream *turn_prev
+    Stream *credit_next
+    Counts *counts                      # where its bytes are counted; NULL = its link is bound to no tunnel
+    Service *serves                     # whose counts these are; NULL = the tunnel's
+    stream_datagram_fn on_datagram
+    Parked parked
+    uint64_t tx_offset                  # bytes sent
+    uint64_t tx_limit
+    uint64_t rx_offset                  # bytes received
+    uint64_t rx_taken                   # … and passed on
+    uint64_t rx_limit
+    uint64_t credit_us                  # when the last CREDIT was written
+    uint64_t taken_ms                   # when the owner last took something of what waits in rx
+    uint64_t visit_begin_ms             # wall clock: since when it serves that service …
+    uint64_t visit_bytes_in             # … and what it has carried since
+    uint64_t visit_bytes_out
+    uint32_t id
+    uint32_t window_bytes
+    uint32_t read_bytes                 # what the next direct read asks for
+    Address visitor
+    uint16_t reset_reason               # from the peer
+    uint8_t service
+    uint8_t in_turns
+    uint8_t in_credits
+    uint8_t reset
+
+cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept nogil    # takes the conn over, TLS done
+cdef void link_free(Link *link) noexcept nogil              # after ops.down
+cdef void link_bind(Link *link, Tunnel *tunnel) noexcept nogil
+cdef void link_fail(Link *link, int rc) noexcept nogil      # end it: every stream gone, ops.down
+cdef void link_close_soon(Link *link) noexcept nogil        # send what is queued first
+cdef void link_control(Link *link, uint8_t flags, const uint8_t *src, uint32_t src_bytes) noexcept nogil
+cdef void link_drain(Link *link) noexcept nogil
+cdef bint link_is_busy(Link *link) noexcept nogil           # it carries bulk
+cdef Link *link_pick(Tunnel *tunnel, Loop *loop) noexcept nogil     # the best bound link of this worker, or NULL
+
+# NULL: limit. What it carries is counted for the service, and for the tunnel through it; NULL: for the tunnel alone.
+cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcept nogil
+cdef void stream_serve(Stream *stream, Service *service) noexcept nogil     # from now on
+cdef size_t stream_room(Stream *stream) noexcept nogil
+cdef void stream_write(Stream *stream, const uint8_t *src, size_t src_bytes) noexcept nogil   # src_bytes <= stream_room
+# From a socket into frames without a copy; answers as conn_recv.
+cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noexcept nogil
+cdef void stream_wait_room(Stream *stream) noexcept nogil           # ops.room will be called
+cdef void stream_fin(Stream *stream) noexcept nogil
+# The owner's last word; RESET unless both sides have ended.
+cdef void stream_close(Stream *stream, uint16_t reason) noexcept nogil
+cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil  # the owner took bytes out of rx by itself
+cdef bint stream_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil
+
+# The same words for both kinds of ends.
+cdef size_t end_room(End *end) noexcept nogil
+cdef void end_write(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil
+cdef void end_wait_room(End *end) noexcept nogil
+cdef void end_fin(End *end) noexcept nogil
+cdef void end_pull(End *end) noexcept nogil                         # give the owner what waits in rx; reads no conn
+cdef Loop *end_loop(End *end) noexcept nogil

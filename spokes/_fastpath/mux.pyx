@@ -1,0 +1,1174 @@
+"""Streams over a link: everything ready in one pass leaves in one write, in fair turns, within credit.
+
+Owns: links, their streams, bytes received on a stream and not yet taken by its owner.
+Bound: LINK_OUT_BYTES_MAX (+ reserve) waiting to be sent, one window per stream received, stream_count_max streams,
+  one backlog of datagrams.
+Fails: a peer that breaks docs/protocol.md ends its link, no other.
+"""
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, ENOMEM, EPIPE, errno
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from spokes._fastpath.backlog cimport (
+    Datagram, backlog_clear, backlog_drop, backlog_first, backlog_is_empty, backlog_push,
+)
+from spokes._fastpath.buf cimport (
+    BLOCK_BYTES, Buf, buf_get, buf_put, chain_append, chain_clear, chain_copy, chain_drop, chain_reserve, iovec,
+    pool_is_full, pool_is_low, pool_promise, pool_promise_end, slab_get, slab_init,
+)
+from spokes._fastpath.conn cimport (
+    END_CONN, END_STREAM, JOIN_BYTES, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN, EndOps, conn_close,
+    conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_recv, conn_room, conn_rx_keep, conn_write, loop_hold,
+    loop_park, loop_task, tune_congestion, tune_unsent,
+)
+from spokes._fastpath.frame cimport (
+    FRAME_CONTROL, FRAME_CONTROL_MORE, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN,
+    FRAME_HEADER_BYTES, FRAME_OPEN,
+    FRAME_PAYLOAD_BYTES_MAX, FRAME_PING, FRAME_PONG, FRAME_RESET, OPEN_BYTES_MAX, REASON_LIMIT, STREAM_WINDOW_BYTES,
+    Frame, frame_parse, frame_put, get_u16, get_u64, open_parse, open_put, put_u16, put_u64,
+)
+from spokes._fastpath.timer cimport timer_set
+from spokes._fastpath.types cimport (
+    RC_DEAD, RC_EOF, RC_GONE, RC_LIMIT, RC_LOCAL, RC_PROTO, atomic_add, atomic_and, atomic_or, atomic_set, atomic_sub,
+    atomic_sub_acq,
+)
+from spokes._fastpath.visits cimport Visit, visits_put
+
+cdef extern from "sys/uio.h" nogil:
+    ssize_t readv(int fd, const iovec *iov, int count)
+
+cdef extern from "string.h" nogil:
+    size_t strlen(const char *text)
+
+cdef enum:
+    READ_BLOCKS = 4                     # a direct read spans at most so many blocks
+    READ_ROOM_BYTES_MIN = 4096          # less left in a block: begin a new one
+    FLUSH_ROUNDS = 4
+    WANTED_INTERVAL_MS = 2000
+    RATE_INTERVAL_MS = 250
+    RELIEF_INTERVAL_MS = 200            # each look frees what one read needs; the next may be needed at once
+    BROKEN_READS_MAX = 16               # 4 MiB: more than a kernel keeps of a conn that was reset
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+cdef size_t end_room(End *end) noexcept nogil:
+    return conn_room(<Conn *>end) if end.type == END_CONN else stream_room(<Stream *>end)
+
+
+cdef void end_write(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    if end.type == END_CONN:
+        conn_write(<Conn *>end, src, src_bytes)
+    else:
+        stream_write(<Stream *>end, src, src_bytes)
+
+
+cdef void end_wait_room(End *end) noexcept nogil:
+    if end.type == END_STREAM:
+        stream_wait_room(<Stream *>end)
+        return
+    end.wants_room = 1
+    if (<Conn *>end).writable:
+        conn_mark_dirty(<Conn *>end)
+
+
+cdef void end_fin(End *end) noexcept nogil:
+    if end.type == END_CONN:
+        conn_fin(<Conn *>end)
+    else:
+        stream_fin(<Stream *>end)
+
+
+cdef Loop *end_loop(End *end) noexcept nogil:
+    return (<Conn *>end).loop if end.type == END_CONN else (<Stream *>end).link.loop
+
+
+cdef void end_pull(End *end) noexcept nogil:
+    cdef Loop *loop
+    cdef size_t have, taken
+    end.paused = 0
+    while end.rx.bytes > 0 and end.ops != NULL and not end.closed and not end.paused:
+        loop = end_loop(end)
+        have = end.rx.first.tail - end.rx.first.head
+        taken = end.ops.take(end, end.rx.first.data + end.rx.first.head, have)
+        if taken == 0 and have < end.rx.bytes and not end.closed and not end.paused:
+            # Cut by a block's end: made contiguous, so that a head is seen whole.
+            have = chain_copy(&end.rx, loop.join, JOIN_BYTES)
+            taken = end.ops.take(end, loop.join, have)
+        if taken > end.rx.bytes:        # the owner ended and emptied it itself
+            taken = end.rx.bytes
+        if taken == 0 or end.closed:
+            break
+        chain_drop(&loop.pool, &end.rx, taken)
+        if end.type == END_STREAM:
+            stream_taken(<Stream *>end, taken)
+    if end.type == END_STREAM and not end.closed:
+        stream_tell_eof(<Stream *>end)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+cdef Stream *stream_find(Link *link, uint32_t id) noexcept nogil:
+    cdef Stream *stream
+    if link.bucket_count == 0:
+        return NULL
+    stream = link.buckets[(id >> 1) & (link.bucket_count - 1)]
+    while stream != NULL and stream.id != id:
+        stream = stream.hash_next
+    return stream
+
+
+cdef int link_grow(Link *link) noexcept nogil:
+    cdef uint32_t count = link.bucket_count * 2 if link.bucket_count else 8
+    cdef Stream **buckets = <Stream **>calloc(count, sizeof(Stream *))
+    cdef Stream *stream
+    cdef Stream *following
+    cdef uint32_t i, place
+    if buckets == NULL:
+        return -1
+    for i in range(link.bucket_count):
+        stream = link.buckets[i]
+        while stream != NULL:
+            following = stream.hash_next
+            place = (stream.id >> 1) & (count - 1)
+            stream.hash_next = buckets[place]
+            buckets[place] = stream
+            stream = following
+    free(link.buckets)
+    link.buckets = buckets
+    link.bucket_count = count
+    return 0
+
+
+cdef Stream *stream_new(Link *link, uint32_t id) noexcept nogil:
+    cdef Stream *stream
+    cdef uint32_t place
+    if link.stream_count >= link.bucket_count and link_grow(link) < 0:
+        return NULL
+    stream = <Stream *>slab_get(&link.loop.streams_slab)
+    if stream == NULL:
+        return NULL
+    stream.end.type = END_STREAM
+    stream.link = link
+    stream.id = id
+    stream.tx_limit = stream.rx_limit = STREAM_WINDOW_BYTES
+    stream.credit_us = link.loop.now_us
+    stream.window_bytes = STREAM_WINDOW_BYTES
+    stream.read_bytes = BLOCK_BYTES - FRAME_HEADER_BYTES     # one frame that fills one block
+    place = (id >> 1) & (link.bucket_count - 1)
+    stream.hash_next = link.buckets[place]
+    link.buckets[place] = stream
+    link.stream_count += 1
+    link.loop.stats.streams_open += 1
+    link.loop.stats.streams_total += 1
+    if link.tunnel != NULL:
+        atomic_add(&link.tunnel.stream_count, 1)
+        stream.counts = &link.tunnel.counts
+    return stream
+
+
+cdef void stream_end_visit(Stream *stream) noexcept nogil:
+    """The record comes before the count: who sees that no stream serves a service any more finds all its records."""
+    cdef Loop *loop = stream.link.loop
+    cdef Visit visit
+    if stream.serves == NULL:
+        return
+    if loop.visits.visits != NULL:
+        visit.service = stream.serves.id
+        visit.bytes_in = stream.visit_bytes_in
+        visit.bytes_out = stream.visit_bytes_out
+        visit.begin_ms = stream.visit_begin_ms
+        visit.end_ms = loop.wall_ms
+        visit.visitor = stream.visitor
+        if not visits_put(&loop.visits, &visit):
+            loop.stats.visits_dropped += 1
+    atomic_sub_acq(&stream.serves.streams_open, 1)
+    stream.serves = NULL
+
+
+cdef void stream_serve(Stream *stream, Service *service) noexcept nogil:
+    if stream.serves == service:
+        return
+    stream_end_visit(stream)
+    stream.counts = &stream.link.tunnel.counts if stream.link.tunnel != NULL else NULL
+    if service == NULL:
+        return
+    stream.serves = service
+    stream.counts = &service.counts
+    stream.visit_begin_ms = stream.link.loop.wall_ms
+    stream.visit_bytes_in = stream.visit_bytes_out = 0
+    atomic_add(&service.streams_total, 1)
+    atomic_add(&service.streams_open, 1)
+
+
+cdef inline void stream_count_in(Stream *stream, size_t bytes) noexcept nogil:
+    stream.visit_bytes_in += bytes
+    if stream.counts != NULL:
+        atomic_add(&stream.counts.bytes_in, bytes)
+
+
+cdef inline void stream_count_out(Stream *stream, size_t bytes) noexcept nogil:
+    stream.visit_bytes_out += bytes
+    if stream.counts != NULL:
+        atomic_add(&stream.counts.bytes_out, bytes)
+
+
+cdef void turns_remove(Stream *stream) noexcept nogil:
+    cdef Link *link = stream.link
+    if not stream.in_turns:
+        return
+    if stream.turn_prev != NULL:
+        stream.turn_prev.turn_next = stream.turn_next
+    else:
+        link.turns_first = stream.turn_next
+    if stream.turn_next != NULL:
+        stream.turn_next.turn_prev = stream.turn_prev
+    else:
+        link.turns_last = stream.turn_prev
+    stream.turn_next = stream.turn_prev = NULL
+    stream.in_turns = 0
+
+
+cdef void stream_drop(Stream *stream) noexcept nogil:
+    """Forget the stream; its memory stays until the pass is over."""
+    cdef Link *link = stream.link
+    cdef Stream **place = &link.buckets[(stream.id >> 1) & (link.bucket_count - 1)]
+    if stream.end.closed:
+        return
+    while place[0] != stream:
+        place = &place[0].hash_next
+    place[0] = stream.hash_next
+    stream.end.closed = 1
+    stream.end.ops = NULL
+    turns_remove(stream)
+    stream_end_visit(stream)
+    chain_clear(&link.loop.pool, &stream.end.rx)
+    pool_promise_end(&link.loop.pool, stream.window_bytes - STREAM_WINDOW_BYTES)
+    link.stream_count -= 1
+    link.loop.stats.streams_open -= 1
+    if link.tunnel != NULL:
+        atomic_sub(&link.tunnel.stream_count, 1)
+    if not stream.in_credits:           # else the flush that takes it out of the list parks it
+        loop_park(link.loop, &stream.parked, &link.loop.streams_slab, stream)
+
+
+cdef void link_break(Link *link, int rc) noexcept nogil:
+    """The link cannot go on, but somebody is using it just now: the flush ends it."""
+    if link.conn.error == 0:
+        link.conn.error = rc
+    conn_mark_dirty(link.conn)
+
+
+cdef uint8_t *link_put(Link *link, uint8_t type, uint8_t flags, uint32_t stream, uint32_t length) noexcept nogil:
+    """A whole small frame's place at the end of what waits; the caller fills it. NULL: out of memory, the link ends."""
+    cdef uint8_t *place
+    if link.down:
+        return NULL
+    place = chain_reserve(&link.loop.pool, &link.conn.out, FRAME_HEADER_BYTES + length)
+    if place == NULL:
+        link_break(link, -ENOMEM)
+        return NULL
+    if link.conn.out.bytes > LINK_OUT_BYTES_LIMIT:
+        link_break(link, RC_LIMIT)
+    frame_put(place, type, flags, stream, length)
+    conn_mark_dirty(link.conn)
+    return place + FRAME_HEADER_BYTES
+
+
+cdef bint is_newer_id(uint32_t id, uint32_t last_id, bint wrapped) noexcept nogil:
+    """Once ids have begun again, half the circle lies ahead of the last one."""
+    cdef uint32_t ahead = id - last_id
+    return 0 < ahead < (<uint32_t>1 << 31) if wrapped else id > last_id
+
+
+cdef uint32_t link_take_id(Link *link) noexcept nogil:
+    """Of ids that begin again the ones still in use are left out; streams are far fewer than ids."""
+    cdef uint32_t first = 2 if link.is_acceptor else 1
+    cdef uint32_t id = link.last_id
+    while True:
+        id = id + 2 if id != 0 else first
+        if id <= 1 and link.last_id > 1:
+            id = first                  # past the last one
+            link.last_id_wrapped = 1
+        if not link.last_id_wrapped or stream_find(link, id) == NULL:
+            link.last_id = id
+            return id
+
+
+cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcept nogil:
+    cdef uint8_t payload[OPEN_BYTES_MAX]
+    cdef uint8_t *place
+    cdef uint32_t length
+    cdef Stream *stream
+    if link.down or link.draining or link.stream_count >= link.stream_count_max:
+        return NULL
+    stream = stream_new(link, link_take_id(link))
+    if stream == NULL:
+        return NULL
+    length = <uint32_t>open_put(payload, open)
+    place = link_put(link, FRAME_OPEN, 0, stream.id, length)
+    if place != NULL:
+        memcpy(place, payload, length)
+    stream.service = open.service
+    stream.visitor = open.visitor
+    stream_serve(stream, service)
+    if link.rtt_us == 0 and link.ping_sent_us == 0:
+        link_ping(link)                 # windows grow by round trips: measure one as soon as it matters
+    return stream
+
+
+cdef size_t stream_room(Stream *stream) noexcept nogil:
+    cdef size_t credit = stream.tx_limit - stream.tx_offset
+    cdef size_t queued = stream.link.conn.out.bytes
+    if queued >= LINK_OUT_BYTES_MAX + LINK_OUT_RESERVE_BYTES or stream.end.closed or stream.end.fin:
+        return 0
+    queued = LINK_OUT_BYTES_MAX + LINK_OUT_RESERVE_BYTES - queued
+    return credit if credit < queued else queued
+
+
+cdef void link_account(Link *link, size_t bytes) noexcept nogil:
+    """Bytes a second: new streams avoid a link with bulk traffic, and a further link is asked for when all have it."""
+    cdef uint64_t now_ms = link.loop.now_ms
+    link.busy_bytes += bytes
+    if now_ms - link.busy_since_ms < RATE_INTERVAL_MS:
+        return
+    link.busy_rate = <uint32_t>(link.busy_bytes * 1000 // (now_ms - link.busy_since_ms))
+    link.busy_since_ms = now_ms
+    link.busy_bytes = 0
+    link_tune(link)
+    if link.busy_rate >= BUSY_BYTES_PER_S and link.tunnel != NULL and now_ms - link.wanted_ms >= WANTED_INTERVAL_MS:
+        link.wanted_ms = now_ms
+        if link.ops.wanted != NULL:
+            link.ops.wanted(link)
+
+
+cdef void link_tune(Link *link) noexcept nogil:
+    """Room in the kernel for ten milliseconds at the present rate, in powers of two so that it rarely changes."""
+    cdef uint32_t unsent_bytes = UNSENT_BYTES_MIN
+    while unsent_bytes < link.busy_rate // 100 and unsent_bytes < UNSENT_BYTES_MAX:
+        unsent_bytes *= 2
+    if unsent_bytes != link.unsent_bytes:
+        link.unsent_bytes = unsent_bytes
+        tune_unsent(link.conn.fd, <int>unsent_bytes)
+
+
+cdef void stream_sent(Stream *stream, size_t bytes) noexcept nogil:
+    cdef Link *link = stream.link
+    stream.tx_offset += bytes
+    link.loop.stats.link_bytes_out += bytes
+    stream_count_in(stream, bytes)
+    link_account(link, bytes)
+
+
+cdef void stream_write(Stream *stream, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef Link *link = stream.link
+    cdef uint8_t header[FRAME_HEADER_BYTES]
+    cdef size_t step
+    if stream.end.closed or link.down:
+        return
+    stream_sent(stream, src_bytes)
+    while src_bytes > 0:
+        step = src_bytes if src_bytes < FRAME_PAYLOAD_BYTES_MAX else FRAME_PAYLOAD_BYTES_MAX
+        frame_put(header, FRAME_DATA, 0, stream.id, <uint32_t>step)
+        link_append(link, header, src, step)
+        src += step
+        src_bytes -= step
+
+
+cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noexcept nogil:
+    cdef Link *link = stream.link
+    cdef Chain *out = &link.conn.out
+    cdef iovec iov[READ_BLOCKS]
+    cdef Buf *fresh[READ_BLOCKS]
+    cdef Buf *buf = out.last
+    cdef int count = 0
+    cdef int fresh_count = 0
+    cdef int i
+    cdef size_t asked = 0
+    cdef size_t want = stream_room(stream)
+    cdef size_t step, left
+    cdef ssize_t n
+    cdef uint8_t *header
+    if want > bytes_max:
+        want = bytes_max
+    if want > stream.read_bytes:
+        want = stream.read_bytes
+    if want > STREAM_TURN_BYTES:
+        want = STREAM_TURN_BYTES
+    if want == 0:
+        return 0
+    if conn.error < 0:
+        conn.readable = 0
+        return conn.error
+    if buf == NULL or BLOCK_BYTES - buf.tail < FRAME_HEADER_BYTES + READ_ROOM_BYTES_MIN:
+        buf = buf_get(&link.loop.pool, False)
+        if buf == NULL:
+            link.loop.starved = 1
+            return 0                    # at the memory limit: the conn stays readable and is not read
+        fresh[0] = buf
+        fresh_count = 1
+    header = buf.data + buf.tail
+    iov[0].iov_base = header + FRAME_HEADER_BYTES
+    iov[0].iov_len = BLOCK_BYTES - buf.tail - FRAME_HEADER_BYTES
+    if iov[0].iov_len > want:
+        iov[0].iov_len = want
+    asked = iov[0].iov_len
+    count = 1
+    while asked < want and count < READ_BLOCKS:
+        buf = buf_get(&link.loop.pool, False)
+        if buf == NULL:
+            break
+        fresh[fresh_count] = buf
+        fresh_count += 1
+        step = BLOCK_BYTES if want - asked > BLOCK_BYTES else want - asked
+        iov[count].iov_base = buf.data
+        iov[count].iov_len = step
+        asked += step
+        count += 1
+    while True:
+        n = readv(conn.fd, iov, count)
+        if n >= 0 or errno != EINTR:
+            break
+    if n <= 0:
+        for i in range(fresh_count):
+            buf_put(&link.loop.pool, fresh[i])
+        conn.readable = 0
+        if n == 0:
+            return RC_EOF
+        return 0 if errno == EAGAIN else -errno
+    if <size_t>n < asked:
+        if not conn.rdhup:
+            conn.readable = 0
+        if stream.read_bytes > BLOCK_BYTES and <size_t>n < stream.read_bytes // 4:
+            stream.read_bytes //= 2
+    elif asked == stream.read_bytes and stream.read_bytes < STREAM_TURN_BYTES:
+        stream.read_bytes = stream.read_bytes * 2 if stream.read_bytes * 2 < STREAM_TURN_BYTES else STREAM_TURN_BYTES
+    frame_put(header, FRAME_DATA, 0, stream.id, <uint32_t>n)
+    # Link what was filled into the chain; give back what was not.
+    left = n
+    step = iov[0].iov_len if iov[0].iov_len < left else left
+    i = 0
+    if fresh_count == count:            # the first part is in a fresh block as well
+        buf = fresh[0]
+        i = 1
+        if out.last == NULL:
+            out.first = buf
+        else:
+            out.last.next = buf
+        out.last = buf
+    out.last.tail += <uint32_t>(FRAME_HEADER_BYTES + step)
+    left -= step
+    while i < fresh_count:
+        buf = fresh[i]
+        i += 1
+        if left == 0:
+            buf_put(&link.loop.pool, buf)
+            continue
+        step = BLOCK_BYTES if left > BLOCK_BYTES else left
+        buf.tail = <uint32_t>step
+        left -= step
+        out.last.next = buf
+        out.last = buf
+    out.bytes += FRAME_HEADER_BYTES + n
+    if conn.role == ROLE_VISITOR:
+        link.loop.stats.bytes_in += n
+    stream_sent(stream, n)
+    conn_mark_dirty(link.conn)
+    return n
+
+
+cdef void stream_wait_room(Stream *stream) noexcept nogil:
+    cdef Link *link = stream.link
+    if stream.end.closed:
+        return
+    stream.end.wants_room = 1
+    if stream.in_turns or stream.tx_offset >= stream.tx_limit:
+        return                          # CREDIT gives it a turn
+    stream.in_turns = 1
+    stream.turn_next = NULL
+    stream.turn_prev = link.turns_last
+    if link.turns_last != NULL:
+        link.turns_last.turn_next = stream
+    else:
+        link.turns_first = stream
+    link.turns_last = stream
+    if link.conn.writable:
+        conn_mark_dirty(link.conn)
+
+
+cdef void stream_fin(Stream *stream) noexcept nogil:
+    if stream.end.fin or stream.end.closed:
+        return
+    stream.end.fin = 1
+    link_put(stream.link, FRAME_FIN, 0, stream.id, 0)
+
+
+cdef void stream_reset(Stream *stream, uint16_t reason) noexcept nogil:
+    cdef uint8_t *place = link_put(stream.link, FRAME_RESET, 0, stream.id, 2)
+    if place != NULL:
+        put_u16(place, reason)
+
+
+cdef void stream_close(Stream *stream, uint16_t reason) noexcept nogil:
+    if stream.end.closed:
+        return
+    if not stream.reset and not (stream.end.fin and stream.end.eof):
+        stream_reset(stream, reason)
+    stream_drop(stream)
+
+
+cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil:
+    cdef Link *link = stream.link
+    stream.rx_taken += bytes
+    stream.taken_ms = link.loop.now_ms
+    if stream.end.eof or stream.end.closed or stream.in_credits:
+        return
+    if stream.rx_limit - stream.rx_taken > stream.window_bytes // 2:
+        return
+    if link.loop.now_us - stream.credit_us < 2 * <uint64_t>link.rtt_min_us \
+            and stream.window_bytes < STREAM_WINDOW_BYTES_MAX and pool_promise(&link.loop.pool, stream.window_bytes):
+        # Half a window passed in under two of the shortest round trips: it is smaller than four times bandwidth x
+        # delay. That much lets the path's own start-up double every round and covers the round a loss takes. Larger
+        # would only queue, and what queues goes cold.
+        stream.window_bytes *= 2
+    stream.in_credits = 1
+    stream.credit_next = link.credits
+    link.credits = stream
+    conn_mark_dirty(link.conn)
+
+
+cdef void stream_tell_eof(Stream *stream) noexcept nogil:
+    cdef End *end = &stream.end
+    if end.eof and not end.eof_told and end.rx.bytes == 0 and end.ops != NULL:
+        end.eof_told = 1
+        end.ops.eof(end)
+
+
+cdef void stream_gone(Stream *stream, int rc) noexcept nogil:
+    stream.reset = 1
+    if stream.end.ops != NULL:
+        stream.end.ops.gone(&stream.end, rc)
+    stream_drop(stream)
+
+
+# --- datagrams --------------------------------------------------------------------------------------------------------
+
+cdef bint stream_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil:
+    """Queue one datagram; where the link is behind, the oldest waiting ones are dropped. False: dropped."""
+    cdef Link *link = stream.link
+    cdef int dropped
+    if link.down or stream.end.closed:
+        return False
+    stream_count_in(stream, src_bytes)
+    if (backlog_is_empty(&link.backlog) and link.conn.writable
+            and link.conn.out.bytes + FRAME_HEADER_BYTES + src_bytes < link.out_limit_bytes):
+        datagram_put(link, stream.id, src, src_bytes)
+        return True
+    dropped = backlog_push(&link.backlog, stream.id, src, src_bytes)
+    if dropped < 0:
+        return False
+    link.loop.stats.datagrams_dropped += <uint64_t>dropped
+    if link.conn.writable:
+        conn_mark_dirty(link.conn)
+    return True
+
+
+cdef void datagram_put(Link *link, uint32_t id, const uint8_t *src, uint32_t src_bytes) noexcept nogil:
+    cdef uint8_t header[FRAME_HEADER_BYTES]
+    frame_put(header, FRAME_DATAGRAM, 0, id, src_bytes)
+    link_append(link, header, src, src_bytes)
+
+
+cdef void link_send_backlog(Link *link) noexcept nogil:
+    cdef Datagram oldest
+    while link.conn.out.bytes < link.out_limit_bytes and backlog_first(&link.backlog, &oldest):
+        datagram_put(link, oldest.stream, oldest.data, oldest.bytes)
+        backlog_drop(&link.backlog, &oldest)
+
+
+# --- link, sending ----------------------------------------------------------------------------------------------------
+
+cdef void link_ping(Link *link) noexcept nogil:
+    cdef uint8_t *place = link_put(link, FRAME_PING, 0, 0, 8)
+    if place != NULL:
+        link.ping_sent_us = link.loop.now_us
+        put_u64(place, link.ping_sent_us)
+
+
+cdef void link_append(Link *link, const uint8_t *header, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """A whole frame that may be larger than a block."""
+    cdef Chain *out = &link.conn.out
+    if chain_append(&link.loop.pool, out, header, FRAME_HEADER_BYTES, True) < FRAME_HEADER_BYTES \
+            or chain_append(&link.loop.pool, out, src, src_bytes, True) < src_bytes:
+        link_break(link, -ENOMEM)       # half a frame cannot be taken back
+    elif out.bytes > LINK_OUT_BYTES_LIMIT:
+        link_break(link, RC_LIMIT)
+    conn_mark_dirty(link.conn)
+
+
+cdef void link_control(Link *link, uint8_t flags, const uint8_t *src, uint32_t src_bytes) noexcept nogil:
+    cdef uint8_t header[FRAME_HEADER_BYTES]
+    if link.down:
+        return
+    frame_put(header, FRAME_CONTROL, flags, 0, src_bytes)
+    link.in_message = flags & FRAME_CONTROL_MORE
+    link_append(link, header, src, src_bytes)
+
+
+cdef void link_drain(Link *link) noexcept nogil:
+    if not link.draining:
+        link.draining = 1
+        link_put(link, FRAME_DRAIN, 0, 0, 0)
+
+
+cdef void link_send_credits(Link *link) noexcept nogil:
+    cdef Stream *stream
+    cdef uint8_t *place
+    while link.credits != NULL:
+        stream = link.credits
+        link.credits = stream.credit_next
+        stream.in_credits = 0
+        stream.credit_next = NULL
+        if stream.end.closed:
+            loop_park(link.loop, &stream.parked, &link.loop.streams_slab, stream)
+            continue
+        if stream.end.eof:
+            continue
+        stream.rx_limit = stream.rx_taken + stream.window_bytes
+        stream.credit_us = link.loop.now_us
+        place = link_put(link, FRAME_CREDIT, 0, stream.id, 8)
+        if place != NULL:
+            put_u64(place, stream.rx_limit)
+
+
+cdef void link_take_turns(Link *link) noexcept nogil:
+    cdef Stream *stream
+    cdef uint32_t turns = link.stream_count + 1
+    while link.turns_first != NULL and link.conn.out.bytes < link.out_limit_bytes and turns > 0:
+        turns -= 1
+        stream = link.turns_first
+        turns_remove(stream)
+        if stream.end.ops != NULL and stream.end.wants_room:
+            stream.end.wants_room = 0
+            stream.end.ops.room(&stream.end)
+
+
+cdef void link_flush(Conn *conn) noexcept nogil:
+    cdef Link *link = <Link *>conn.end.owner
+    cdef int rounds = 0
+    cdef size_t before
+    if link.down:
+        return
+    while rounds < FLUSH_ROUNDS:
+        rounds += 1
+        link_send_credits(link)
+        if conn.writable and (conn.tls == NULL or conn.tls.tx.bytes == 0):
+            if not backlog_is_empty(&link.backlog):
+                link_send_backlog(link)
+            link_take_turns(link)
+            link_send_credits(link)
+        before = conn.out.bytes
+        if link.loop.gathering and 0 < before < LINK_GATHER_BYTES_MAX and conn.error == 0:
+            loop_hold(conn)             # one record and one call for what several short passes bring
+            return
+        conn_flush(conn)
+        if link.down or conn.closed:
+            return
+        if not conn.writable:
+            # The path is slower than we are: queue less ahead of it.
+            if before > LINK_OUT_BYTES_MIN and link.out_limit_bytes > LINK_OUT_BYTES_MIN:
+                link.out_limit_bytes //= 2
+            return
+        if link.out_limit_bytes < LINK_OUT_BYTES_MAX and before >= link.out_limit_bytes:
+            link.out_limit_bytes *= 2
+        if link.turns_first == NULL and link.credits == NULL and backlog_is_empty(&link.backlog):
+            break
+    if (link.turns_first != NULL or link.credits != NULL or not backlog_is_empty(&link.backlog)) \
+            and not link.loop.starved:
+        conn_mark_dirty(conn)
+
+
+# --- link, receiving --------------------------------------------------------------------------------------------------
+
+cdef int link_data(Link *link, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef Stream *stream = stream_find(link, link.data_stream)
+    cdef size_t taken = 0
+    cdef bint waiting
+    cdef End *end
+    if stream == NULL:
+        return 0                        # over already
+    end = &stream.end
+    if end.eof:
+        return RC_PROTO
+    stream.rx_offset += src_bytes
+    if stream.rx_offset > stream.rx_limit:
+        return RC_PROTO
+    stream_count_out(stream, src_bytes)
+    waiting = end.rx.bytes > 0
+    if not waiting and end.ops != NULL and not end.paused:
+        taken = end.ops.take(end, src, src_bytes)
+        if end.closed:
+            return 0
+        if taken > 0:
+            stream_taken(stream, taken)
+    if taken < src_bytes:
+        if not waiting:
+            stream.taken_ms = link.loop.now_ms
+        if chain_append(&link.loop.pool, &end.rx, src + taken, src_bytes - taken, True) < src_bytes - taken:
+            return RC_LIMIT
+        if waiting and not end.paused:
+            end_pull(end)               # a head that was cut may be whole now
+    # Each stream with a byte to wait takes a block: one read of tiny frames could take thousands.
+    link.stalled = pool_is_full(&link.loop.pool)
+    return 0
+
+
+cdef inline bint is_our_id(const Link *link, uint32_t id) noexcept nogil:
+    return (id & 1) == (not link.is_acceptor)
+
+
+cdef bint link_hear_id(Link *link, uint32_t id) noexcept nogil:
+    """The peer opens this stream. False: it may not."""
+    if not link.peer_last_id_wrapped and id < link.peer_last_id and is_newer_id(id, link.peer_last_id, True):
+        link.peer_last_id_wrapped = 1
+    if not is_newer_id(id, link.peer_last_id, link.peer_last_id_wrapped):
+        return False
+    if link.peer_last_id_wrapped and stream_find(link, id) != NULL:
+        return False
+    link.peer_last_id = id
+    return True
+
+
+cdef inline void link_rate(Link *link) noexcept nogil:
+    if link.loop.now_ms - link.rate_since_ms >= 1000:
+        link.rate_since_ms = link.loop.now_ms
+        link.peer_pings = link.peer_opens = link.peer_controls = link.peer_control_bytes = 0
+
+
+cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noexcept nogil:
+    cdef Stream *stream = NULL
+    cdef Open open
+    cdef uint64_t limit
+    cdef uint8_t *place
+    cdef int rc
+    cdef bint never
+    if frame.stream != 0 and frame.type != FRAME_OPEN:
+        stream = stream_find(link, frame.stream)
+        if stream == NULL:
+            if is_our_id(link, frame.stream):
+                never = is_newer_id(frame.stream, link.last_id, link.last_id_wrapped)
+            else:
+                never = is_newer_id(frame.stream, link.peer_last_id, link.peer_last_id_wrapped)
+            if never:
+                return RC_PROTO
+            if frame.type != FRAME_DATA:
+                return 0                # over already
+    if frame.type == FRAME_DATA:
+        link.data_stream = frame.stream
+        link.data_left = frame.length
+    elif frame.type == FRAME_FIN:
+        if stream.end.eof:
+            return RC_PROTO
+        stream.end.eof = 1
+        stream_tell_eof(stream)
+    elif frame.type == FRAME_RESET:
+        stream.reset_reason = get_u16(payload)
+        stream_gone(stream, RC_GONE)
+    elif frame.type == FRAME_CREDIT:
+        limit = get_u64(payload)
+        if limit < stream.tx_limit or limit - stream.tx_limit > (<uint64_t>1 << 40):
+            return RC_PROTO
+        stream.tx_limit = limit
+        if stream.end.wants_room:
+            stream_wait_room(stream)
+    elif frame.type == FRAME_OPEN:
+        if is_our_id(link, frame.stream) or not link_hear_id(link, frame.stream):
+            return RC_PROTO
+        if open_parse(&open, payload, frame.length) < 0:
+            return RC_PROTO
+        link_rate(link)
+        link.peer_opens += 1
+        if link.peer_opens > PEER_OPENS_PER_S_MAX:
+            return RC_LIMIT
+        if link.stream_count >= link.stream_count_max:
+            rc = REASON_LIMIT
+        else:
+            stream = stream_new(link, frame.stream)
+            if stream == NULL:
+                return RC_LIMIT
+            stream.service = open.service
+            if link.rtt_us == 0 and link.ping_sent_us == 0:
+                link_ping(link)
+            rc = link.ops.open(link, stream, &open)
+            if rc != 0 and not stream.end.closed:
+                stream_close(stream, <uint16_t>rc)
+            return 0
+        place = link_put(link, FRAME_RESET, 0, frame.stream, 2)
+        if place != NULL:
+            put_u16(place, <uint16_t>rc)
+    elif frame.type == FRAME_PING:
+        link_rate(link)
+        link.peer_pings += 1
+        if link.peer_pings > PEER_PINGS_PER_S_MAX:
+            return RC_LIMIT
+        place = link_put(link, FRAME_PONG, 0, 0, 8)
+        if place != NULL:
+            memcpy(place, payload, 8)
+    elif frame.type == FRAME_PONG:
+        if link.ping_sent_us != 0 and get_u64(payload) == link.ping_sent_us:
+            link.rtt_us = <uint32_t>(link.loop.now_us - link.ping_sent_us)
+            if link.rtt_us == 0:
+                link.rtt_us = 1
+            if link.rtt_min_us == 0 or link.rtt_us < link.rtt_min_us:
+                link.rtt_min_us = link.rtt_us
+            link.ping_sent_us = 0
+            if link.tunnel != NULL:
+                atomic_set(&link.tunnel.rtt_us, link.rtt_us)
+    elif frame.type == FRAME_CONTROL:
+        link_rate(link)
+        link.peer_controls += 1
+        link.peer_control_bytes += frame.length
+        if link.peer_controls > PEER_CONTROLS_PER_S_MAX or link.peer_control_bytes > PEER_CONTROL_BYTES_PER_S_MAX:
+            return RC_LIMIT
+        link.ops.control(link, frame.flags, payload, frame.length)
+    elif frame.type == FRAME_DRAIN:
+        link.draining = 1
+        if not link.peer_drained:       # said again, it is no news
+            link.peer_drained = 1
+            link.ops.drain(link)
+    elif frame.type == FRAME_DATAGRAM:
+        if stream.on_datagram != NULL:
+            stream_count_out(stream, frame.length)
+            stream.on_datagram(stream, payload, frame.length)
+    return 0
+
+
+cdef ssize_t link_feed(Link *link, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """Every whole frame, and DATA as far as it has come: bytes taken, or RC_*. The rest is less than one frame, unless
+    the link has stalled."""
+    cdef size_t pos = 0
+    cdef size_t step
+    cdef ssize_t rc
+    cdef Frame frame
+    while pos < src_bytes and not link.down and not link.stalled:
+        if link.data_left > 0:
+            step = src_bytes - pos if src_bytes - pos < link.data_left else link.data_left
+            rc = link_data(link, src + pos, step)
+            if rc < 0:
+                return rc
+            link.data_left -= <uint32_t>step
+            pos += step
+            continue
+        if link.skip_left > 0:
+            step = src_bytes - pos if src_bytes - pos < link.skip_left else link.skip_left
+            link.skip_left -= <uint32_t>step
+            pos += step
+            continue
+        rc = frame_parse(&frame, src + pos, src_bytes - pos)
+        if rc < 0:
+            return rc
+        if rc == 0:
+            break
+        if frame.type == 0 or frame.type > FRAME_DATAGRAM:
+            link.skip_left = frame.length
+            pos += FRAME_HEADER_BYTES
+            continue
+        if frame.type != FRAME_DATA and src_bytes - pos < FRAME_HEADER_BYTES + <size_t>frame.length:
+            break
+        rc = link_frame(link, &frame, src + pos + FRAME_HEADER_BYTES)
+        if rc < 0:
+            return rc
+        pos += FRAME_HEADER_BYTES
+        if frame.type != FRAME_DATA:
+            pos += frame.length
+    return pos
+
+
+cdef void link_read(void *owner) noexcept nogil:
+    cdef Link *link = <Link *>owner
+    cdef Conn *conn = link.conn
+    cdef Loop *loop = link.loop
+    cdef size_t have
+    cdef ssize_t n
+    if link.down or not (conn.readable or link.stalled):
+        return
+    if conn.error < 0:
+        conn_mark_dirty(conn)           # the flush tells
+        return
+    if pool_is_low(&loop.pool) or not link.ops.may_read(link):
+        # Not read: the peer's window and the kernel hold it back. Looked at again with the next tick.
+        link.last_rx_ms = loop.now_ms
+        link.unread = 1
+        timer_set(&loop.wheel, &conn.timer, loop.now_ms)
+        return
+    link.unread = 0
+    have = chain_copy(&conn.end.rx, loop.rx, RX_BYTES)
+    chain_clear(&loop.pool, &conn.end.rx)
+    if link.stalled:                    # what waits comes first
+        link.stalled = 0
+    else:
+        n = conn_recv(conn, loop.rx + have, RX_BYTES - have)
+        if n <= 0:
+            conn_rx_keep(conn, loop.rx, have)
+            if n < 0:
+                link_fail(link, link.broken if link.broken < 0 else <int>n)
+            return
+        loop.stats.link_bytes_in += n
+        link_account(link, n)
+        have += n
+    link.last_rx_ms = loop.now_ms
+    if link.tunnel != NULL:
+        atomic_set(&link.tunnel.last_heard_ms, loop.wall_ms)
+    n = link_feed(link, loop.rx, have)
+    if link.down:
+        return
+    if n < 0:
+        link_refuse(link, <int>n)
+        return
+    if <size_t>n < have:
+        conn_rx_keep(conn, loop.rx + n, have - n)
+    if conn.readable or link.stalled:
+        loop_task(loop, &link.task)
+
+
+cdef void link_ready(Conn *conn) noexcept nogil:
+    cdef Link *link = <Link *>conn.end.owner
+    if conn.readable and conn.error == 0:
+        link_read(link)
+    if not conn.closed and conn.writable and (conn.out.bytes > 0 or conn.tls.tx.bytes > 0 or link.turns_first != NULL
+                                              or not backlog_is_empty(&link.backlog)):
+        conn_mark_dirty(conn)
+
+
+cdef void link_conn_gone(End *end, int rc) noexcept nogil:
+    """The peer may have said why before it reset the conn: what came in time is read."""
+    cdef Link *link = <Link *>end.owner
+    cdef Conn *conn = link.conn
+    cdef int _i
+    if rc == -EPIPE or rc == -ECONNRESET:
+        link.broken = rc
+        conn.error = 0
+        conn.readable = 1
+        for _i in range(BROKEN_READS_MAX):
+            if not link.down and conn.readable and conn.error == 0:
+                link_read(link)
+    link_fail(link, rc)
+
+
+cdef void link_unread(Link *link, uint64_t ping_ms) noexcept nogil:
+    """The peer must go on hearing from us; and visitors that do not read must not hold up all others for ever."""
+    cdef Loop *loop = link.loop
+    cdef Stream *stream
+    cdef Stream *following
+    cdef uint32_t i
+    if loop.now_us - link.ping_sent_us >= ping_ms * 1000:
+        link_ping(link)
+    if loop.now_ms - link.relief_ms < RELIEF_INTERVAL_MS:
+        return
+    link.relief_ms = loop.now_ms
+    for i in range(link.bucket_count):
+        stream = link.buckets[i]
+        while stream != NULL and pool_is_low(&loop.pool):
+            following = stream.hash_next
+            if stream.end.rx.bytes > 0 and loop.now_ms - stream.taken_ms >= STREAM_STALL_MS_MAX:
+                loop.stats.errors_total += 1
+                stream_reset(stream, REASON_LIMIT)
+                stream_gone(stream, RC_GONE)
+            stream = following
+
+
+cdef void link_tick(void *owner) noexcept nogil:
+    """Deadlines of one link; moves with what was last received, so it fires about twice in ten seconds when idle."""
+    cdef Link *link = <Link *>owner
+    cdef Loop *loop = link.loop
+    cdef uint64_t silence_ms = loop.now_ms - link.last_rx_ms
+    cdef uint64_t ping_ms = PING_ACCEPTOR_MS if link.is_acceptor else PING_CONNECTOR_MS
+    if link.down:
+        return
+    if link.conn.readable or link.stalled:      # was left unread
+        if link.unread:
+            link_unread(link, ping_ms)
+        loop_task(loop, &link.task)
+        timer_set(&loop.wheel, &link.conn.timer, loop.now_ms + 64)
+        return
+    if silence_ms >= LINK_DEAD_MS:
+        link_fail(link, RC_DEAD)
+        return
+    if silence_ms >= ping_ms:
+        link_ping(link)
+        ping_ms = LINK_DEAD_MS
+    timer_set(&loop.wheel, &link.conn.timer, link.last_rx_ms + ping_ms)
+
+
+# --- link, life -------------------------------------------------------------------------------------------------------
+
+cdef uint32_t test_last_id = 0          # where ids of new links begin; tests move it
+
+cdef EndOps link_conn_ops
+link_conn_ops.take = NULL
+link_conn_ops.eof = NULL
+link_conn_ops.room = NULL
+link_conn_ops.gone = link_conn_gone
+
+
+cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept nogil:
+    cdef Link *link = <Link *>calloc(1, sizeof(Link))
+    cdef Loop *loop = conn.loop
+    if link == NULL:
+        return NULL
+    if loop.streams_slab.object_bytes == 0:
+        slab_init(&loop.streams_slab, sizeof(Stream))
+    link.conn = conn
+    link.loop = loop
+    link.ops = ops
+    link.is_acceptor = is_acceptor
+    if test_last_id != 0:
+        link.last_id = test_last_id + (not is_acceptor)
+        link.peer_last_id = test_last_id + is_acceptor
+    link.out_limit_bytes = LINK_OUT_BYTES_MAX
+    link.unsent_bytes = UNSENT_BYTES_MIN
+    tune_congestion(conn.fd)
+    link.stream_count_max = 0xFFFFFFFFu
+    link.last_rx_ms = loop.now_ms
+    link.busy_since_ms = loop.now_ms
+    link.task.run = link_read
+    link.task.owner = link
+    conn.end.owner = link
+    conn.end.ops = &link_conn_ops
+    conn.on_ready = link_ready
+    conn.on_flush = link_flush
+    conn.timer.fire = link_tick
+    conn.timer.owner = link
+    timer_set(&loop.wheel, &conn.timer, loop.now_ms + (PING_ACCEPTOR_MS if is_acceptor else PING_CONNECTOR_MS))
+    loop.stats.links_open += 1
+    loop.stats.links_total += 1
+    return link
+
+
+cdef void link_bind(Link *link, Tunnel *tunnel) noexcept nogil:
+    cdef uint32_t worker = link.loop.index
+    cdef uint32_t i
+    cdef Stream *stream
+    if link.tunnel != NULL or link.down:
+        return
+    link.tunnel = tunnel
+    link.prev = NULL
+    link.next = <Link *>tunnel.links[worker]
+    if link.next != NULL:
+        link.next.prev = link
+    tunnel.links[worker] = link
+    atomic_or(&tunnel.worker_mask, <uint64_t>1 << worker)
+    atomic_set(&tunnel.last_heard_ms, link.loop.wall_ms)
+    atomic_add(&tunnel.stream_count, link.stream_count)
+    for i in range(link.bucket_count):  # the peer's, that came before
+        stream = link.buckets[i]
+        while stream != NULL:
+            stream.counts = &tunnel.counts
+            stream = stream.hash_next
+
+
+cdef void link_unbind(Link *link) noexcept nogil:
+    cdef Tunnel *tunnel = link.tunnel
+    cdef uint32_t worker = link.loop.index
+    if tunnel == NULL:
+        return
+    if link.prev != NULL:
+        link.prev.next = link.next
+    else:
+        tunnel.links[worker] = link.next
+    if link.next != NULL:
+        link.next.prev = link.prev
+    if tunnel.links[worker] == NULL:
+        atomic_and(&tunnel.worker_mask, ~(<uint64_t>1 << worker))
+    link.next = link.prev = NULL
+
+
+cdef void link_fail(Link *link, int rc) noexcept nogil:
+    cdef uint32_t i
+    cdef Stream *stream
+    if link.down:
+        return
+    link.down = 1
+    link_unbind(link)
+    for i in range(link.bucket_count):
+        while link.buckets[i] != NULL:
+            stream_gone(link.buckets[i], RC_GONE)
+    while link.credits != NULL:
+        stream = link.credits
+        link.credits = stream.credit_next
+        loop_park(link.loop, &stream.parked, &link.loop.streams_slab, stream)
+    link.loop.stats.links_open -= 1
+    if rc != RC_LOCAL and rc != RC_EOF:
+        link.loop.stats.errors_total += 1
+    if link.closing:
+        link.conn.end.owner = NULL
+        conn_linger(link.conn)
+    else:
+        conn_close(link.conn, rc != RC_LOCAL and rc != RC_EOF)
+    link.ops.down(link, rc)
+
+
+cdef const char *bye_of(int rc) noexcept nogil:
+    """The only control messages that the engine makes. The peer may come back: its pauses grow by themselves."""
+    if rc == RC_LIMIT:
+        return b'{"type":"bye","code":"SPK-LIMIT","reason":6,"message":"a limit of the link was passed","retry":true}'
+    return b'{"type":"bye","code":"SPK-PROTOCOL","reason":7,"message":"the link protocol was broken","retry":true}'
+
+
+cdef void link_refuse(Link *link, int rc) noexcept nogil:
+    """The peer broke the protocol or a limit. It is told so where the way to it works and little waits; then it has
+    LINK_BYE_MS to read it, so that nobody keeps conns and blocks by not reading."""
+    cdef const char *bye = bye_of(rc)
+    cdef Conn *conn = link.conn
+    if link.broken == 0 and conn.error == 0 and not link.in_message \
+            and conn.out.bytes + conn.tls.tx.bytes <= LINK_OUT_BYTES_MAX + LINK_OUT_RESERVE_BYTES:
+        link_control(link, 0, <const uint8_t *>bye, <uint32_t>strlen(bye))
+        link.closing = 1
+        conn.linger_until_ms = link.loop.now_ms + LINK_BYE_MS
+    link_fail(link, rc)
+
+
+cdef void link_free(Link *link) noexcept nogil:
+    free(link.buckets)
+    backlog_clear(&link.backlog)
+    free(link)
+
+
+cdef void link_close_soon(Link *link) noexcept nogil:
+    """The link is gone for us; its conn lingers until the peer has read why."""
+    if link.down:
+        return
+    link.closing = 1
+    conn_flush(link.conn)
+    link_fail(link, RC_LOCAL)
+
+
+cdef bint link_is_busy(Link *link) noexcept nogil:
+    return link.busy_rate >= BUSY_BYTES_PER_S and link.loop.now_ms - link.busy_since_ms < 3000
+
+
+cdef Link *link_pick(Tunnel *tunnel, Loop *loop) noexcept nogil:
+    """Least busy first (in classes, so that noise does not spread streams), then fewest streams."""
+    cdef Link *link = <Link *>tunnel.links[loop.index]
+    cdef Link *best = NULL
+    while link != NULL:
+        if not link.draining and not link.down and link.stream_count < link.stream_count_max:
+            if best == NULL or link_is_better(link, best):
+                best = link
+        link = link.next
+    return best
+
+
+cdef bint link_is_better(Link *link, Link *other) noexcept nogil:
+    cdef bint busy = link_is_busy(link)
+    if busy != link_is_busy(other):
+        return not busy
+    return link.stream_count < other.stream_count
+
+
+# --- test door --------------------------------------------------------------------------------------------------------
+
+def set_last_id(uint32_t last_id):
+    """Links made from now on behave as if this were the last id either side had used; even."""
+    global test_last_id
+    test_last_id = last_id

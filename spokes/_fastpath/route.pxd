@@ -1,0 +1,119 @@
+# Where a host name or port leads: immutable tables the workers read without a lock, built by the control plane.
+from spokes._fastpath.net cimport sockaddr_storage, socklen_t
+from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum RouteKind:
+    ROUTE_HTTP = 1, ROUTE_TCP = 2, ROUTE_TLS = 3, ROUTE_UDP = 4
+
+cdef enum TargetKind:
+    TARGET_TUNNEL = 1, TARGET_UPSTREAM = 2, TARGET_PAGE = 3, TARGET_CERTIFICATE = 4, TARGET_DIRECTORY = 5
+
+cdef enum:
+    UPSTREAM_ADDRESS_COUNT_MAX = 8
+    WORKER_COUNT_MAX = 64
+
+cdef struct Counts:                     # what a stream's bytes are counted under
+    uint64_t bytes_in                   # atomic: from visitors
+    uint64_t bytes_out                  # atomic: to visitors
+
+cdef struct Tunnel:                     # one slot; lives as long as the engine
+    Counts counts                       # of streams that serve none of its services, and of those it had before
+    uint64_t worker_mask                # atomic: workers that have a bound link
+    uint64_t stream_count               # atomic: open now
+    uint64_t last_heard_ms              # atomic: wall clock, stamped by workers
+    uint64_t rtt_us                     # atomic: of the link that measured last
+    void *links[WORKER_COUNT_MAX]       # first bound link of each worker; each entry touched by its worker only
+    uint32_t slot
+    uint32_t route_count                # the builder's: in the newest table, published or not
+    Service *services                   # the builder's: counted beside the tunnel, and a part of its sum
+    uint8_t is_open
+
+cdef struct Service:                    # what a route leads to, as it is counted; one slot, lives as long as the engine
+    Counts counts
+    uint64_t streams_total              # atomic: that began to serve it
+    uint64_t streams_open               # atomic: that serve it now
+    uint64_t requests_total             # atomic: of HTTP
+    uint64_t id                         # of this use of the slot; the builder changes it when nobody serves it
+    Tunnel *tunnel                      # the builder's, as all that follows; NULL = that tunnel is gone
+    Service *next                       # of the tunnel's
+    uint64_t taken_in                   # bytes and streams that the control plane has taken over
+    uint64_t taken_out
+    uint64_t taken_streams
+    uint8_t is_open
+
+cdef struct Upstream:                   # immutable after creation, reference-counted
+    uint64_t references                 # atomic
+    uint64_t id                         # unique: pools of idle conns are kept under it
+    uint8_t address_count
+    uint8_t host_bytes
+    uint8_t name_bytes
+    uint8_t fault_page                  # PageId for whatever it fails with; 0 = the page of that fault
+    char host[256]                      # Host header instead of the visitor's
+    char name[256]                      # for people
+    socklen_t address_bytes[UPSTREAM_ADDRESS_COUNT_MAX]
+    sockaddr_storage addresses[UPSTREAM_ADDRESS_COUNT_MAX]
+
+cdef struct Directory:                  # immutable after creation, reference-counted
+    uint64_t references                 # atomic
+    int fd                              # O_PATH; closed with the last reference
+    uint8_t beneath                     # the kernel holds what is opened below it (openat2)
+
+cdef struct Target:
+    uint8_t kind                        # TargetKind; 0 = nothing
+    uint8_t page
+    Tunnel *tunnel
+    Service *service                    # what is counted there; NULL = the tunnel alone
+    Upstream *upstream
+    Directory *directory
+    void *context                       # SSL_CTX of a certificate
+    uint64_t coverage                   # of a certificate: one number for one set of names, kept when it is renewed
+
+cdef struct RouteEntry:
+    uint32_t name                       # offset into names
+    uint16_t name_bytes
+    uint8_t kind                        # RouteKind, or ROUTE_CERTIFICATE
+    uint8_t unused
+    Target target
+
+cdef enum:
+    ROUTE_CERTIFICATE = 16              # key kind for certificates: exact name or "*.parent"
+
+cdef struct RoutePage:                  # the entries of one bucket; immutable, shared by every table since its version
+    uint64_t version                    # of the table it was made for
+    RoutePage *next                     # in a list of pages that a later table has replaced
+    uint32_t count
+    uint32_t name_bytes
+    uint64_t *hashes
+    RouteEntry *entries
+    char *names
+
+cdef struct RouteTable:
+    uint64_t references                 # atomic: builder and workers
+    uint64_t version                    # one more than that of the table it was made from
+    uint32_t mask                       # pages - 1
+    uint32_t count
+    RoutePage **pages                   # by the low bits of the hash; NULL = empty
+    RoutePage *replaced                 # while it is built: pages of its predecessor that it has no more
+    RoutePage *retired                  # once it is succeeded: pages to free with it
+    uint8_t is_succeeded
+
+# Built by one thread: fork a table (NULL: from nothing), change the fork, publish it in the place of the table, which
+# its holders then release one after the other, in the order of publication.
+cdef RouteTable *route_table_fork(const RouteTable *table) noexcept nogil
+cdef int route_table_put(RouteTable *draft, uint8_t kind, const char *name, size_t name_bytes,
+                         const Target *target) noexcept nogil
+# 1: dropped, 0: there was none.
+cdef int route_table_drop(RouteTable *draft, uint8_t kind, const char *name, size_t name_bytes) noexcept nogil
+cdef int route_table_drop_tunnel(RouteTable *draft, const Tunnel *tunnel) noexcept nogil
+cdef void route_table_succeed(RouteTable *table, RouteTable *draft) noexcept nogil
+cdef void route_table_discard(RouteTable *draft) noexcept nogil
+cdef void route_table_release(RouteTable *table) noexcept nogil
+# NULL: no such route.
+cdef Target *route_find(RouteTable *table, uint8_t kind, const char *name, size_t name_bytes) noexcept nogil
+cdef Target *route_find_port(RouteTable *table, uint8_t kind, uint16_t port) noexcept nogil
+# Exact, then "*.parent".
+cdef Target *route_find_certificate(RouteTable *table, const char *name, size_t name_bytes) noexcept nogil
+cdef Upstream *upstream_hold(Upstream *upstream) noexcept nogil
+cdef void upstream_release(Upstream *upstream) noexcept nogil
+cdef Directory *directory_hold(Directory *directory) noexcept nogil
+cdef void directory_release(Directory *directory) noexcept nogil

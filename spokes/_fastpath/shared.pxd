@@ -1,0 +1,80 @@
+# What the threads of one engine share, and what is one worker's own; declarations alone.
+from spokes._fastpath.buf cimport Budget
+from spokes._fastpath.conn cimport PAGE_COUNT, Conn, Loop, Page
+from spokes._fastpath.frame cimport Address
+from spokes._fastpath.mux cimport Link
+from spokes._fastpath.ring cimport Msg, Ring
+from spokes._fastpath.throttle cimport Throttle
+from spokes._fastpath.timer cimport Timer
+from spokes._fastpath.tls cimport SSL_CTX
+from spokes._fastpath.types cimport uint8_t, uint32_t, uint64_t
+
+cdef enum ListenerKind:
+    LISTENER_HTTP = 1, LISTENER_TLS = 2, LISTENER_TCP = 3, LISTENER_UDP = 4
+
+cdef enum CommandKind:
+    COMMAND_STOP = 1, COMMAND_LISTEN = 2, COMMAND_UNLISTEN = 3, COMMAND_TABLE = 4, COMMAND_CONNECT = 5
+    COMMAND_CONTROL = 6, COMMAND_BIND = 7, COMMAND_DRAIN = 8, COMMAND_CLOSE = 9, COMMAND_ABORT = 10
+    COMMAND_TAKE_CONN = 11              # from another worker
+    COMMAND_TAKE_UDP = 12
+
+cdef enum EventKind:
+    EVENT_LINK_UP = 1, EVENT_LINK_DOWN = 2, EVENT_CONTROL = 3, EVENT_LINK_WANTED = 4, EVENT_DRAIN = 5
+
+cdef enum LinkDown:
+    DOWN_CLOSED = 1, DOWN_LOCAL = 2, DOWN_SYSTEM = 3, DOWN_TLS = 4, DOWN_PIN = 5, DOWN_PROTOCOL = 6
+    DOWN_DEAD = 7, DOWN_HANDSHAKE = 8
+
+cdef enum:
+    HANDSHAKE_MS = 10000                # TLS of a visitor or a link; of a link that is dialled, its connect too
+    LINK_BUCKETS = 4096
+    ADDRESS_COUNTERS = 16384
+    EVENT_RING_CAPACITY = 16384
+    EVENT_BYTES_MAX = 33554432          # undrained payloads above which no link is read; one read of each comes on top
+    COMMAND_RING_CAPACITY = 4096
+
+cdef struct LinkSlot:                   # a link known to Python by its id: being made, or standing
+    uint64_t id
+    LinkSlot *next
+    Conn *conn
+    Link *link
+    Address peer                        # of a link being made
+    uint8_t has_pin
+    uint8_t pin[32]
+    char server_name[256]
+    SSL_CTX *context                    # of a link being made; referenced by the engine
+
+cdef struct Pending:                    # an event the ring had no place for
+    Pending *next
+    Msg msg
+
+cdef struct Shared:                     # one engine's
+    Budget budget
+    Ring events
+    uint64_t event_bytes                # atomic: payloads of events nobody has drained yet
+    Page pages[PAGE_COUNT]
+    Worker *workers
+    uint32_t worker_count
+    uint32_t stream_count_max
+    uint64_t visitor_count_max
+    uint64_t visitor_count              # atomic
+    uint64_t visitor_count_per_address_max
+    uint64_t address_counts[ADDRESS_COUNTERS]   # atomic
+    Throttle handshakes                 # of visitors and links that arrive, by their address
+    uint64_t link_serial                # atomic
+    SSL_CTX *link_context               # what links that arrive are served with; NULL at a client
+    uint8_t accepting
+
+cdef struct Worker:
+    Loop loop                           # must be first
+    Ring commands
+    Shared *shared
+    LinkSlot *slots[LINK_BUCKETS]
+    Link *ended                         # links whose memory is given back when the pass is over
+    Pending *pending_first
+    Pending *pending_last
+    Conn *listeners_paused
+    Timer accept_timer
+    Conn *wake
+    uint64_t trimmed_ms
+    uint8_t stopping

@@ -1,0 +1,15 @@
+# UDP services: datagrams of a public port as streams per peer, and back.
+from spokes._fastpath.conn cimport Conn, Loop
+from spokes._fastpath.frame cimport Open
+from spokes._fastpath.mux cimport Stream
+from spokes._fastpath.types cimport uint16_t, uint64_t
+
+cdef enum:
+    UDP_IDLE_MS = 60000                 # a peer that is silent in both directions is forgotten
+    UDP_PEER_COUNT_MAX = 4096           # a port
+    UDP_BATCH = 64                      # datagrams of one socket in one pass
+
+cdef void udp_listen(Loop *loop, int fd, uint16_t port, uint64_t id) noexcept nogil     # server: a bound socket
+cdef void udp_take_over(Loop *loop, Conn *conn) noexcept nogil      # server: the socket moves to the links' worker
+cdef uint64_t udp_listener_id(Conn *conn) noexcept nogil            # 0 = not a listener
+cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil     # client: 0, or a reason to refuse

@@ -1,0 +1,31 @@
+# Conns to upstreams: connecting with fall-back over addresses, and idle conns kept for the next request.
+from spokes._fastpath.conn cimport Conn, EndOps, Loop, conn_fn
+from spokes._fastpath.route cimport Upstream
+from spokes._fastpath.types cimport uint8_t, uint16_t, uint64_t
+
+cdef enum:
+    CONNECT_MS = 10000                  # all addresses together
+    BUSY_RETRY_MS = 16                  # a Unix socket whose backlog is full: first wait, doubled each time …
+    BUSY_RETRY_MS_MAX = 512             # … up to this
+    IDLE_MS = 30000
+    IDLE_COUNT_MAX = 1024               # a worker, all upstreams together
+
+cdef struct UpstreamConn:               # Conn.extra
+    Conn *conn
+    Upstream *upstream
+    conn_fn ready                       # on_ready once connected
+    UpstreamConn *next                  # idle list, most recent first
+    UpstreamConn *prev
+    uint64_t deadline_ms                # of connecting
+    uint16_t retry_ms                   # 0 = not waiting for a place in the backlog
+    uint8_t address                     # index being tried
+    uint8_t idle
+    uint8_t reused
+
+# A conn that is connecting, or connected; what is written waits. NULL: no descriptor or memory. Failure: ops.gone.
+cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
+                            conn_fn ready) noexcept nogil
+cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
+                              conn_fn ready) noexcept nogil
+cdef void upstream_give_back(Conn *conn) noexcept nogil             # keep it idle: nothing unread, nothing unsent
+cdef void upstream_clear(Loop *loop) noexcept nogil

@@ -1,0 +1,32 @@
+"""A pair of engines for every test that asks for one; nothing may be left in them afterwards."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.engines import Pair, engine_pair
+from tests.support.http_wire import Wire
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with engine_pair() as joined:
+        yield joined
+        joined.assert_idle()
+
+
+@pytest.fixture
+def visit(pair: Pair) -> Iterator[Callable[[], Wire]]:
+    """Connects a visitor to the HTTP port; closed before the pair is looked at."""
+    wires: list[Wire] = []
+
+    def connect() -> Wire:
+        wires.append(Wire(socket.create_connection(("127.0.0.1", pair.ports["http"]))))
+        return wires[-1]
+
+    yield connect
+    for wire in wires:
+        wire.close()

@@ -1,0 +1,222 @@
+"""UDP services: datagrams through a tunnel and back, several peers, floods, peers that go."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from spokes._fastpath.engine import EventKind, ListenerKind, RouteKind, Upstream
+from tests.support.engines import Pair, engine_pair, eventually, wait_events
+from tests.support.frames import FrameType, Service, connect_peer, frame
+from tests.support.upstreams import pattern
+
+
+@contextmanager
+def udp_socket() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(5)
+        yield sock
+
+
+def serve(pair: Pair, upstream: socket.socket) -> int:
+    return pair.serve_tcp("udp", Upstream(addresses=[upstream.getsockname()]), ListenerKind.UDP)
+
+
+@contextmanager
+def udp_echo() -> Iterator[socket.socket]:
+    with udp_socket() as sock:
+        stop = threading.Event()
+
+        def run() -> None:
+            while not stop.is_set():
+                with contextlib.suppress(OSError):
+                    data, peer = sock.recvfrom(65535)
+                    sock.sendto(data, peer)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield sock
+        finally:
+            stop.set()
+            with udp_socket() as waker:
+                waker.sendto(b"", sock.getsockname())
+            thread.join()
+
+
+def end_peers(pair: Pair) -> None:
+    """Flows end when they have been idle for a minute, or with their link."""
+    pair.server.abort_link(pair.server_link)
+    pair.assert_idle()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1200, 1472, 9000, 16376, 65507])
+def test_udp_datagram_of_any_size_comes_back_whole(size):
+    with engine_pair() as pair, udp_echo() as upstream, udp_socket() as visitor:
+        visitor.connect(("127.0.0.1", serve(pair, upstream)))
+        data = pattern(size)
+        visitor.send(data)
+        assert visitor.recv(65535) == data
+        end_peers(pair)
+
+
+def test_udp_peers_keep_their_datagrams_apart_and_in_order():
+    with engine_pair() as pair, udp_echo() as upstream, contextlib.ExitStack() as stack:
+        port = serve(pair, upstream)
+        visitors = [stack.enter_context(udp_socket()) for _ in range(50)]
+        for visitor in visitors:
+            visitor.connect(("127.0.0.1", port))
+        for turn in range(20):
+            for number, visitor in enumerate(visitors):
+                visitor.send(f"{number} {turn}".encode())
+            for number, visitor in enumerate(visitors):
+                assert visitor.recv(100) == f"{number} {turn}".encode()
+        assert pair.server.stats()["streams_open"] == 50
+        end_peers(pair)
+
+
+def test_udp_upstream_sees_one_address_for_each_peer():
+    with engine_pair() as pair, udp_socket() as upstream, udp_socket() as first, udp_socket() as second:
+        port = serve(pair, upstream)
+        seen = []
+        for visitor in (first, second, first):
+            visitor.sendto(b"who", ("127.0.0.1", port))
+            seen.append(upstream.recvfrom(10)[1])
+        assert seen[0] == seen[2] != seen[1]
+        end_peers(pair)
+
+
+def test_udp_upstream_that_nobody_listens_at_drops_and_comes_back():
+    with engine_pair() as pair, udp_socket() as gone, udp_socket() as visitor:
+        address = gone.getsockname()
+        port = serve(pair, gone)
+        gone.close()
+        visitor.connect(("127.0.0.1", port))
+        for _ in range(5):
+            visitor.send(b"nobody there")
+        eventually(lambda: pair.client.stats()["streams_open"] == 1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
+            back.bind(address)
+            back.settimeout(5)
+            got = b""
+            while got != b"back again":
+                visitor.send(b"back again")
+                got = back.recv(100)
+        end_peers(pair)
+
+
+def test_udp_port_without_a_tunnel_drops():
+    with engine_pair() as pair, udp_echo() as upstream, udp_socket() as visitor:
+        port = serve(pair, upstream)
+        pair.server.drop_route(RouteKind.UDP, port)
+        pair.server.publish()
+        visitor.connect(("127.0.0.1", port))
+        for _ in range(20):
+            visitor.send(b"x")
+        eventually(lambda: pair.server.stats()["datagrams_dropped"] > 0)
+        assert pair.server.stats()["streams_total"] == 0
+        pair.assert_idle()
+
+
+def test_udp_port_the_client_does_not_serve_is_refused_and_forgotten():
+    with engine_pair() as pair, udp_socket() as upstream, udp_socket() as visitor:
+        port = serve(pair, upstream)
+        pair.client.drop_route(RouteKind.UDP, port)
+        pair.client.publish()
+        visitor.connect(("127.0.0.1", port))
+        visitor.send(b"x")
+        eventually(lambda: pair.server.stats()["streams_total"] >= 1)
+        pair.assert_idle()
+
+
+def test_udp_peers_come_back_after_their_link_went():
+    with engine_pair() as pair, udp_echo() as upstream, udp_socket() as visitor:
+        visitor.connect(("127.0.0.1", serve(pair, upstream)))
+        visitor.send(b"one")
+        assert visitor.recv(10) == b"one"
+        pair.server.abort_link(pair.server_link)
+        pair.assert_idle()
+        eventually(lambda: pair.client.stats()["links_open"] == 0)
+        pair.client.drain_events()
+        pair.server.drain_events()
+        pair.connect()
+        visitor.send(b"two")
+        assert visitor.recv(10) == b"two"
+        end_peers(pair)
+
+
+def test_udp_flood_over_a_link_that_does_not_read_drops_the_oldest_and_stays_bounded():
+    with engine_pair() as pair, udp_socket() as visitor:
+        tunnel = pair.server.open_tunnel()
+        port = pair.listen("flood", ListenerKind.UDP)
+        pair.server.set_tunnel_route(RouteKind.UDP, port, tunnel)
+        pair.server.publish()
+        peer = connect_peer(pair.ports["tls"])
+        link = wait_events(pair.server, lambda event: event.kind == EventKind.LINK_UP).link
+        pair.server.bind_link(link, tunnel)
+        peer.ping()
+        visitor.connect(("127.0.0.1", port))
+        deadline = time.monotonic() + 20
+        number = 0
+        while pair.server.stats()["datagrams_dropped"] < 500:
+            assert time.monotonic() < deadline
+            visitor.send(number.to_bytes(4, "big") + bytes(8000))
+            number += 1
+        assert pair.server.stats()["buffer_bytes"] <= 1 << 20
+        visitor.send(number.to_bytes(4, "big"))
+        # The newest arrives; what is missing is in between.
+        assert peer.read(FrameType.OPEN).payload[0] == Service.UDP
+        seen = [int.from_bytes(peer.read(FrameType.DATAGRAM).payload[:4], "big")]
+        while seen[-1] != number:
+            seen.append(int.from_bytes(peer.read(FrameType.DATAGRAM).payload[:4], "big"))
+        assert seen == sorted(seen)
+        assert seen[0] == 0
+        assert len(seen) < number
+        peer.close()
+        eventually(lambda: pair.server.stats()["links_open"] == 1)
+        pair.assert_idle()
+
+
+def test_udp_stream_takes_no_data_and_its_fin_ends_it():
+    """DATA means nothing on a UDP stream; what a peer may do with it is bounded by credit."""
+    with engine_pair() as pair, udp_socket() as visitor:
+        tunnel = pair.server.open_tunnel()
+        port = pair.listen("odd", ListenerKind.UDP)
+        pair.server.set_tunnel_route(RouteKind.UDP, port, tunnel)
+        pair.server.publish()
+        peer = connect_peer(pair.ports["tls"])
+        link = wait_events(pair.server, lambda event: event.kind == EventKind.LINK_UP).link
+        pair.server.bind_link(link, tunnel)
+        peer.ping()
+        visitor.connect(("127.0.0.1", port))
+        visitor.send(b"x")
+        stream = peer.read(FrameType.OPEN).stream
+        peer.send(frame(FrameType.DATA, stream, bytes(60000)) * 4, frame(FrameType.DATAGRAM, stream, b"y"))
+        assert visitor.recv(10) == b"y"
+        peer.send(frame(FrameType.FIN, stream))
+        peer.read(FrameType.RESET)
+        pair.assert_idle()
+        visitor.send(b"z")
+        assert peer.read(FrameType.OPEN).stream == stream + 2
+        peer.close()
+        eventually(lambda: pair.server.stats()["links_open"] == 1)
+        pair.assert_idle()
+
+
+@pytest.mark.slow
+def test_udp_peer_that_is_silent_for_a_minute_is_forgotten():
+    with engine_pair() as pair, udp_echo() as upstream, udp_socket() as visitor:
+        visitor.connect(("127.0.0.1", serve(pair, upstream)))
+        visitor.send(b"x")
+        assert visitor.recv(10) == b"x"
+        eventually(lambda: pair.server.stats()["streams_open"] == 0, within_s=80)
+        pair.assert_idle()
