@@ -1,0 +1,107 @@
+"""Admin events: reading them, proving that none was changed, and letting old ones go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from typing import Any
+
+from spokes.ids import ZERO_UID, is_uid
+from spokes.store import actors
+from spokes.store.audit_chain import ANCHOR_KEY, HEAD_KEY, event_hash, place
+from spokes.store.base import is_printable
+from spokes.store.changes import SEQ_MAX, ChangeLog
+from spokes.store.models import canonical_json
+from spokes.store.models_admin import AdminEventModel
+from spokes.store.rows import Json
+from spokes.store.rows_admin import Actor, AdminEvent
+
+BATCH_COUNT = 1_000                      # events held in memory at once when all are read
+EVENT_COUNT_MAX = 1_000                  # most events handed out by one call
+
+
+class Audit(ChangeLog):
+    def acting(self, actor: Actor) -> AbstractContextManager[None]:
+        """`with store.acting(actor):` every mutation of this thread or task leaves an event that names the actor."""
+        return actors.acting(actor)
+
+    def note_event(
+        self, action: str, object_kind: str = "", object_uid: str = ZERO_UID, detail: Json | None = None
+    ) -> None:
+        """An event for what is no mutation: a login, a refusal, a stop. Somebody must be acting."""
+        if actors.current_actor() is None:
+            raise LookupError("an event needs an actor: call this inside `with store.acting(…)`")
+        with self._transaction() as tx:
+            tx.note(action, object_kind, object_uid, detail)
+
+    def list_events(
+        self, *, before_seq: int | None = None, limit: int = 100, actor: str | None = None,
+        object_uid: str | None = None, action: str | None = None,
+    ) -> list[AdminEvent]:
+        """Newest first, at most EVENT_COUNT_MAX; `actor` is its id, `action` whole or up to its dot (`user`)."""
+        query = AdminEventModel.select().order_by(AdminEventModel.seq.desc())
+        query = query.limit(max(0, min(limit, EVENT_COUNT_MAX)))
+        if before_seq is not None:
+            query = query.where(AdminEventModel.seq < min(before_seq, SEQ_MAX))
+        if actor is not None:
+            query = query.where(AdminEventModel.actor_uid == (actor if is_uid(actor) else ""))
+        if object_uid is not None:
+            query = query.where(AdminEventModel.object_uid == (object_uid if is_uid(object_uid) else ""))
+        if action is not None:
+            if not is_printable(action):
+                return []
+            # Between "user." and the character after the dot lies every "user.…".
+            query = query.where(
+                (AdminEventModel.action == action)
+                | AdminEventModel.action.startswith(action + ".")
+            )
+        return [AdminEvent(**row) for row in self._db.read(query.dicts())]
+
+    def all_events(self) -> Iterator[AdminEvent]:
+        """Oldest first, in batches: also what is written meanwhile."""
+        seq = 0
+        query = AdminEventModel.select().order_by(AdminEventModel.seq).limit(BATCH_COUNT)
+        while batch := self._db.read(query.where(AdminEventModel.seq > seq).dicts()):
+            yield from (AdminEvent(**row) for row in batch)
+            seq = batch[-1]["seq"]
+
+    def export_events(self) -> Iterator[str]:
+        """One JSON object a line, oldest first: with `previous_hash` and `hash`, so that others can prove it too."""
+        for event in self.all_events():
+            yield canonical_json(asdict(event)) + "\n"
+
+    def verify_events(self) -> int | None:
+        """None if the chain is whole; else the number of the first event that is missing or not as it was written."""
+        with self._db.write() as db:     # no event may be written between the look at the rows and at the head
+            anchor, head = place(db, ANCHOR_KEY), place(db, HEAD_KEY)
+            seq, previous_hash = anchor
+            while True:
+                query = AdminEventModel.select().where(AdminEventModel.seq > seq).order_by(AdminEventModel.seq)
+                batch: list[dict[str, Any]] = list(query.limit(BATCH_COUNT).dicts().execute(db))
+                if not batch:
+                    break
+                for row in batch:
+                    event = AdminEvent(**row)
+                    if (event.seq, event.previous_hash) != (seq + 1, previous_hash) or event.hash != event_hash(event):
+                        return seq + 1
+                    seq, previous_hash = event.seq, event.hash
+            return None if (seq, previous_hash) == head else seq + 1
+
+    def purge_events(self, older_than: float, row_count_max: int) -> int:
+        """Remove those from before `older_than` (Unix seconds), from the oldest on, and the oldest beyond
+        `row_count_max`; the chain of the rest stays.
+        """
+        with self._transaction() as tx:
+            newer = AdminEventModel.select(AdminEventModel.seq).where(AdminEventModel.time >= older_than)
+            kept = tx.rows(newer.order_by(AdminEventModel.seq).limit(1))
+            query = AdminEventModel.select(AdminEventModel.seq, AdminEventModel.hash).order_by(
+                AdminEventModel.seq.desc()
+            )
+            newest, _ = place(self._db.peewee, HEAD_KEY)
+            by_age = tx.rows((query.where(AdminEventModel.seq < kept[0][0]) if kept else query).limit(1))
+            by_count = tx.rows(query.where(AdminEventModel.seq <= newest - row_count_max).limit(1))
+            for seq, digest in sorted([*by_age, *by_count], reverse=True):
+                tx.set_place(ANCHOR_KEY, seq, digest)
+                return int(tx.unlogged(AdminEventModel.delete().where(AdminEventModel.seq <= seq)))
+            return 0

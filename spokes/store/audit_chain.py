@@ -1,0 +1,90 @@
+"""Admin events as a hash chain: each holds the hash of the one before it, so none can be changed or taken out unseen.
+
+Owns: the rows of `admin_event`, and two places in `meta`: the head (the newest event, also when someone cut off the
+end) and the anchor (the newest event that retention removed; the chain begins behind it).
+Bound: written inside a writing transaction that holds the `position` row (changes.py), so processes take turns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import peewee
+
+from spokes.concealment import concealed
+from spokes.store.base import cleaned_text
+from spokes.store.models import MetaModel, canonical_json
+from spokes.store.models_admin import AdminEventModel
+from spokes.store.rows import Json
+from spokes.store.rows_admin import Actor, AdminEvent
+from spokes.store.statement import Statement
+
+HEAD_KEY = "admin_event.head"
+ANCHOR_KEY = "admin_event.anchor"
+START = (0, "0" * 64)                    # the place before the first event
+
+_COLUMNS = tuple(AdminEventModel._meta.fields)
+_APPEND = Statement(lambda *nodes: AdminEventModel.insert(dict(zip(_COLUMNS, nodes, strict=True))), len(_COLUMNS))
+_READ_PLACE = Statement(lambda key: MetaModel.select(MetaModel.value).where(MetaModel.key == key))
+_SET_PLACE = Statement(
+    lambda key, value: MetaModel.insert(key=key, value=value).on_conflict(
+        conflict_target=[MetaModel.key], preserve=[MetaModel.value]
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """What an event will tell, before it has a place in the chain."""
+
+    actor: Actor
+    action: str
+    object_kind: str
+    object_uid: str
+    before: Json | None = None
+    after: Json | None = None
+
+
+def place(db: peewee.Database, key: str) -> tuple[int, str]:
+    """(seq, hash) that stands in `meta` under `key`; START if none does."""
+    for (value,) in _READ_PLACE(key).execute(db):
+        seq, _, digest = str(value).partition(" ")
+        return int(seq), digest
+    return START
+
+
+def set_place(db: peewee.Database, key: str, seq: int, digest: str) -> None:
+    _SET_PLACE(key, f"{seq} {digest}").execute(db)
+
+
+def append(db: peewee.Database, deeds: Sequence[Deed], now: float) -> None:
+    """Put `deeds` at the end of the chain."""
+    seq, previous_hash = place(db, HEAD_KEY)
+    for deed in deeds:
+        seq += 1
+        actor = deed.actor
+        row: dict[str, Any] = {
+            "seq": seq, "time": now, "actor_kind": str(actor.kind), "actor_uid": actor.uid,
+            "actor_name": cleaned_text(actor.name), "address": cleaned_text(actor.address), "action": deed.action,
+            "object_kind": deed.object_kind, "object_uid": deed.object_uid, "before": concealed(deed.before),
+            "after": concealed(deed.after), "previous_hash": previous_hash,
+        }
+        row["hash"] = previous_hash = _digest(row)
+        for name in ("before", "after"):
+            row[name] = None if row[name] is None else canonical_json(row[name])
+        _APPEND(*(row[name] for name in _COLUMNS)).execute(db)
+    set_place(db, HEAD_KEY, seq, previous_hash)
+
+
+def event_hash(event: AdminEvent) -> str:
+    """The hash an event must have: SHA-256 of all its other fields as canonical JSON."""
+    fields = asdict(event)
+    del fields["hash"]
+    return _digest(fields)
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(fields).encode()).hexdigest()

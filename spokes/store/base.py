@@ -1,0 +1,61 @@
+"""What the parts of the store share: the database, and look-up of secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+from spokes.errors import ValueRefusedError
+from spokes.store.db import Database, Query
+
+TEXT_CHARS_MAX = 255
+_JOINERS = "\u200c\u200d"
+
+
+Read = Callable[[Query], list[Any]]      # runs a SELECT: one of Database's or, inside a transaction, of Writer's
+
+
+class StoreBase:
+    """State of an open store. The parts (tokens, tunnels …) are classes over it that Store joins."""
+
+    _db: Database
+    _hash_key: bytes
+
+    def _secret_hash(self, value: str) -> str:
+        """Keyed hash under which a token's value is found.
+
+        The index is searched by this hash, so the time of a look-up says nothing about how much of a guessed value was
+        right. The value itself stands beside it, because the Admin API shows it in full (admin-api.md 7.2, 7.3); a
+        deployment that gives this up can empty that column and every look-up still works.
+        """
+        return hmac.new(self._hash_key, value.encode(), hashlib.sha256).hexdigest()
+
+
+def checked_text(text: str, what: str) -> str:
+    """A name or description as people type it, fit for one line of a listing."""
+    text = text.strip()
+    if len(text) > TEXT_CHARS_MAX:
+        raise ValueRefusedError(f"{what} is longer than {TEXT_CHARS_MAX} characters")
+    if any(_unprintable(char) for char in text):
+        raise ValueRefusedError(f"{what} holds control characters")
+    return text
+
+
+def cleaned_text(text: str) -> str:
+    """A text that a client reports of itself, made fit for storing: never refused, only cut."""
+    return "".join("\ufffd" if _unprintable(char) else char for char in text[:TEXT_CHARS_MAX])
+
+
+def is_printable(text: str) -> bool:
+    """Whether checked_text and cleaned_text leave `text` as it is, but for its length."""
+    return not any(_unprintable(char) for char in text)
+
+
+def _unprintable(char: str) -> bool:
+    """Control characters, lone surrogates, line and paragraph separators, and whatever is not seen but makes two texts
+    look alike or turns their direction; but what joins letters of many scripts, and parts of emoji.
+    """
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char not in _JOINERS

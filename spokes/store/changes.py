@@ -1,0 +1,232 @@
+"""The change log, and the one door through which rows are written.
+
+Every mutation of what is configured is a call of Writer.insert, update or delete: the row and its change are written by
+the same call in the same transaction, so neither can be without the other. `seq` grows by one per committed change,
+without gaps: it is counted in the `position` row, which a writing transaction locks first and holds to its end, so a
+reader that sees seq n sees all before it. Presence never comes through here.
+
+While an actor acts (actors.py), the same calls also leave an admin event, again in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import peewee
+
+from spokes import clock
+from spokes.store import audit_chain
+from spokes.store.actors import current_actor
+from spokes.store.base import StoreBase
+from spokes.store.db import Query, fetch_raw
+from spokes.store.logged import TABLES, LoggedTable
+from spokes.store.models import ChangeModel, PositionModel, RuleStateModel, canonical_json
+from spokes.store.rows import (
+    ApiKey,
+    AuthToken,
+    Change,
+    Json,
+    Kind,
+    Op,
+    Port,
+    PortMap,
+    Row,
+    Site,
+    Token,
+    Tunnel,
+    User,
+    Webhook,
+)
+from spokes.store.statement import Statement
+
+R = TypeVar("R", Token, Tunnel, AuthToken, Site, Port, PortMap, User, ApiKey, Webhook)
+
+_POSITION = (PositionModel.epoch, PositionModel.seq)
+_READ_POSITION = Statement(lambda: PositionModel.select(*_POSITION))
+_LOCK_POSITION = Statement(lambda: PositionModel.select(*_POSITION).for_update())
+_SET_POSITION = Statement(lambda seq: PositionModel.update(seq=seq))
+_APPEND = Statement(
+    lambda seq, epoch, kind, op, uid, body, time: ChangeModel.insert(
+        seq=seq, epoch=epoch, kind=kind, op=op, uid=uid, rev=seq, body=body, time=time
+    )
+)
+_RULED = Statement(
+    lambda tunnel_uid, rev: RuleStateModel.insert(tunnel_uid=tunnel_uid, rev=rev).on_conflict(
+        conflict_target=[RuleStateModel.tunnel_uid], preserve=[RuleStateModel.rev]
+    )
+)
+_CHANGES_AFTER = Statement(
+    lambda seq, limit: ChangeModel.select().where(ChangeModel.seq > seq).order_by(ChangeModel.seq).limit(limit)
+)
+
+RULES = (Site, Port, PortMap)           # what makes up the rules of a tunnel
+SEQ_MAX = 2**63 - 1                      # both engines' largest integer
+CHANGE_COUNT_MAX = 1_000                 # most changes handed out by one call
+
+
+class Writer:
+    """One writing transaction. Made by ChangeLog.transaction() only."""
+
+    def __init__(self, db: peewee.Database, epoch: int, seq: int) -> None:
+        self._db = db
+        self.now = clock.wall_s()        # one moment for everything in the transaction
+        self._epoch = epoch
+        self._seq = seq
+        self._changes: list[tuple[Any, ...]] = []
+        self._ruled: dict[str, None] = {}  # tunnels whose rules are touched
+        self._actor = current_actor()
+        self._deeds: list[audit_chain.Deed] = []
+
+    @property
+    def seq(self) -> int:
+        """Of the newest change, those of this transaction included."""
+        return self._seq
+
+    def read(self, query: Query) -> list[Any]:
+        """All rows of a SELECT, as they stand inside this transaction."""
+        return list(query.execute(self._db))
+
+    def rows(self, query: Query) -> list[Any]:
+        """As read(), but tuples as the driver gives them."""
+        return fetch_raw(self._db, query)
+
+    def unlogged(self, query: Query) -> Any:
+        """Run a statement on a table that is in no change log; what it answers."""
+        return query.execute(self._db)
+
+    def insert(self, row: R, **unlogged: Any) -> R:
+        """Write a new row and its change; `unlogged` are columns that each node computes for itself."""
+        table = TABLES[type(row)]
+        row = replace(row, rev=self._next_seq())
+        columns = table.values(row)
+        table.insert({**columns, **unlogged}).execute(self._db)
+        self._append(table.kind, Op.PUT, row, columns)
+        self._note(table.kind, row.uid, None, columns)
+        return row
+
+    def update(self, row: R, **unlogged: Any) -> R:
+        """Write all columns of an existing row, and its change."""
+        table = TABLES[type(row)]
+        row = replace(row, rev=self._next_seq())
+        columns = table.values(row)
+        before = self._stored(row.uid, table) if self._actor else None
+        if table.update(row.uid, {**columns, **unlogged}).execute(self._db) != 1:
+            raise LookupError(f"{table.kind} {row.uid} vanished inside its own transaction")
+        self._append(table.kind, Op.PUT, row, columns)
+        self._note(table.kind, row.uid, before, columns)
+        return row
+
+    def delete(self, row: Row) -> None:
+        table = TABLES[type(row)]
+        self._next_seq()
+        table.delete(row.uid).execute(self._db)
+        self._append(table.kind, Op.DEL, row, None)
+        self._note(table.kind, row.uid, table.values(row), None)
+
+    def note(self, action: str, object_kind: str, object_uid: str, detail: Json | None = None) -> None:
+        """An admin event that belongs to no row; none without an actor."""
+        if self._actor is not None:
+            self._deeds.append(audit_chain.Deed(
+                actor=self._actor, action=action, object_kind=object_kind, object_uid=object_uid, after=detail
+            ))
+
+    def set_place(self, key: str, seq: int, digest: str) -> None:
+        audit_chain.set_place(self._db, key, seq, digest)
+
+    def flush(self) -> None:
+        """Write events, position and changes: last statements of the transaction."""
+        if self._deeds:
+            audit_chain.append(self._db, self._deeds, self.now)
+        if not self._changes:
+            return
+        _SET_POSITION(self._seq).execute(self._db)
+        for values in self._changes:
+            _APPEND(*values).execute(self._db)
+        for uid in sorted(self._ruled):
+            _RULED(uid, self._seq).execute(self._db)
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _append(self, kind: Kind, op: Op, row: Row, body: dict[str, Any] | None) -> None:
+        if isinstance(row, RULES):
+            self._ruled[row.tunnel_uid] = None
+        text = None if body is None else canonical_json(body)
+        self._changes.append((self._seq, self._epoch, kind.value, op.value, row.uid, text, self.now))
+
+    def _note(self, kind: Kind, uid: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+        if self._actor is None:
+            return
+        verb = "create" if before is None else "delete" if after is None else "edit"
+        if before is not None and after is not None:
+            differing = [name for name in after if after[name] != before[name] and name not in ("rev", "modified")]
+            if kind == Kind.TUNNEL and "deleted_at" in differing:
+                verb = "delete"
+            elif kind == Kind.TUNNEL and "shutdown" in differing:
+                verb = "shutdown" if after["shutdown"] else "enable"
+            before = {name: before[name] for name in differing}
+            after = {name: after[name] for name in differing}
+        self._deeds.append(audit_chain.Deed(
+            actor=self._actor, action=f"{kind}.{verb}", object_kind=kind, object_uid=uid, before=before, after=after
+        ))
+
+    def _stored(self, uid: str, table: LoggedTable[Any]) -> dict[str, Any]:
+        (row,) = table.find(uid).execute(self._db)
+        return table.read_columns(row)
+
+
+class ChangeLog(StoreBase):
+    @contextmanager
+    def _transaction(self) -> Iterator[Writer]:
+        """The only way to a Writer. Nothing is written, logged or counted unless the block ends well."""
+        with self._db.write() as db:
+            read = _READ_POSITION if self._db.is_sqlite else _LOCK_POSITION
+            (epoch, seq), = read().execute(db)
+            writer = Writer(db, epoch, seq)
+            yield writer
+            writer.flush()
+
+    def position(self) -> tuple[int, int]:
+        """(epoch, seq) of the newest committed change; seq 0: none yet."""
+        (epoch, seq), = self._db.read(_READ_POSITION())
+        return epoch, seq
+
+    def bodies_before(self, deletions: Iterable[Change]) -> dict[int, Json]:
+        """{seq of a deletion: the object as it was last written}; one that the log no longer knows is left out."""
+        found = {}
+        for change in deletions:
+            query = (
+                ChangeModel.select(ChangeModel.body)
+                .where(ChangeModel.kind == change.kind, ChangeModel.uid == change.uid, ChangeModel.seq < change.seq)
+                .order_by(ChangeModel.seq.desc()).limit(1).tuples()
+            )
+            for (body,) in self._db.read(query):
+                if body is not None:
+                    found[change.seq] = body
+        return found
+
+    def changes_after(self, seq: int, limit: int = CHANGE_COUNT_MAX) -> list[Change]:
+        """Committed changes behind `seq`, oldest first, at most `limit` and never over CHANGE_COUNT_MAX."""
+        query = _CHANGES_AFTER(min(seq, SEQ_MAX), max(0, min(limit, CHANGE_COUNT_MAX)))
+        return [_to_change(*row) for row in self._db.read(query)]
+
+    def purge_changes(self, older_than: float, row_count_min: int) -> int:
+        """Remove those from before `older_than` (Unix seconds), the newest `row_count_min` excepted; how many.
+
+        Who follows the log from further behind begins with a full read.
+        """
+        _, seq = self.position()
+        old = (ChangeModel.seq <= seq - row_count_min) & (ChangeModel.time < older_than)
+        return int(self._db.run(ChangeModel.delete().where(old)))
+
+
+def _to_change(seq: int, epoch: int, kind: str, op: str, uid: str, rev: int, body: str | None, time: float) -> Change:
+    return Change(
+        seq=seq, epoch=epoch, kind=kind, op=Op(op), uid=uid, rev=rev, body=None if body is None else json.loads(body),
+        time=time,
+    )

@@ -1,0 +1,96 @@
+"""What a user's tunnels may have: looked up and held inside the transaction that would exceed it.
+
+Fails: PolicyError (the operator's limit), NotFoundError (no such user).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+
+import peewee
+
+from spokes.errors import DomainProofError, LimitError, NotFoundError, PolicyError
+from spokes.ids import ZERO_UID, is_uid, proof_domain, proof_record
+from spokes.phrases import counted
+from spokes.store.base import Read
+from spokes.store.changes import Writer
+from spokes.store.db import Query
+from spokes.store.logged import USERS
+from spokes.store.models import PortModel, TunnelModel
+from spokes.store.rows import Tunnel, User
+
+
+def find_user(read: Read, uid: str) -> User:
+    if is_uid(uid) and uid != ZERO_UID:
+        for row in read(USERS.find(uid)):
+            return USERS.read(row)
+    raise NotFoundError("unknown user")
+
+
+def owner_of(tx: Writer, user_uid: str) -> User | None:
+    """The user who owns what is about to be written; None: the system, which has no limits."""
+    return None if user_uid == ZERO_UID else find_user(tx.read, user_uid)
+
+
+def check_tunnel_count(tx: Writer, user: User) -> None:
+    """One more tunnel for `user`."""
+    if not user.max_tunnels:
+        return
+    query = TunnelModel.select(peewee.fn.COUNT(TunnelModel.uid)).where(
+        TunnelModel.user_uid == user.uid, TunnelModel.deleted_at.is_null()
+    )
+    if tx.rows(query)[0][0] >= user.max_tunnels:
+        raise PolicyError(
+            f"the owner may have {counted(user.max_tunnels, 'tunnel')}",
+            hint="delete one, or ask the operator for more",
+        )
+
+
+def check_port_count(tx: Writer, user: User) -> None:
+    """One more port for one of `user`'s tunnels."""
+    if not user.check_ports:
+        return
+    query = (
+        PortModel.select(peewee.fn.COUNT(PortModel.uid))
+        .join(TunnelModel, on=(TunnelModel.uid == PortModel.tunnel_uid)).where(TunnelModel.user_uid == user.uid)
+    )
+    if tx.rows(query)[0][0] >= user.max_ports:
+        raise PolicyError(
+            f"the owner may have {counted(user.max_ports, 'port')}", hint="release one, or ask the operator for more"
+        )
+
+
+def check_room(tx: Writer, rows_of_owner: Query, count_max: int, noun: str) -> None:
+    """One more of what nobody's limits name, so that none of it grows without end: LimitError."""
+    if len(tx.rows(rows_of_owner)) >= count_max:
+        raise LimitError(f"there may be {counted(count_max, noun)} of one owner", hint="delete one that is not used")
+
+
+def refused_domains(
+    user: User, tunnel: Tunnel, hosts: Iterable[str], *, challenge: Callable[[str], str], proved: Container[str] | None
+) -> dict[str, PolicyError]:
+    """Those of `hosts` that `user` may not serve. The tunnel's own hostname was given to it and is always allowed.
+
+    `proved`: domains that were proved to be the user's; None: no proof is asked for. `challenge`: see Proofs.
+    """
+    refused: dict[str, PolicyError] = {}
+    if not user.check_domains:
+        return refused
+    for host in hosts:
+        allowing = [proof_domain(domain) for domain in user.domains if _covers(domain, host)]
+        if host == tunnel.hostname or (allowing and (proved is None or any(one in proved for one in allowing))):
+            continue
+        if allowing:
+            name = allowing[0]
+            refused[host] = DomainProofError(
+                f"{host} is allowed, but {name} is not yet proved to be the owner's",
+                hint=f'put a TXT record {proof_record(name)} with "{challenge(name)}", then have it checked',
+            )
+        else:
+            words = f"{host} is not among the domains allowed to the owner"
+            refused[host] = PolicyError(words, hint="ask the operator to allow it")
+    return refused
+
+
+def _covers(domain: str, host: str) -> bool:
+    return host.endswith(domain[1:]) if domain.startswith("*.") else host == domain

@@ -1,0 +1,21 @@
+"""Places in the change log that a consumer has come to, for those that must miss nothing over a restart."""
+
+from __future__ import annotations
+
+from spokes.store.base import StoreBase
+from spokes.store.models import MetaModel
+
+
+class Marks(StoreBase):
+    def read_mark(self, name: str) -> tuple[int, int] | None:
+        """(epoch, seq); None: this consumer has never been."""
+        for (value,) in self._db.rows(MetaModel.select(MetaModel.value).where(MetaModel.key == f"mark.{name}")):
+            epoch, _, seq = str(value).partition(" ")
+            return int(epoch), int(seq)
+        return None
+
+    def write_mark(self, name: str, epoch: int, seq: int) -> None:
+        query = MetaModel.insert(key=f"mark.{name}", value=f"{epoch} {seq}").on_conflict(
+            conflict_target=[MetaModel.key], preserve=[MetaModel.value]
+        )
+        self._db.alone(lambda: query.execute(self._db.peewee))

@@ -1,0 +1,65 @@
+"""Which domains users have proved to be theirs, and what each has to show for it.
+
+A proof is what was seen of the world outside: it is in no change log, and each check is one statement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from spokes import clock
+from spokes.store.base import Read, StoreBase
+from spokes.store.models_admin import DomainProofModel
+from spokes.store.rows_admin import DomainProof
+
+CHALLENGE_CHARS = 40
+LOST_AFTER_COUNT = 3                     # checks in a row that found no record
+
+
+class Proofs(StoreBase):
+    # Whether users whose domains are checked may serve only what they have proved; set once by who opens the store.
+    needs_proof = False
+
+    def domain_challenge(self, user_uid: str, domain: str) -> str:
+        """The value of the TXT record: the same at each call, and nobody can work it out for another user."""
+        text = f"domain proof {user_uid} {domain}".encode()
+        return hmac.new(self._hash_key, text, hashlib.sha256).hexdigest()[:CHALLENGE_CHARS]
+
+    def note_domain_check(self, user_uid: str, domain: str, *, seen: bool) -> DomainProof:
+        """What a check found. A proof is lost when LOST_AFTER_COUNT checks in a row found none."""
+        now, old = clock.wall_s(), self._find_proof(user_uid, domain)
+        proved = old.proved if old else 0.0
+        failures = 0 if seen else (old.failures if old else 0) + 1
+        if seen:
+            proved = proved or now
+        elif failures >= LOST_AFTER_COUNT:
+            proved = 0.0
+        proof = DomainProof(user_uid=user_uid, domain=domain, proved=proved, checked=now, failures=failures)
+        row = {name: getattr(proof, name) for name in DomainProof.__slots__}
+        query = DomainProofModel.insert(**row).on_conflict(
+            conflict_target=[DomainProofModel.user_uid, DomainProofModel.domain],
+            preserve=[DomainProofModel.proved, DomainProofModel.checked, DomainProofModel.failures],
+        )
+        self._db.alone(lambda: query.execute(self._db.peewee))
+        return proof
+
+    def list_domain_proofs(self, user_uid: str | None = None) -> list[DomainProof]:
+        """Everything that was checked, by domain; a user's only, or everybody's."""
+        query = DomainProofModel.select().order_by(DomainProofModel.domain, DomainProofModel.user_uid)
+        if user_uid is not None:
+            query = query.where(DomainProofModel.user_uid == user_uid)
+        return [DomainProof(**row) for row in self._db.read(query.dicts())]
+
+    @staticmethod
+    def _proved_domains(read: Read, user_uid: str) -> set[str]:
+        query = DomainProofModel.select(DomainProofModel.domain).where(
+            DomainProofModel.user_uid == user_uid, DomainProofModel.proved > 0
+        )
+        return {row["domain"] for row in read(query.dicts())}
+
+    def _find_proof(self, user_uid: str, domain: str) -> DomainProof | None:
+        query = DomainProofModel.select().where(
+            DomainProofModel.user_uid == user_uid, DomainProofModel.domain == domain
+        )
+        return next((DomainProof(**row) for row in self._db.read(query.dicts())), None)

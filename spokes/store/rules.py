@@ -1,0 +1,75 @@
+"""All rules that a client announces, in one transaction: in force or refused, and only if it knew the latest ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from spokes.errors import NotFoundError, PeerError, RulesChangedError
+from spokes.store.models import canonical_json
+from spokes.store.ports import Ports
+from spokes.store.rows import Json, SiteResult
+from spokes.store.sites import Sites, joined_results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesReplaced:
+    """What became of an announced list; `port_errors` names the ports that were refused."""
+
+    rev: int
+    sites: list[SiteResult]
+    own_ports: tuple[int, ...]
+    port_errors: Mapping[int, PeerError] = field(default_factory=dict)
+
+
+class Rules(Sites, Ports):
+    def replace_rules(
+        self,
+        tunnel_uid: str,
+        sites: Iterable[Json],
+        ports: Mapping[int, Json],
+        *,
+        domain: str | None = None,
+        base_rev: int | None = None,
+        unmanaged: bool = False,
+    ) -> RulesReplaced:
+        """Make these the tunnel's sites and forwardings, rule by rule: what cannot be is refused alone.
+
+        Own ports that are not named stay allocated and are not forwarded. Nothing is written, and RulesChangedError
+        raised, unless the rules still stand at `base_rev` (None: wherever they stand). A list that changes nothing, as
+        after every reconnect, writes nothing.
+        """
+        results, rules = self._checked_list(sites, domain)
+        known = self.read_rules(tunnel_uid)
+        if base_rev is not None and known.rev != base_rev:
+            raise RulesChangedError("the rules were changed at the server meanwhile")
+        own_ports = {rule["port"]: rule for rule in known.ports}
+        wanted = {port: {**ports.get(port, {}), "port": port} for port in own_ports}
+        if (
+            rules                            # none may mean an unknown tunnel: look properly
+            and wanted.keys() >= ports.keys()
+            and known.unmanaged == unmanaged
+            and canonical_json({rule["domain"]: rule for rule in known.sites}) == canonical_json(rules)
+            and canonical_json(list(wanted.values())) == canonical_json(list(own_ports.values()))
+        ):
+            return RulesReplaced(rev=known.rev, sites=results, own_ports=tuple(own_ports))
+        with self._transaction() as tx:
+            tunnel = self._live_tunnel(tx.rows, tunnel_uid)
+            rev = self._require_rev(tx, tunnel_uid, base_rev)
+            before = tx.seq
+            refused = self._replace_sites(tx, tunnel, rules, domain)
+            own = {port.port: port for port in self._own_ports(tx.read, tunnel_uid)}
+            for number, port in own.items():
+                self._put_rule(tx, port, {**ports.get(number, {}), "port": number})
+            self._note_unmanaged(tx, tunnel_uid, unmanaged)
+            if tx.seq != before:
+                rev = tx.seq
+        return RulesReplaced(
+            rev=rev,
+            sites=joined_results(results, refused),
+            own_ports=tuple(own),
+            port_errors={
+                number: NotFoundError(f"port {number} is not allocated to this tunnel")
+                for number in ports if number not in own
+            },
+        )

@@ -1,0 +1,163 @@
+"""HTTP services of tunnels: who serves which domain, by which rule."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from spokes.errors import LimitError, NameRefusedError, NotFoundError, PeerError, TakenError, ValueRefusedError
+from spokes.ids import canonical_host, is_reserved, new_uid
+from spokes.store.changes import Writer
+from spokes.store.limits import owner_of, refused_domains
+from spokes.store.logged import SITES, RowsOfTunnels
+from spokes.store.models import SiteModel, canonical_json
+from spokes.store.proofs import Proofs
+from spokes.store.rows import Json, Site, SiteResult, Tunnel
+from spokes.store.rulestate import RuleStates
+from spokes.store.tunnels import Tunnels
+
+SITE_COUNT_MAX = 1_000                   # of one tunnel: bounds the length of one writing transaction
+
+_OF = RowsOfTunnels(SITES, SiteModel.domain)
+
+
+class Sites(RuleStates, Tunnels, Proofs):
+    def put_sites(self, tunnel_uid: str, sites: Iterable[Json], *, domain: str | None = None) -> list[Site]:
+        """Add or replace the rules of the domains named, all or none; the others stay.
+
+        With `domain`, the server's own, names reserved under it are refused.
+        """
+        rules = dict(_keyed(rule, domain) for rule in sites)
+        if len(rules) > SITE_COUNT_MAX:
+            raise LimitError(f"a tunnel may have {SITE_COUNT_MAX} HTTP services")
+        with self._transaction() as tx:
+            tunnel = self._live_tunnel(tx.rows, tunnel_uid)
+            self._require_managed(tx.read, tunnel_uid)
+            own = self._own_sites(tx, tunnel_uid)
+            if len(own.keys() | rules.keys()) > SITE_COUNT_MAX:
+                raise LimitError(f"a tunnel may have {SITE_COUNT_MAX} HTTP services", hint="remove some first")
+            for error in self._refused(tx, tunnel, rules, own, domain).values():
+                raise error
+            put = [self._put_site(tx, tunnel_uid, host, rule, own.get(host)) for host, rule in rules.items()]
+            self._check_rule_bytes(tunnel_uid)
+            return put
+
+    def remove_sites(self, tunnel_uid: str, domains: Iterable[str]) -> None:
+        """All or none: a domain that is not this tunnel's is NotFoundError."""
+        hosts = dict.fromkeys(canonical_host(host) for host in domains)
+        with self._transaction() as tx:
+            self._live_tunnel(tx.rows, tunnel_uid)
+            self._require_managed(tx.read, tunnel_uid)
+            own = self._own_sites(tx, tunnel_uid)
+            for host in hosts:
+                if host not in own:
+                    raise NotFoundError(f"{host} is no HTTP service of this tunnel")
+                tx.delete(own[host])
+
+    def list_sites(self, tunnel_uid: str | Iterable[str] | None = None) -> list[Site]:
+        """By domain: all, a tunnel's, or those of several tunnels."""
+        return [SITES.read(row) for row in self._db.rows(_OF(tunnel_uid))]
+
+    # --- below -----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _checked_list(
+        sites: Iterable[Json], domain: str | None
+    ) -> tuple[list[SiteResult], dict[str, dict[str, Any]]]:
+        """One result per element, and the rules that may be written if nobody else holds their domains."""
+        results: list[SiteResult] = []
+        rules: dict[str, dict[str, Any]] = {}
+        for rule in sites:
+            try:
+                host, keyed = _keyed(rule, domain)
+            except PeerError as error:
+                results.append(SiteResult(str(rule.get("domain", "")) if isinstance(rule, Mapping) else "", error))
+            else:
+                if host not in rules and len(rules) == SITE_COUNT_MAX:
+                    results.append(SiteResult(host, LimitError(f"a tunnel may have {SITE_COUNT_MAX} HTTP services")))
+                    continue
+                rules[host] = keyed
+                results.append(SiteResult(host))
+        return results, rules
+
+    def _replace_sites(
+        self, tx: Writer, tunnel: Tunnel, rules: dict[str, dict[str, Any]], domain: str | None
+    ) -> dict[str, PeerError]:
+        """The domains that are refused; the others are the tunnel's list now."""
+        own = self._own_sites(tx, tunnel.uid)
+        refused = self._refused(tx, tunnel, rules, own, domain)
+        for host, site in own.items():
+            if host not in rules:
+                tx.delete(site)
+        for host, rule in rules.items():
+            if host not in refused:
+                self._put_site(tx, tunnel.uid, host, rule, own.get(host))
+        return refused
+
+    def _refused(
+        self, tx: Writer, tunnel: Tunnel, rules: Mapping[str, Json], own: Mapping[str, Site], domain: str | None
+    ) -> dict[str, PeerError]:
+        """The names among `rules` that the owner may not serve, that another tunnel holds, or that lie under its
+        hostname: www.HOSTNAME would be believed to be that tunnel's too.
+
+        A rule that stands as it is needs no permission again: taking one away ends nothing, also not when the client
+        comes back and says its list.
+        """
+        hosts = list(rules)
+        new = [
+            host for host, rule in rules.items()
+            if host not in own or canonical_json(own[host].rule) != canonical_json(rule)
+        ]
+        tunnel_uid = tunnel.uid
+        owner = owner_of(tx, tunnel.user_uid)
+        refused: dict[str, PeerError] = {}
+        if owner is not None:
+            refused |= refused_domains(
+                owner,
+                tunnel,
+                new,
+                challenge=functools.partial(self.domain_challenge, owner.uid),
+                proved=self._proved_domains(tx.read, owner.uid) if self.needs_proof else None,
+            )
+        refused |= {
+            host: TakenError(f"{host} belongs to another tunnel", hint="remove it there first")
+            for host, holder in self._holders(tx.rows, hosts).items()
+            if holder != tunnel_uid
+        }
+        return refused | (self._under_others(tx, hosts, domain, tunnel_uid) if domain is not None else {})
+
+    @staticmethod
+    def _put_site(tx: Writer, tunnel_uid: str, host: str, rule: dict[str, Any], old: Site | None) -> Site:
+        if old is None:
+            return tx.insert(Site(
+                uid=new_uid(), tunnel_uid=tunnel_uid, domain=host, rule=rule, created=tx.now, modified=tx.now
+            ))
+        if canonical_json(old.rule) == canonical_json(rule):
+            return old
+        return tx.update(replace(old, rule=rule, modified=tx.now))
+
+    @staticmethod
+    def _own_sites(tx: Writer, tunnel_uid: str) -> dict[str, Site]:
+        """By domain."""
+        return {site.domain: site for site in map(SITES.read, tx.rows(_OF(tunnel_uid)))}
+
+
+def joined_results(results: list[SiteResult], refused: Mapping[str, PeerError]) -> list[SiteResult]:
+    return [result if result.error else SiteResult(result.domain, refused.get(result.domain)) for result in results]
+
+
+def _keyed(rule: Json, domain: str | None) -> tuple[str, dict[str, Any]]:
+    """(canonical domain, the rule with that domain); ValueRefusedError if it is no JSON object with a domain."""
+    host = rule.get("domain") if isinstance(rule, Mapping) else None
+    if not isinstance(host, str) or not host:
+        raise ValueRefusedError("an HTTP rule needs a domain")
+    host = canonical_host(host)
+    if domain is not None and is_reserved(host, domain):
+        raise NameRefusedError(f"{host} is reserved", hint="choose another name")
+    try:
+        canonical_json(rule := {**rule, "domain": host})
+    except (TypeError, ValueError, RecursionError):
+        raise ValueRefusedError(f"the rule of {host} is not plain JSON") from None
+    return host, dict(rule)

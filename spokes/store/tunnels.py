@@ -1,0 +1,337 @@
+"""Tunnels: registration, look-up, and the life of a tunnel up to its deletion."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import peewee
+
+from spokes import clock
+from spokes.errors import (
+    AdmissionRefusedError,
+    InactiveError,
+    LimitError,
+    NameRefusedError,
+    NotFoundError,
+    PeerError,
+    TakenError,
+    TokenError,
+    ValueRefusedError,
+)
+from spokes.ids import (
+    ZERO_UID,
+    automatic_hostname,
+    canonical_host,
+    is_reserved,
+    is_secret,
+    is_uid,
+    new_secret,
+    new_uid,
+)
+from spokes.store.base import Read, checked_text
+from spokes.store.changes import Writer
+from spokes.store.limits import check_tunnel_count, owner_of
+from spokes.store.logged import AUTH_TOKENS, PORTMAPS, PORTS, SITES, LoggedTable, RowsOfTunnels
+from spokes.store.models import AuthTokenModel, PresenceModel, SiteModel, TunnelModel
+from spokes.store.rows import AuthToken, Token, Tunnel, TunnelState
+from spokes.store.statement import EachOf, Statement
+from spokes.store.tokens import Tokens
+
+HOSTNAME_RESERVED_S = 30 * 86_400        # a deleted tunnel's hostname goes to nobody else for this long
+
+HOSTNAME_LABELS_MAX = 4                  # under the server's domain; automatic ones have one
+
+HOUR_S = 3600.0
+
+TUNNEL_COLUMNS = (
+    TunnelModel.uid, TunnelModel.user_uid, TunnelModel.token_uid, TunnelModel.created, TunnelModel.modified,
+    TunnelModel.name, TunnelModel.hostname, TunnelModel.shutdown, TunnelModel.deleted_at, TunnelModel.rev,
+    PresenceModel.state, PresenceModel.last_active, PresenceModel.address, PresenceModel.version, PresenceModel.os,
+    PresenceModel.arch,
+)
+NEWEST_FIRST = (TunnelModel.created.desc(), TunnelModel.uid)
+_CONFIGURED = 10                         # how many of them are the tunnel's own
+
+_FIND = Statement(lambda uid: tunnel_query(*TUNNEL_COLUMNS, where=[TunnelModel.uid == uid]))
+TUNNELS_OF_USER = Statement(                # all but deleted ones
+    lambda uid: tunnel_query(*TUNNEL_COLUMNS, where=[TunnelModel.user_uid == uid, TunnelModel.deleted_at.is_null()])
+)
+_AUTH_TOKEN_OF = AUTH_TOKENS.where(AuthTokenModel.tunnel_uid)
+# What goes with a tunnel.
+_PARTS: tuple[tuple[LoggedTable[Any], RowsOfTunnels[Any]], ...] = (
+    (SITES, RowsOfTunnels(SITES)), (PORTS, RowsOfTunnels(PORTS)), (PORTMAPS, RowsOfTunnels(PORTMAPS)),
+    (AUTH_TOKENS, RowsOfTunnels(AUTH_TOKENS)),
+)
+_BELOW = """
+SELECT 1 FROM site WHERE domain LIKE {} ESCAPE '\\' AND tunnel_uid <> {}
+UNION ALL SELECT 1 FROM tunnel WHERE deleted_at IS NULL AND hostname LIKE {} ESCAPE '\\' AND uid <> {} LIMIT 1
+"""
+_SITE_HOLDERS = Statement(
+    lambda hosts: SiteModel.select(SiteModel.domain, SiteModel.tunnel_uid).where(SiteModel.domain.in_(EachOf(hosts)))
+)
+_HOSTNAME_HOLDERS = Statement(
+    lambda hosts, oldest: TunnelModel.select(TunnelModel.hostname, TunnelModel.uid).where(
+        TunnelModel.hostname.in_(EachOf(hosts)), TunnelModel.deleted_at.is_null() | (TunnelModel.deleted_at > oldest)
+    )
+)
+
+# Every login runs this one, ten thousand in a row after a restart, and peewee takes longer to write it than SQLite to
+# answer it: so it is written once.
+_FIND_BY_KEY = f"""
+SELECT {", ".join(f"{field.model._meta.table_name}.{field.column_name}" for field in TUNNEL_COLUMNS)},
+    auth_token.value, auth_token.active, owner.active
+FROM auth_token JOIN tunnel ON tunnel.uid = auth_token.tunnel_uid LEFT JOIN presence ON presence.tunnel_uid = tunnel.uid
+    LEFT JOIN "user" AS owner ON owner.uid = tunnel.user_uid
+WHERE auth_token.value_hash = {{}} AND tunnel.deleted_at IS NULL
+"""                                      # noqa: S608  names of our own columns
+
+
+def to_tunnel(row: tuple[Any, ...]) -> Tunnel:
+    uid, user_uid, token_uid, created, modified, name, hostname, shutdown, deleted_at, rev = row[:_CONFIGURED]
+    seen, last_active, address, version, os, arch = row[_CONFIGURED:]
+    if seen is None:                     # no presence row: never connected
+        seen, last_active, address, version, os, arch = TunnelState.INIT, 0.0, "", "", "", ""
+    return Tunnel(
+        uid=uid, user_uid=user_uid, token_uid=token_uid, created=created, modified=modified, name=name,
+        hostname=hostname, shutdown=bool(shutdown), deleted_at=deleted_at, rev=rev, seen=TunnelState(seen),
+        last_active=last_active, address=address, version=version, os=os, arch=arch,
+    )
+
+
+def tunnel_query(*columns: peewee.Field, where: Sequence[Any]) -> peewee.ModelSelect[TunnelModel]:
+    """With what was last seen of them; newest first."""
+    return (
+        TunnelModel.select(*columns)
+        .join(PresenceModel, peewee.JOIN.LEFT_OUTER, on=(PresenceModel.tunnel_uid == TunnelModel.uid))
+        .where(*where).order_by(*NEWEST_FIRST)
+    )
+
+
+def _names_above(host: str, domain: str) -> list[str]:
+    """The names between `host` and `domain` that could be hostnames of tunnels, nearest to the domain first."""
+    head = host.removesuffix("." + domain)
+    if head == host:
+        return []
+    labels = head.split(".")[-HOSTNAME_LABELS_MAX - 1:]
+    return [".".join((*labels[-count:], domain)) for count in range(1, len(labels))]
+
+
+class Tunnels(Tokens):
+    def register_tunnel(
+        self, token_value: str, name: str, hostname: str | None = None, *, domain: str
+    ) -> tuple[Tunnel, str]:
+        """A new tunnel for whoever holds a registration token, and the key it logs in with.
+
+        Without `hostname` a free one is drawn; one that is given must lie under `domain`, be neither reserved
+        (NameRefusedError) nor held (TakenError).
+        """
+        name = checked_text(name, "tunnel name")
+        domain = canonical_host(domain)
+        with self._transaction() as tx:
+            token = self._usable_token(tx.read, token_value)
+            self._check_quota(tx, token)
+            tunnel, auth = self._insert_tunnel(tx, name, hostname, domain, token_uid=token.uid)
+        return tunnel, auth.value
+
+    def create_tunnel(
+        self, name: str, hostname: str | None = None, *, domain: str, user_uid: str = ZERO_UID, uid: str | None = None
+    ) -> tuple[Tunnel, AuthToken]:
+        """A new tunnel made by an administrator, with its auth token.
+
+        An unknown user is NotFoundError, one who has `max_tunnels` PolicyError.
+        """
+        name = checked_text(name, "tunnel name")
+        domain = canonical_host(domain)
+        if not is_uid(user_uid) or (uid is not None and not is_uid(uid)) or uid == ZERO_UID:
+            raise ValueRefusedError("an id is 32 lower-case hex digits, and a tunnel's is not zero")
+        with self._transaction() as tx:
+            if uid is not None and tx.rows(_FIND(uid)):
+                raise TakenError("a tunnel with this id exists")
+            if (owner := owner_of(tx, user_uid)) is not None:
+                check_tunnel_count(tx, owner)
+            return self._insert_tunnel(tx, name, hostname, domain, user_uid=user_uid, uid=uid)
+
+    def assign_tunnel(
+        self, uid: str, user_uid: str, *, name: str, hostname: str | None = None, domain: str
+    ) -> tuple[Tunnel, AuthToken]:
+        """Link a tunnel that exists to a user (zero: the system) and enable it; with `hostname` it moves there."""
+        name = checked_text(name, "tunnel name")
+        domain = canonical_host(domain)
+        with self._transaction() as tx:
+            tunnel = self._live_tunnel(tx.rows, uid)
+            owner = owner_of(tx, user_uid)
+            if owner is not None and tunnel.user_uid != user_uid:
+                check_tunnel_count(tx, owner)
+            if hostname:
+                hostname = self._chosen_hostname(tx, hostname, domain, holder=uid)
+            auth = self._auth_token(tx.read, uid)
+            if not auth.active:
+                auth = tx.update(replace(auth, active=True, modified=tx.now))
+            changed = replace(
+                tunnel, user_uid=user_uid, name=name or tunnel.name, hostname=hostname or tunnel.hostname,
+                shutdown=False,
+            )
+            return tunnel if changed == tunnel else tx.update(replace(changed, modified=tx.now)), auth
+
+    def find_tunnel_by_key(self, key: str) -> Tunnel:
+        """The tunnel that logs in with `key`: TokenError if there is none, InactiveError if it may not."""
+        if is_secret(key):
+            value_hash = self._secret_hash(key)
+            found = self._db.alone(lambda: self._db.query(_FIND_BY_KEY, (value_hash,)))
+            for *columns, value, active, owner_active in found:
+                if hmac.compare_digest(value, key):
+                    tunnel = to_tunnel(tuple(columns))
+                    if tunnel.shutdown or not active:
+                        raise InactiveError("this tunnel was shut down by the operator", hint="ask the operator")
+                    if owner_active is not None and not owner_active:
+                        raise InactiveError("this tunnel's owner was deactivated", hint="ask the operator")
+                    return tunnel
+        raise TokenError("unknown tunnel key", hint="run `spoke configure` again")
+
+    def get_tunnel(self, uid: str) -> Tunnel:
+        """Deleted ones too (state DELETED); NotFoundError if there never was one."""
+        return self._tunnel(self._db.rows, uid)
+
+    def get_auth_token(self, tunnel_uid: str) -> AuthToken:
+        return self._auth_token(self._db.read, tunnel_uid)
+
+    def edit_tunnel(self, uid: str, *, name: str) -> Tunnel:
+        name = checked_text(name, "tunnel name")
+        with self._transaction() as tx:
+            return tx.update(replace(self._live_tunnel(tx.rows, uid), name=name, modified=tx.now))
+
+    def set_tunnel_state(self, uid: str, state: TunnelState) -> Tunnel:
+        """The operator's decision: SHUTDOWN refuses its logins, INIT admits it again.
+
+        ONLINE and OFFLINE are seen, not decided (write_presence); DELETED is delete_tunnel.
+        """
+        if state not in (TunnelState.SHUTDOWN, TunnelState.INIT):
+            raise ValueError(f"{state!r} is not the operator's to set")
+        with self._transaction() as tx:
+            tunnel = self._live_tunnel(tx.rows, uid)
+            shutdown = state == TunnelState.SHUTDOWN
+            if tunnel.shutdown == shutdown:
+                return tunnel
+            return tx.update(replace(tunnel, shutdown=shutdown, modified=tx.now))
+
+    def delete_tunnel(self, uid: str) -> None:
+        """State DELETED: key, sites and ports are freed, the hostname stays reserved for HOSTNAME_RESERVED_S."""
+        with self._transaction() as tx:
+            self._delete_tunnel(tx, self._live_tunnel(tx.rows, uid))
+
+    @staticmethod
+    def _check_quota(tx: Writer, token: Token) -> None:
+        """Inside the transaction that registers: two at once cannot both be the last."""
+        of_token = TunnelModel.token_uid == token.uid
+        if token.tunnel_count_max:
+            alive = TunnelModel.select(peewee.fn.COUNT(TunnelModel.uid))
+            if tx.rows(alive.where(of_token, TunnelModel.deleted_at.is_null()))[0][0] >= token.tunnel_count_max:
+                raise LimitError(
+                    f"this registration token is good for {token.tunnel_count_max} tunnels, and they exist",
+                    hint="ask the operator",
+                )
+        if token.tunnels_per_hour_max:
+            recent = TunnelModel.select(peewee.fn.COUNT(TunnelModel.uid), peewee.fn.MIN(TunnelModel.created))
+            count, oldest = tx.rows(recent.where(of_token, TunnelModel.created > tx.now - HOUR_S))[0]
+            if count >= token.tunnels_per_hour_max:
+                raise AdmissionRefusedError(
+                    f"this registration token is good for {token.tunnels_per_hour_max} tunnels an hour",
+                    retry_after_s=max(1.0, oldest + HOUR_S - tx.now),
+                )
+
+    # --- below -----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _delete_tunnel(tx: Writer, tunnel: Tunnel) -> None:
+        uid = tunnel.uid
+        for table, of_tunnel in _PARTS:
+            for row in tx.rows(of_tunnel(uid)):
+                tx.delete(table.read(row))
+        tx.update(replace(tunnel, deleted_at=tx.now, modified=tx.now))
+
+    def _insert_tunnel(
+        self, tx: Writer, name: str, hostname: str | None, domain: str, *,
+        user_uid: str = ZERO_UID, token_uid: str = ZERO_UID, uid: str | None = None,
+    ) -> tuple[Tunnel, AuthToken]:
+        if hostname:
+            hostname = self._chosen_hostname(tx, hostname, domain)
+        else:
+            hostname = automatic_hostname(domain, lambda host: (
+                host in self._holders(tx.rows, [host]) or self._has_others_below(host, "")
+            ))
+        tunnel = tx.insert(Tunnel(
+            uid=uid or new_uid(), user_uid=user_uid, token_uid=token_uid, created=tx.now, modified=tx.now, name=name,
+            hostname=hostname,
+        ))
+        auth = AuthToken(
+            uid=new_uid(), tunnel_uid=tunnel.uid, created=tx.now, modified=tx.now, active=True, value=new_secret()
+        )
+        return tunnel, tx.insert(auth, value_hash=self._secret_hash(auth.value))
+
+    def _chosen_hostname(self, tx: Writer, hostname: str, domain: str, *, holder: str = "") -> str:
+        """`hostname` in canonical form, if it lies under `domain`, is not reserved and nobody but `holder` has it."""
+        hostname = canonical_host(hostname)
+        if not hostname.endswith("." + domain):
+            hint = "other domains are HTTP services" if "." in hostname else f"use {hostname}.{domain}"
+            raise NameRefusedError(f"{hostname} is not under {domain}", hint=hint)
+        if is_reserved(hostname, domain):
+            raise NameRefusedError(f"{hostname} is reserved", hint="choose another name")
+        if hostname.removesuffix("." + domain).count(".") >= HOSTNAME_LABELS_MAX:
+            raise NameRefusedError(f"a hostname has {HOSTNAME_LABELS_MAX} labels under {domain} at most")
+        if self._holders(tx.rows, [hostname]).get(hostname, holder) != holder:
+            raise TakenError(f"{hostname} belongs to another tunnel", hint="choose another name")
+        for error in self._under_others(tx, [hostname], domain, holder).values():
+            raise error
+        if self._has_others_below(hostname, holder):
+            raise TakenError(f"names under {hostname} belong to another tunnel", hint="choose another name")
+        return hostname
+
+    def _under_others(
+        self, tx: Writer, hosts: Sequence[str], domain: str, holder: str
+    ) -> dict[str, PeerError]:
+        """Those of `hosts` that lie under a hostname that is not `holder`'s: www.HOSTNAME would be believed to be that
+        tunnel's too.
+        """
+        above = {host: _names_above(host, domain) for host in hosts}
+        holders = self._hostname_holders(tx.rows, sorted({name for names in above.values() for name in names}))
+        return {
+            host: TakenError(f"{host} lies under {name}, which belongs to another tunnel", hint="choose another name")
+            for host, names in above.items() for name in names if holders.get(name, holder) != holder
+        }
+
+    def _has_others_below(self, hostname: str, holder: str) -> bool:
+        """Whether a name under `hostname` is not `holder`'s. Called inside a transaction."""
+        pattern = "%." + hostname.replace("_", "\\_")          # the one character of a host name that LIKE reads
+        return bool(self._db.query(_BELOW, (pattern, holder, pattern, holder)))
+
+    @staticmethod
+    def _holders(rows: Read, hosts: Sequence[str]) -> dict[str, str]:
+        """Which tunnel holds which of the names: as a site, or as its hostname (30 days beyond its deletion)."""
+        return dict(rows(_SITE_HOLDERS(json.dumps(hosts)))) | Tunnels._hostname_holders(rows, hosts)
+
+    @staticmethod
+    def _hostname_holders(rows: Read, hosts: Sequence[str]) -> dict[str, str]:
+        return dict(rows(_HOSTNAME_HOLDERS(json.dumps(hosts), clock.wall_s() - HOSTNAME_RESERVED_S)))
+
+    @staticmethod
+    def _auth_token(read: Read, tunnel_uid: str) -> AuthToken:
+        if is_uid(tunnel_uid):
+            for row in read(_AUTH_TOKEN_OF(tunnel_uid)):
+                return AUTH_TOKENS.read(row)
+        raise NotFoundError("unknown tunnel")
+
+    def _tunnel(self, rows: Read, uid: str) -> Tunnel:
+        if is_uid(uid):
+            for row in rows(_FIND(uid)):
+                return to_tunnel(row)
+        raise NotFoundError("unknown tunnel")
+
+    def _live_tunnel(self, rows: Read, uid: str) -> Tunnel:
+        tunnel = self._tunnel(rows, uid)
+        if tunnel.state == TunnelState.DELETED:
+            raise NotFoundError("this tunnel was deleted")
+        return tunnel

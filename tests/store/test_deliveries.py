@@ -1,0 +1,163 @@
+import pytest
+
+from spokes import clock
+from spokes.errors import NotFoundError
+from spokes.ids import new_uid
+from spokes.store import DeliveryState, NewDelivery, deliveries
+from spokes.store.deliveries import QUEUE_FULL
+
+PENDING, DELIVERED, FAILED = DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.FAILED
+FAR = 4_000_000_000.0
+
+
+@pytest.fixture
+def time():
+    manual = clock.ManualClock()
+    with clock.replaced(manual):
+        yield manual
+
+
+@pytest.fixture
+def webhook(store):
+    return store.create_webhook("https://hooks.example.org")
+
+
+def queue(store, webhook, *bodies, subject=""):
+    store.queue_deliveries(
+        NewDelivery(webhook_uid=webhook.uid, kind="tunnel.up", subject=subject, body=body) for body in bodies
+    )
+
+
+def bodies(found):
+    return [delivery.body for delivery in found]
+
+
+def test_due_deliveries_in_order_per_subject(store, webhook, time):
+    queue(store, webhook, "a1", "a2", subject="a")
+    queue(store, webhook, "b1", subject="b")
+    queue(store, webhook, "x", "y")
+    assert bodies(store.due_deliveries(FAR)) == ["a1", "b1", "x", "y"]
+    first = store.due_deliveries(FAR)[0]
+    store.finish_delivery(first.uid, error="refused", next_attempt=time.wall_s() + 60)
+    assert bodies(store.due_deliveries(time.wall_s())) == ["b1", "x", "y"]     # a2 waits behind a1
+    assert bodies(store.due_deliveries(time.wall_s() + 60)) == ["b1", "x", "y", "a1"]
+    store.finish_delivery(first.uid, http_status=204)
+    assert "a2" in bodies(store.due_deliveries(time.wall_s()))
+
+
+def test_due_deliveries_limit_and_busy_webhooks(store, webhook):
+    other = store.create_webhook("https://other.example.org")
+    queue(store, webhook, *(f"w{n}" for n in range(5)))
+    queue(store, other, "o")
+    assert bodies(store.due_deliveries(FAR, 2)) == ["w0", "w1"]
+    assert bodies(store.due_deliveries(FAR, 2, skip_webhooks=[webhook.uid])) == ["o"]
+
+
+def test_due_deliveries_of_an_inactive_webhook_wait(store, webhook):
+    queue(store, webhook, "a")
+    store.edit_webhook(webhook.uid, active=False)
+    assert store.due_deliveries(FAR) == []
+    assert store.next_delivery_at() is None
+    store.edit_webhook(webhook.uid, active=True)
+    assert bodies(store.due_deliveries(FAR)) == ["a"]
+
+
+def test_next_delivery_at_is_of_what_may_be_sent(store, webhook, time):
+    assert store.next_delivery_at() is None
+    queue(store, webhook, "a1", "a2", subject="a")
+    assert store.next_delivery_at() == time.wall_s()
+    store.finish_delivery(store.due_deliveries(FAR)[0].uid, next_attempt=time.wall_s() + 30)
+    assert store.next_delivery_at() == time.wall_s() + 30    # not a2, which waits behind a1
+
+
+@pytest.mark.parametrize(("outcome", "state"), [
+    ({"http_status": 200}, DELIVERED), ({"http_status": 299}, DELIVERED), ({"http_status": 302}, FAILED),
+    ({"http_status": 500}, FAILED), ({}, FAILED), ({"http_status": 200, "error": "answer too long"}, FAILED),
+    ({"http_status": 503, "next_attempt": FAR}, PENDING),
+])
+def test_finish_delivery_states(store, webhook, time, outcome, state):
+    queue(store, webhook, "a")
+    delivery = store.finish_delivery(store.due_deliveries(FAR)[0].uid, **outcome)
+    assert (delivery.state, delivery.attempts, delivery.http_status) == (state, 1, outcome.get("http_status", 0))
+    assert delivery.finished == (None if state == PENDING else time.wall_s())
+    assert store.get_delivery(delivery.uid) == delivery
+    assert store.count_deliveries(webhook.uid)[state] == 1
+
+
+def test_finish_delivery_hostile_error_is_made_fit(store, webhook):
+    queue(store, webhook, "a")
+    delivery = store.finish_delivery(store.due_deliveries(FAR)[0].uid, error="\x00\ud800<b>" + "x" * 999)
+    assert delivery.error == ("\ufffd\ufffd<b>" + "x" * 999)[:255]
+
+
+def test_resend_delivery_same_id_and_body_once_more(store, webhook):
+    queue(store, webhook, "a")
+    done = store.finish_delivery(store.due_deliveries(FAR)[0].uid, http_status=200)
+    again = store.resend_delivery(done.uid)
+    assert (again.uid, again.body, again.state, again.attempts, again.finished) == (done.uid, "a", PENDING, 1, None)
+    assert store.due_deliveries(FAR) == [again]
+
+
+@pytest.mark.parametrize("uid", [new_uid(), "", "\x00", "\ud800"])
+def test_delivery_calls_unknown_uid(store, webhook, uid):
+    for call in (store.resend_delivery, store.get_delivery):
+        with pytest.raises(NotFoundError):
+            call(uid)
+    assert store.finish_delivery(uid, http_status=200) is None
+    assert store.list_deliveries(uid) == []
+
+
+def test_delete_webhook_takes_its_deliveries(store, webhook):
+    queue(store, webhook, "a")
+    delivery, = store.due_deliveries(FAR)
+    store.delete_webhook(webhook.uid)
+    assert store.finish_delivery(delivery.uid, http_status=200) is None
+    queue(store, webhook, "late")                            # an event that was on its way
+    assert store.due_deliveries(FAR) == store.list_deliveries(webhook.uid) == []
+
+
+def test_list_deliveries_pages_join_to_the_whole(store, webhook):
+    queue(store, webhook, *"abcde")
+    whole = store.list_deliveries(webhook.uid)
+    assert bodies(whole) == list("edcba")
+    page = store.list_deliveries(webhook.uid, limit=2)
+    assert page + store.list_deliveries(webhook.uid, before=page[-1].seq) == whole
+    assert store.list_deliveries(webhook.uid, before=10**30) == whole
+
+
+def test_queue_deliveries_over_the_bound_fails_the_oldest(store, webhook, monkeypatch):
+    monkeypatch.setattr(deliveries, "PENDING_COUNT_MAX", 3)
+    other = store.create_webhook("https://other.example.org")
+    queue(store, other, "o")
+    queue(store, webhook, *"abc")
+    queue(store, webhook, *"de")
+    assert bodies(store.due_deliveries(FAR)) == ["o", "c", "d", "e"]
+    failed = [delivery for delivery in store.list_deliveries(webhook.uid) if delivery.state == FAILED]
+    assert [(delivery.body, delivery.error) for delivery in failed] == [("b", QUEUE_FULL), ("a", QUEUE_FULL)]
+
+
+def test_queue_deliveries_of_a_user_has_a_bound_of_its_own(store, monkeypatch):
+    monkeypatch.setattr(deliveries, "PENDING_OF_USER_COUNT_MAX", 2)
+    of_user = store.create_webhook("https://hooks.example.org", user_uid=store.create_user().uid)
+    of_system = store.create_webhook("https://hooks.example.org")
+    for webhook in (of_user, of_system):
+        queue(store, webhook, *"abc")
+    assert bodies(store.due_deliveries(FAR)) == ["b", "c", "a", "b", "c"]
+
+
+def test_purge_deliveries_only_what_is_over(store, webhook, time):
+    queue(store, webhook, "a", "b")
+    store.finish_delivery(store.due_deliveries(FAR)[0].uid, http_status=200)
+    assert store.purge_deliveries(time.wall_s(), 100) == 0
+    assert store.purge_deliveries(time.wall_s() + 1, 100) == 1
+    assert bodies(store.list_deliveries(webhook.uid)) == ["b"]
+
+
+def test_purge_deliveries_beyond_a_count_keeps_the_newest(store, webhook, time):
+    queue(store, webhook, *"abcd")
+    for due in store.due_deliveries(FAR)[:3]:
+        time.advance(1)
+        store.finish_delivery(due.uid, http_status=200)
+    assert store.purge_deliveries(0, 3) == 0
+    assert store.purge_deliveries(0, 1) == 2
+    assert sorted(bodies(store.list_deliveries(webhook.uid))) == ["c", "d"]

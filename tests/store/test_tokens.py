@@ -1,0 +1,150 @@
+import hashlib
+
+import pytest
+
+from spokes.errors import AdmissionRefusedError, InactiveError, LimitError, NotFoundError, TokenError, ValueRefusedError
+from spokes.ids import is_secret, is_uid, new_secret, new_uid
+from spokes.store import Store
+from spokes.store.models import TokenModel
+
+
+def test_create_token_is_listed_and_found_by_value(store):
+    token = store.create_token("  field team ", active=True)
+    assert is_uid(token.uid)
+    assert is_secret(token.value)
+    assert (token.description, token.active, token.created) == ("field team", True, token.modified)
+    assert store.list_tokens() == [token]
+    assert store.find_token(token.value) == token
+
+
+def test_list_tokens_oldest_first_with_inactive_ones(store):
+    tokens = [store.create_token(f"t{n}", active=n != 1) for n in range(3)]
+    assert store.list_tokens() == tokens
+
+
+def test_edit_token_replaces_both_values_and_keeps_the_secret(store):
+    token = store.create_token("old")
+    edited = store.edit_token(token.uid, "new", False)
+    assert (edited.description, edited.active, edited.value) == ("new", False, token.value)
+    assert edited.rev > token.rev
+    assert edited.modified >= token.modified
+    assert store.list_tokens() == [edited]
+
+
+def test_find_token_inactive_is_told_from_unknown(store):
+    token = store.create_token("t", active=False)
+    with pytest.raises(InactiveError):
+        store.find_token(token.value)
+    store.edit_token(token.uid, "t", True)
+    assert store.find_token(token.value).uid == token.uid
+
+
+@pytest.mark.parametrize("value", [
+    "", "x", new_secret(), "0" * 64, "' OR 1=1 --", "\x00" * 64, "\ud800" * 64, "A" * 64, "%" * 64, "0" * 100_000,
+])
+def test_find_token_no_such_value_refused(store, value):
+    store.create_token("t")
+    with pytest.raises(TokenError):
+        store.find_token(value)
+
+
+def test_find_token_upper_case_or_padded_value_refused(store):
+    value = store.create_token("t").value
+    for wrong in (value.upper(), value + "\n", " " + value, value[:-1]):
+        with pytest.raises(TokenError):
+            store.find_token(wrong)
+
+
+def test_delete_token_is_gone_for_good(store):
+    token = store.create_token("t")
+    store.delete_token(token.uid)
+    assert store.list_tokens() == []
+    with pytest.raises(TokenError):
+        store.find_token(token.value)
+    with pytest.raises(NotFoundError):
+        store.delete_token(token.uid)
+
+
+@pytest.mark.parametrize("uid", [new_uid(), "", "0" * 32, "\x00", "\ud800", "' OR 1=1 --", "x" * 10_000])
+def test_edit_token_unknown_uid_not_found(store, uid):
+    token = store.create_token("t")
+    with pytest.raises(NotFoundError):
+        store.edit_token(uid, "changed", False)
+    with pytest.raises(NotFoundError):
+        store.delete_token(uid)
+    assert store.list_tokens() == [token]
+
+
+@pytest.mark.parametrize("description", ["a\nb", "a\x00b", "a\ud800b", "a\u202eb", "\x1b[31m", "x" * 256])
+def test_create_token_unfit_description_refused(store, description):
+    with pytest.raises(ValueRefusedError):
+        store.create_token(description)
+    assert store.position() == (1, 0)
+
+
+def test_token_repr_shows_no_secret(store):
+    token = store.create_token("t")
+    _, key = store.register_tunnel(token.value, "n", domain="tun.example.net")
+    shown = repr(store.list_tokens()) + repr(store.changes_after(0)) + repr(store.list_tunnels())
+    assert token.value not in shown
+    assert key not in shown
+
+
+def test_token_hash_is_keyed_by_the_store(store):
+    token = store.create_token("t")
+    (row,) = store._db.read(TokenModel.select(TokenModel.value_hash).tuples())
+    assert row[0] != hashlib.sha256(token.value.encode()).hexdigest()
+    assert row[0] == store._secret_hash(token.value)
+
+
+def test_secret_is_made_once_and_differs_by_name(store, store_url):
+    first = store.secret("cluster")
+    assert is_secret(first)
+    assert store.secret("node") != first
+    with Store.open(store_url) as second:
+        assert second.secret("cluster") == first
+
+
+def register(store, token, name="t"):
+    return store.register_tunnel(token.value, name, domain="tun.example.net")[0]
+
+
+def test_token_with_a_maximum_registers_so_many_that_exist(store):
+    token = store.create_token("two", tunnel_count_max=2)
+    first, _ = register(store, token), register(store, token)
+    with pytest.raises(LimitError, match="2 tunnels") as refused:
+        register(store, token)
+    assert not refused.value.retryable
+    store.delete_tunnel(first.uid)
+    register(store, token)
+    store.edit_token(token.uid, "two", True, tunnel_count_max=3)
+    register(store, token)
+    register(store, store.create_token("another"))
+
+
+def test_token_with_a_rate_refuses_until_the_oldest_is_an_hour_old(store, monkeypatch):
+    now = 1_800_000_000.0
+    monkeypatch.setattr("spokes.clock.wall_s", lambda: now)
+    token = store.create_token("slow", tunnels_per_hour_max=2)
+    first = register(store, token)
+    now += 600.0
+    register(store, token)
+    store.delete_tunnel(first.uid)       # what was registered counts, not what is left of it
+    with pytest.raises(AdmissionRefusedError) as refused:
+        register(store, token)
+    assert refused.value.retry_after_s == 3000.0
+    now += 3001.0
+    register(store, token)
+
+
+def test_edit_token_without_maxima_keeps_them(store):
+    token = store.create_token("t", tunnel_count_max=5, tunnels_per_hour_max=7)
+    edited = store.edit_token(token.uid, "u", True)
+    assert (edited.tunnel_count_max, edited.tunnels_per_hour_max) == (5, 7)
+    assert store.list_tokens() == [edited]
+
+
+@pytest.mark.parametrize("count", [-1, 2**31])
+def test_token_impossible_maximum_is_refused(store, count):
+    with pytest.raises(ValueRefusedError):
+        store.create_token("t", tunnel_count_max=count)
