@@ -1,0 +1,99 @@
+"""Alerts: raised once however often it is seen what is wrong, resolved when it is over, told by webhook and e-mail.
+
+Owns: what is open, as far as this process knows; the store decides what is new.
+Bound: one wish for each kind and subject waits for the store. Fails: a store that fails is logged and asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from spokes.server.storethread import StoreThread
+from spokes.server.waking import work_when_woken
+from spokes.store import Alert, Severity
+
+log = logging.getLogger(__name__)
+
+STORE_RETRY_S = 5.0
+Listener = Callable[[Alert], None]
+
+
+class Wish(NamedTuple):
+    """What an alert is to be; `severity` None: over."""
+
+    severity: Severity | None
+    text: str
+
+
+class AlertBoard:
+    """raise_() and settle() return at once and may be called as often as one likes."""
+
+    def __init__(self, store: StoreThread) -> None:
+        self._store = store
+        self._open: dict[tuple[str, str], Severity] = {}
+        self._wishes: dict[tuple[str, str], Wish] = {}
+        self._woken = asyncio.Event()
+        self.listeners: list[Listener] = []
+
+    async def load(self) -> None:
+        for alert in await self._store.run(lambda: self._store.store.list_alerts(open_only=True)):
+            self._open[alert.kind, alert.subject] = alert.severity
+
+    def is_open(self, kind: str, subject: str) -> bool:
+        return (kind, subject) in self._open
+
+    def subjects(self, kind: str) -> list[str]:
+        """Of the open alerts of this kind."""
+        return [subject for one, subject in self._open if one == kind]
+
+    def open_counts(self) -> dict[tuple[str, Severity], int]:
+        """How many stand, by kind and severity."""
+        return Counter((kind, severity) for (kind, _), severity in self._open.items())
+
+    def raise_(self, kind: str, subject: str, severity: Severity, text: str) -> None:
+        """Does nothing while the same or a worse one stands."""
+        stands = self._open.get((kind, subject))
+        if stands is severity or stands is Severity.CRITICAL:
+            self._wishes.pop((kind, subject), None)
+            return
+        self._wish(kind, subject, Wish(severity, text))
+
+    def settle(self, kind: str, subject: str) -> None:
+        if (kind, subject) in self._open:
+            self._wish(kind, subject, Wish(None, ""))
+        else:
+            self._wishes.pop((kind, subject), None)
+
+    def _wish(self, kind: str, subject: str, wish: Wish) -> None:
+        self._wishes[kind, subject] = wish
+        self._woken.set()
+
+    async def run(self) -> None:
+        await work_when_woken(
+            self._woken, self.flush, log=log, failed="alerts not written", retry_s=STORE_RETRY_S
+        )
+
+    async def flush(self) -> None:
+        """Writes what was wished for, and tells the listeners what is new."""
+        for (kind, subject), wish in list(self._wishes.items()):
+            store = self._store.store
+            if wish.severity is not None:
+                alert = await self._store.run(store.raise_alert, kind, subject, wish.severity, wish.text)
+                self._open[kind, subject] = wish.severity
+            else:
+                alert = await self._store.run(store.resolve_alert, kind, subject)
+                self._open.pop((kind, subject), None)
+            if self._wishes.get((kind, subject)) == wish:
+                del self._wishes[kind, subject]
+            if alert is not None:
+                self._tell(alert)
+
+    def _tell(self, alert: Alert) -> None:
+        facts = {"kind": alert.kind, "subject": alert.subject, "severity": alert.severity.value, "detail": alert.text}
+        log.warning("alert resolved" if alert.resolved else "alert raised", extra=facts)
+        for listener in self.listeners:
+            listener(alert)

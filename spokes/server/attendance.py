@@ -1,0 +1,128 @@
+"""What a link says once it is logged in: services, requests, goodbye; and the stored rules brought to it.
+
+Bound: the link's own pace; a list of rules costs as many turns as its rules weigh.
+Fails: a store that is away is waited for; a fault of the peer's ends its own link only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec
+
+import msgspec
+
+from spokes.errors import RulesChangedError, StoreError
+from spokes.server.availability import Availability
+from spokes.server.changes import ChangeFollower
+from spokes.server.link import Link
+from spokes.server.registry import Registry, Session
+from spokes.server.requests import Requests
+from spokes.server.services import StoredConfig, apply_services, read_config, same_rules
+from spokes.server.storethread import StoreThread
+from spokes.wire.messages import Accepted, Bye, Config, Reason, Request, Services
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+STORE_RETRY_S = 5.0
+STORE_RETRY_S_MAX = 30.0  # every session may be waiting, and the store has one thread
+RULES_PER_TURN = 20  # how many rules weigh as much as a message: each may be a row and a change
+
+
+class Attendance:
+    """Answers links that are logged in."""
+
+    def __init__(
+        self,
+        *,
+        store: StoreThread,
+        registry: Registry,
+        follower: ChangeFollower,
+        requests: Requests,
+        availability: Availability,
+        domain: str,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._follower = follower
+        self._requests = requests
+        self._availability = availability
+        self._domain = domain
+
+    async def attend(self, link: Link, tunnel_uid: str, session: Session | None) -> None:
+        """Answers until goodbye; without a session, a control link's requests alone. The messages of a link are taken
+        one after the other, in order."""
+        while True:
+            match await link.receive():
+                case None if session is not None:
+                    await self._steadily(self._bring_config, link, session)
+                case Services() as services if session is not None:
+                    await link.pace.turn((len(services.https) + len(services.ports)) / RULES_PER_TURN)
+                    await self._steadily(self._take_services, link, session, services)
+                case Request() as request:
+                    link.send(await self._requests.answer(tunnel_uid, request))
+                case Bye() as bye:
+                    hear_goodbye(link, bye)
+                    return
+                case _:
+                    continue
+
+    async def bring_rules(self, link: Link, session: Session) -> None:
+        """Sends the stored rules to the client, whether it has them or not."""
+        await self._steadily(self._bring_config, link, session, always=True)
+
+    async def _steadily(self, work: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Again and again until the store takes it: a database that is away must not end a session that carries
+        traffic."""
+        wait_s = STORE_RETRY_S
+        while True:
+            try:
+                return await work(*args, **kwargs)
+            except StoreError as error:
+                log.error("store failed a session", extra={"code": error.code, "detail": str(error)})
+                await asyncio.sleep(random.uniform(0.5, 1.0) * wait_s)  # noqa: S311 (spreads load, guards nothing)
+                wait_s = min(2 * wait_s, STORE_RETRY_S_MAX)
+
+    async def _take_services(self, link: Link, session: Session, services: Services) -> None:
+        session.unmanaged = services.unmanaged
+        try:
+            applied = await self._store.run(
+                apply_services, self._store.store, session.tunnel_uid, services, self._domain
+            )
+        except RulesChangedError:
+            session.config, rules_rev = await self._store.run(self._read_config, session.tunnel_uid)
+            link.send(Config(config=session.config, rules_rev=rules_rev))
+            link.send(Accepted(stale=True, rules_rev=rules_rev))
+            return
+        session.config = msgspec.structs.replace(session.config, https=applied.https, ports=applied.ports)
+        await self._follower.catch_up()
+        if self._registry.is_live(session):
+            self._availability.serves(session.tunnel_uid, session.config)
+        link.send(applied.accepted)
+        log.info(
+            "services in force",
+            extra={"tunnel_uid": session.tunnel_uid, "sites": len(applied.https), "ports": len(applied.ports)},
+        )
+
+    async def _bring_config(self, link: Link, session: Session, *, always: bool = False) -> None:
+        """Sends the stored rules to the client if it does not have them, or may not."""
+        config, rules_rev = await self._store.run(self._read_config, session.tunnel_uid)
+        if same_rules(config, session.config) and not always:
+            return
+        session.config = config
+        if always or not session.unmanaged:
+            link.send(Config(config=config, rules_rev=rules_rev))
+
+    def _read_config(self, tunnel_uid: str) -> StoredConfig:
+        store = self._store.store
+        return read_config(store, store.get_tunnel(tunnel_uid), self._domain)
+
+
+def hear_goodbye(link: Link, bye: Bye) -> None:
+    if bye.reason in (Reason.PROTOCOL, Reason.LIMIT):  # a fault of ours, as the client sees it
+        log.warning("client ended the link", extra={"peer": link.peer, "code": bye.code, "detail": bye.message})
+    link.close()

@@ -1,0 +1,171 @@
+"""The server as a consumer of the change log: from committed changes to routes, ports and live sessions.
+
+Owns: its position in the log. It reads when woken (after a mutation of ours, or by the control socket after one of
+another process); reading a change twice does no harm, so it may start from a full read at any time.
+Fails: a store that fails is logged and asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from spokes.errors import InactiveError, SpokesError
+from spokes.server.ports import PortListeners
+from spokes.server.routes import RouteTable
+from spokes.server.storethread import StoreThread
+from spokes.server.users import Users
+from spokes.server.waking import work_when_woken
+from spokes.store import Change, Kind, Op
+
+log = logging.getLogger(__name__)
+
+BATCH_COUNT_MAX = 500
+RETRY_S = 1.0
+ASK_HINT = "ask the operator, and start the client again when it may run"
+
+
+class TunnelWatcher(Protocol):
+    """Who has to know: the sessions."""
+
+    def bar(self, tunnel_uid: str, error: SpokesError) -> None:
+        """The tunnel may not be here any longer."""
+
+    def forget(self, tunnel_uid: str) -> None:
+        """The tunnel was deleted, and is barred."""
+
+    def rules_changed(self, tunnel_uids: Iterable[str]) -> None:
+        """Their rules may differ from what their clients have."""
+
+
+class ChangeFollower:
+    """Applies the change log to this server."""
+
+    def __init__(self, store: StoreThread, routes: RouteTable, ports: PortListeners, users: Users) -> None:
+        self._store = store
+        self._users = users
+        self._routes = routes
+        self._ports = ports
+        self._seq = 0
+        self._shut: set[str] = set()  # tunnels the operator shut down
+        self._locked: set[str] = set()  # tunnels whose key is switched off
+        self._portmaps: dict[str, str] = {}  # port map: tunnel; a deletion names the map alone
+        self._reading = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self.watcher: TunnelWatcher
+        self.on_users_changed: Callable[[], None] = _nobody
+        self.on_changes: Callable[[], None] = _nobody
+
+    @property
+    def seq(self) -> int:
+        return self._seq
+
+    def is_barred(self, tunnel_uid: str) -> bool:
+        return (
+            tunnel_uid in self._shut or tunnel_uid in self._locked or not self._users.may_log_in(tunnel_uid)
+        )
+
+    async def load(self) -> None:
+        """Takes over everything as it is; the log behind the position read first brings what changed meanwhile."""
+        store = self._store.store
+        _, self._seq = await self._store.run(store.position)
+        for user in await self._store.run(store.list_users):
+            self._users.put(user.uid, active=user.active, bandwidth_mb=user.bandwidth_mb)
+        for tunnel in await self._store.run(store.list_tunnels):
+            self._routes.put_tunnel(tunnel.uid, tunnel.hostname)
+            self._users.put_tunnel(tunnel.uid, tunnel.user_uid)
+            if tunnel.shutdown:
+                self._shut.add(tunnel.uid)
+        for site in await self._store.run(store.list_sites):
+            self._routes.put_site(site.uid, site.tunnel_uid, site.domain, pass_through=bool(site.rule.get("tls")))
+        for port in await self._store.run(store.list_ports):
+            self._routes.put_port(port.uid, port.tunnel_uid, port.port)
+        self._portmaps = {portmap.uid: portmap.tunnel_uid for portmap in await self._store.run(store.list_portmaps)}
+        self._routes.publish()
+        self._ports.sync(self._routes.ports())
+
+    def wake(self) -> None:
+        """There may be changes; returns at once."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        await work_when_woken(self._woken, self.catch_up, log=log, failed="change log not read", retry_s=RETRY_S)
+
+    async def catch_up(self) -> None:
+        """Returns when everything committed before the call is in force."""
+        async with self._reading:
+            touched: set[str] = set()
+            before = self._seq
+            users_changed = False
+            while batch := await self._store.run(self._store.store.changes_after, self._seq, BATCH_COUNT_MAX):
+                for change in batch:
+                    self._apply(change, touched)
+                    self._seq = change.seq
+                    users_changed |= change.kind in (Kind.USER, Kind.TUNNEL)
+            if users_changed:
+                self.on_users_changed()
+            self._routes.publish()
+            if self._ports.ports != self._routes.ports():
+                self._ports.sync(self._routes.ports())
+        if touched:
+            self.watcher.rules_changed(touched)
+        if self._seq != before:
+            self.on_changes()
+
+    def _apply(self, change: Change, touched: set[str]) -> None:
+        body = change.body or {}
+        tunnel_uid = str(body.get("tunnel_uid", "")) or self._routes.tunnel_of(change.uid)
+        match change.kind, change.op:
+            case Kind.TUNNEL, Op.PUT if body["deleted_at"] is None:
+                self._routes.put_tunnel(change.uid, str(body["hostname"]))
+                self._users.put_tunnel(change.uid, str(body["user_uid"]))
+                self._bar(self._shut, change.uid, bool(body["shutdown"]), "this tunnel was shut down by the operator")
+                self._bar_of_inactive([change.uid])
+                tunnel_uid = change.uid
+            case Kind.TUNNEL, _:
+                self.watcher.bar(change.uid, InactiveError("this tunnel was deleted"))
+                self.watcher.forget(change.uid)
+                self._routes.drop_tunnel(change.uid)
+                self._users.drop_tunnel(change.uid)
+                self._shut.discard(change.uid)
+                self._locked.discard(change.uid)
+            case Kind.AUTH_TOKEN, Op.PUT:
+                self._bar(self._locked, tunnel_uid, not body["active"], "this tunnel's key is switched off")
+            case Kind.SITE, Op.PUT:
+                rule = body["rule"]
+                self._routes.put_site(change.uid, tunnel_uid, str(body["domain"]), pass_through=bool(rule.get("tls")))
+            case Kind.PORT, Op.PUT:
+                self._routes.put_port(change.uid, tunnel_uid, int(body["port"]))
+            case ((Kind.SITE | Kind.PORT), Op.DEL):
+                self._routes.drop(change.uid)
+            case Kind.PORTMAP, Op.PUT:
+                self._portmaps[change.uid] = tunnel_uid
+            case Kind.PORTMAP, Op.DEL:
+                tunnel_uid = self._portmaps.pop(change.uid, "")
+            case Kind.USER, Op.PUT:
+                self._users.put(change.uid, active=bool(body["active"]), bandwidth_mb=int(body["bandwidth_mb"]))
+                self._bar_of_inactive(self._users.tunnels_of(change.uid))
+            case Kind.USER, _:
+                self._users.drop(change.uid)  # its tunnels are deleted by changes of their own
+            case _:
+                return  # registration tokens are asked of the store at each use
+        if tunnel_uid:
+            touched.add(tunnel_uid)
+
+    def _bar_of_inactive(self, tunnel_uids: Iterable[str]) -> None:
+        for uid in tunnel_uids:
+            if not self._users.may_log_in(uid):
+                self.watcher.bar(uid, InactiveError("the owner of this tunnel is deactivated", hint=ASK_HINT))
+
+    def _bar(self, barred: set[str], tunnel_uid: str, on: bool, words: str) -> None:
+        if on:
+            barred.add(tunnel_uid)
+            self.watcher.bar(tunnel_uid, InactiveError(words, hint=ASK_HINT))
+        else:
+            barred.discard(tunnel_uid)
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""

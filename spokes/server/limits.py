@@ -1,0 +1,64 @@
+"""What the machine gives: open files and memory, with the terms that an operator can check."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import NamedTuple
+
+from spokes.config import ServerConfig
+
+MEMORY_LIMIT_BYTES_MAX = 512 * 1024 * 1024  # the default's cap: a tunnel server is rarely alone on its host
+MEMORY_SHARE = 4  # the default takes one part in four of the host's memory
+VISITOR_SHARE_PERCENT = 75  # of the open files
+ADDRESS_SHARE_PERCENT = 75  # of the visitors; high, because a proxy in front may bring everyone from one address
+OPEN_FILES_LOW = 8192  # below it, a few thousand visitors use up the process
+
+
+class MemoryBudget(NamedTuple):
+    """All buffers together, and how the number came about."""
+
+    limit_bytes: int
+    host_bytes: int
+    configured: bool
+
+    def terms(self) -> str:
+        if self.configured:
+            return "as configured (memory_limit)"
+        return (
+            f"the smaller of a quarter of this host's memory ({self.host_bytes >> 20} MiB) "
+            f"and {MEMORY_LIMIT_BYTES_MAX >> 20} MiB"
+        )
+
+
+def memory_budget(config: ServerConfig) -> MemoryBudget:
+    host_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if config.memory_limit_bytes:
+        return MemoryBudget(config.memory_limit_bytes, host_bytes, True)
+    return MemoryBudget(min(host_bytes // MEMORY_SHARE, MEMORY_LIMIT_BYTES_MAX), host_bytes, False)
+
+
+def raise_open_files_limit() -> int:
+    """Raises the soft limit to the hard one; what is in force then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def visitor_count_max(open_files: int) -> int:
+    """Conns of visitors, and of links that are not up yet: the rest of the descriptors is for links, listeners and the
+    store, so that no flood of visitors shuts out the clients or the operator."""
+    return max(1, open_files * VISITOR_SHARE_PERCENT // 100)
+
+
+def visitor_count_per_address_max(config: ServerConfig, open_files: int) -> int:
+    """Of those, how many may come from one address (IPv6: one /64)."""
+    count_max = visitor_count_max(open_files)
+    return min(config.visitors_per_address or count_max * ADDRESS_SHARE_PERCENT // 100 or 1, count_max)
+
+
+def open_files_of_ports(config: ServerConfig) -> int:
+    """Sockets that listen when every port of the range is allocated: TCP on each worker, UDP on one, per family."""
+    families = 1 if config.tcp_address else 2
+    return len(config.tcp_ports) * families * (config.worker_count + 1)

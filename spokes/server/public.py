@@ -1,0 +1,25 @@
+"""Where visitors reach this server: the ports it listens on, unless something in front of it translates them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HTTP_PORT = 80
+HTTPS_PORT = 443
+
+
+@dataclass(slots=True)
+class PublicPorts:
+    """Ports of the public address; None = not served."""
+
+    http: int | None = None
+    https: int | None = None
+
+    def urls(self, host: str) -> tuple[str, ...]:
+        """Of a host name that leads here, plain HTTP first."""
+        served = (("http", self.http, HTTP_PORT), ("https", self.https, HTTPS_PORT))
+        return tuple(
+            f"{scheme}://{host}" + ("" if port == usual else f":{port}")
+            for scheme, port, usual in served
+            if port is not None
+        )

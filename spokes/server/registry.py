@@ -1,0 +1,128 @@
+"""Which tunnels are on-line here: sessions in memory, one for each tunnel at most.
+
+Owns: generations and session secrets. A session that comes for a tunnel which has one replaces it at once.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass, field
+
+from spokes.errors import LimitError, SessionUnknownError
+from spokes.wire.messages import Agent
+from spokes.wire.rules import TunConfig
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One authenticated presence of a tunnel. It lives as long as a link of it carries its messages, or may soon."""
+
+    tunnel_uid: str
+    generation: int
+    id: str
+    secret: str = field(repr=False)
+    leading: int | None  # the link that carries its messages; None between its loss and the client's `lead`
+    peer: str
+    agent: Agent
+    since: float
+    moves: bool  # the client sends `lead`
+    links: set[int]
+    config: TunConfig = field(default_factory=TunConfig)  # the rules that the client is known to have
+    unmanaged: bool = False
+
+    @property
+    def token(self) -> str:
+        """What the client shows to join further links."""
+        return f"{self.id}.{self.secret}"
+
+    @property
+    def address(self) -> str:
+        """Of the client, without its port."""
+        return self.peer.rpartition(" ")[0]
+
+
+class Registry:
+    """Sessions by tunnel and by id."""
+
+    def __init__(self, link_count_max: int) -> None:
+        self.link_count_max = link_count_max
+        self._by_tunnel: dict[str, Session] = {}
+        self._by_id: dict[str, Session] = {}
+        self._generations: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_tunnel)
+
+    def sessions(self) -> list[Session]:
+        return list(self._by_tunnel.values())
+
+    def get(self, tunnel_uid: str) -> Session | None:
+        return self._by_tunnel.get(tunnel_uid)
+
+    def generation(self, tunnel_uid: str) -> int:
+        """Of the latest session since the server started; 0: none yet."""
+        return self._generations.get(tunnel_uid, 0)
+
+    def open(
+        self, tunnel_uid: str, *, link: int, peer: str, agent: Agent, since: float, moves: bool = False
+    ) -> tuple[Session, Session | None]:
+        """The new session, and the one it replaced."""
+        replaced = self._by_tunnel.get(tunnel_uid)
+        if replaced is not None:
+            self.close(replaced)
+        generation = self._generations.get(tunnel_uid, 0) + 1
+        self._generations[tunnel_uid] = generation
+        session = Session(
+            tunnel_uid=tunnel_uid,
+            generation=generation,
+            id=secrets.token_hex(8),
+            secret=secrets.token_hex(32),
+            leading=link,
+            peer=peer,
+            agent=agent,
+            since=since,
+            moves=moves,
+            links={link},
+        )
+        self._by_tunnel[tunnel_uid] = session
+        self._by_id[session.id] = session
+        return session, replaced
+
+    def join(self, token: str, link: int) -> Session:
+        """Adds a link to the session whose token this is."""
+        session_id, _, secret = token.partition(".")
+        session = self._by_id.get(session_id)
+        if session is None or not hmac.compare_digest(secret.encode(), session.secret.encode()):
+            raise SessionUnknownError("this session is over", hint="log in again")
+        if len(session.links) >= self.link_count_max:
+            raise LimitError(f"a session has at most {self.link_count_max} links")
+        session.links.add(link)
+        return session
+
+    def lead(self, session: Session, link: int) -> int | None:
+        """This link leads from now on; the one that did, if it is still there."""
+        before, session.leading = session.leading, link
+        return before
+
+    def part(self, session: Session, link: int) -> None:
+        """The link is over."""
+        session.links.discard(link)
+        if session.leading == link:
+            session.leading = None
+
+    def is_live(self, session: Session) -> bool:
+        return self._by_tunnel.get(session.tunnel_uid) is session
+
+    def close(self, session: Session) -> bool:
+        """Forgets the session; False when it was replaced or closed before."""
+        self._by_id.pop(session.id, None)
+        if not self.is_live(session):
+            return False
+        del self._by_tunnel[session.tunnel_uid]
+        return True
+
+    def forget_tunnel(self, tunnel_uid: str) -> None:
+        """The tunnel was deleted: its generations are of no use any more."""
+        if tunnel_uid not in self._by_tunnel:
+            self._generations.pop(tunnel_uid, None)

@@ -1,0 +1,208 @@
+"""From tunnels, sites and ports to the engine's routes; one publication for all changes of a loop turn.
+
+Owns: the engine's tunnel slots, its services (one for each object: a site, a port, a tunnel's own name), every route.
+A tunnel has its slot while it exists, on-line or not, so that a visitor of an off-line one is told so. An object that
+goes is counted to its end: its service stays until forget_service(). Knows no store: changes.py feeds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Set
+from typing import NamedTuple
+
+from spokes._fastpath.engine import Engine, RouteKind, Upstream
+
+WELCOME_CODE = "SPK-WELCOME"
+CLOSED_CODE = "SPK-BANDWIDTH"
+RouteKey = tuple[RouteKind, str | int]
+
+
+class CountedObject(NamedTuple):
+    """What a service of the engine stands for."""
+
+    object_uid: str
+    tunnel_uid: str
+    is_port: bool
+
+
+class RouteTable:
+    """All routes to tunnels, by the object that asks for them."""
+
+    def __init__(self, engine: Engine, domain: str, covered: Iterable[str], own: Upstream | None = None) -> None:
+        """`covered`: the names of our certificate, `*.` for one label. `own`: who answers at the server's own name;
+        None: a page of welcome."""
+        self._engine = engine
+        self._domain = domain
+        self._covered = frozenset(covered)
+        self._slots: dict[str, int] = {}
+        self._slots_to_close: list[int] = []
+        self._hostnames: dict[str, str] = {}
+        self._objects: dict[str, dict[str, frozenset[RouteKey]]] = {}  # tunnel: object: the routes it wants
+        self._tunnel_of: dict[str, str] = {}  # object: tunnel
+        self._owners: dict[RouteKey, str] = {}  # route: object
+        self._service_of: dict[str, int] = {}  # object: its service
+        self._counted: dict[int, CountedObject] = {}  # service: its object, there or gone
+        self._retired: set[int] = set()  # services of objects that are gone
+        self._closed: set[str] = set()  # tunnels that get no traffic
+        self._ports: set[int] = set()
+        self._publish_due = False
+        if own is None:
+            engine.set_page_route(RouteKind.HTTP, domain, WELCOME_CODE)
+        else:
+            engine.set_upstream_route(RouteKind.HTTP, domain, own)
+        self._changed()
+
+    def slot(self, tunnel_uid: str) -> int | None:
+        """The engine's tunnel for a tunnel that exists."""
+        return self._slots.get(tunnel_uid)
+
+    def slots(self) -> dict[str, int]:
+        return dict(self._slots)
+
+    def service(self, object_uid: str) -> int | None:
+        """Where the engine counts an object that exists."""
+        return self._service_of.get(object_uid)
+
+    def services(self) -> dict[int, CountedObject]:
+        """Also of objects that are gone, until they are forgotten."""
+        return dict(self._counted)
+
+    def counted(self, service: int) -> CountedObject | None:
+        return self._counted.get(service)
+
+    def name_of(self, object_uid: str) -> str:
+        """The host name or the number of the port that leads to it; empty when it is gone."""
+        routes = self._objects.get(self.tunnel_of(object_uid), {}).get(object_uid, frozenset())
+        return next((str(key) for _, key in routes), "")
+
+    def retired_services(self) -> Set[int]:
+        """Of objects that are gone; the engine knows no route to them once publish() has been called."""
+        return frozenset(self._retired)
+
+    def forget_service(self, service: int) -> None:
+        """All that it carried has been taken over."""
+        self._retired.remove(service)
+        del self._counted[service]
+        self._engine.close_service(service)
+
+    def hostname(self, tunnel_uid: str) -> str:
+        return self._hostnames.get(tunnel_uid, "")
+
+    def tunnel_of(self, object_uid: str) -> str:
+        """The tunnel a site or port belongs to; empty when it is unknown here."""
+        return self._tunnel_of.get(object_uid, "")
+
+    def ports(self) -> Set[int]:
+        """Every port that has a route; a view that follows changes."""
+        return self._ports
+
+    def put_tunnel(self, uid: str, hostname: str) -> None:
+        if uid not in self._slots:
+            self._slots[uid] = self._engine.open_tunnel()
+            self._objects[uid] = {}
+        self._hostnames[uid] = hostname
+        self._put(uid, uid, frozenset({(RouteKind.HTTP, hostname)}) if hostname else frozenset())
+
+    def drop_tunnel(self, uid: str) -> None:
+        """Drops the tunnel with all that still belongs to it. Its links are the caller's to cut, before publish()."""
+        for object_uid in list(self._objects.get(uid, ())):
+            self.drop(object_uid)
+        self._objects.pop(uid, None)
+        self._hostnames.pop(uid, None)
+        self._closed.discard(uid)
+        slot = self._slots.pop(uid, None)
+        if slot is not None:
+            self._slots_to_close.append(slot)
+            self._changed()
+
+    def close_to_visitors(self, uid: str, *, closed: bool) -> None:
+        """Closed: its host names answer a page, its ports and server names nothing. The ports stay its own."""
+        if uid not in self._slots or (uid in self._closed) == closed:
+            return
+        (self._closed.add if closed else self._closed.discard)(uid)
+        for object_uid, routes in self._objects[uid].items():
+            for route in routes:
+                if self._owners.get(route) == object_uid:
+                    self._lead(route, object_uid, uid)
+
+    def put_site(self, uid: str, tunnel_uid: str, domain: str, *, pass_through: bool) -> None:
+        """`pass_through`: the tunnel wants TLS as it arrives, although a certificate for the name may be here."""
+        routes: set[RouteKey] = {(RouteKind.HTTP, domain)}
+        if pass_through or not self.terminates(domain):
+            routes.add((RouteKind.TLS, domain))
+        self._put(uid, tunnel_uid, frozenset(routes))
+
+    def put_port(self, uid: str, tunnel_uid: str, port: int) -> None:
+        self._put(uid, tunnel_uid, frozenset({(RouteKind.TCP, port), (RouteKind.UDP, port)}))
+
+    def drop(self, object_uid: str) -> None:
+        tunnel_uid = self._tunnel_of.pop(object_uid, None)
+        if tunnel_uid is not None:
+            for route in self._objects[tunnel_uid].pop(object_uid):
+                self._release(route, object_uid, tunnel_uid)
+            self._retired.add(self._service_of.pop(object_uid))
+
+    def terminates(self, host: str) -> bool:
+        """Whether our own certificate covers the name."""
+        return host in self._covered or "*." + host.partition(".")[2] in self._covered
+
+    def _put(self, object_uid: str, tunnel_uid: str, routes: frozenset[RouteKey]) -> None:
+        if self._tunnel_of.get(object_uid, tunnel_uid) != tunnel_uid:
+            self.drop(object_uid)
+        objects = self._objects.get(tunnel_uid)
+        if objects is None:
+            return  # its tunnel is gone; the row that says so for this object follows in the log
+        before = objects.get(object_uid, frozenset())
+        objects[object_uid] = routes
+        self._tunnel_of[object_uid] = tunnel_uid
+        if object_uid not in self._service_of:
+            self._service_of[object_uid] = service = self._engine.open_service(self._slots[tunnel_uid])
+            is_port = any(kind in (RouteKind.TCP, RouteKind.UDP) for kind, _ in routes)
+            self._counted[service] = CountedObject(object_uid, tunnel_uid, is_port)
+        for route in before - routes:
+            self._release(route, object_uid, tunnel_uid)
+        for route in routes - before:
+            if route != (RouteKind.HTTP, self._domain):  # ours; the store refuses it too
+                self._owners[route] = object_uid
+                if route[0] is RouteKind.TCP:
+                    self._ports.add(int(route[1]))
+                self._lead(route, object_uid, tunnel_uid)
+
+    def _lead(self, route: RouteKey, object_uid: str, tunnel_uid: str) -> None:
+        kind, key = route
+        if tunnel_uid not in self._closed:
+            self._engine.set_tunnel_route(kind, key, self._slots[tunnel_uid], service=self._service_of[object_uid])
+        elif kind is RouteKind.HTTP:
+            self._engine.set_page_route(kind, str(key), CLOSED_CODE)
+        else:
+            self._engine.drop_route(kind, key)
+        self._changed()
+
+    def _release(self, route: RouteKey, object_uid: str, tunnel_uid: str) -> None:
+        if self._owners.get(route) != object_uid:
+            return  # taken over by another object in the same batch
+        heirs = (uid for uid, routes in self._objects[tunnel_uid].items() if route in routes)
+        heir = next(heirs, None)
+        if heir is None:
+            del self._owners[route]
+            if route[0] is RouteKind.TCP:
+                self._ports.discard(int(route[1]))
+            self._engine.drop_route(*route)
+        else:  # a site for a tunnel's own host name is gone: the name still leads to its tunnel
+            self._owners[route] = heir
+            self._lead(route, heir, tunnel_uid)
+        self._changed()
+
+    def _changed(self) -> None:
+        if not self._publish_due:
+            self._publish_due = True
+            asyncio.get_running_loop().call_soon(self.publish)
+
+    def publish(self) -> None:
+        """Puts all changes in force now, if there are any."""
+        if self._publish_due:
+            self._publish_due = False
+            self._engine.publish()
+        while self._slots_to_close:  # the engine wants no route to a slot that closes
+            self._engine.close_tunnel(self._slots_to_close.pop())

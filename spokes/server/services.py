@@ -1,0 +1,104 @@
+"""What a client says it serves, against the store: rule by rule, in force or refused. Runs on the store's thread."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from spokes.errors import PeerError
+from spokes.store import Store, Tunnel
+from spokes.wire.messages import Accepted, Fault, PortResult, Services, SiteResult
+from spokes.wire.rules import Port, Site, TunConfig, check_port, check_site, with_rules
+
+
+class Applied(NamedTuple):
+    """The answer, and the rules that are in force at both ends after it."""
+
+    accepted: Accepted
+    https: tuple[Site, ...]
+    ports: tuple[Port, ...]
+
+
+class StoredConfig(NamedTuple):
+    """A tunnel's rules as its client's configuration knows them, and their revision."""
+
+    config: TunConfig
+    rules_rev: int
+
+
+def apply_services(store: Store, tunnel_uid: str, services: Services, domain: str) -> Applied:
+    """Makes the tunnel's sites these; ports must be its own. What is refused is refused alone.
+
+    Fails: RulesChangedError when the list was made from older rules than the stored ones.
+    """
+    site_faults: dict[int, PeerError] = {}
+    for index, site in enumerate(services.https):
+        try:
+            check_site(site)
+        except PeerError as error:
+            site_faults[index] = error
+    port_faults: dict[int, PeerError] = {}
+    for port in services.ports:
+        try:
+            check_port(port)
+        except PeerError as error:
+            port_faults[port.port] = error
+    sites = [site for index, site in enumerate(services.https) if index not in site_faults]
+    ports = {port.port: port for port in services.ports if port.port not in port_faults}
+    replaced = store.replace_rules(
+        tunnel_uid,
+        [msgspec.to_builtins(site) for site in sites],
+        {number: msgspec.to_builtins(port) for number, port in ports.items()},
+        domain=domain,
+        base_rev=None if services.unmanaged else services.rules_rev,
+        unmanaged=services.unmanaged,
+    )
+    stored = iter(replaced.sites)
+    site_results: list[SiteResult] = []
+    https: dict[str, Site] = {}
+    for index, site in enumerate(services.https):
+        if index in site_faults:
+            site_results.append(SiteResult(domain=site.domain, error=Fault.of(site_faults[index])))
+            continue
+        result = next(stored)
+        site_results.append(SiteResult(domain=result.domain, error=Fault.of(result.error) if result.error else None))
+        if result.error is None:
+            https[result.domain] = msgspec.structs.replace(site, domain=result.domain)
+    port_errors = {**replaced.port_errors, **port_faults}
+    port_results = tuple(
+        PortResult(
+            port=port.port, error=Fault.of(port_errors[port.port]) if port.port in port_errors else None
+        )
+        for port in services.ports
+    )
+    in_force = {number: ports.get(number, Port(port=number)) for number in replaced.own_ports}
+    return Applied(
+        Accepted(https=tuple(site_results), ports=port_results, rules_rev=replaced.rev),
+        tuple(https[name] for name in sorted(https)),
+        tuple(in_force[number] for number in sorted(in_force)),
+    )
+
+
+def find_login(store: Store, key: str, domain: str) -> tuple[Tunnel, StoredConfig]:
+    """The tunnel that logs in with this key, and its rules."""
+    tunnel = store.find_tunnel_by_key(key)
+    return tunnel, read_config(store, tunnel, domain)
+
+
+def read_config(store: Store, tunnel: Tunnel, domain: str) -> StoredConfig:
+    """The rules as they are stored, as the client's configuration knows them."""
+    rules = store.read_rules(tunnel.uid)
+    config = TunConfig(
+        hostname=tunnel.hostname,
+        server_host=domain,
+        version=tunnel.version,
+        os=tunnel.os,
+        arch=tunnel.arch,
+    )
+    config = with_rules(config, sites=rules.sites, ports=rules.ports, portmaps=rules.portmaps)
+    return StoredConfig(config, rules.rev)
+
+
+def same_rules(one: TunConfig, other: TunConfig) -> bool:
+    return (one.https, one.ports, one.portmaps) == (other.https, other.ports, other.portmaps)

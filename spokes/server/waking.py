@@ -1,0 +1,45 @@
+"""Coroutines that sleep until woken: for a while, or to work and sleep again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from spokes.errors import SpokesError
+
+
+async def wait_until_set(event: asyncio.Event, timeout_s: float) -> None:
+    """Returns when the event is set or the time is over, whichever is first."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+async def work_when_woken(
+    woken: asyncio.Event,
+    work: Callable[[], Awaitable[None]],
+    *,
+    log: logging.Logger,
+    failed: str,
+    retry_s: float,
+    gather_s: float = 0.0,
+) -> None:
+    """Does `work` each time it is woken, for ever; whoever wakes it meanwhile is served by one more.
+
+    Work that fails is logged with the words `failed` and done again after `retry_s`. `gather_s`: how long what comes
+    together may come in before the work begins.
+    """
+    while True:
+        await woken.wait()
+        if gather_s:
+            await asyncio.sleep(gather_s)
+        woken.clear()
+        try:
+            await work()
+        except SpokesError as error:
+            log.warning(failed, extra={"code": error.code, "detail": str(error)})
+            await asyncio.sleep(retry_s)
+            woken.set()

@@ -1,0 +1,148 @@
+"""Routes: who owns a name, what moves, and how often tables are published."""
+
+import asyncio
+
+import pytest
+
+from spokes._fastpath.engine import RouteKind
+from spokes.server.routes import RouteTable
+from tests.support.fake_engine import FakeEngine
+
+DOMAIN = "tun.example.net"
+
+
+@pytest.fixture
+async def engine():
+    engine = FakeEngine()
+    engine.set_page("SPK-WELCOME", status=200, content_type="", body=b"")
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+async def routes(engine):
+    return RouteTable(engine, DOMAIN, [DOMAIN, f"*.{DOMAIN}"])
+
+
+async def test_routes_many_changes_of_one_turn_are_one_publication(engine, routes):
+    await asyncio.sleep(0)
+    before = engine.publish_count
+    for number in range(50):
+        routes.put_tunnel(f"t{number}", f"h{number}.{DOMAIN}")
+    assert engine.publish_count == before
+    await asyncio.sleep(0)
+    assert engine.publish_count == before + 1
+    routes.put_tunnel("t1", f"h1.{DOMAIN}")
+    await asyncio.sleep(0)
+    assert engine.publish_count == before + 1
+
+
+async def test_routes_own_domain_is_a_page_that_no_site_takes(engine, routes):
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_site("s", "t", DOMAIN, pass_through=False)
+    routes.publish()
+    assert engine.routes[(RouteKind.HTTP, DOMAIN)] == "SPK-WELCOME"
+
+
+@pytest.mark.parametrize(
+    ("domain", "pass_through", "tls"),
+    [
+        (f"h.{DOMAIN}", False, False),
+        (f"h.{DOMAIN}", True, True),
+        (f"a.b.{DOMAIN}", False, True),
+        ("shop.example.org", False, True),
+    ],
+)
+async def test_routes_site_passes_tls_through_where_no_certificate_is_here(engine, routes, domain, pass_through, tls):
+    routes.put_tunnel("t", f"other.{DOMAIN}")
+    routes.put_site("s", "t", domain, pass_through=pass_through)
+    routes.publish()
+    assert ((RouteKind.TLS, domain) in engine.routes) is tls
+    assert engine.routes[(RouteKind.HTTP, domain)] == routes.slot("t")
+
+
+async def test_routes_site_on_own_hostname_dropped_leaves_the_hostname(engine, routes):
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_site("s", "t", f"h.{DOMAIN}", pass_through=True)
+    routes.drop("s")
+    routes.publish()
+    assert engine.routes[(RouteKind.HTTP, f"h.{DOMAIN}")] == routes.slot("t")
+    assert (RouteKind.TLS, f"h.{DOMAIN}") not in engine.routes
+
+
+@pytest.mark.parametrize("drop_first", [True, False])
+async def test_routes_name_that_moves_leads_to_its_new_tunnel_in_either_order(engine, routes, drop_first):
+    routes.put_tunnel("a", f"a.{DOMAIN}")
+    routes.put_tunnel("b", f"b.{DOMAIN}")
+    routes.put_site("old", "a", "x.org", pass_through=False)
+    if drop_first:
+        routes.drop("old")
+    routes.put_site("new", "b", "x.org", pass_through=False)
+    if not drop_first:
+        routes.drop("old")
+    routes.publish()
+    assert engine.routes[(RouteKind.HTTP, "x.org")] == routes.slot("b")
+
+
+async def test_routes_port_leads_tcp_and_udp_and_goes_with_its_tunnel(engine, routes):
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_port("p", "t", 22001)
+    assert routes.ports() == {22001}
+    assert routes.tunnel_of("p") == "t"
+    routes.drop_tunnel("t")
+    routes.publish()
+    assert set(engine.routes) == {(RouteKind.HTTP, DOMAIN)}
+    assert routes.ports() == frozenset()
+    assert not engine.tunnels
+
+
+async def test_routes_object_of_an_unknown_tunnel_is_left_out(engine, routes):
+    routes.put_site("s", "nobody", "x.org", pass_through=False)
+    routes.drop("s")
+    routes.drop_tunnel("nobody")
+    routes.publish()
+    assert set(engine.routes) == {(RouteKind.HTTP, DOMAIN)}
+
+
+@pytest.fixture
+async def closed(engine, routes):
+    """A tunnel with a host name, a site that passes TLS through and a port, closed to visitors."""
+    engine.set_page("SPK-BANDWIDTH", status=503, content_type="", body=b"")
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_site("s", "t", "shop.example.org", pass_through=True)
+    routes.put_port("p", "t", 22001)
+    routes.publish()
+    before = dict(engine.routes)
+    routes.close_to_visitors("t", closed=True)
+    routes.publish()
+    return before
+
+
+async def test_routes_closed_tunnel_answers_a_page_and_nothing_on_ports(engine, routes, closed):
+    assert engine.routes == {
+        (RouteKind.HTTP, DOMAIN): "SPK-WELCOME",
+        (RouteKind.HTTP, f"h.{DOMAIN}"): "SPK-BANDWIDTH",
+        (RouteKind.HTTP, "shop.example.org"): "SPK-BANDWIDTH",
+    }
+    assert routes.ports() == {22001}
+
+
+async def test_routes_opened_again_are_what_they_were(engine, routes, closed):
+    routes.close_to_visitors("t", closed=False)
+    routes.publish()
+    assert engine.routes == closed
+
+
+async def test_routes_new_ones_of_a_closed_tunnel_are_closed_and_can_go(engine, routes, closed):
+    routes.put_site("s2", "t", "late.example.org", pass_through=True)
+    routes.put_port("p2", "t", 22002)
+    routes.publish()
+    assert engine.routes[(RouteKind.HTTP, "late.example.org")] == "SPK-BANDWIDTH"
+    assert (RouteKind.TCP, 22002) not in engine.routes
+    assert routes.ports() == {22001, 22002}
+    routes.drop_tunnel("t")
+    routes.publish()
+    assert set(engine.routes) == {(RouteKind.HTTP, DOMAIN)}
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.publish()
+    assert engine.routes[(RouteKind.HTTP, f"h.{DOMAIN}")] == routes.slot("t")
