@@ -1,0 +1,1 @@
+"""The tunnel client: one session to a server, kept up for ever, and the local services behind it."""

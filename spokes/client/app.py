@@ -1,0 +1,406 @@
+"""The running client: one engine, one session kept up for ever, the rules it serves, and what it reports.
+
+Owns: the engine's life, reconnecting, further links, draining. Policy only; the engine moves the bytes.
+Fails: only for what trying again cannot mend (the server said so: `bye` without retry). A network fault never ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from spokes._fastpath.engine import Directory, Upstream
+from spokes.client.config import ClientConfig
+from spokes.client.further_links import FurtherLinks
+from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, LinkEngine, Links
+from spokes.client.reconnect import STEADY_S, Backoff
+from spokes.client.resolve import Lookup, Resolver, lookup_system
+from spokes.client.routes import Routes
+from spokes.client.rulebook import Rules
+from spokes.client.session import Session, log_in
+from spokes.client.webroots import WebRoots
+from spokes.errors import ProtocolError, RemoteError, SpokesError, UnreachableError
+from spokes.wire.messages import Accepted, Config, Ready, Services
+
+log = logging.getLogger(__name__)
+
+DRAIN_TIMEOUT_S = 10.0
+ERRORS_SHOWN = 5
+REMOTE_RULES_INTERVAL_S = 0.1  # between configurations put in force: a server that floods keeps nothing else waiting
+
+
+class ClientEngine(LinkEngine, Protocol):
+    """The part of the engine that a client uses."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def open_tunnel(self) -> int: ...
+    def tunnel_counters(self, tunnel: int) -> tuple[int, int, int, float]: ...
+    def bind_link(self, link: int, tunnel: int) -> None: ...
+    def drain_link(self, link: int) -> None: ...
+    def link_rtt_ms(self, link: int) -> float: ...
+    def stats(self) -> dict[str, int]: ...
+    def set_upstream_route(self, kind: int, key: str | int, upstream: Upstream) -> None: ...
+    def set_directory_route(self, host: str, directory: Directory) -> None: ...
+    def set_page_route(self, kind: int, key: str, code: str) -> None: ...
+    def drop_route(self, kind: int, key: str | int) -> None: ...
+    def publish(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that went wrong, for the status block."""
+
+    at: float  # Unix time
+    line: str
+
+
+class Console(Protocol):
+    """Where the client says what happens."""
+
+    def connecting(self) -> None: ...
+    async def online(self, app: App) -> None:
+        """Serving: the server has accepted the rules; again after each reconnect."""
+        ...
+
+    def changed(self, app: App) -> None:
+        """Rules changed while serving."""
+        ...
+
+    def offline(self, error: SpokesError, wait_s: float) -> None: ...
+    async def run(self, app: App) -> None:
+        """Show what changes by itself, until cancelled."""
+        ...
+
+
+class App:
+    def __init__(
+        self,
+        engine: ClientEngine,
+        *,
+        endpoint: Endpoint,
+        key: str,
+        rules: Rules,
+        console: Console,
+        lookup: Lookup = lookup_system,
+        backoff: Backoff | None = None,
+        reread: Callable[[], ClientConfig] | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.state = "connecting"  # connecting | online | waiting | draining
+        self.online_since = 0.0  # Unix time
+        self.ready: Ready | None = None  # of the present or the last session
+        self.accepted = Accepted()
+        self.services = Services()
+        self.troubles: deque[Trouble] = deque(maxlen=ERRORS_SHOWN)
+        self._engine = engine
+        self._key = key
+        self._rules = rules
+        self._console = console
+        self._links = Links(engine, lookup=lookup)
+        self._resolver = Resolver(lookup=lookup)
+        self._web_roots = WebRoots(Directory)
+        self._routes = Routes(engine, self._resolver, self._web_roots)
+        self._backoff = backoff or Backoff()
+        self._tunnel = 0
+        self._session: Session | None = None
+        self._remote_newest: Config | None = None
+        self._rules_rev: int | None = None  # of the server's newest rules that are brought together with ours
+        self._applying_remote = False
+        self._stopped = asyncio.Event()
+        self._drain_first = False
+        self._applying = asyncio.Lock()  # one change at a time: file, routes, announcement
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reread = reread
+        self._reloading = asyncio.Lock()
+        self._redial = asyncio.Event()  # the configuration names another server or key: no use in waiting
+        self._further = FurtherLinks(engine, self._links, spawn=self._spawn, streams_open=self.streams_open)
+        self._links.on_link_wanted = self._further.want
+
+    # life
+
+    async def run(self) -> None:
+        """Serve until `stop`. Raises only what ends the tunnel for good."""
+        self._engine.start()
+        self._links.start()
+        try:
+            self._tunnel = self._engine.open_tunnel()
+            serving = self._spawn(self._serve_for_ever())
+            self._spawn(self._resolver.run())
+            self._spawn(self._web_roots.run())
+            self._spawn(self._further.tend())
+            stopping = self._spawn(self._stopped.wait())
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                await serving
+            if self._drain_first:
+                await self._drain()
+        finally:
+            await self._cancel_tasks()
+            await self._close_links()
+            self._links.stop()
+            self._engine.stop()
+
+    def stop(self, *, drain: bool) -> None:
+        """End: at once, or after the open streams had a while to end."""
+        self._drain_first = drain
+        self._stopped.set()
+
+    async def _serve_for_ever(self) -> None:
+        while True:
+            self.state = "connecting"
+            self._console.connecting()
+            started = time.monotonic()
+            try:
+                await self._serve_once()
+            except RemoteError as error:
+                if not error.retryable:
+                    raise
+                await self._wait(error, started, error.retry_after_s)
+            except SpokesError as error:
+                await self._wait(error, started, self._session.retry_after_s if self._session else 0.0)
+
+    async def _wait(self, error: SpokesError, started: float, retry_after_s: float) -> None:
+        was_online = self._session is not None
+        self._session = None
+        if was_online and time.monotonic() - started > STEADY_S:
+            self._backoff.reset()
+        wait_s = self._backoff.next_wait_s(retry_after_s)
+        self.state = "waiting"
+        self.note_trouble(error)
+        self._console.offline(error, wait_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._redial.wait()
+
+    async def _serve_once(self) -> None:
+        """One session from login to its end; always raises."""
+        self._redial.clear()
+        if self.ready is None:
+            async with self._applying:
+                await self._serve_rules()  # routes before streams, which may come right behind `ready`
+        endpoint = self.endpoint
+        link, ready = await log_in(self._links, endpoint, key=self._key, mode="serve", bind=self._bind)
+        if self._redial.is_set():
+            link.abort()
+            raise UnreachableError("the configuration changed meanwhile")
+        session = Session(link, ready, on_config=self._take_config, next_link=self._further.take_next)
+        self._remote_newest = None  # older than what `ready` brings
+        reading = self._spawn(session.run())
+        try:
+            async with self._applying:
+                self._rules.take_ready(ready)
+                self._rules_rev = ready.rules_rev
+                await self._serve_rules()
+                self._session, self.ready = session, ready
+                self._further.begin(session, endpoint, self._tunnel)
+            # No deadline, no lock: a store that is away must not end what carries traffic, nor hold other changes up.
+            late = asyncio.get_running_loop().call_later(ANSWER_DEADLINE_S, self._note_late)
+            try:
+                await self._announce(session, serve_newest=self._serve_newest, within_s=None)
+            finally:
+                late.cancel()
+            self.state, self.online_since = "online", time.time()
+            await self._console.online(self)
+            await reading
+        except SpokesError:
+            reading.cancel()
+            session.link.abort()
+            self._further.abort()
+            raise
+
+    def _bind(self, link: Link) -> None:
+        self._engine.bind_link(link.id, self._tunnel)
+
+    # the configuration file
+
+    def reload(self) -> None:
+        """Read the configuration file again; returns at once."""
+        self._spawn(self._reload())
+
+    async def _reload(self) -> None:
+        """What did not change is not touched: another server or key begins a new session, other rules are announced. A
+        file that cannot be taken changes nothing."""
+        async with self._reloading:
+            try:
+                assert self._reread is not None
+                config = self._reread()
+                config.require_identity()
+                endpoint = Endpoint.of(config)
+                if (endpoint, config.key) != (self.endpoint, self._key):
+                    log.info("configuration read again", extra={"server": str(endpoint), "session": "new"})
+                    self.endpoint, self._key = endpoint, config.key
+                    self._redial.set()
+                    self._further.abort()
+                    if self._session is not None:
+                        self._session.link.close(message="configuration changed")
+                elif self._rules.services() != self.services:
+                    log.info("configuration read again", extra={"server": str(endpoint), "session": "same"})
+                    await self.apply_rules()
+            except SpokesError as error:
+                log.error("configuration not taken", extra={"code": error.code, "detail": error.line()})
+                self.note_trouble(error)
+
+    # rules
+
+    async def apply_rules(self) -> Accepted | None:
+        """Serve what the rules say now. None while off-line: the next session announces them."""
+        async with self._applying:
+            await self._serve_newest_locked()
+            session = self._session
+            if session is None or session.ended is not None:
+                return None
+            accepted = await self._announce(session, serve_newest=self._serve_newest_locked)
+        self._console.changed(self)
+        return accepted
+
+    async def ask(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        """A request to the server over the present session."""
+        if self._session is None:
+            raise UnreachableError("not connected to the server", hint="try again when the client is on-line")
+        return await self._session.request(op, args)
+
+    def _take_newest(self) -> None:
+        """Bring the server's newest rules together with ours; what the file refuses must not come back for ever."""
+        remote, self._remote_newest = self._remote_newest, None
+        if remote is not None:
+            self._rules.take_remote(remote.config)
+            self._rules_rev = remote.rules_rev
+
+    async def _serve_rules(self) -> None:
+        self.services = self._rules.services()
+        await self._routes.apply(self.services.https, self.services.ports)
+
+    async def _serve_newest(self) -> None:
+        async with self._applying:
+            await self._serve_newest_locked()
+
+    async def _serve_newest_locked(self) -> None:
+        """The caller holds `_applying`."""
+        self._take_newest()
+        await self._serve_rules()
+
+    def _note_late(self) -> None:
+        self.note_trouble(UnreachableError("the server has not taken the rules yet", hint="its log may say why"))
+
+    async def _announce(
+        self,
+        session: Session,
+        *,
+        serve_newest: Callable[[], Awaitable[None]],
+        within_s: float | None = ANSWER_DEADLINE_S,
+    ) -> Accepted:
+        """What the server put in force. Where it knows newer rules it sent them first: those are served with
+        `serve_newest`, and announced again."""
+        while True:
+            ours = self.services
+            services = msgspec.structs.replace(ours, rules_rev=self._rules_rev)
+            self.accepted = await session.announce(services, within_s=within_s)
+            if not self.accepted.stale:
+                break
+            if self._remote_newest is None:
+                raise ProtocolError("the server calls our rules old and sends no newer ones")
+            await asyncio.sleep(REMOTE_RULES_INTERVAL_S)
+            await serve_newest()
+        if self.accepted.rules_rev is not None:
+            self._rules_rev = self.accepted.rules_rev
+        if ours is self.services:  # else the answer to a later one tells what is agreed on
+            self._rules.take_accepted(services, self.accepted)
+        faults = [
+            *((site.domain, site.error) for site in self.accepted.https),
+            *((f"port {port.port}", port.error) for port in self.accepted.ports),
+        ]
+        for what, fault in faults:
+            if fault is not None:
+                self.note_trouble(RemoteError(f"{what}: {fault.message}", code=fault.code))
+        return self.accepted
+
+    def _take_config(self, remote: Config) -> None:
+        """Each configuration is whole: while one is put in force only the newest waits, however many come."""
+        self._remote_newest = remote
+        if not self._applying_remote:
+            self._applying_remote = True
+            self._spawn(self._apply_remote())
+
+    async def _apply_remote(self) -> None:
+        try:
+            while self._remote_newest is not None:
+                try:
+                    await self.apply_rules()
+                except SpokesError as error:
+                    self.note_trouble(error)
+                await asyncio.sleep(REMOTE_RULES_INTERVAL_S)
+        finally:
+            self._applying_remote = False
+
+    # the end
+
+    async def _drain(self) -> None:
+        """No new streams; those open may end, within reason."""
+        self.state = "draining"
+        for link in self._open_links():
+            self._engine.drain_link(link.id)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                # Looked at again and again: the engine counts streams and does not tell of each.
+                while self.streams_open():  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+
+    async def _close_links(self) -> None:
+        for link in self._open_links():
+            link.close()
+        await self._links.wait_all_down()
+
+    def _open_links(self) -> list[Link]:
+        first = [self._session.link] if self._session is not None else []
+        return [link for link in (*first, *self._further.links) if link.ended is None]
+
+    # tasks
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, SpokesError):
+            log.error("internal fault", exc_info=error)
+
+    async def _cancel_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # figures
+
+    def note_trouble(self, error: SpokesError) -> None:
+        self.troubles.append(Trouble(at=time.time(), line=error.line()))
+
+    def streams_open(self) -> int:
+        return self._engine.tunnel_counters(self._tunnel)[2]
+
+    def traffic_bytes(self) -> tuple[int, int]:
+        """From visitors, to visitors. The engine counts into links and out of them, named as the server sees it."""
+        to_visitors, from_visitors, *_ = self._engine.tunnel_counters(self._tunnel)
+        return from_visitors, to_visitors
+
+    def rtt_ms(self) -> float:
+        return self._engine.link_rtt_ms(self._session.link.id) if self._session is not None else 0.0
+
+    def link_count(self) -> int:
+        return len(self._open_links())
+
+    def stats(self) -> dict[str, int]:
+        return self._engine.stats()

@@ -1,0 +1,271 @@
+"""The client's configuration file: the Admin API's TunConfig object as JSON, owned by the user alone (mode 0600).
+
+Owns: finding, reading and rewriting the file. A key this version does not know is kept as it was, so an older client
+never damages what a newer one wrote. docs/client.md lists the keys.
+Fails: ConfigError names the file and the key; a half-understood file is never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from spokes.client.remote_targets import RemoteTargets
+from spokes.client.rules import (
+    Json,
+    overlay,
+    parse_port,
+    parse_ports,
+    parse_site,
+    parse_sites,
+    port_key,
+    site_key,
+)
+from spokes.errors import ConfigError, NameRefusedError, RuleError
+from spokes.wire.rules import Port, Site
+
+DEFAULT_SERVER_PORT = 443
+SYSTEM_PATH = Path("/etc/spoke/config.json")
+
+_STRING_KEYS = ("hostname", "name", "tunnel", "serverHost", "serverKey", "serverCA", "key")
+
+
+def user_path() -> Path:
+    return Path("~/.spoke/config.json").expanduser()
+
+
+def find_path(given: str | Path | None) -> Path:
+    """The file to use: the given one, else the user's, else the system's where it exists."""
+    if given:
+        return Path(given).expanduser()
+    own = user_path()
+    return SYSTEM_PATH if not own.exists() and SYSTEM_PATH.exists() else own
+
+
+def split_host_port(text: str, default_port: int = DEFAULT_SERVER_PORT) -> tuple[str, int]:
+    """Take "host", "host:port", "[v6]" or "[v6]:port" apart."""
+    host, port_text = text.strip(), ""
+    if host.endswith(":"):
+        raise ConfigError(f"{text!r} is no address", hint="write HOST or HOST:PORT")
+    if host.startswith("["):
+        host, closed, rest = host[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise ConfigError(f"{text!r} is no address", hint="write HOST or HOST:PORT")
+        port_text = rest[1:]
+    elif host.count(":") == 1:
+        host, _, port_text = host.partition(":")
+    if not host or (port_text and not (port_text.isascii() and port_text.isdigit())):
+        raise ConfigError(f"{text!r} is no address", hint="write HOST or HOST:PORT")
+    port = int(port_text) if port_text else default_port
+    if not 1 <= port <= 65535:
+        raise ConfigError(f"port {port} is out of range", hint="ports are 1-65535")
+    return host, port
+
+
+def join_host_port(host: str, port: int) -> str:
+    """The shortest form that split_host_port reads back."""
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port == DEFAULT_SERVER_PORT else f"{shown}:{port}"
+
+
+class ClientConfig:
+    """One configuration file in memory; `document` is the JSON object itself."""
+
+    def __init__(self, path: Path, document: Json) -> None:
+        self.path = path
+        self.document = document
+        self._check()
+
+    @classmethod
+    def load(cls, path: Path) -> ClientConfig:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ConfigError(f"no configuration at {path}", hint="type: spoke configure") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read {path}: {_reason(error)}", hint="check its owner and mode") from None
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} is no JSON: {error}", hint="repair it or type: spoke configure") from None
+        if not isinstance(document, dict):
+            raise ConfigError(f"{path} must hold one JSON object", hint="repair it or type: spoke configure")
+        return cls(path, document)
+
+    def _check(self) -> None:
+        wanted: dict[str, tuple[type, str]] = {key: (str, "a string") for key in _STRING_KEYS}
+        wanted |= {"unmanaged": (bool, "true or false"), "synced": (dict, "an object")}
+        for key, (kind, words) in wanted.items():
+            if not isinstance(self.document.get(key), kind | None):
+                raise ConfigError(f"{self.path}: {key} must be {words}")
+        if not isinstance(self.document.get("remoteTargets"), list | None):
+            raise ConfigError(f"{self.path}: remoteTargets must be a list")
+        try:
+            self.remote_targets()
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error}", hint=error.hint) from None
+        try:
+            self.sites(), self.ports(), self.portmaps()
+            self.synced_sites(), self.synced_ports(), self.synced_portmaps()
+        except (RuleError, NameRefusedError) as error:
+            raise ConfigError(f"{self.path}: {error}", hint="correct the file") from None
+
+    def _objects(self, holder: Json, key: str) -> list[Json]:
+        """A list of objects; absent, null and null elements are read as nothing."""
+        value = holder.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(item is None or isinstance(item, dict) for item in value):
+            raise ConfigError(f"{self.path}: {key} must be a list of objects")
+        return [item for item in value if item is not None]
+
+    # identity
+
+    def _text(self, key: str) -> str:
+        return self.document.get(key) or ""
+
+    @property
+    def hostname(self) -> str:
+        return self._text("hostname")
+
+    @property
+    def name(self) -> str:
+        return self._text("name")
+
+    @property
+    def key(self) -> str:
+        return self._text("key")
+
+    @property
+    def server_host(self) -> str:
+        return self._text("serverHost")
+
+    @property
+    def server_key(self) -> str:
+        return self._text("serverKey")
+
+    @property
+    def server_ca(self) -> str:
+        return self._text("serverCA")
+
+    @property
+    def unmanaged(self) -> bool:
+        return bool(self.document.get("unmanaged"))
+
+    def remote_targets(self) -> RemoteTargets | None:
+        """None: rules of the server may name anything."""
+        entries = self.document.get("remoteTargets")
+        return None if entries is None else RemoteTargets(entries)
+
+    def server_address(self) -> tuple[str, int]:
+        return split_host_port(self.server_host)
+
+    def require_identity(self) -> None:
+        """Raise unless the file says which server and which tunnel."""
+        for key in ("serverHost", "key"):
+            if not self._text(key):
+                raise ConfigError(f"{self.path}: {key} is missing", hint="type: spoke configure")
+
+    # rules
+
+    def sites(self) -> list[Site]:
+        return parse_sites(self._objects(self.document, "https"))
+
+    def ports(self) -> list[Port]:
+        return parse_ports(self._objects(self.document, "ports"))
+
+    def synced_sites(self) -> list[Site]:
+        return parse_sites(self._objects(self.document.get("synced") or {}, "https"))
+
+    def synced_ports(self) -> list[Port]:
+        return parse_ports(self._objects(self.document.get("synced") or {}, "ports"))
+
+    def portmaps(self) -> list[Json]:
+        """As they stand there: they are kept, and not served yet."""
+        return self._objects(self.document, "portmaps")
+
+    def synced_portmaps(self) -> list[Json]:
+        return self._objects(self.document.get("synced") or {}, "portmaps")
+
+    def set_sites(self, sites: list[Site]) -> None:
+        stored = {site_key(parse_site(rule)): rule for rule in self._objects(self.document, "https")}
+        self.document["https"] = [overlay(stored.get(site_key(site), {}), site) for site in sites]
+
+    def set_ports(self, ports: list[Port]) -> None:
+        stored = {port_key(parse_port(rule)): rule for rule in self._objects(self.document, "ports")}
+        self.document["ports"] = [overlay(stored.get(port_key(port), {}), port) for port in ports]
+
+    def set_portmaps(self, portmaps: list[Json]) -> None:
+        if portmaps or "portmaps" in self.document:
+            self.document["portmaps"] = portmaps
+
+    def mark_synced(self, sites: list[Site], ports: list[Port]) -> None:
+        """What server and client agree on from now on (see sync.py)."""
+        self._note_synced(https=sites, ports=ports)
+
+    def mark_portmaps_synced(self, portmaps: list[Json]) -> None:
+        if portmaps or self.synced_portmaps():
+            self._note_synced(portmaps=portmaps)
+
+    def _note_synced(self, **lists: list[Any]) -> None:
+        noted = {key: msgspec.to_builtins(rules) for key, rules in lists.items()}
+        self.document["synced"] = {**(self.document.get("synced") or {}), **noted}
+
+    # the file
+
+    def require_writable(self) -> None:
+        """Raise where save() would, before anything is done that only the saved file makes good."""
+        folder = self.path.parent
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return
+        except OSError as error:
+            raise ConfigError(f"cannot write {self.path}: {_reason(error)}", hint="check owner and mode") from None
+
+    def save(self) -> None:
+        """Replace the file in one step; a crash leaves the old one or the new one."""
+        folder = self.path.parent
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as stream:  # mkstemp made it 0600
+                    json.dump(self.document, stream, indent=2, ensure_ascii=False)
+                    stream.write("\n")
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                Path(temporary).replace(self.path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise ConfigError(f"cannot write {self.path}: {_reason(error)}", hint="check owner and mode") from None
+
+
+@contextlib.contextmanager
+def edit_config(path: Path) -> Iterator[ClientConfig]:
+    """Read, change, write back; other `spoke` commands wait meanwhile, so no change is lost."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        raise ConfigError(f"no configuration at {path}", hint="type: spoke configure") from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # on the folder: the file itself is replaced while we hold it
+        config = ClientConfig.load(path)
+        yield config
+        config.save()
+    finally:
+        os.close(folder)
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,198 @@
+"""The running client's local API: its state, and changes to its rules, on the loopback interface alone.
+
+GET /status tells what the client does. POST /operations {"op", "args"} changes rules as operations.py defines them and
+needs the token of the access file: `<configuration>.api`, mode 0600, written at start and removed at the end.
+Bound: one request of at most 1 MiB a connection, 10 s to arrive, CONNECTION_COUNT_MAX connections.
+Fails: foreign Host or Origin is refused before the path is looked at, so no web page can reach it by a name of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import h11
+import msgspec
+
+from spokes.errors import AddressInUseError, ConfigError, NotFoundError, SpokesError
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+LOOPBACK = "127.0.0.1"
+DEFAULT_PORT = 4100
+BODY_BYTES_MAX = 1024 * 1024
+HEAD_DEADLINE_S = 10.0
+CONNECTION_COUNT_MAX = 32
+
+
+def access_path(config_path: Path) -> Path:
+    """Where the running client of this configuration leaves its address and token."""
+    return config_path.with_name(config_path.name + ".api")
+
+
+class Call(msgspec.Struct, frozen=True):
+    """The body of POST /operations."""
+
+    op: str
+    args: Json = {}
+
+
+class Refusal(Exception):
+    """An answer that ends the request early."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class LocalApi:
+    def __init__(
+        self, config_path: Path, *, status: Callable[[], Json], perform: Callable[[str, Json], Awaitable[Json]]
+    ) -> None:
+        self._access_path = access_path(config_path)
+        self._status = status
+        self._perform = perform
+        self._token = secrets.token_urlsafe(32)
+        self._server: asyncio.Server | None = None
+        self._connection_count = 0
+        self.port = 0
+
+    async def start(self, port: int | None = None) -> None:
+        """Listen. The default port may be another client's: then any free one will do, the access file names it."""
+        try:
+            self._server = await self._listen(DEFAULT_PORT if port is None else port)
+        except OSError as error:
+            if port is not None:
+                raise AddressInUseError(
+                    f"cannot listen on {LOOPBACK}:{port}: {error.strerror}", hint="choose another --api-port"
+                ) from None
+            self._server = await self._listen(0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._write_access()
+
+    async def _listen(self, port: int) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, LOOPBACK, port)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._remove_access()
+
+    def _write_access(self) -> None:
+        document = json.dumps({"address": LOOPBACK, "port": self.port, "token": self._token, "pid": os.getpid()})
+        temporary = self._access_path.with_name(f".{self._access_path.name}.{os.getpid()}")
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(handle, "w", encoding="ascii") as stream:
+                stream.write(document + "\n")
+            temporary.replace(self._access_path)
+        except OSError as error:
+            raise ConfigError(f"cannot write {self._access_path}: {error.strerror}") from None
+
+    def _remove_access(self) -> None:
+        """Only our own: a client that took over has written its own already."""
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(self._access_path.read_text(encoding="ascii")).get("token") == self._token:
+                self._access_path.unlink()
+
+    # one connection
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connection_count += 1
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
+        try:
+            if self._connection_count > CONNECTION_COUNT_MAX:
+                return
+            status, answer = await self._answer(connection, reader)
+            body = json.dumps(answer).encode()
+            headers = [
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(body))),
+                ("Cache-Control", "no-store"),
+                ("Connection", "close"),
+            ]
+            writer.write(connection.send(h11.Response(status_code=status, headers=headers)) or b"")
+            writer.write(connection.send(h11.Data(data=body)) or b"")
+            writer.write(connection.send(h11.EndOfMessage()) or b"")
+            await writer.drain()
+        except (OSError, h11.ProtocolError, TimeoutError) as error:
+            log.debug("local API connection ended", extra={"reason": str(error)})
+        finally:
+            self._connection_count -= 1
+            writer.close()
+
+    async def _answer(self, connection: h11.Connection, reader: asyncio.StreamReader) -> tuple[int, Json]:
+        try:
+            async with asyncio.timeout(HEAD_DEADLINE_S):
+                request, body = await _read_request(connection, reader)
+            return 200, await self._dispatch(request, body)
+        except h11.RemoteProtocolError as error:
+            return error.error_status_hint, _error("SPK-PROTOCOL", str(error))
+        except Refusal as refusal:
+            return refusal.status, _error(refusal.code, str(refusal))
+        except SpokesError as error:
+            return error.http_status, _error(error.code, str(error), error.hint)
+        except (TypeError, ValueError, RecursionError) as error:
+            return 400, _error("SPK-PROTOCOL", f"wrong arguments: {error}")
+
+    async def _dispatch(self, request: h11.Request, body: bytes) -> Json:
+        headers = {bytes(name).decode("ascii"): bytes(value).decode("latin-1") for name, value in request.headers}
+        self._check_origin(headers)
+        match bytes(request.method), bytes(request.target):
+            case b"GET", b"/status":
+                return self._status()
+            case b"POST", b"/operations":
+                self._check_token(headers)
+                if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+                    raise Refusal(415, "SPK-PROTOCOL", "the body has to be application/json")
+                call = msgspec.json.decode(body, type=Call)
+                return {"result": await self._perform(call.op, call.args)}
+            case _:
+                raise NotFoundError("no such path")
+
+    def _check_origin(self, headers: dict[str, str]) -> None:
+        own = {f"{name}:{self.port}" for name in (LOOPBACK, "localhost")}
+        if headers.get("host", "") not in own:
+            raise Refusal(421, "SPK-PROTOCOL", "this Host is not served here")
+        origin = headers.get("origin")
+        if origin is not None and origin not in {f"http://{host}" for host in own}:
+            raise Refusal(403, "SPK-TOKEN", "requests from other origins are refused")
+
+    def _check_token(self, headers: dict[str, str]) -> None:
+        given = headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), self._token.encode()):
+            raise Refusal(401, "SPK-TOKEN", "the token of the access file is needed")
+
+
+async def _read_request(connection: h11.Connection, reader: asyncio.StreamReader) -> tuple[h11.Request, bytes]:
+    request: h11.Request | None = None
+    body = bytearray()
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(65536))
+        elif isinstance(event, h11.Request):
+            request = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > BODY_BYTES_MAX:
+                raise Refusal(413, "SPK-LIMIT", "the body is too long")
+        elif isinstance(event, h11.EndOfMessage) and request is not None:
+            return request, bytes(body)
+        else:
+            raise ConnectionError("closed before a whole request")
+
+
+def _error(code: str, message: str, hint: str = "") -> Json:
+    return {"error": {"code": code, "message": message, "hint": hint}}

@@ -1,0 +1,124 @@
+"""Traffic rules turned into the engine's routes to upstreams and directories; only what differs is touched.
+
+Owns: the set of routes this client has given to the engine. A route that did not change is not set again, so
+connections of untouched services go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterable
+from typing import Protocol, cast
+
+from spokes._fastpath.engine import Directory, RouteKind, Upstream
+from spokes.client.resolve import Resolver
+from spokes.client.rules import Place, http_place, place_text, site_key, tcp_place, tls_place
+from spokes.client.webroots import OpenDirectory, WebRoots
+from spokes.errors import WebRootError
+from spokes.wire.rules import UNIX_PREFIX, Port, Site
+
+RouteKey = tuple[int, str | int]
+
+
+class RouteTable(Protocol):
+    """The part of the engine that is used here."""
+
+    def set_upstream_route(self, kind: int, key: str | int, upstream: Upstream) -> None: ...
+    def set_directory_route(self, host: str, directory: Directory) -> None: ...
+    def set_page_route(self, kind: int, key: str, code: str) -> None: ...
+    def drop_route(self, kind: int, key: str | int) -> None: ...
+    def publish(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """Where a route leads, as compared between one set of rules and the next."""
+
+    name: str  # "127.0.0.1:8080", shown in error pages; the path of a directory
+    addresses: tuple[tuple[str, int], ...] = ()
+    unix_path: str = ""
+    host: str = ""  # Host header instead of the visitor's
+    is_directory: bool = False
+    directory: OpenDirectory | None = None  # None: it cannot be opened
+
+
+PAGE_UNRESOLVED = "SPK-UPSTREAM-UNREACHABLE"
+PAGE_NO_DIRECTORY = WebRootError.code
+
+
+class Routes:
+    def __init__(self, engine: RouteTable, resolver: Resolver, web_roots: WebRoots) -> None:
+        self._engine = engine
+        self._resolver = resolver
+        self._web_roots = web_roots
+        resolver.on_change = web_roots.on_change = self.refresh
+        self._rules: tuple[list[Site], list[Port]] = ([], [])
+        self._set: dict[RouteKey, Target] = {}
+
+    async def apply(self, sites: Iterable[Site], ports: Iterable[Port]) -> None:
+        """Serve these rules and no others; names and directories new here are looked up first, with little patience."""
+        sites, ports = list(sites), list(ports)
+        hosts = {host for host, _ in _places(sites, ports) if not host.startswith(UNIX_PREFIX)}
+        directories = {site.web_root for site in sites if site.web_root}
+        await asyncio.gather(self._resolver.use(hosts), self._web_roots.use(directories))
+        self._rules = (sites, ports)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the engine up to the addresses and directories known now."""
+        wanted = self._targets(*self._rules)
+        for key in self._set.keys() - wanted.keys():
+            self._engine.drop_route(*key)
+        for key, target in wanted.items():
+            if self._set.get(key) != target:
+                self._give(key, target)
+        if wanted != self._set:
+            self._engine.publish()
+        self._set = wanted
+
+    def _give(self, key: RouteKey, target: Target) -> None:
+        kind, name = key
+        if target.addresses or target.unix_path:
+            upstream = Upstream(
+                addresses=list(target.addresses), unix_path=target.unix_path, host=target.host, name=target.name
+            )
+            self._engine.set_upstream_route(kind, name, upstream)
+        elif target.directory is not None:
+            self._engine.set_directory_route(str(name), cast(Directory, target.directory))
+        elif target.is_directory:
+            self._engine.set_page_route(kind, str(name), PAGE_NO_DIRECTORY)
+        elif kind == RouteKind.HTTP:
+            self._engine.set_page_route(kind, str(name), PAGE_UNRESOLVED)
+        elif key in self._set:
+            self._engine.drop_route(kind, name)  # a stream for it is then reset with no_service
+
+    def _targets(self, sites: list[Site], ports: list[Port]) -> dict[RouteKey, Target]:
+        targets: dict[RouteKey, Target] = {}
+        for site in sites:
+            if site.web_root:
+                targets[(int(RouteKind.HTTP), site_key(site))] = Target(
+                    name=site.web_root, is_directory=True, directory=self._web_roots.directory(site.web_root)
+                )
+            elif place := http_place(site):
+                targets[(int(RouteKind.HTTP), site_key(site))] = self._target(place, host=site.rewrite_host)
+            if place := tls_place(site):
+                targets[(int(RouteKind.TLS), site_key(site))] = self._target(place)
+        for port in ports:
+            if place := tcp_place(port):
+                target = targets[(int(RouteKind.TCP), port.port)] = self._target(place)
+                if not target.unix_path:  # a public port is TCP and UDP, and so is the service's
+                    targets[(int(RouteKind.UDP), port.port)] = target
+        return targets
+
+    def _target(self, place: Place, *, host: str = "") -> Target:
+        destination, port = place
+        if destination.startswith(UNIX_PREFIX):
+            return Target(name=destination, unix_path=destination.removeprefix(UNIX_PREFIX), host=host)
+        addresses = tuple((address, port) for address in self._resolver.addresses(destination))
+        return Target(name=place_text(place), addresses=addresses, host=host)
+
+
+def _places(sites: list[Site], ports: list[Port]) -> list[Place]:
+    places = [*(http_place(site) for site in sites), *(tls_place(site) for site in sites)]
+    return [place for place in (*places, *(tcp_place(port) for port in ports)) if place is not None]

@@ -1,0 +1,202 @@
+"""The rules that a running client serves: those of its configuration file, brought together with the server's.
+
+A command such as `spoke http 8080` adds rules that live as long as it runs. The server stores what is announced, so the
+file notes them as agreed on without holding them: the next session then withdraws them (see sync.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from spokes.client.config import ClientConfig, edit_config
+from spokes.client.remote_targets import RemoteTargets
+from spokes.client.rules import (
+    Json,
+    domain_key,
+    parse_port,
+    parse_site,
+    port_key,
+    portmap_key,
+    site_key,
+)
+from spokes.client.sync import merge_rules
+from spokes.errors import ConfigError, NameRefusedError, RuleError
+from spokes.wire.messages import Accepted, Ready, Services
+from spokes.wire.rules import Port, Site, TunConfig
+
+log = logging.getLogger(__name__)
+
+Rule = TypeVar("Rule", Site, Port)
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Rules(Protocol):
+    def services(self) -> Services:
+        """What to serve now."""
+        ...
+
+    def take_ready(self, ready: Ready) -> None:
+        """The server's view at the start of a session."""
+        ...
+
+    def take_remote(self, remote: TunConfig) -> None:
+        """Rules that were changed at the server."""
+        ...
+
+    def take_accepted(self, services: Services, accepted: Accepted) -> None:
+        """What the server put in force of the list that was announced."""
+        ...
+
+
+class SavedRules:
+    """The configuration file's rules. Where the file cannot be written (disk full), the rules in memory go on."""
+
+    def __init__(self, path: Path, *, passing_sites: Sequence[Site] = (), passing_ports: Sequence[Port] = ()) -> None:
+        self._path = path
+        self._passing_sites = {site_key(site): site for site in passing_sites}  # for this run only
+        self._passing_ports = {port_key(port): port for port in passing_ports}
+        self._config = ClientConfig.load(path)
+        self._unsaved = False
+        self._announced = False  # the server has heard of the passing rules
+
+    def services(self) -> Services:
+        """Read afresh: commands and people change the file."""
+        if not self._unsaved:
+            try:
+                self._config = ClientConfig.load(self._path)
+            except ConfigError as error:
+                log.error("configuration not read again", extra={"reason": error.line()})
+        sites, ports = self._served(self._config)
+        return Services(https=sites, ports=ports, unmanaged=self._config.unmanaged)
+
+    def _served(self, config: ClientConfig) -> tuple[tuple[Site, ...], tuple[Port, ...]]:
+        sites = {site_key(site): site for site in config.sites()} | self._passing_sites
+        ports = {port_key(port): port for port in config.ports()} | self._passing_ports
+        return tuple(sites.values()), tuple(ports.values())
+
+    def take_ready(self, ready: Ready) -> None:
+        def taken(config: ClientConfig) -> None:
+            config.document.update(hostname=ready.hostname, name=ready.name, tunnel=ready.tunnel)
+            self._merge(config, ready.config)
+
+        self._update(taken)
+
+    def take_remote(self, remote: TunConfig) -> None:
+        self._update(lambda config: self._merge(config, remote))
+
+    def take_accepted(self, services: Services, accepted: Accepted) -> None:
+        refused_sites = {domain_key(result.domain) for result in accepted.https if result.error}
+        refused_ports = {result.port for result in accepted.ports if result.error}
+
+        def taken(config: ClientConfig) -> None:
+            config.mark_synced(
+                [site for site in services.https if site_key(site) not in refused_sites],
+                [port for port in services.ports if port_key(port) not in refused_ports],
+            )
+
+        self._update(taken)
+        self._announced = True
+
+    def _merge(self, config: ClientConfig, remote: TunConfig) -> None:
+        if config.unmanaged:
+            return
+        local_sites, local_ports = self._served(config)
+        targets = config.remote_targets()
+        sites = _usable("https", remote.https, parse_site)
+        sites = _permitted("https", sites, site_key, local_sites, config.synced_sites(), targets)
+        ports = _usable("ports", remote.ports, parse_port)
+        ports = _permitted("ports", ports, port_key, local_ports, config.synced_ports(), targets)
+        if not self._announced:  # typed just now, so later than whatever the server has
+            sites = [site for site in sites if site_key(site) not in self._passing_sites]
+            ports = [port for port in ports if port_key(port) not in self._passing_ports]
+            sites += self._passing_sites.values()
+            ports += self._passing_ports.values()
+        # A port that was allocated and never forwarded is no rule of the server's: it must not undo a forwarding here.
+        known = {port_key(port) for port in local_ports}
+        bare = [port for port in ports if port_key(port) in known and not port.destination and not port.dst_port]
+        synced_ports = {port_key(port): port for port in (*bare, *config.synced_ports())}
+        merged_sites = merge_rules(site_key, synced=config.synced_sites(), local=list(local_sites), remote=sites)
+        merged_ports = merge_rules(
+            port_key, synced=list(synced_ports.values()), local=list(local_ports), remote=ports
+        )
+        config.set_sites(_parted(merged_sites, site_key, self._passing_sites, config.sites()))
+        config.set_ports(_parted(merged_ports, port_key, self._passing_ports, config.ports()))
+        portmaps: list[Json] = [msgspec.to_builtins(portmap) for portmap in remote.portmaps]
+        config.set_portmaps(merge_rules(
+            portmap_key, synced=config.synced_portmaps(), local=config.portmaps(), remote=portmaps
+        ))
+        config.mark_portmaps_synced(portmaps)
+
+    def _update(self, change: Callable[[ClientConfig], None]) -> None:
+        try:
+            with edit_config(self._path) as config:
+                if self._unsaved:
+                    config.document = self._config.document
+                change(config)
+                self._config = config
+            self._unsaved = False
+        except ConfigError as error:
+            log.error("configuration not saved", extra={"reason": error.line()})
+            change(self._config)
+            self._unsaved = True
+
+
+def _usable(kind: str, rules: Iterable[Rule], parse: Callable[[Json], Rule]) -> list[Rule]:
+    """Those that this version can serve: one that it cannot must not make the file unreadable."""
+    usable = []
+    for rule in rules:
+        try:
+            usable.append(parse(msgspec.to_builtins(rule)))
+        except (RuleError, NameRefusedError) as error:
+            log.warning("rule of the server not taken", extra={"kind": kind, "reason": error.line()})
+    return usable
+
+
+def _permitted(
+    kind: str, rules: list[Rule], key_of: Callable[[Rule], Key], local: Iterable[Rule], synced: Iterable[Rule],
+    targets: RemoteTargets | None,
+) -> list[Rule]:
+    """Those that name only what this side lets the server name; in place of another the one last agreed on, as if the
+    server had changed nothing. The next announcement tells the server."""
+    if targets is None:
+        return rules
+    own = {key_of(rule): rule for rule in local}
+    agreed = {key_of(rule): rule for rule in synced}
+    permitted = []
+    for rule in rules:
+        key = key_of(rule)
+        refused = targets.refused(rule, own.get(key))
+        if not refused:
+            permitted.append(rule)
+            continue
+        log.warning(
+            "rule of the server not taken",
+            extra={"kind": kind, "rule": str(key), "reason": f"remoteTargets does not name {refused}"},
+        )
+        if key in agreed:
+            permitted.append(agreed[key])
+    return permitted
+
+
+def _parted(
+    rules: Iterable[Rule], key_of: Callable[[Rule], Key], passing: dict[Key, Rule], saved: Iterable[Rule]
+) -> list[Rule]:
+    """The file's part of the rules; `passing` keeps what is left of its own, as it is among them.
+
+    A rule of the file that a passing one hides for this run stays in the file as it is.
+    """
+    merged = {key_of(rule): rule for rule in rules}
+    hidden = {key_of(rule): rule for rule in saved if key_of(rule) in passing}
+    for key in list(passing):
+        if key in merged:
+            passing[key] = merged.pop(key)
+            if key in hidden:
+                merged[key] = hidden[key]
+        else:
+            del passing[key]
+    return list(merged.values())

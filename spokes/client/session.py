@@ -1,0 +1,253 @@
+"""One session: greeting, login, then messages until no link is left to carry them.
+
+The coroutine of a session reads its leading link alone, in order; requests wait for their answers by id.
+Fails: whatever ended the last link; RemoteError carries the server's `bye`.
+Source: docs/protocol.md, "Handshake", "Afterwards" and "Losing a link".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import platform
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import spokes
+from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, Links
+from spokes.errors import RemoteError, SpokesError, UnreachableError
+from spokes.wire.messages import (
+    PROTOCOL_VERSIONS,
+    Accepted,
+    Agent,
+    Answer,
+    Config,
+    Drain,
+    Hello,
+    Join,
+    Joined,
+    Lead,
+    Leading,
+    Login,
+    Message,
+    Ready,
+    Register,
+    Registered,
+    Request,
+    Services,
+    Welcome,
+)
+
+log = logging.getLogger(__name__)
+
+Bind = Callable[[Link], None]
+
+CLOCK_SKEW_TOLERATED_S = 120
+LOGIN_DEADLINE_S = 45.0  # after a restart a server lets its clients in one after the other
+
+
+def agent() -> Agent:
+    return Agent(version=spokes.__version__, os=platform.system().lower(), arch=platform.machine())
+
+
+def _hello() -> Hello:
+    return Hello(versions=PROTOCOL_VERSIONS, agent=agent(), time=int(time.time()))
+
+
+async def _greet(link: Link, first: Message) -> None:
+    """Hello with the first real message right behind it; the welcome."""
+    link.send(_hello())
+    link.send(first)
+    welcome = await link.expect(Welcome)
+    assert isinstance(welcome, Welcome)
+    skew_s = int(time.time()) - welcome.time
+    if abs(skew_s) > CLOCK_SKEW_TOLERATED_S:
+        log.warning("this host's clock differs from the server's; set it right", extra={"ahead_s": skew_s})
+
+
+async def register(links: Links, endpoint: Endpoint, *, token: str, name: str) -> Registered:
+    """A new tunnel for a registration token."""
+    link = await links.dial(endpoint)
+    try:
+        await _greet(link, Register(token=token, name=name))
+        registered = await link.expect(Registered, within_s=LOGIN_DEADLINE_S)
+        assert isinstance(registered, Registered)
+        return registered
+    finally:
+        link.close()
+
+
+async def log_in(
+    links: Links, endpoint: Endpoint, *, key: str, mode: Literal["serve", "control"], bind: Bind | None = None
+) -> tuple[Link, Ready]:
+    """`bind` is called before the server is asked to serve: it may open streams as soon as it has said `ready`."""
+    link = await links.dial(endpoint)
+    try:
+        if bind is not None:
+            bind(link)
+        await _greet(link, Login(key=key, mode=mode, moves=mode == "serve"))
+        ready = await link.expect(Ready, within_s=LOGIN_DEADLINE_S)
+    except BaseException:
+        link.abort()
+        raise
+    assert isinstance(ready, Ready)
+    return link, ready
+
+
+async def join(links: Links, endpoint: Endpoint, session: str, *, bind: Bind | None = None) -> Link:
+    """A further link of a session that is up; `bind` as for log_in."""
+    link = await links.dial(endpoint)
+    try:
+        if bind is not None:
+            bind(link)
+        await _greet(link, Join(session=session))
+        await link.expect(Joined)
+    except BaseException:
+        link.abort()
+        raise
+    return link
+
+
+class Session:
+    """A session after `ready`: what goes over its leading link.
+
+    `next_link` gives another link of the session to lead in place of a lost one, or None.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        ready: Ready,
+        *,
+        on_config: Callable[[Config], None] | None = None,
+        next_link: Callable[[], Link | None] | None = None,
+    ) -> None:
+        self.link = link
+        self.ready = ready
+        self.ended: SpokesError | None = None
+        self.draining = False  # the server takes no more links and streams
+        self.retry_after_s = 0.0  # what a draining server asked for
+        self._on_config = on_config
+        self._next_link = next_link
+        self._request_ids = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._announced: deque[tuple[Services, asyncio.Future[Accepted]]] = deque()
+
+    async def run(self) -> None:
+        """Take messages until no link is left; always raises."""
+        try:
+            while True:
+                try:
+                    self._take(await self.link.receive())
+                except UnreachableError as error:
+                    await self._move(error)
+        except SpokesError as error:
+            self._give_up(error)
+            raise
+
+    async def _move(self, loss: UnreachableError) -> None:
+        """Go on over another link; fails with the loss where there is none."""
+        while self.ready.moves and self._next_link is not None and (link := self._next_link()) is not None:
+            try:
+                await self._lead(link)
+            except UnreachableError:
+                continue  # lost as well
+            self.link = link
+            log.info("session goes on over another link", extra={"reason": str(loss)})
+            self._say_again()
+            return
+        raise loss
+
+    async def _lead(self, link: Link) -> None:
+        """Make it the leading link."""
+        try:
+            link.send(Lead())
+            async with asyncio.timeout(ANSWER_DEADLINE_S):
+                while not isinstance(message := await link.receive(), Leading):
+                    self._take(message)
+        except TimeoutError:
+            link.abort()
+            raise UnreachableError("the server does not answer") from None
+        except BaseException:
+            link.abort()
+            raise
+
+    def _say_again(self) -> None:
+        """What was on its way over the lost link. A list of services may come twice; a request may have been done, so
+        whoever made it is to decide."""
+        self._announced = deque((services, waiting) for services, waiting in self._announced if not waiting.done())
+        for services, _ in self._announced:
+            self.link.send(services)
+        self._fail(self._answers.values(), UnreachableError("the link broke before the answer", hint="try again"))
+        self._answers.clear()
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Answer():
+                waiting = self._answers.pop(message.id, None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
+            case Accepted():
+                if self._announced:
+                    _, first = self._announced.popleft()
+                    if not first.done():
+                        first.set_result(message)
+            case Config():
+                if self._on_config is not None:
+                    self._on_config(message)
+            case Drain():
+                self.draining = True
+                self.retry_after_s = message.retry_after_s
+                log.info("server is about to stop", extra={"retry_after_s": message.retry_after_s})
+
+    def _give_up(self, error: SpokesError) -> None:
+        self.ended = error
+        self._fail(self._answers.values(), error)
+        self._fail((waiting for _, waiting in self._announced), error)
+        self._answers.clear()
+        self._announced.clear()
+
+    @staticmethod
+    def _fail(everyone: Iterable[asyncio.Future[Any]], error: SpokesError) -> None:
+        for waiting in everyone:
+            if not waiting.done():
+                waiting.set_exception(error)
+                waiting.exception()  # seen; whoever waits still gets it
+
+    async def request(self, op: str, args: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the server; RemoteError when it refuses."""
+        self._require_up()
+        request_id = next(self._request_ids)
+        waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[request_id] = waiting
+        try:
+            self.link.send(Request(id=request_id, op=op, args=args or {}))
+            async with asyncio.timeout(ANSWER_DEADLINE_S):
+                answer = await waiting
+        except TimeoutError:
+            raise UnreachableError("the server does not answer", hint="try again") from None
+        finally:
+            self._answers.pop(request_id, None)
+        if answer.error is not None:
+            raise RemoteError(answer.error.message, code=answer.error.code, retryable=answer.error.retry)
+        return answer.result or {}
+
+    async def announce(self, services: Services, *, within_s: float | None = ANSWER_DEADLINE_S) -> Accepted:
+        """Tell what is served now; what the server put in force of it. `within_s` None: for as long as the session
+        lives; a server whose store is away answers when it is back."""
+        self._require_up()
+        waiting: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self._announced.append((services, waiting))
+        self.link.send(services)
+        try:
+            async with asyncio.timeout(within_s):
+                return await waiting
+        except TimeoutError:
+            raise UnreachableError("the server does not answer", hint="try again") from None
+
+    def _require_up(self) -> None:
+        if self.ended is not None:
+            raise self.ended

@@ -1,0 +1,163 @@
+"""What the running client shows: plain lines in a pipe, a live block on a terminal, one object for programs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any, TextIO
+
+import msgspec
+from rich.console import Console as RichConsole
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+import spokes
+from spokes.client.app import App
+from spokes.client.tables import PORT_COLUMNS, SITE_COLUMNS, port_rows, port_table, site_rows, site_table
+from spokes.errors import SpokesError
+from spokes.log import escape
+from spokes.wire.messages import Accepted
+
+REFRESH_INTERVAL_S = 0.5
+_STATE_STYLES = {"online": "bold green", "waiting": "bold red"}
+
+
+def status_document(app: App) -> dict[str, Any]:
+    """The client's state as one JSON object; nothing secret in it."""
+    bytes_from_visitors, bytes_to_visitors = app.traffic_bytes()
+    return {
+        "pid": os.getpid(),
+        "version": spokes.__version__,
+        "state": app.state,
+        "server": str(app.endpoint),
+        "tunnel": app.ready.tunnel if app.ready else "",
+        "hostname": app.ready.hostname if app.ready else "",
+        "online_since": app.online_since,
+        "rtt_ms": round(app.rtt_ms(), 3),
+        "links": app.link_count(),
+        "connections": app.streams_open(),
+        "requests": app.stats().get("requests_total", 0),
+        "bytes_from_visitors": bytes_from_visitors,
+        "bytes_to_visitors": bytes_to_visitors,
+        "services": msgspec.to_builtins(app.services),
+        "accepted": msgspec.to_builtins(app.accepted),
+        "errors": [{"at": trouble.at, "message": trouble.line} for trouble in app.troubles],
+    }
+
+
+class PlainConsole:
+    """One line an event."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._shown_tables = ""
+        self._said_connecting = False
+
+    def connecting(self) -> None:
+        if not self._said_connecting:
+            self._said_connecting = True
+            self._say("Connecting...")
+
+    async def online(self, app: App) -> None:
+        self._said_connecting = False
+        self._say(f"Connected to {app.endpoint} as {app.ready.hostname if app.ready else ''}")
+
+        self._show_tables(self._tables(app))
+
+    def changed(self, app: App) -> None:
+        tables = self._tables(app)
+        if tables != self._shown_tables:  # what a server confirms once more is no news
+            self._show_tables(tables)
+
+    def _show_tables(self, tables: str) -> None:
+        self._shown_tables = tables
+        self._say(tables)
+
+    def _tables(self, app: App) -> str:
+        sites, ports = app.services.https, app.services.ports
+        lines = ["Running HTTP services:", site_table(sites, app.accepted) if sites else "(none)"]
+        if ports:
+            lines += ["Running TCP services:", port_table(ports, app.accepted)]
+        return "\n".join(lines)
+
+    def offline(self, error: SpokesError, wait_s: float) -> None:
+        self._say(f"Not connected: {escape(error.line())}; next attempt in {wait_s:.1f} s")
+
+    def _say(self, text: str) -> None:
+        print(text, file=self._out, flush=True)
+
+    async def run(self, app: App) -> None:
+        """Nothing to refresh."""
+
+
+class LiveConsole:
+    """A block at the end of the terminal that is drawn again twice a second."""
+
+    def __init__(self, terminal: RichConsole) -> None:
+        self._live = Live(console=terminal, auto_refresh=False, transient=False)
+        self._next_attempt_at = 0.0
+        self._said_connecting = False
+
+    def connecting(self) -> None:
+        if not self._said_connecting:  # later attempts show in the block's state
+            self._said_connecting = True
+            self._live.console.print("Connecting...", highlight=False)
+
+    async def online(self, app: App) -> None:
+        self._next_attempt_at = 0.0
+
+    def changed(self, app: App) -> None:
+        """The block shows it by itself."""
+
+    def offline(self, error: SpokesError, wait_s: float) -> None:
+        self._next_attempt_at = time.monotonic() + wait_s
+
+    async def run(self, app: App) -> None:
+        with self._live:
+            try:
+                while True:
+                    self._live.update(self._block(app), refresh=True)
+                    await asyncio.sleep(REFRESH_INTERVAL_S)
+            finally:
+                self._live.update(self._block(app), refresh=True)
+
+    def _block(self, app: App) -> RenderableType:
+        parts: list[RenderableType] = [self._facts(app)]
+        parts.append(Text("Running HTTP services:" if app.state == "online" else "HTTP services:"))
+        accepted = app.accepted if app.state == "online" else Accepted()
+        parts.append(_rich_table(SITE_COLUMNS, site_rows(app.services.https, accepted)))
+        if app.services.ports:
+            parts.append(Text("TCP services:"))
+            parts.append(_rich_table(PORT_COLUMNS, port_rows(app.services.ports, accepted)))
+        for trouble in app.troubles:
+            at = time.strftime("%H:%M:%S", time.localtime(trouble.at))
+            parts.append(Text(f"{at} {escape(trouble.line)}", style="yellow"))
+        return Group(*parts)
+
+    def _facts(self, app: App) -> Table:
+        state = app.state
+        if self._next_attempt_at and state == "waiting":
+            state = f"waiting, next attempt in {max(0.0, self._next_attempt_at - time.monotonic()):.0f} s"
+        rtt_ms, stats = app.rtt_ms(), app.stats()
+        facts = Table.grid(padding=(0, 2))
+        for name, value in (
+            ("State", Text(state, style=_STATE_STYLES.get(app.state, "bold"))),
+            ("Hostname", app.ready.hostname if app.ready else "-"),
+            ("Server", str(app.endpoint)),
+            ("Round trip", f"{rtt_ms:.1f} ms" if rtt_ms else "-"),
+            ("Links", str(app.link_count())),
+            ("Connections", str(app.streams_open())),
+            ("Requests", str(stats.get("requests_total", 0))),
+        ):
+            facts.add_row(name, value if isinstance(value, Text) else Text(escape(value)))
+        return facts
+
+
+def _rich_table(columns: tuple[str, ...], rows: list[list[str]]) -> Table:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(escape(cell)) for cell in row))
+    return table

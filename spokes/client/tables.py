@@ -1,0 +1,66 @@
+"""Tables as text: columns parted by ` | `, so that people and scripts (`cut -d'|' -f2`) read them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spokes.client.rules import domain_key, http_place, place_text, site_key, tcp_place
+from spokes.log import escape
+from spokes.wire.messages import Accepted, Fault
+from spokes.wire.rules import Port, Site
+
+SITE_COLUMNS = ("Domain", "Destination", "HTTP", "TLS", "Secure", "State")
+PORT_COLUMNS = ("Protocol", "Port", "Destination", "State")
+
+
+def draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    shown = [[escape(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(len(row[at]) for row in shown) for at in range(len(columns))]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
+    return "\n".join([lines[0], "-+-".join("-" * width for width in widths), *lines[1:]])
+
+
+def site_rows(sites: Sequence[Site], accepted: Accepted | None = None) -> list[list[str]]:
+    """`accepted` None: nobody serves, the state stays blank."""
+    faults = {domain_key(result.domain): result.error for result in accepted.https} if accepted else {}
+    return [
+        [
+            site.domain,
+            site.web_root or site.destination or site.upstream_url or (place_text(http_place(site)) and "localhost"),
+            str(site.port or "-"),
+            str(site.tls or "-"),
+            "yes" if site.secure else "no",
+            _state(faults, site_key(site)) if accepted else "",
+        ]
+        for site in sites
+    ]
+
+
+def port_rows(ports: Sequence[Port], accepted: Accepted | None = None) -> list[list[str]]:
+    faults = {result.port: result.error for result in accepted.ports} if accepted else {}
+    return [
+        ["TCP", str(port.port), place_text(tcp_place(port)) or "-", _state(faults, port.port) if accepted else ""]
+        for port in ports
+    ]
+
+
+def site_table(sites: Sequence[Site], accepted: Accepted | None = None) -> str:
+    return _without_blank_state(SITE_COLUMNS, site_rows(sites, accepted))
+
+
+def port_table(ports: Sequence[Port], accepted: Accepted | None = None) -> str:
+    return _without_blank_state(PORT_COLUMNS, port_rows(ports, accepted))
+
+
+def _without_blank_state(columns: Sequence[str], rows: list[list[str]]) -> str:
+    if any(row[-1] for row in rows):
+        return draw_table(columns, rows)
+    return draw_table(columns[:-1], [row[:-1] for row in rows])
+
+
+def _state(faults: Mapping[Any, Fault | None], key: str | int) -> str:
+    if key not in faults:
+        return "waiting"
+    fault = faults[key]
+    return f"{fault.message} [{fault.code}]" if fault else "running"

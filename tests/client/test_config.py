@@ -1,0 +1,116 @@
+import json
+import stat
+
+import pytest
+
+from spokes.client.config import ClientConfig, edit_config, find_path, join_host_port, split_host_port
+from spokes.errors import ConfigError
+from spokes.wire.rules import Port, Site
+
+
+def test_save_new_file_only_owner_reads(tmp_path):
+    path = tmp_path / "made" / "config.json"
+    ClientConfig(path, {"serverHost": "tun.example", "key": "secret"}).save()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [entry.name for entry in path.parent.iterdir()] == ["config.json"]
+
+
+def test_save_over_readable_file_closes_it(config_path):
+    config_path.chmod(0o644)
+    ClientConfig.load(config_path).save()
+    assert stat.S_IMODE(config_path.stat().st_mode) == 0o600
+
+
+def test_rewrite_unknown_keys_are_kept(config_path):
+    document = json.loads(config_path.read_text())
+    document["fromTheFuture"] = {"a": [1, None]}
+    document["https"] = [{"domain": "a.example", "port": 80, "newMember": 7}, {"domain": "b.example", "port": 81}]
+    document["portmaps"] = [{"listenPort": 1, "x": 2}]
+    config_path.write_text(json.dumps(document))
+    with edit_config(config_path) as config:
+        config.set_sites([Site(domain="A.example", port=8080), Site(domain="c.example", port=1)])
+    rewritten = json.loads(config_path.read_text())
+    assert rewritten["fromTheFuture"] == {"a": [1, None]}
+    assert rewritten["portmaps"] == [{"listenPort": 1, "x": 2}]
+    assert rewritten["https"] == [
+        {"domain": "A.example", "port": 8080, "newMember": 7},
+        {"domain": "c.example", "port": 1},
+    ]
+
+
+def test_edit_error_inside_leaves_the_file(config_path):
+    before = config_path.read_bytes()
+    with pytest.raises(RuntimeError), edit_config(config_path) as config:
+        config.set_ports([Port(port=22000)])
+        raise RuntimeError
+    assert config_path.read_bytes() == before
+
+
+def test_load_null_lists_and_elements_read_as_nothing(config_path):
+    config_path.write_text(json.dumps({"https": None, "ports": [None, {"port": 22000, "destination": None}]}))
+    config = ClientConfig.load(config_path)
+    assert config.sites() == []
+    assert config.ports() == [Port(port=22000)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "no JSON"),
+        ("[]", "one JSON object"),
+        ('{"key": 5}', "key must be a string"),
+        ('{"unmanaged": "yes"}', "unmanaged must be true or false"),
+        ('{"remoteTargets": "/srv"}', "remoteTargets must be a list"),
+        ('{"remoteTargets": ["srv"]}', "remoteTargets: 'srv' names no service or directory"),
+        ('{"https": {}}', "https must be a list of objects"),
+        ('{"ports": [5]}', "ports must be a list of objects"),
+        ('{"https": [{"port": 80}]}', "domain"),
+        ('{"https": [{"domain": "a", "port": "80"}]}', "Expected `int`"),
+        ('{"ports": [{"port": 70000}]}', "ports 70000"),
+        ('{"https": [{"domain": "a", "upstreamURL": "ftp://x"}]}', "upstreamURL"),
+    ],
+)
+def test_load_half_understood_file_names_file_and_fault(config_path, text, words):
+    config_path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        ClientConfig.load(config_path)
+    assert str(config_path) in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_load_missing_file_says_what_to_type(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        ClientConfig.load(tmp_path / "none.json")
+    assert "spoke configure" in caught.value.hint
+
+
+def test_require_identity_missing_key_is_named(config_path):
+    config = ClientConfig(config_path, {"serverHost": "tun.example"})
+    with pytest.raises(ConfigError, match="key is missing"):
+        config.require_identity()
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("tun.example", "tun.example", 443),
+        ("tun.example:8443", "tun.example", 8443),
+        ("[2001:db8::1]:8443", "2001:db8::1", 8443),
+        ("[::1]", "::1", 443),
+        ("2001:db8::1", "2001:db8::1", 443),
+    ],
+)
+def test_split_host_port_forms_come_back(text, host, port):
+    assert split_host_port(text) == (host, port)
+    assert split_host_port(join_host_port(host, port)) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["", ":443", "host:", "host:x", "host:0", "host:70000", "[::1", "[::1]x", "host:٤"])
+def test_split_host_port_nonsense_is_refused(text):
+    with pytest.raises(ConfigError):
+        split_host_port(text)
+
+
+def test_find_path_given_wins(tmp_path):
+    assert find_path(tmp_path / "x.json") == tmp_path / "x.json"

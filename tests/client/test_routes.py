@@ -1,0 +1,113 @@
+from spokes._fastpath.engine import Directory, RouteKind
+from spokes.client.resolve import Resolver
+from spokes.client.routes import PAGE_NO_DIRECTORY, PAGE_UNRESOLVED, Routes
+from spokes.client.webroots import WebRoots
+from spokes.pages import PAGES
+from spokes.wire.rules import Port, Site
+from tests.client.fake_engine import FakeUpstream
+
+HTTP, TCP, TLS, UDP = (int(kind) for kind in (RouteKind.HTTP, RouteKind.TCP, RouteKind.TLS, RouteKind.UDP))
+
+
+def make_routes(engine, names=None):
+    names = names if names is not None else {}
+
+    async def lookup(host):
+        if host not in names:
+            raise OSError("unknown")
+        return names[host]
+
+    resolver = Resolver(lookup=lookup)
+    return Routes(engine, resolver, WebRoots(Directory)), resolver
+
+
+async def test_apply_every_kind_of_rule_becomes_its_route(engine):
+    routes, _ = make_routes(engine, {"db.internal": ["10.0.0.5"]})
+    await routes.apply(
+        [
+            Site(domain="Shop.Example.", destination="localhost", port=8080, tls=8443, rewrite_host="inner"),
+            Site(domain="sock.example", destination="unix:/run/app.sock"),
+            Site(domain="url.example", upstream_url="http://127.0.0.1:9000/"),
+            Site(domain="v6.example", destination="::1", port=80),
+        ],
+        [
+            Port(port=22001, destination="db.internal", dst_port=5432),
+            Port(port=22002),
+            Port(port=22003, destination="unix:/run/db.sock", dst_port=1),
+        ],
+    )
+    assert engine.upstreams == {
+        (HTTP, "shop.example"): FakeUpstream([("127.0.0.1", 8080), ("::1", 8080)], host="inner", name="localhost:8080"),
+        (TLS, "shop.example"): FakeUpstream([("127.0.0.1", 8443), ("::1", 8443)], name="localhost:8443"),
+        (HTTP, "sock.example"): FakeUpstream(unix_path="/run/app.sock", name="unix:/run/app.sock"),
+        (HTTP, "url.example"): FakeUpstream([("127.0.0.1", 9000)], name="127.0.0.1:9000"),
+        (HTTP, "v6.example"): FakeUpstream([("::1", 80)], name="[::1]:80"),
+        (TCP, 22001): FakeUpstream([("10.0.0.5", 5432)], name="db.internal:5432"),
+        (UDP, 22001): FakeUpstream([("10.0.0.5", 5432)], name="db.internal:5432"),
+        (TCP, 22003): FakeUpstream(unix_path="/run/db.sock", name="unix:/run/db.sock"),
+    }
+    assert engine.publish_count == 1
+
+
+async def test_apply_untouched_rule_is_not_set_again(engine):
+    routes, _ = make_routes(engine)
+    kept, dropped = Site(domain="a", port=1), Site(domain="b", port=2)
+    await routes.apply([kept, dropped], [])
+    engine.route_calls.clear()
+    await routes.apply([kept, Site(domain="c", port=3)], [])
+    assert engine.route_calls == [("drop", HTTP, "b"), ("upstream", HTTP, "c")]
+
+
+async def test_apply_same_rules_publishes_nothing(engine):
+    routes, _ = make_routes(engine)
+    await routes.apply([Site(domain="a", port=1)], [])
+    await routes.apply([Site(domain="a", port=1)], [])
+    assert engine.publish_count == 1
+
+
+async def test_apply_unresolved_name_answers_with_a_page(engine):
+    routes, _ = make_routes(engine)
+    await routes.apply([Site(domain="a", destination="nowhere", port=1)], [Port(port=5, destination="x", dst_port=1)])
+    assert engine.pages == {(HTTP, "a"): PAGE_UNRESOLVED}
+    assert engine.upstreams == {}
+    assert PAGE_UNRESOLVED in PAGES
+
+
+async def test_refresh_changed_address_is_set(engine):
+    names = {"db": ["10.0.0.1"]}
+    routes, resolver = make_routes(engine, names)
+    await routes.apply([Site(domain="a", destination="db", port=1), Site(domain="b", port=2)], [])
+    names["db"] = ["10.0.0.2"]
+    assert await resolver.refresh()
+    engine.route_calls.clear()
+    routes.refresh()
+    assert engine.route_calls == [("upstream", HTTP, "a")]
+    assert engine.upstreams[(HTTP, "a")].addresses == [("10.0.0.2", 1)]
+
+
+async def test_apply_web_root_is_a_directory_and_its_port_is_not_used(engine, tmp_path):
+    routes, _ = make_routes(engine)
+    await routes.apply([Site(domain="A.Example", web_root=str(tmp_path), port=80, tls=443)], [])
+    assert engine.directories["a.example"].identity[1] == tmp_path.stat().st_ino
+    assert list(engine.upstreams) == [(TLS, "a.example")]
+
+
+async def test_apply_missing_web_root_answers_with_a_page_until_it_is_there(engine, tmp_path):
+    web_roots = WebRoots(Directory)
+    routes = Routes(engine, Resolver(), web_roots)
+    site = tmp_path / "site"
+    await routes.apply([Site(domain="a", web_root=str(site))], [])
+    assert engine.pages == {(HTTP, "a"): PAGE_NO_DIRECTORY}
+    assert PAGE_NO_DIRECTORY in PAGES
+    site.mkdir()
+    assert await web_roots.refresh()
+    web_roots.on_change()
+    assert engine.directories["a"].identity[1] == site.stat().st_ino
+    assert engine.publish_count == 2
+
+
+async def test_apply_same_web_root_is_not_set_again(engine, tmp_path):
+    routes, _ = make_routes(engine)
+    await routes.apply([Site(domain="a", web_root=str(tmp_path))], [])
+    await routes.apply([Site(domain="a", web_root=str(tmp_path)), Site(domain="b", port=1)], [])
+    assert engine.route_calls == [("directory", HTTP, "a"), ("upstream", HTTP, "b")]

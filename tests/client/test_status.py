@@ -1,0 +1,110 @@
+"""What the running client shows, drawn for real into a string."""
+
+import asyncio
+import io
+import json
+
+import pytest
+from rich.console import Console as RichConsole
+
+from spokes._fastpath.engine import LinkDown
+from spokes.client.app import App
+from spokes.client.links import Endpoint
+from spokes.client.reconnect import Backoff
+from spokes.client.rulebook import SavedRules
+from spokes.client.status import LiveConsole, PlainConsole, status_document
+from spokes.client.tables import draw_table
+from spokes.wire.messages import Fault
+from tests.client.fake_engine import HOSTNAME
+from tests.support.eventually import eventually
+
+
+@pytest.fixture
+def rules_path(config_path):
+    document = json.loads(config_path.read_text())
+    document["https"] = [{"domain": "a.example", "port": 8080}, {"domain": "taken.example", "port": 1}]
+    document["ports"] = [{"port": 22000, "dstPort": 22}]
+    config_path.write_text(json.dumps(document))
+    return config_path
+
+
+def make_app(engine, path, console):
+    return App(
+        engine,
+        endpoint=Endpoint(host="127.0.0.1", port=8443),
+        key="k" * 64,
+        rules=SavedRules(path),
+        console=console,
+        backoff=Backoff(base_s=0.001, cap_s=0.001),
+    )
+
+
+async def run_until(app, console, condition):
+    serving = asyncio.create_task(app.run())
+    showing = asyncio.create_task(console.run(app))
+    try:
+        await eventually(condition)
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
+        app.stop(drain=False)
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_plain_console_prints_lines_with_state_and_faults(engine, rules_path):
+    engine.server.faults["taken.example"] = Fault(code="SPK-TAKEN", message="held by another tunnel")
+    out = io.StringIO()
+    console = PlainConsole(out)
+    app = make_app(engine, rules_path, console)
+    await run_until(app, console, lambda: "Running TCP services:" in out.getvalue())
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "Connecting..."
+    assert any(line.startswith("a.example") and line.endswith("running") for line in lines)
+    assert any(line.startswith("taken.example") and line.endswith("[SPK-TAKEN]") for line in lines)
+    assert any("22000" in line for line in lines)
+
+
+async def test_plain_console_server_away_says_connecting_once(engine, rules_path):
+    engine.refused = {"127.0.0.1": (LinkDown.SYSTEM, b"Connection refused\x1b[2J")}
+    out = io.StringIO()
+    console = PlainConsole(out)
+    app = make_app(engine, rules_path, console)
+    await run_until(app, console, lambda: out.getvalue().count("Not connected") > 3)
+    assert out.getvalue().count("Connecting...") == 1
+    assert "\x1b" not in out.getvalue()
+
+
+async def test_live_console_draws_the_block(engine, rules_path):
+    out = io.StringIO()
+    console = LiveConsole(RichConsole(file=out, force_terminal=True, width=120))
+    app = make_app(engine, rules_path, console)
+    await run_until(app, console, lambda: "online" in out.getvalue() and "1.5 ms" in out.getvalue())
+    shown = out.getvalue()
+    for words in ("Connecting...", "Running HTTP services:", "a.example", "localhost:22", "Round trip", "Requests"):
+        assert words in shown
+    assert "k" * 64 not in shown
+
+
+async def test_live_console_shows_the_last_errors(engine, rules_path):
+    engine.refused = {"127.0.0.1": (LinkDown.SYSTEM, b"Connection refused")}
+    out = io.StringIO()
+    console = LiveConsole(RichConsole(file=out, force_terminal=True, width=160))
+    app = make_app(engine, rules_path, console)
+    await run_until(app, console, lambda: "Connection refused" in out.getvalue())
+    assert "SPK-UNREACHABLE" in out.getvalue()
+
+
+async def test_status_document_is_plain_json_without_secrets(engine, rules_path):
+    console = PlainConsole(io.StringIO())
+    app = make_app(engine, rules_path, console)
+    await run_until(app, console, lambda: app.state == "online")
+    text = json.dumps(status_document(app))
+    assert json.loads(text)["hostname"] == HOSTNAME
+    assert "k" * 64 not in text
+    assert "s" * 32 not in text
+
+
+def test_draw_table_cells_cannot_break_it():
+    lines = draw_table(("A", "B"), [["x\ny", "\x1b[31m"]]).splitlines()
+    assert len(lines) == 3
+    assert all(line.count("|") + line.count("+") == 1 for line in lines)
