@@ -1,0 +1,95 @@
+"""API keys and sessions: everybody's own, and all of them for administrators."""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from spokes.admin.context import Admin, Caller, CallerKind, Scope
+from spokes.admin.schema.access import (
+    CreateKeyRequest,
+    DeleteKeyRequest,
+    EditKeyRequest,
+    EndLoginRequest,
+    KeyAnswer,
+    KeysAnswer,
+    LoginsAnswer,
+    LoginsQuery,
+    NewKeyAnswer,
+    key_object,
+    login_object,
+)
+from spokes.admin.schema.envelope import Answer
+from spokes.errors import ForbiddenError, NotFoundError
+from spokes.ids import ZERO_UID
+from spokes.store import ApiKey as StoredKey
+from spokes.store import Login as StoredLogin
+
+
+def list_keys(admin: Admin, caller: Caller, body: None) -> KeysAnswer:
+    """All API keys; a basic caller's own."""
+    keys = admin.store.list_api_keys(user_uid=None if caller.is_admin else caller.user_uid)
+    return KeysAnswer(keys=[key_object(key) for key in keys])
+
+
+def create_key(admin: Admin, caller: Caller, body: CreateKeyRequest) -> NewKeyAnswer:
+    """Make an API key; its value is shown this once. Nobody makes one that may do more than they may."""
+    if missing := {Scope(scope) for scope in body.scopes} - caller.scopes:
+        raise ForbiddenError(f"the caller lacks the scope: {', '.join(sorted(missing))}")
+    user_uid = body.user_uid
+    if not caller.is_admin:
+        if user_uid not in (ZERO_UID, caller.user_uid):
+            raise NotFoundError("unknown user")
+        user_uid = caller.user_uid
+    with admin.store.acting(caller.actor()):
+        key, value = admin.store.create_api_key(body.description, scopes=body.scopes, user_uid=user_uid)
+    return NewKeyAnswer(key=key_object(key), value=value)
+
+
+def edit_key(admin: Admin, caller: Caller, body: EditKeyRequest) -> KeyAnswer:
+    """Change an API key; one that is switched off ends its sessions."""
+    key = _key(admin, caller, body.key_uid)
+    with admin.store.acting(caller.actor()):
+        key = admin.store.edit_api_key(
+            key.uid, description=None if body.description is UNSET else body.description,
+            active=None if body.active is UNSET else body.active,
+        )
+    return KeyAnswer(key=key_object(key))
+
+
+def delete_key(admin: Admin, caller: Caller, body: DeleteKeyRequest) -> Answer:
+    """Delete an API key; its sessions end."""
+    key = _key(admin, caller, body.key_uid)
+    with admin.store.acting(caller.actor()):
+        admin.store.delete_api_key(key.uid)
+    return Answer(message="key deleted")
+
+
+def list_logins(admin: Admin, caller: Caller, body: None, *, query: LoginsQuery) -> LoginsAnswer:
+    """The caller's live sessions; `everyone=true` for administrators."""
+    if query.everyone:
+        caller.check_admin()
+    return LoginsAnswer(logins=[
+        login_object(login, caller.login_uid) for login in admin.store.list_logins()
+        if query.everyone or _is_own(caller, login)
+    ])
+
+
+def end_login(admin: Admin, caller: Caller, body: EndLoginRequest) -> Answer:
+    """End a session: one's own, or as an administrator anybody's."""
+    for login in admin.store.list_logins():
+        if login.uid == body.login_uid and (caller.is_admin or _is_own(caller, login)):
+            admin.store.end_login(login.uid)
+            with admin.store.acting(caller.actor()):
+                admin.store.note_event("login.end", "login", login.uid)
+            return Answer(message="session ended")
+    raise NotFoundError("unknown session")
+
+
+def _key(admin: Admin, caller: Caller, uid: str) -> StoredKey:
+    key = admin.store.get_api_key(uid)
+    caller.check_sees(key.user_uid, "API key")
+    return key
+
+
+def _is_own(caller: Caller, login: StoredLogin) -> bool:
+    return caller.uid == (login.user_uid if caller.kind is CallerKind.PERSON else login.api_key_uid)

@@ -1,0 +1,218 @@
+"""People: their logins by e-mail, password and second factor, and what administrators set of them.
+
+Everything wrong with a login gets one answer after one time. A password or second factor is changed only with the
+present password, and the person's other sessions end with it.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from msgspec import UNSET
+
+from spokes import clock
+from spokes.admin.auth import LOGIN_LIFETIME_S, check_not_delayed, note_login, refuse_login
+from spokes.admin.context import Admin, Caller, CallerKind, Role
+from spokes.admin.passwords import hash_password, new_totp_secret, provisioning_uri, totp_step, verify_password
+from spokes.admin.resources.users import check_person, properties_of
+from spokes.admin.routing import Reply, SessionCookie
+from spokes.admin.schema.envelope import Answer
+from spokes.admin.schema.people import (
+    ConfirmTotpRequest,
+    LoginRequest,
+    MeAnswer,
+    NewTotpAnswer,
+    NewTotpRequest,
+    PasswordRequest,
+    PeopleAnswer,
+    Person,
+    PersonAnswer,
+    PersonRequest,
+    RemoveTotpRequest,
+    person_object,
+)
+from spokes.errors import ForbiddenError, ValueRefusedError
+from spokes.ids import ZERO_UID
+from spokes.store import Actor, ActorKind
+from spokes.store import User as StoredUser
+from spokes.store.users import UserProperties, is_email
+
+WRONG_LOGIN = "e-mail address, password or code is wrong"
+TOTP_SECRET_CHARS = 32
+
+
+def login(admin: Admin, caller: Caller, body: LoginRequest) -> Reply:
+    """E-mail address, password and the code of the second factor for a cookie."""
+    check_not_delayed(admin, caller)
+    user = admin.store.find_user_by_email(body.email)
+    known = admin.store.has_login_from(caller.address)
+    right = verify_password(user.password_hash if user else "", body.password, known=known)
+    check_not_delayed(admin, caller)     # others that were tried meanwhile count: many at once are no way around it
+    if user is None or not right or not user.active or not _code_is_right(admin, user, body.code):
+        # What is no address may be a password in the wrong field.
+        refuse_login(admin, caller, WRONG_LOGIN, {"email": body.email if is_email(body.email) else "…"})
+    _, cookie = admin.store.create_login(
+        user_uid=user.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
+    )
+    actor = Actor(kind=ActorKind.PERSON, uid=user.uid, name=user.email, address=caller.address)
+    note_login(admin, actor, {"agent": caller.agent})
+    return Reply(
+        answer=Answer(message="signed in"), session=SessionCookie(value=cookie, max_age_s=LOGIN_LIFETIME_S)
+    )
+
+
+def me(admin: Admin, caller: Caller, body: None) -> MeAnswer:
+    """Who the caller is, and what they may do."""
+    is_person = caller.kind is CallerKind.PERSON
+    return MeAnswer(
+        kind="person" if is_person else "key", id=caller.uid, name=caller.name, role=caller.role.value,
+        scopes=sorted(caller.scopes), user_uid=caller.user_uid,
+        has_totp=is_person and bool(admin.store.get_user(caller.uid).totp_secret),
+    )
+
+
+# --- by administrators ---------------------------------------------------------------------------------------------
+
+
+def list_all(admin: Admin, caller: Caller, body: None) -> PeopleAnswer:
+    """All users with their roles."""
+    used = admin.users.months.read(admin.store)
+    return PeopleAnswer(people=[person_object(user, used.get(user.uid, 0)) for user in admin.store.list_users()])
+
+
+def get(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> PersonAnswer:
+    """One user with the role."""
+    return PersonAnswer(person=_object(admin, admin.store.get_user(user_uid)))
+
+
+def create(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
+    """Make a user with a role and a limit of tunnels."""
+    if body.role == "admin":
+        caller.check_may_make_admins()
+    with admin.store.acting(caller.actor()):
+        uid = body.user_uid if body.user_uid != ZERO_UID else None
+        user = admin.store.create_user(uid=uid, **_properties_of(body))
+    admin.control.changed()
+    return PersonAnswer(person=_object(admin, user))
+
+
+def edit(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
+    """Change a user, also the role and the limit of tunnels."""
+    check_person(body.user_uid)
+    if body.user_uid == caller.uid and (body.role == "basic" or body.active is False):
+        raise ForbiddenError("nobody takes their own rights away; another administrator may")
+    if body.role == "admin":
+        caller.check_may_make_admins()
+    with admin.store.acting(caller.actor()):
+        user = admin.store.edit_user(body.user_uid, **_properties_of(body))
+    admin.control.changed()
+    return PersonAnswer(person=_object(admin, user))
+
+
+# --- password and second factor ------------------------------------------------------------------------------------
+
+
+def set_password(admin: Admin, caller: Caller, body: PasswordRequest) -> Answer:
+    """Set one's own password, or as an administrator somebody's."""
+    user = _whose(admin, caller, body.user_uid, body.current)
+    password_hash = hash_password(body.password)
+    with admin.store.acting(caller.actor()):
+        admin.store.set_password(user.uid, password_hash)
+    admin.store.end_logins_of(user_uid=user.uid, but=caller.login_uid)
+    return Answer(message="password set; other sessions have ended")
+
+
+def new_totp(admin: Admin, caller: Caller, body: NewTotpRequest) -> NewTotpAnswer:
+    """A secret for an authenticator; it counts once it is confirmed."""
+    user = _person(admin, caller)
+    secret = new_totp_secret()
+    return NewTotpAnswer(secret=secret, uri=provisioning_uri(secret, user.email or user.uid, admin.domain))
+
+
+def confirm_totp(admin: Admin, caller: Caller, body: ConfirmTotpRequest) -> Answer:
+    """Turn the second factor on."""
+    user = _person(admin, caller)
+    _check_password(admin, caller, user, body.password)
+    secret = body.secret.strip().upper()
+    if len(secret) != TOTP_SECRET_CHARS or set(secret) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"):
+        raise ValueRefusedError("not a secret that this server made")
+    step = totp_step(secret, body.code)
+    if step is None:
+        raise ValueRefusedError("the code does not fit; check the authenticator's clock")
+    with admin.store.acting(caller.actor()):
+        admin.store.set_totp(user.uid, secret)
+    admin.store.use_totp_step(user.uid, step)
+    admin.store.end_logins_of(user_uid=user.uid, but=caller.login_uid)
+    return Answer(message="second factor is on")
+
+
+def remove_totp(admin: Admin, caller: Caller, body: RemoveTotpRequest) -> Answer:
+    """Turn the second factor off: one's own, or as an administrator that of somebody who lost theirs."""
+    user = _whose(admin, caller, body.user_uid, body.password)
+    with admin.store.acting(caller.actor()):
+        admin.store.set_totp(user.uid, "")
+    admin.store.end_logins_of(user_uid=user.uid, but=caller.login_uid)
+    return Answer(message="second factor is off")
+
+
+# --- below ---------------------------------------------------------------------------------------------------------
+
+
+def _code_is_right(admin: Admin, user: StoredUser, code: str) -> bool:
+    """Also when none is needed. Each code opens once.
+
+    Wrong ones slow their person's login down, from wherever they come: who got hold of the password might own a million
+    addresses, and there are only a million codes. Meanwhile a right one counts as wrong, so that nobody learns more.
+    """
+    if not user.totp_secret:
+        return True
+    source = f"code of {user.uid}"
+    if not code or admin.store.login_wait_s(source) > 0:
+        return False
+    step = totp_step(user.totp_secret, code)
+    if step is not None and admin.store.use_totp_step(user.uid, step):
+        return True
+    admin.store.note_login_failure(source)
+    return False
+
+
+def _person(admin: Admin, caller: Caller) -> StoredUser:
+    if caller.kind is not CallerKind.PERSON:
+        raise ForbiddenError("this is for people who are signed in, not for keys")
+    return admin.store.get_user(caller.uid)
+
+
+def _whose(admin: Admin, caller: Caller, user_uid: str, password: str) -> StoredUser:
+    """The user that is meant: the caller, with their password, or with an administrator's right anybody else."""
+    if user_uid in (ZERO_UID, caller.uid):
+        user = _person(admin, caller)
+        if user.password_hash:
+            _check_password(admin, caller, user, password)
+        return user
+    caller.check_sees(user_uid, "user")
+    caller.check_admin()
+    user = admin.store.get_user(user_uid)
+    if user.role == Role.ADMIN:
+        caller.check_may_make_admins()
+    return user
+
+
+def _check_password(admin: Admin, caller: Caller, user: StoredUser, password: str) -> None:
+    check_not_delayed(admin, caller)
+    right = verify_password(user.password_hash, password)
+    check_not_delayed(admin, caller)
+    if not right:
+        refuse_login(admin, caller, "the present password is wrong")
+
+
+def _properties_of(body: PersonRequest) -> UserProperties:
+    properties = dict(properties_of(body))
+    if body.role is not UNSET:
+        properties["role"] = body.role
+    if body.tunnel_count_max is not UNSET:
+        properties["max_tunnels"] = body.tunnel_count_max
+    return cast(UserProperties, properties)
+
+
+def _object(admin: Admin, user: StoredUser) -> Person:
+    return person_object(user, admin.store.usage_of_user(user.uid, clock.wall_s()).monthly)

@@ -1,0 +1,191 @@
+"""Users, their limits and their domains."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from msgspec import UNSET
+
+from spokes import clock
+from spokes.admin.context import Admin, Caller
+from spokes.admin.schema.envelope import Answer
+from spokes.admin.schema.tunnels import TunnelsAnswer
+from spokes.admin.schema.types import time_text
+from spokes.admin.schema.users import (
+    ActivateUserRequest,
+    BandwidthCapRequest,
+    DomainProof,
+    DomainProofAnswer,
+    DomainProofsAnswer,
+    DomainsAnswer,
+    DomainsRequest,
+    ProveDomainRequest,
+    User,
+    UserAnswer,
+    UserRequest,
+    UsersAnswer,
+    user_object,
+)
+from spokes.admin.tunnel_objects import tunnel_objects
+from spokes.domain_proof import has_record
+from spokes.errors import ForbiddenError, NotFoundError
+from spokes.ids import ZERO_UID, proof_domain, proof_record
+from spokes.phrases import counted
+from spokes.store import DomainProof as StoredProof
+from spokes.store import User as StoredUser
+from spokes.store.users import UserProperties, canonical_domain
+
+_PROPERTIES = (
+    "active", "email", "fullname", "phone", "bandwidth_mb", "check_domains", "max_ports", "check_ports",
+)
+
+
+def list_all(admin: Admin, caller: Caller, body: None) -> UsersAnswer:
+    """All users; a basic caller's own."""
+    if caller.is_admin:
+        return UsersAnswer(users=admin.users.read(admin.store))
+    return UsersAnswer(users=[_object(admin, admin.store.get_user(caller.user_uid))])
+
+
+def get(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> UserAnswer:
+    """One user."""
+    caller.check_sees(user_uid, "user")
+    return UserAnswer(user=_object(admin, admin.store.get_user(user_uid)))
+
+
+def create(admin: Admin, caller: Caller, body: UserRequest) -> UserAnswer:
+    """Make a user."""
+    with admin.store.acting(caller.actor()):
+        uid = body.user_uid if body.user_uid != ZERO_UID else None
+        user = admin.store.create_user(uid=uid, **properties_of(body))
+    admin.control.changed()
+    return UserAnswer(user=_object(admin, user))
+
+
+def import_one(admin: Admin, caller: Caller, body: UserRequest) -> UserAnswer:
+    """As create, with an id of the caller's own."""
+    check_person(body.user_uid)
+    return create(admin, caller, body)
+
+
+def edit(admin: Admin, caller: Caller, body: UserRequest) -> Answer:
+    """Change what is named of a user."""
+    check_person(body.user_uid)
+    with admin.store.acting(caller.actor()):
+        admin.store.edit_user(body.user_uid, **properties_of(body))
+    admin.control.changed()
+    return Answer(message="user changed")
+
+
+def activate(admin: Admin, caller: Caller, body: ActivateUserRequest) -> TunnelsAnswer:
+    """Switching off ends the user's sessions and refuses new ones; nothing else of the user changes."""
+    check_person(body.user_uid)
+    with admin.store.acting(caller.actor()):
+        admin.store.edit_user(body.user_uid, active=body.active)
+    admin.control.changed()
+    return TunnelsAnswer(
+        message="user activated" if body.active else "user deactivated",
+        tunnels=tunnel_objects(admin, admin.store.list_user_tunnels(body.user_uid)),
+    )
+
+
+def delete(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> Answer:
+    """Delete a user and everything that is theirs."""
+    check_person(user_uid)
+    with admin.store.acting(caller.actor()):
+        tunnel_uids = admin.store.delete_user(user_uid)
+    admin.control.changed()
+    return Answer(message=f"user deleted, with {counted(len(tunnel_uids), 'tunnel')}")
+
+
+def cap_bandwidth(admin: Admin, caller: Caller, body: BandwidthCapRequest) -> Answer:
+    """Limit a user's traffic of a month."""
+    check_person(body.user_uid)
+    with admin.store.acting(caller.actor()):
+        admin.store.edit_user(body.user_uid, bandwidth_mb=body.max_mb)
+    admin.control.changed()
+    return Answer(message="limit set" if body.max_mb else "limit removed")
+
+
+# --- domains -------------------------------------------------------------------------------------------------------
+
+
+def allow_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer:
+    """Allow a user these domains too."""
+    with admin.store.acting(caller.actor()):
+        admin.store.allow_domains(body.user_uid, body.domains)
+    admin.control.changed()
+    return Answer()
+
+
+def remove_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer:
+    """Allow a user these domains no more."""
+    with admin.store.acting(caller.actor()):
+        admin.store.remove_domains(body.user_uid, body.domains)
+    admin.control.changed()
+    return Answer()
+
+
+def list_domains(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> DomainsAnswer:
+    """The domains that are allowed to a user."""
+    caller.check_sees(user_uid, "user")
+    return DomainsAnswer(domains=list(admin.store.get_user(user_uid).domains))
+
+
+def reset_domains(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> Answer:
+    """Empty the list of allowed domains."""
+    with admin.store.acting(caller.actor()):
+        admin.store.reset_domains(user_uid)
+    admin.control.changed()
+    return Answer()
+
+
+def list_proofs(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> DomainProofsAnswer:
+    """What proves each of the domains allowed to a user, and whether it was seen."""
+    caller.check_sees(user_uid, "user")
+    names = dict.fromkeys(proof_domain(domain) for domain in admin.store.get_user(user_uid).domains)
+    found = {proof.domain: proof for proof in admin.store.list_domain_proofs(user_uid)}
+    return DomainProofsAnswer(
+        needed=admin.store.needs_proof, proofs=[_proof(admin, user_uid, name, found.get(name)) for name in names]
+    )
+
+
+def prove_domain(admin: Admin, caller: Caller, body: ProveDomainRequest) -> DomainProofAnswer:
+    """Look for the record that proves a domain. Whether it is there is the answer's `proved`."""
+    caller.check_sees(body.user_uid, "user")
+    name = proof_domain(canonical_domain(body.domain))
+    if name not in map(proof_domain, admin.store.get_user(body.user_uid).domains):
+        raise NotFoundError("this domain is not allowed to the user", hint="allow it first")
+    with admin.lookups.place(body.user_uid):
+        seen = has_record(name, admin.store.domain_challenge(body.user_uid, name), admin.resolvers)
+    proof = admin.store.note_domain_check(body.user_uid, name, seen=seen)
+    with admin.store.acting(caller.actor()):
+        admin.store.note_event("domain.prove", "user", body.user_uid, {"domain": name, "seen": seen})
+    return DomainProofAnswer(
+        message="proved" if seen else "the record is not there", proof=_proof(admin, body.user_uid, name, proof)
+    )
+
+
+# --- below ---------------------------------------------------------------------------------------------------------
+
+
+def properties_of(body: UserRequest) -> UserProperties:
+    """What the request names."""
+    named = {name: getattr(body, name) for name in _PROPERTIES}
+    return cast(UserProperties, {name: value for name, value in named.items() if value is not UNSET})
+
+
+def check_person(uid: str) -> None:
+    if uid == ZERO_UID:
+        raise ForbiddenError("the system is no user and cannot be changed")
+
+
+def _proof(admin: Admin, user_uid: str, name: str, found: StoredProof | None) -> DomainProof:
+    return DomainProof(
+        domain=name, record=proof_record(name), value=admin.store.domain_challenge(user_uid, name),
+        proved=time_text(found.proved if found else 0.0), checked=time_text(found.checked if found else 0.0),
+    )
+
+
+def _object(admin: Admin, user: StoredUser) -> User:
+    return user_object(user, admin.store.usage_of_user(user.uid, clock.wall_s()).monthly)

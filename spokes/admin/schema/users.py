@@ -1,0 +1,113 @@
+"""Users, their limits and their domains."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from spokes.admin.schema.envelope import Answer, Part, Request
+from spokes.admin.schema.types import ZERO_TIME, Count, Text, Time, Uid, time_text
+from spokes.ids import ZERO_UID
+from spokes.store import User as StoredUser
+
+MEGABYTES_MAX = 10**12
+BYTES_PER_MEGABYTE = 1_000_000           # decimal, as everywhere in this API
+Megabytes = Annotated[int, Meta(ge=0, le=MEGABYTES_MAX)]
+DomainText = Annotated[str, Meta(max_length=1024)]
+
+
+class User(Part):
+    id: Uid
+    created: Time
+    modified: Time
+    active: bool
+    fullname: str
+    email: str
+    phone: str
+    bandwidth_mb: Megabytes = msgspec.field(name="bandwidth")
+    bandwidth_used_up: bool = msgspec.field(name="maxBandwidth")
+    check_domains: bool = msgspec.field(name="checkDomains")
+    max_ports: Count = msgspec.field(name="maxPorts")
+    check_ports: bool = msgspec.field(name="checkPorts")
+
+
+class UserRequest(Request):
+    """What is left out stays as it is. `maxBandwidth` is the server's own flag, and ignored."""
+
+    user_uid: Uid = msgspec.field(name="userID", default=ZERO_UID)
+    active: bool | UnsetType = msgspec.field(name="Active", default=UNSET)
+    email: Text | UnsetType = UNSET
+    fullname: Text | UnsetType = UNSET
+    phone: Text | UnsetType = UNSET
+    bandwidth_mb: Megabytes | UnsetType = msgspec.field(name="bandwidth", default=UNSET)
+    check_domains: bool | UnsetType = msgspec.field(name="checkDomains", default=UNSET)
+    max_ports: Count | UnsetType = msgspec.field(name="maxPorts", default=UNSET)
+    check_ports: bool | UnsetType = msgspec.field(name="checkPorts", default=UNSET)
+
+
+class ActivateUserRequest(Request):
+    """Of a user request only these two count."""
+
+    user_uid: Uid = msgspec.field(name="userID")
+    active: bool = msgspec.field(name="Active")
+
+
+class BandwidthCapRequest(Request):
+    user_uid: Uid = msgspec.field(name="userID")
+    max_mb: Megabytes = msgspec.field(name="max")
+
+
+class DomainsRequest(Request):
+    user_uid: Uid = msgspec.field(name="userID")
+    domains: tuple[DomainText, ...] = ()
+
+
+class ProveDomainRequest(Request):
+    user_uid: Uid = msgspec.field(name="userID")
+    domain: DomainText
+
+
+class DomainProof(Part):
+    """What proves an allowed domain, and `*.` before it, to be the user's."""
+
+    domain: str
+    record: str                          # name of the TXT record
+    value: str                           # that it must hold
+    proved: Time = ZERO_TIME             # zero: not, or no longer
+    checked: Time = ZERO_TIME            # zero: never
+
+
+class DomainProofAnswer(Answer):
+    proof: DomainProof
+
+
+class DomainProofsAnswer(Answer):
+    needed: bool                         # domains of users whose domains are checked have to be proved here
+    proofs: list[DomainProof]
+
+
+class UserAnswer(Answer):
+    user: User
+
+
+class UsersAnswer(Answer):
+    users: list[User]
+
+
+class DomainsAnswer(Answer):
+    domains: list[str]
+
+
+def user_object(user: StoredUser, monthly_bytes: int) -> User:
+    return User(
+        id=user.uid, created=time_text(user.created), modified=time_text(user.modified), active=user.active,
+        fullname=user.fullname, email=user.email, phone=user.phone, bandwidth_mb=user.bandwidth_mb,
+        bandwidth_used_up=is_used_up(user.bandwidth_mb, monthly_bytes), check_domains=user.check_domains,
+        max_ports=user.max_ports, check_ports=user.check_ports,
+    )
+
+
+def is_used_up(bandwidth_mb: int, monthly_bytes: int) -> bool:
+    return 0 < bandwidth_mb * BYTES_PER_MEGABYTE <= monthly_bytes

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pyotp
+import pytest
+
+from spokes import clock
+from spokes.admin.app import create_app
+from spokes.admin.context import PERSON_SCOPES, Role, Scope
+from spokes.admin.passwords import HASH_COUNT_MAX, KNOWN_COUNT_MAX, QUEUE_COUNT_MAX, hash_password, verify_password
+from spokes.clock import ManualClock
+from spokes.errors import AdmissionRefusedError
+from tests.support.admin import ADMINISTRATOR, OWN, Api
+from tests.support.processes import wait_until
+
+PASSWORD = "correct horse battery"
+EMAIL = "mara@example.org"
+
+
+@pytest.fixture
+def wall():
+    manual = ManualClock()
+    with clock.replaced(manual):
+        yield manual
+
+
+@pytest.fixture
+def sessions(admin) -> Api:
+    """With real sessions."""
+    return Api(create_app(admin))
+
+
+@pytest.fixture(scope="module")
+def password_hash() -> str:
+    return hash_password(PASSWORD)
+
+
+@pytest.fixture
+def person(store, password_hash):
+    user = store.create_user(email=EMAIL)
+    return store.set_password(user.uid, password_hash)
+
+
+def login(api: Api, password: str = PASSWORD, code: str = "", email: str = EMAIL, source: str = "192.0.2.1"):
+    body = {"email": email, "password": password, "code": code}
+    return api.post(f"{OWN}/login", body, headers={"X-Real-IP": source})
+
+
+def cookie_of(result) -> dict[str, str]:
+    assert result.status_code == 200, result.text
+    return {"Cookie": result.headers["set-cookie"].partition(";")[0]}
+
+
+def test_password_hash_is_argon2id_and_verifies():
+    made = hash_password(PASSWORD)
+    assert made.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert made != hash_password(PASSWORD)
+    assert verify_password(made, PASSWORD)
+    assert not verify_password(made, PASSWORD + "x")
+    assert not verify_password("", PASSWORD)
+    assert not verify_password("junk", PASSWORD)
+    assert not verify_password(made, "\ud800" * 600)
+
+
+def test_login_gives_the_same_cookie_as_a_key(sessions, person):
+    cookie = cookie_of(login(sessions, email=EMAIL.upper()))
+    me = sessions.get(f"{OWN}/me", headers=cookie).json
+    assert (me["kind"], me["id"], me["name"], me["role"]) == ("person", person.uid, EMAIL, "basic")
+    assert sessions.get("user/list", headers=cookie).json["users"][0]["id"] == person.uid
+
+
+def test_login_everything_wrong_gets_the_same_answer(sessions, store, person, password_hash):
+    off = store.create_user(email="off@example.org", active=False)
+    store.set_password(off.uid, password_hash)
+    store.create_user(email="none@example.org")
+    locked = store.create_user(email="locked@example.org")
+    store.set_password(locked.uid, password_hash)
+    store.set_totp(locked.uid, pyotp.random_base32())
+    tries = [
+        (EMAIL, "wrong"), (EMAIL, ""), ("nobody@example.org", PASSWORD), ("", PASSWORD), ("off@example.org", PASSWORD),
+        ("none@example.org", ""), ("none@example.org", PASSWORD), ("locked@example.org", PASSWORD), ("%s", "%s"),
+        ("a\u0000@b", "\u0000"),
+    ]
+    answers = {
+        login(sessions, password, email=email, source=f"192.0.2.{number}").text
+        for number, (email, password) in enumerate(tries)
+    }
+    assert answers == {'{"error":"e-mail address, password or code is wrong","status":false,"code":"SPK-LOGIN"}'}
+
+
+def test_login_is_delayed_even_with_the_right_password(sessions, person, wall):
+    """A password can be guessed, so nothing is held against it before its time."""
+    assert login(sessions, "wrong").status_code == 401
+    assert login(sessions).status_code == 429
+    assert login(sessions, source="192.0.2.2").status_code == 200
+    wall.advance(1)
+    assert login(sessions).status_code == 200
+
+
+def test_login_right_password_beside_a_wrong_one_counts_as_too_early(sessions, person, monkeypatch):
+    """Many tries at once are one."""
+    def verify_after_another_failed(password_hash: str, password: str, **options: bool) -> bool:
+        monkeypatch.undo()
+        assert login(sessions, "wrong").status_code == 401
+        return verify_password(password_hash, password, **options)
+
+    monkeypatch.setattr("spokes.admin.resources.people.verify_password", verify_after_another_failed)
+    assert login(sessions).status_code == 429
+
+
+def test_totp_wrong_codes_from_many_addresses_delay_the_code_not_others(
+    sessions, store, person, password_hash, wall
+):
+    secret = pyotp.random_base32()
+    store.set_totp(person.uid, secret)
+    colleague = store.create_user(email="colleague@example.org")
+    store.set_password(colleague.uid, password_hash)
+    totp = pyotp.TOTP(secret)
+    wrong = f"{(int(totp.at(int(wall.wall_s()))) + 1) % 1_000_000:06}"
+    answer = login(sessions, code=wrong, source="2001:db8:0:1::1")
+    assert answer.status_code == 401
+    early = login(sessions, code=totp.at(int(wall.wall_s())), source="2001:db8:0:2::1")
+    assert (early.status_code, early.text) == (answer.status_code, answer.text)
+    assert login(sessions, email=colleague.email, source="2001:db8:0:3::1").status_code == 200
+    wall.advance(1)
+    assert login(sessions, code=totp.at(int(wall.wall_s())), source="2001:db8:0:4::1").status_code == 200
+
+
+def test_totp_removed_ends_other_sessions(sessions, store, person):
+    cookie, other = cookie_of(login(sessions)), cookie_of(login(sessions))
+    store.set_totp(person.uid, pyotp.random_base32())
+    result = sessions.post(f"{OWN}/person/totp/remove", {"password": PASSWORD}, headers=cookie)
+    assert result.status_code == 200, result.text
+    assert sessions.get("ping", headers=cookie).status_code == 200
+    assert sessions.get("ping", headers=other).status_code == 401
+
+
+def test_passwords_more_than_may_wait_are_refused_at_once(monkeypatch, password_hash):
+    """Who waits holds a thread that other calls need."""
+    count = HASH_COUNT_MAX + QUEUE_COUNT_MAX
+    turn, places = threading.BoundedSemaphore(HASH_COUNT_MAX), threading.BoundedSemaphore(count)
+    monkeypatch.setattr("spokes.admin.passwords._turns", turn)
+    monkeypatch.setattr("spokes.admin.passwords._places", places)
+    turn.acquire()                       # somebody's hash takes long
+    known_places = threading.BoundedSemaphore(KNOWN_COUNT_MAX)
+    monkeypatch.setattr("spokes.admin.passwords._known_places", known_places)
+    with ThreadPoolExecutor(count + 1) as pool:
+        waiting = [pool.submit(verify_password, password_hash, PASSWORD) for _ in range(count)]
+        wait_until(lambda: places._value == 0, what="all of them to wait")
+        with pytest.raises(AdmissionRefusedError):
+            verify_password(password_hash, PASSWORD)
+        known = pool.submit(verify_password, password_hash, PASSWORD, known=True)
+        wait_until(lambda: known_places._value == KNOWN_COUNT_MAX - 1, what="one who was let in before to wait too")
+        turn.release()
+        assert known.result()
+        assert [one.result() for one in waiting] == [True] * count
+    assert verify_password(password_hash, PASSWORD)
+
+
+def test_totp_enrolment_then_each_code_opens_once(sessions, person, store, wall):
+    cookie = cookie_of(login(sessions))
+    other = cookie_of(login(sessions))
+    made = sessions.post(f"{OWN}/person/totp/new", {}, headers=cookie).json
+    assert made["uri"] == f"otpauth://totp/tun.example.net:mara%40example.org?secret={made['secret']}&issuer=tun.example.net"
+    totp = pyotp.TOTP(made["secret"])
+    confirm = {"password": PASSWORD, "secret": made["secret"], "code": totp.at(int(wall.wall_s()))}
+    assert sessions.post(f"{OWN}/person/totp/confirm", {**confirm, "code": "000000"}, headers=cookie).status_code == 400
+    assert sessions.post(f"{OWN}/person/totp/confirm", confirm, headers=cookie).status_code == 200
+    assert sessions.get("ping", headers=other).status_code == 401
+    assert sessions.get("ping", headers=cookie).status_code == 200
+    assert made["secret"] not in "".join(store.export_events())
+
+    assert login(sessions, code=confirm["code"]).status_code == 401          # used for the enrolment
+    wall.advance(60)
+    assert login(sessions).status_code == 401
+    wall.advance(60)
+    code = totp.at(int(wall.wall_s()))
+    assert login(sessions, code=code[:3] + " " + code[3:]).status_code == 200
+    assert login(sessions, code=code, source="192.0.2.7").status_code == 401
+
+
+def test_totp_confirm_needs_the_password(sessions, person):
+    cookie = cookie_of(login(sessions))
+    secret = sessions.post(f"{OWN}/person/totp/new", {}, headers=cookie).json["secret"]
+    body = {"password": "wrong", "secret": secret, "code": pyotp.TOTP(secret).now()}
+    assert sessions.post(f"{OWN}/person/totp/confirm", body, headers=cookie).status_code == 401
+
+
+def test_password_own_needs_the_present_one_and_ends_other_sessions(sessions, person):
+    cookie, other = cookie_of(login(sessions)), cookie_of(login(sessions))
+    new = "another long password"
+    path = f"{OWN}/person/password"
+    assert sessions.post(path, {"password": new}, headers=cookie).status_code == 401
+    sessions.headers["X-Real-IP"] = "192.0.2.50"         # the wrong one counted
+    assert sessions.post(path, {"password": "short", "current": PASSWORD}, headers=cookie).status_code == 400
+    assert sessions.post(path, {"password": new, "current": PASSWORD}, headers=cookie).status_code == 200
+    assert sessions.get("ping", headers=other).status_code == 401
+    assert sessions.get("ping", headers=cookie).status_code == 200
+    assert login(sessions, new, source="192.0.2.9").status_code == 200
+
+
+def test_password_by_an_administrator_lets_a_person_in(api, sessions, store):
+    made = api.post(f"{OWN}/person/create", {"email": EMAIL, "role": "admin", "maxTunnels": 3, "Active": True}).json
+    person = made["person"]
+    assert (person["role"], person["maxTunnels"], person["hasPassword"]) == ("admin", 3, False)
+    assert api.post(f"{OWN}/person/password", {"userID": person["id"], "password": PASSWORD}).status_code == 200
+    assert api.get(f"{OWN}/person/get/{person['id']}").json["person"]["hasPassword"] is True
+    cookie = cookie_of(login(sessions))
+    assert sessions.get(f"{OWN}/person/list", headers=cookie).status_code == 200
+    exported = "".join(store.export_events())
+    assert PASSWORD not in exported and "argon2id" not in exported
+
+
+def test_role_nobody_takes_their_own(api, caller, store):
+    user = store.create_user(email=EMAIL, role="admin")
+    caller.caller = dataclasses.replace(ADMINISTRATOR, uid=user.uid, user_uid=user.uid)
+    assert api.post(f"{OWN}/person/edit", {"userID": user.uid, "role": "basic"}).status_code == 403
+    assert api.post(f"{OWN}/person/edit", {"userID": user.uid, "Active": False}).status_code == 403
+    assert api.post(f"{OWN}/person/edit", {"userID": user.uid, "role": "admin", "phone": "1"}).status_code == 200
+    assert api.post(f"{OWN}/person/edit", {"userID": user.uid, "role": "root"}).status_code == 400
+
+
+def test_basic_person_changes_nobody_else(api, caller, store):
+    own, other = store.create_user(), store.create_user()
+    caller.caller = dataclasses.replace(ADMINISTRATOR, role=Role.BASIC, user_uid=own.uid)
+    assert api.post(f"{OWN}/person/password", {"userID": other.uid, "password": PASSWORD}).status_code == 404
+    assert api.post(f"{OWN}/person/totp/remove", {"userID": other.uid}).status_code == 404
+    assert api.post(f"{OWN}/person/edit", {"userID": own.uid, "role": "admin"}).status_code == 403
+    assert api.get(f"{OWN}/person/list").status_code == 403
+
+
+def test_key_cannot_act_as_a_person(api, person):
+    assert api.post(f"{OWN}/person/totp/new", {}).status_code == 403
+    assert api.post(f"{OWN}/person/password", {"password": PASSWORD}).status_code == 403
+
+
+def test_administrators_are_made_by_who_may_do_what_they_may(api, caller, store):
+    basic = store.create_user(fullname="Mara")
+    admin = store.create_user(fullname="Jo", role="admin")
+    caller.caller = dataclasses.replace(ADMINISTRATOR, scopes=frozenset((Scope.WRITE,)))
+    refused = [
+        api.post(f"{OWN}/person/create", {"fullname": "x", "role": "admin"}),
+        api.post(f"{OWN}/person/edit", {"userID": basic.uid, "role": "admin"}),
+        api.post(f"{OWN}/person/password", {"userID": admin.uid, "password": PASSWORD}),
+        api.post(f"{OWN}/person/totp/remove", {"userID": admin.uid}),
+    ]
+    assert [one.status_code for one in refused] == [403] * 4
+    assert api.post(f"{OWN}/person/create", {"fullname": "x"}).status_code == 200
+    assert api.post(f"{OWN}/person/password", {"userID": basic.uid, "password": PASSWORD}).status_code == 200
+    caller.caller = dataclasses.replace(ADMINISTRATOR, scopes=PERSON_SCOPES)
+    assert api.post(f"{OWN}/person/edit", {"userID": basic.uid, "role": "admin"}).status_code == 200
+
+
+@pytest.mark.parametrize("email", ["correct horse battery", "a@b\u202e", "a@b" + "c" * 300])
+def test_login_refused_tells_no_address_that_is_none(api, store, email):
+    assert api.post(f"{OWN}/login", {"email": email, "password": "x"}).status_code in (400, 401)
+    assert all(email not in str(event.after) for event in store.list_events())
