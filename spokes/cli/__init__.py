@@ -1,0 +1,1 @@
+"""Command lines: `spokes` for servers, `spoke` for clients."""

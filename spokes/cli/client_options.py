@@ -1,0 +1,125 @@
+"""What the verbs of `spoke` share: options with their environment variables, output, and who performs a change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from spokes.client.config import ClientConfig, find_path
+from spokes.client.local_caller import LocalCaller
+from spokes.client.operations import Operations, apply_nowhere
+from spokes.errors import ConfigError
+
+Json = dict[str, Any]
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+TUNNEL_NAME_CHARS_MAX = 255  # docs/protocol.md, "Handshake"
+
+
+class PortType(click.ParamType[int]):
+    """A port number, refused in words that speak of ports."""
+
+    name = "port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+            self.fail(f"{text!r} is no port; ports are 1-65535", param, ctx)
+        return int(text)
+
+
+class TunnelNameType(click.ParamType[str]):
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if len(text) > TUNNEL_NAME_CHARS_MAX:
+            self.fail(f"{len(text)} characters; a name has at most {TUNNEL_NAME_CHARS_MAX}", param, ctx)
+        return text
+
+
+PORT = PortType()
+TUNNEL_NAME = TunnelNameType()
+
+
+@dataclass
+class Settings:
+    """What was said before the verb, or after it."""
+
+    config: str | None = None
+
+    @property
+    def path(self) -> Path:
+        return find_path(self.config)
+
+
+pass_settings = click.make_pass_decorator(Settings, ensure=True)
+
+
+def option(name: str, *more: str, **attributes: Any) -> Callable[[Command], Command]:
+    """An option that is also an environment variable: `--server-key` is SPOKE_SERVER_KEY."""
+    variable = "SPOKE_" + name.removeprefix("--").upper().replace("-", "_")
+    return click.option(name, *more, envvar=variable, show_envvar=True, **attributes)
+
+
+def config_option(command: Command) -> Command:
+    """`--config FILE`, before or after the verb; the one nearest to the end wins."""
+
+    def take(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        settings = context.ensure_object(Settings)
+        typed = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if value is not None and (typed or settings.config is None):
+            settings.config = value
+
+    return option(
+        "--config", metavar="FILE", expose_value=False, callback=take, help="Configuration file of the tunnel."
+    )(command)
+
+
+json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+def read_secret(text: str | None, file: Path | None) -> str | None:
+    """A secret that came by value or by file; `-` reads standard input."""
+    if text or file is None:
+        return text or None
+    try:
+        content = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise ConfigError(f"cannot read {file}: {reason}", hint="check the path and its mode") from None
+    if not content.strip():
+        raise ConfigError(f"{file} is empty", hint="it should hold the token")
+    return content.strip()
+
+
+def show(document: Json, text: str, *, as_json: bool) -> None:
+    """Facts for programs or for people."""
+    click.echo(json.dumps(document) if as_json else text)
+
+
+def perform(path: Path, op: str, args: Json) -> Json:
+    """Change something: through the running client where there is one, else in the file (and at the server)."""
+    ClientConfig.load(path)
+    caller = LocalCaller.find(path)
+    if caller is not None:
+        return caller.perform(op, args)
+    operations = Operations(path, ask=lambda op, args: ask_once(path, op, args), apply=apply_nowhere)
+    return asyncio.run(operations.perform(op, args))
+
+
+async def ask_once(path: Path, op: str, args: Json) -> Json:
+    """One question to the server over a link of its own."""
+    from spokes.client.control import control_session  # the engine is loaded only by verbs that need it
+    from spokes.client.engine import control_engine
+
+    async with control_session(control_engine(), ClientConfig.load(path)) as session:
+        return await session.request(op, args)

@@ -1,0 +1,221 @@
+"""`spoke configure | info | edit`: the tunnel's identity."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from spokes.cli.client_options import (
+    TUNNEL_NAME,
+    Settings,
+    ask_once,
+    config_option,
+    json_option,
+    option,
+    pass_settings,
+    perform,
+    read_secret,
+    show,
+)
+from spokes.client.config import DEFAULT_SERVER_PORT, ClientConfig, join_host_port, split_host_port
+from spokes.client.local_caller import LocalCaller
+from spokes.client.probe import shown_fingerprint
+from spokes.client.tables import port_table, site_table
+from spokes.errors import ServerKeyError, SpokesError
+from spokes.pins import parse_fingerprint
+from spokes.wire.messages import Accepted
+
+if TYPE_CHECKING:
+    from spokes.client.links import Endpoint
+
+INFO_DEADLINE_S = 5.0
+
+
+@click.command(
+    epilog="Example: spoke configure --url https://tun.example.net --token-file token.txt --server-key sha256:…"
+)
+@option("--url", metavar="https://HOST[:PORT]", help="Address of the server.")
+@option("--token", help="Registration token (`spokes token create` on the server).")
+@option("--token-file", type=click.Path(path_type=Path), help="File that holds the token; - reads standard input.")
+@option("--name", type=TUNNEL_NAME, default=socket.gethostname, show_default="this host's name",
+        help="Name of the tunnel, for people.")  # fmt: skip
+@option("--server-key", metavar="FINGERPRINT", help="Fingerprint of the server's key; it is pinned.")
+@option("--ca", type=click.Path(path_type=Path), help="File of the authorities to trust, instead of a pinned key.")
+@config_option
+@json_option
+@pass_settings
+def configure(
+    settings: Settings,
+    url: str | None,
+    token: str | None,
+    token_file: Path | None,
+    name: str,
+    server_key: str | None,
+    ca: Path | None,
+    as_json: bool,
+) -> None:
+    """Register this host at a server and write the configuration."""
+    asking = sys.stdin.isatty() and sys.stderr.isatty()
+    token = read_secret(token, token_file)
+    missing = [words for words, value in (("--url", url), ("--token (or --token-file)", token)) if not value]
+    if missing and not asking:
+        raise click.UsageError(f"missing {' and '.join(missing)}")
+    if not url:
+        url = click.prompt("Server (https://HOST[:PORT])", err=True)
+    host, port = _parse_url(url)
+    if not token:
+        token = click.prompt("Registration token", hide_input=True, err=True)
+        if server_key is None and ca is None:
+            words = "Fingerprint of the server's key (empty: trust public authorities)"
+            server_key = click.prompt(words, default="", show_default=False, err=True)
+    if server_key:
+        parse_fingerprint(server_key)  # a wrong one is refused before anything is sent
+    document: dict[str, Any] = {"serverHost": join_host_port(host, port)}
+    if server_key:
+        document["serverKey"] = server_key
+    elif ca is not None:
+        if not ca.is_file():
+            raise click.UsageError(f"--ca: no file {ca}")
+        document["serverCA"] = str(ca.absolute())
+    config = ClientConfig(settings.path, document)
+    config.require_writable()
+    asyncio.run(_register(config, token, name))
+    kept = _keep_old(config.path)
+    config.save()
+    if kept is not None:
+        click.echo(f"the former configuration is kept as {kept}", err=True)
+    facts = {
+        "hostname": config.hostname,
+        "tunnel": config.document["tunnel"],
+        "server": config.server_host,
+        "config": str(config.path),
+    }
+    show(facts, f"Hostname: {config.hostname}\nNext, type: spoke{_config_words(settings)} http 8080", as_json=as_json)
+
+
+def _config_words(settings: Settings) -> str:
+    return f" --config {settings.config}" if settings.config else ""
+
+
+async def _register(config: ClientConfig, token: str, name: str) -> None:
+    from spokes.client.control import register_tunnel  # the engine is loaded only by verbs that need it
+    from spokes.client.engine import control_engine
+    from spokes.client.links import Endpoint
+
+    endpoint = Endpoint.of(config)
+    try:
+        registered = await register_tunnel(control_engine(), endpoint, token=token, name=name)
+    except ServerKeyError as error:
+        raise await _explained(error, endpoint) from None
+    config.document |= {
+        "hostname": registered.hostname,
+        "name": name,
+        "tunnel": registered.tunnel,
+        "key": registered.key,
+        "https": [],
+        "ports": [],
+    }
+
+
+async def _explained(error: ServerKeyError, endpoint: Endpoint) -> ServerKeyError:
+    """The refusal with both fingerprints, for people to compare."""
+    shown = await asyncio.to_thread(shown_fingerprint, endpoint.host, endpoint.port)
+    if not shown:
+        return error
+    expected = f"expected sha256:{endpoint.pin_sha256.hex()}, " if endpoint.pin_sha256 else ""
+    return ServerKeyError(f"{error} ({expected}the server shows {shown})", hint=error.hint)
+
+
+def _keep_old(path: Path) -> Path | None:
+    """Put a configuration that is about to be replaced aside: its key is the only way to its hostname."""
+    kept = path.with_name(path.name + ".old")
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(kept)
+        return kept
+    return None
+
+
+def _parse_url(text: str) -> tuple[str, int]:
+    try:
+        url = urlsplit(text if "://" in text else f"https://{text}")
+        host, port = url.hostname, url.port or DEFAULT_SERVER_PORT
+    except ValueError:
+        host, port, url = None, 0, urlsplit("")
+    if url.scheme != "https" or not host or url.path.strip("/") or url.query or url.username:
+        raise click.BadParameter(f"{text!r} is not https://HOST[:PORT]", param_hint="--url")
+    return split_host_port(join_host_port(host, port))
+
+
+@click.command(epilog="Example: spoke info --json | jq -r .hostname")
+@config_option
+@json_option
+@pass_settings
+def info(settings: Settings, as_json: bool) -> None:
+    """Show the tunnel, its addresses and its services."""
+    path = settings.path
+    config = ClientConfig.load(path)
+    running = LocalCaller.find(path)
+    status = running.status() if running is not None else {}
+    accepted = msgspec.convert(status["accepted"], Accepted) if status.get("state") == "online" else None
+    server_facts, trouble = _ask_info(path, running)
+    sites, ports = config.sites(), config.ports()
+    facts = {
+        "hostname": config.hostname,
+        "name": config.name,
+        "tunnel": config.document.get("tunnel") or "",
+        "server": config.server_host,
+        "serverKey": config.server_key,
+        "config": str(path),
+        "state": status.get("state") or "not running",
+        "addresses": server_facts.get("addresses", []),
+        "urls": server_facts.get("urls", []),
+        "https": msgspec.to_builtins(sites),
+        "ports": msgspec.to_builtins(ports),
+    }
+    lines = [
+        f"Hostname: {config.hostname}",
+        f"Name: {config.name}",
+        f"Server: {config.server_host}",
+        f"Addresses: {', '.join(facts['urls'] or facts['addresses']) or trouble or '-'}",
+        f"Client: {facts['state']}",
+        f"Configuration: {path}",
+        "",
+        site_table(sites, accepted) if sites else "No HTTP services.",
+        "",
+        port_table(ports, accepted) if ports else "No ports.",
+    ]
+    show(facts, "\n".join(lines), as_json=as_json)
+
+
+def _ask_info(path: Path, running: LocalCaller | None) -> tuple[dict[str, Any], str]:
+    """What the server knows; or why it could not be asked, which `info` survives."""
+
+    async def ask() -> dict[str, Any]:
+        async with asyncio.timeout(INFO_DEADLINE_S):
+            return await ask_once(path, "tunnel.info", {})
+
+    try:
+        return (running.perform("tunnel.info", {}) if running is not None else asyncio.run(ask())), ""
+    except TimeoutError:
+        return {}, f"unknown, no answer from the server within {INFO_DEADLINE_S:.0f} s"
+    except SpokesError as error:
+        return {}, f"unknown, {error.line()}"
+
+
+@click.command(epilog="Example: spoke edit --name 'till 4'")
+@option("--name", type=TUNNEL_NAME, required=True, help="New name of the tunnel.")
+@config_option
+@json_option
+@pass_settings
+def edit(settings: Settings, name: str, as_json: bool) -> None:
+    """Change the tunnel's name."""
+    result = perform(settings.path, "tunnel.edit", {"name": name})
+    show(result, "Tunnel name updated", as_json=as_json)

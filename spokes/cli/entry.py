@@ -1,0 +1,53 @@
+"""How a program ends: exit codes, and errors as one line that says what happened and what to do.
+
+0 done, 1 failed, 2 wrong usage, 130 interrupted. A user never sees a traceback; SPOKE_DEBUG=1 shows it to developers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from spokes.errors import SpokesError
+from spokes.log import escape
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+def run_program(command: click.Command, name: str, args: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code."""
+    try:
+        result = command.main(args=args, prog_name=name, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.UsageError as error:
+        error.show()
+        return EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        return _fail(name, error.format_message())
+    except SpokesError as error:
+        return _fail(name, error.line())
+    except BrokenPipeError:
+        # Whoever read our output went away; nothing more may be written, not even by the interpreter's own flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        return _fail(name, f"{what} [SPK-SYSTEM]")
+    except Exception as error:
+        if os.environ.get("SPOKE_DEBUG"):
+            raise
+        return _fail(name, f"internal fault: {type(error).__name__}: {error}; please report it [SPK-INTERNAL]")
+
+
+def _fail(name: str, line: str) -> int:
+    print(f"{name}: {escape(line)}", file=sys.stderr)
+    return EXIT_FAILED

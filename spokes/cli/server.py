@@ -1,0 +1,158 @@
+"""`spokes`: run a server, and look after it.
+
+Exit codes and the form of errors: entry.py. Every verb that prints facts has --json.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+import spokes
+from spokes.cli.admin_verbs import AdminVerbs
+from spokes.cli.entry import run_program
+from spokes.cli.server_options import (
+    Settings,
+    config_option,
+    control_path,
+    json_option,
+    pass_settings,
+    print_json,
+    server_options,
+    size_text,
+    store_options,
+    time_text,
+)
+from spokes.cli.table import print_table
+from spokes.control import call_control
+from spokes.log import setup_logging
+from spokes.server.limits import memory_budget, open_files_of_ports
+
+
+@click.group(cls=AdminVerbs, epilog="Example: spokes server --domain tun.example.net")
+@config_option
+@click.version_option(spokes.__version__, prog_name="spokes")
+def main_group() -> None:
+    """Spokes, a self-hosted tunnel server."""
+
+
+@main_group.command(epilog="Example: spokes server --domain tun.example.net --data /var/lib/spokes")
+@server_options
+@pass_settings
+def server(settings: Settings) -> None:
+    """Run the server."""
+    from spokes.server.run import run_server  # the engine is loaded only by the verb that needs it
+
+    config = settings.load()
+    os.umask(0o077)
+    setup_logging(config.log_format, config.log_level)
+    run_server(config, reread=settings.load, echo=lambda line: click.echo(line))
+
+
+@main_group.command(epilog="Example: spokes status --json | jq .tunnels.online")
+@json_option
+@store_options
+@pass_settings
+def status(settings: Settings, as_json: bool) -> None:
+    """Show what the running server does."""
+    facts = call_control(control_path(settings.load()), "status")
+    if as_json:
+        print_json(facts)
+        return
+    connections, memory = facts["connections"], facts["memory"]
+    rows = [
+        ["Version", facts["version"]],
+        ["Domain", facts["domain"]],
+        ["Uptime", f"{facts['uptime_s']} s"],
+        ["HTTP", ", ".join(facts["http"])],
+        ["HTTPS", ", ".join(facts["https"])],
+        ["Tunnels", f"{facts['tunnels']['online']} on-line of {facts['tunnels']['active']}"],
+        ["Visitors", f"{connections['visitors_open']} now, {connections['visitors_total']} in all"],
+        ["Links, streams", f"{connections['links_open']}, {connections['streams_open']}"],
+        ["Bytes", f"{size_text(facts['bytes']['in'])} in, {size_text(facts['bytes']['out'])} out"],
+        ["Buffers", f"{size_text(memory['buffers_bytes'])} of {size_text(memory['limit_bytes'])}"],
+        ["Administration", _admin_text(facts["admin"])],
+        ["Role", facts["role"]],
+    ]
+    rows += [
+        ["Certificate", f"{', '.join(one['names'])} until {time_text(one['expires'])}, key {one['fingerprint']}"]
+        for one in facts["certificates"]
+    ]
+    print_table(["Fact", "Value"], rows)
+
+
+def _admin_text(facts: dict[str, int] | None) -> str:
+    if facts is None:
+        return "switched off"
+    running = f"process {facts['pid']}" if facts["pid"] else "not running"
+    return f"{running}, started {facts['starts_total']} times"
+
+
+@main_group.command(epilog="Example: spokes reload")
+@json_option
+@store_options
+@pass_settings
+def reload(settings: Settings, as_json: bool) -> None:
+    """Let the running server read its configuration again."""
+    facts = call_control(control_path(settings.load()), "reload")
+    if as_json:
+        print_json(facts)
+        return
+    later = facts["restart_needed_for"]
+    click.echo("Configuration read again" + (f"; after a restart: {', '.join(later)}" if later else ""))
+
+
+@main_group.command("check-config", epilog="Example: spokes check-config --config /etc/spokes/spokes.toml")
+@json_option
+@server_options
+@pass_settings
+def check_config(settings: Settings, as_json: bool) -> None:
+    """Read everything the server would read, print what it would do, change nothing."""
+    from spokes.server.notices import make_mailer  # loads the engine
+
+    config = settings.load()
+    make_mailer(config)
+    budget = memory_budget(config)
+    facts = {
+        "domain": config.domain,
+        "data": str(config.data.absolute()),
+        "store": "sqlite" if config.store_url.startswith("sqlite:") else "postgresql",
+        "http": [str(address) for address in config.http],
+        "https": [str(address) for address in config.https],
+        "tcp_address": config.tcp_address,
+        "tcp_ports": str(config.tcp_ports),
+        "workers": config.worker_count,
+        "drain_timeout_s": config.drain_timeout_s,
+        "admin": config.admin,
+        "mail_to": list(config.mail_to),
+        "memory_limit_bytes": budget.limit_bytes,
+        "memory_host_bytes": budget.host_bytes,
+        "memory_terms": budget.terms(),
+        "open_files_of_ports": open_files_of_ports(config),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    rows = [
+        [name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value)]
+        for name, value in facts.items()
+        if not name.startswith("memory")
+    ]
+    rows.append(["memory limit", f"{size_text(budget.limit_bytes)} for all buffers: {budget.terms()}"])
+    print_table(["Setting", "Value"], rows)
+
+
+@main_group.command(epilog="Example: spokes version --json")
+@json_option
+def version(as_json: bool) -> None:
+    """Print the version."""
+    if as_json:
+        print_json({"version": spokes.__version__, "python": sys.version.split()[0]})
+    else:
+        click.echo(f"spokes {spokes.__version__}")
+
+
+def main() -> None:
+    sys.exit(run_program(main_group, "spokes"))

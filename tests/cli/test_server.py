@@ -1,0 +1,130 @@
+"""`spokes` as a user types it: real processes, exit codes, one line for an error."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SPOKES = [sys.executable, "-c", "from spokes.cli.server import main; main()"]
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return tmp_path / "data"
+
+
+def spokes(*args, env=None, check=0):
+    result = subprocess.run(
+        [*SPOKES, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={key: value for key, value in os.environ.items() if not key.startswith("SPOKES_")} | (env or {}),
+    )
+    assert result.returncode == check, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def test_token_life_from_creation_to_deletion(data):
+    made = json.loads(spokes("token", "create", "--data", data, "--description", "branches", "--json").stdout)
+    assert len(made["value"]) == 64
+    listed = json.loads(spokes("token", "list", "--data", data, "--json").stdout)["tokens"]
+    assert [(one["id"], one["active"], one["description"]) for one in listed] == [(made["id"], True, "branches")]
+    assert "value" not in listed[0]
+    edited = json.loads(spokes("token", "edit", made["id"], "--inactive", "--data", data, "--json").stdout)
+    assert (edited["active"], edited["description"]) == (False, "branches")
+    assert "| no" in spokes("token", "list", "--data", data).stdout
+    assert edited["max_tunnels"] == 0
+    limited = json.loads(spokes("token", "edit", made["id"], "--max-tunnels", 3, "--data", data, "--json").stdout)
+    assert (limited["max_tunnels"], limited["max_tunnels_per_hour"], limited["active"]) == (3, 0, False)
+    spokes("token", "delete", made["id"], "--data", data)
+    assert json.loads(spokes("token", "list", "--data", data, "--json").stdout) == {"tokens": []}
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert stat.S_IMODE((data / "spokes.db").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("verb", [("edit", "--inactive"), ("delete",)])
+def test_token_unknown_id_is_one_line_with_its_code(data, verb):
+    result = spokes("token", verb[0], "0" * 32, *verb[1:], "--data", data, check=1)
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert "[SPK-NOT-FOUND]" in result.stderr
+
+
+def test_config_before_and_after_the_verb_and_in_the_environment(tmp_path):
+    config = tmp_path / "s.toml"
+    config.write_text('domain = "tun.example.net"\nworkers = 2\n')
+    for args, env in (
+        (("--config", config, "check-config", "--json"), {}),
+        (("check-config", "--config", config, "--json"), {}),
+        (("check-config", "--json"), {"SPOKES_CONFIG": str(config)}),
+    ):
+        facts = json.loads(spokes(*args, env=env).stdout)
+        assert (facts["domain"], facts["workers"]) == ("tun.example.net", 2)
+    facts = json.loads(spokes("check-config", "--config", config, "--json", env={"SPOKES_WORKERS": "3"}).stdout)
+    assert facts["workers"] == 3
+    facts = json.loads(
+        spokes("check-config", "--config", config, "--workers", 4, "--json", env={"SPOKES_WORKERS": "3"}).stdout
+    )
+    assert facts["workers"] == 4
+    assert facts["memory_limit_bytes"] <= 512 * 1024 * 1024
+    assert "quarter" in facts["memory_terms"]
+
+
+def test_check_config_changes_nothing(data):
+    spokes("check-config", "--data", data)
+    assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "words"),
+    [
+        (("--workers", "many"), {}, "--workers"),
+        ((), {"SPOKES_WORKERS": "many"}, "SPOKES_WORKERS"),
+        (("--https", "443"), {}, "ADDR:PORT"),
+        (("--config", "/nonexistent/spokes.toml"), {}, "/nonexistent/spokes.toml"),
+    ],
+)
+def test_bad_setting_is_one_line_that_names_it(args, env, words):
+    result = spokes("check-config", *args, env=env, check=1)
+    assert result.stderr.count("\n") == 1
+    assert words in result.stderr
+    assert "[SPK-CONFIG]" in result.stderr
+
+
+def test_wrong_usage_is_2():
+    spokes("token", "edit", "x", check=2)
+    spokes("fly", check=2)
+    spokes("server", "--colour", "blue", check=2)
+
+
+@pytest.mark.parametrize("verb", ["status", "reload"])
+def test_verb_without_a_server_says_so(data, verb):
+    result = spokes(verb, "--data", data, check=1)
+    assert "[SPK-NO-SERVER]" in result.stderr
+    assert not data.exists()
+
+
+def test_version_is_told_in_three_ways():
+    version = json.loads(spokes("version", "--json").stdout)["version"]
+    assert version in spokes("version").stdout
+    assert version in spokes("--version").stdout
+
+
+@pytest.mark.parametrize(
+    "verb", ["server", "token", "token create", "token list", "token edit", "token delete", "status", "reload",
+             "check-config", "version"]
+)  # fmt: skip
+def test_help_of_every_verb_has_an_example(verb):
+    assert "Example: spokes" in spokes(*verb.split(), "--help").stdout
+
+
+def test_data_directory_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = spokes("token", "create", "--data", tmp_path / "file" / "data", check=1)
+    assert "[SPK-DATA-DIR]" in result.stderr
