@@ -1,0 +1,73 @@
+"""A disk that is really full: what is stored waits, traffic does not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import free_port_range
+from tests.support.processes import Client, ServerProcess, run, service, wait_until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory whose `data` is a file system of 3 MB."""
+    data = tmp_path / "data"
+    data.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", data], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine mounts nothing")
+    try:
+        yield tmp_path
+    finally:
+        subprocess.run(["umount", data], check=True)
+
+
+def fill(directory: Path) -> Path:
+    """A file that takes every byte that is left."""
+    filler = directory / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size_bytes in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size_bytes))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+    return filler
+
+
+def test_server_disk_full_serves_and_admits_goes_on_writing_afterwards(small_disk: Path):
+    server = ServerProcess(small_disk, str(free_port_range(4)))
+    client = None
+    try:
+        server.start()
+        client = Client(server, small_disk / "client.json")
+        with service() as upstream:
+            first = client.start("http", upstream.port)
+            wait_until(lambda: server.serves(client.hostname), what="the first answer")
+            filler = fill(server.data)
+
+            refused = run("spokes", "token", "create", "--data", server.data, code=1)
+            assert "the disk is full" in refused.stderr
+            assert "SPK-STORE" in refused.stderr
+            assert server.serves(client.hostname)
+
+            first.end()  # a login needs no write
+            wait_until(lambda: server.serves(client.hostname, 503), what="the page of an off-line tunnel")
+            client.start("http", upstream.port)
+            wait_until(lambda: server.serves(client.hostname), what="an answer after the reconnect")
+
+            filler.unlink()
+            run("spokes", "token", "create", "--data", server.data)
+            assert "Traceback" not in server.log()
+    finally:
+        if client is not None:
+            client.end()
+        server.end()

@@ -1,0 +1,41 @@
+"""The server with PostgreSQL as its store: restarts of either keep everything, and traffic needs no database."""
+
+import signal
+
+import pytest
+
+from tests.server.conftest import free_port_range
+from tests.support.postgresql import running
+from tests.support.processes import Client, ServerProcess, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.postgresql]
+
+
+def test_server_on_postgresql_survives_its_own_death_and_the_databases(tmp_path, web):
+    with running() as database:
+        server = ServerProcess(tmp_path, str(free_port_range(4)), "--store", database.create_database())
+        server.start()
+        client = Client(server, tmp_path / "client.json")
+        try:
+            client.spoke("tunnel", "tcp", "allocate")
+            client.start("http", web.port)
+            wait_until(lambda: server.serves(client.hostname))
+            assert not (server.data / "spokes.db").exists()
+
+            database.stop()
+            assert server.get(client.hostname) == (200, b"hello")
+            refused = client.spoke("tunnel", "tcp", "allocate", code=1)
+            assert "SPK-STORE" in refused.stderr
+            assert server.get(client.hostname) == (200, b"hello")
+            database.start()
+            # Which port it is depends on whether a request that was given up still reached the database.
+            wait_until(
+                lambda: client.try_spoke("tunnel", "tcp", "allocate").returncode == 0, what="allocation works again"
+            )
+
+            server.end(signal.SIGKILL)
+            server.start()
+            wait_until(lambda: server.serves(client.hostname), within_s=40, what="the client is back")
+        finally:
+            client.end()
+            server.end()
