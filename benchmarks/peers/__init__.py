@@ -1,0 +1,24 @@
+"""The programs that are measured, each started by a function `(room, upstream) -> RunningPeer` of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.peers import haproxy, nginx, rathole, spokes, spokes_1gb, spokes_wan
+from benchmarks.peers.running import Endpoint, RunningPeer
+from benchmarks.processes import Room
+from benchmarks.upstream import Upstream
+
+PEERS: dict[str, Callable[[Room, Upstream], RunningPeer]] = {
+    "spokes": spokes.start,
+    "spokes-admin": spokes.start_with_admin,
+    "spokes-1gb": spokes_1gb.start,
+    "spokes-wan": spokes_wan.start,
+    "haproxy": haproxy.start,
+    "nginx-default": nginx.start_default,
+    "nginx-tuned": nginx.start_tuned,
+    "rathole": rathole.start_plain,
+    "rathole-tls": rathole.start_tls,
+}
+
+__all__ = ["PEERS", "Endpoint", "RunningPeer"]

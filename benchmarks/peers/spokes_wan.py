@@ -1,0 +1,59 @@
+"""This project over a long, lossy path: server and visitors in one network namespace, client and upstream in another.
+
+Owns: the namespaces wan-a and wan-b while it runs, made by wan.c. Needs root, /dev/net/tun and a compiler.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from benchmarks.machine import REPOSITORY
+from benchmarks.peers import spokes
+from benchmarks.peers.running import RunningPeer
+from benchmarks.processes import BenchmarkError, MissingError, Room, find_program
+from benchmarks.upstream import Upstream, start_upstream
+
+DELAY_MS = 20           # each way
+LOSS_PERCENT = 0.5
+RATE_MBIT = 300
+QUEUE_PACKETS = 4000
+LIFETIME_S = 3600       # the namespaces go at last, even when this program was killed
+SERVER_ADDRESS = "10.201.0.1"
+
+SOURCE = Path(__file__).parent / "wan.c"
+PROGRAM = REPOSITORY / ".bench/wan"
+
+
+def start(room: Room, upstream: Upstream) -> RunningPeer:
+    """`upstream` is left alone: it lies on this side of the path."""
+    program = _build(room)
+    path = room.start("wan", [
+        str(program), "--delay", str(DELAY_MS), "--loss", str(LOSS_PERCENT), "--rate", str(RATE_MBIT),
+        "--queue", str(QUEUE_PACKETS), "--seconds", str(LIFETIME_S),
+    ])
+    path.wait_for(lambda: b"ready" in path.log_path.read_bytes(), "both ends are up")
+    near = room.inside(("ip", "netns", "exec", "wan-a"), SERVER_ADDRESS)
+    far = room.inside(("ip", "netns", "exec", "wan-b"), "127.0.0.1")
+    server = spokes.start_server(near)
+    far_upstream = start_upstream(far)
+    running = spokes.start_client(near, server, far_upstream, client_room=far)
+    return RunningPeer(
+        name="spokes-wan", endpoints=running.endpoints, processes=running.processes, control=running.control,
+        visitor_prefix=near.prefix,
+    )
+
+
+def _build(room: Room) -> Path:
+    if os.geteuid() != 0:
+        raise MissingError("network namespaces need root")
+    if not Path("/dev/net/tun").exists():
+        raise MissingError("/dev/net/tun is missing")
+    find_program("ip")
+    if not PROGRAM.exists() or PROGRAM.stat().st_mtime < SOURCE.stat().st_mtime:
+        PROGRAM.parent.mkdir(exist_ok=True)
+        try:
+            room.run([find_program("gcc"), "-O2", "-Wall", "-o", str(PROGRAM), str(SOURCE)])
+        except BenchmarkError as error:
+            raise MissingError(f"wan.c does not compile here: {error}") from None
+    return PROGRAM
