@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+import peewee
+
 from spokes.errors import ValueRefusedError
 from spokes.store.db import Database, Query
 
@@ -32,6 +34,17 @@ class StoreBase:
         deployment that gives this up can empty that column and every look-up still works.
         """
         return hmac.new(self._hash_key, value.encode(), hashlib.sha256).hexdigest()
+
+    def _purge_oldest(self, ended: peewee.Field, older_than: float, row_count_max: int) -> int:
+        """Remove rows whose `ended` (Unix seconds; null: not yet) is before `older_than`, and of those that have one
+        the oldest beyond `row_count_max`, with all of the same moment; how many.
+        """
+        model = ended.model
+        removed = int(self._db.run(model.delete().where(ended < older_than)))
+        newest = model.select(ended).where(ended.is_null(False)).order_by(ended.desc())
+        for (moment,) in self._db.rows(newest.limit(1).offset(max(0, row_count_max))):
+            removed += int(self._db.run(model.delete().where(ended <= moment)))
+        return removed
 
 
 def checked_text(text: str, what: str) -> str:

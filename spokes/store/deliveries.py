@@ -136,12 +136,7 @@ class Deliveries(ChangeLog):
         """Remove those that were finished before `older_than` (Unix seconds), and of the finished ones the oldest
         beyond `row_count_max`, with all that were finished at the same moment; how many.
         """
-        removed = int(self._db.run(DeliveryModel.delete().where(DeliveryModel.finished < older_than)))
-        over = DeliveryModel.select(DeliveryModel.finished).where(DeliveryModel.finished.is_null(False))
-        newest = over.order_by(DeliveryModel.finished.desc())
-        for (finished,) in self._db.rows(newest.limit(1).offset(max(0, row_count_max))):
-            removed += int(self._db.run(DeliveryModel.delete().where(DeliveryModel.finished <= finished)))
-        return removed
+        return self._purge_oldest(DeliveryModel.finished, older_than, row_count_max)
 
     # --- below -----------------------------------------------------------------------------------------------------
 

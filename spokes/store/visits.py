@@ -67,8 +67,4 @@ class Visits(StoreBase):
         """Remove those that closed before `older_than` (Unix seconds), and the oldest beyond `row_count_max`,
         with all that closed at the same moment; how many.
         """
-        removed = int(self._db.run(VisitModel.delete().where(VisitModel.closed < older_than)))
-        newest = VisitModel.select(VisitModel.closed).order_by(VisitModel.closed.desc(), VisitModel.uid.desc())
-        for (closed,) in self._db.rows(newest.limit(1).offset(max(0, row_count_max))):
-            removed += int(self._db.run(VisitModel.delete().where(VisitModel.closed <= closed)))
-        return removed
+        return self._purge_oldest(VisitModel.closed, older_than, row_count_max)
