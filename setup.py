@@ -38,10 +38,13 @@ extensions = [
     for source in sorted(Path("spokes/_fastpath").glob("*.pyx"))
 ]
 
+JOBS = len(os.sched_getaffinity(0))
+
 setup(
+    options={"build_ext": {"parallel": JOBS}},
     ext_modules=cythonize(
         extensions,
-        nthreads=os.cpu_count() or 1,
+        nthreads=JOBS,
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,
