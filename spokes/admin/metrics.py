@@ -89,6 +89,9 @@ SERVICE = (
     Family("spokes_service_http_requests_total", "requests", "HTTP requests to it."),
     Family("spokes_service_streams_open", "streams_open", "Streams of it open now."),
 )
+TASK = (
+    Family("spokes_task_failures_total", "failures_total", "Failures of a task that runs as long as the server."),
+)
 
 
 def render_metrics(figures: Mapping[str, Any]) -> bytes:
@@ -124,6 +127,11 @@ class _Figures(Collector):
         ])
         starts = figures["admin"]["starts_total"]
         yield _one("spokes_admin_starts_total", "Starts of the administration.", [({}, starts)])
+        tasks = [({"task": row["name"]}, row) for row in figures.get("tasks", ())]
+        yield from _families(TASK, tasks)
+        yield _one("spokes_changes_set_aside_total", "Changes that could not be applied or told, and are reported.", [
+            ({}, figures.get("set_aside_total", 0))
+        ])
         webhooks = figures["webhooks"]
         yield _one("spokes_webhook_attempts_total", "Requests to webhooks, by what came of them.", [
             ({"outcome": outcome}, webhooks[f"{outcome}_total"]) for outcome in ("delivered", "failed")

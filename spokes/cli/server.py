@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -75,12 +76,27 @@ def status(settings: Settings, as_json: bool) -> None:
         ["Buffers", f"{size_text(memory['buffers_bytes'])} of {size_text(memory['limit_bytes'])}"],
         ["Administration", _admin_text(facts["admin"])],
         ["Role", facts["role"]],
+        ["Tasks", _tasks_text(facts.get("tasks", []))],
     ]
+    if set_aside := facts.get("changes_set_aside"):
+        rows.append(["Set aside", f"not in force, the log says why: {', '.join(set_aside)}"])
     rows += [
         ["Certificate", f"{', '.join(one['names'])} until {time_text(one['expires'])}, key {one['fingerprint']}"]
         for one in facts["certificates"]
     ]
     print_table(["Fact", "Value"], rows)
+
+
+def _tasks_text(tasks: list[dict[str, Any]]) -> str:
+    failed = [one for one in tasks if one["failures_total"]]
+    words = [f"{sum(one['state'] == 'running' for one in tasks)} of {len(tasks)} running"]
+    for one in failed:
+        state = "begins again soon" if one["state"] == "waiting" else "runs again"
+        words.append(
+            f"{one['name']} failed {one['failures_total']} times, last {time_text(one['failed_at'])}"
+            f" ({one['last_error']}), {state}"
+        )
+    return "; ".join(words)
 
 
 def _admin_text(facts: dict[str, int] | None) -> str:

@@ -27,7 +27,8 @@ from spokes.client.routes import Routes
 from spokes.client.rulebook import Rules
 from spokes.client.session import Session, log_in
 from spokes.client.webroots import WebRoots
-from spokes.errors import ProtocolError, RemoteError, SpokesError, UnreachableError
+from spokes.errors import InternalError, ProtocolError, RemoteError, SpokesError, UnreachableError
+from spokes.supervisor import Supervisor
 from spokes.wire.messages import Accepted, Config, Ready, Services
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class App:
         self._drain_first = False
         self._applying = asyncio.Lock()  # one change at a time: file, routes, announcement
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.supervisor = Supervisor(on_failed=self._task_failed)
         self._reread = reread
         self._reloading = asyncio.Lock()
         self._redial = asyncio.Event()  # the configuration names another server or key: no use in waiting
@@ -134,9 +136,9 @@ class App:
         try:
             self._tunnel = self._engine.open_tunnel()
             serving = self._spawn(self._serve_for_ever())
-            self._spawn(self._resolver.run())
-            self._spawn(self._web_roots.run())
-            self._spawn(self._further.tend())
+            self.supervisor.keep("resolver", self._resolver.run)
+            self.supervisor.keep("web roots", self._web_roots.run)
+            self.supervisor.keep("further links", self._further.tend)
             stopping = self._spawn(self._stopped.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
@@ -144,6 +146,7 @@ class App:
             if self._drain_first:
                 await self._drain()
         finally:
+            await self.supervisor.stop()
             await self._cancel_tasks()
             await self._close_links()
             self._links.stop()
@@ -167,6 +170,9 @@ class App:
                 await self._wait(error, started, error.retry_after_s)
             except SpokesError as error:
                 await self._wait(error, started, self._session.retry_after_s if self._session else 0.0)
+            except Exception:
+                log.exception("session failed")
+                await self._wait(InternalError("the client failed; its log says why"), started, 0.0)
 
     async def _wait(self, error: SpokesError, started: float, retry_after_s: float) -> None:
         was_online = self._session is not None
@@ -211,7 +217,7 @@ class App:
             self.state, self.online_since = "online", time.time()
             await self._console.online(self)
             await reading
-        except SpokesError:
+        except Exception:
             reading.cancel()
             session.link.abort()
             self._further.abort()
@@ -248,6 +254,9 @@ class App:
             except SpokesError as error:
                 log.error("configuration not taken", extra={"code": error.code, "detail": error.line()})
                 self.note_trouble(error)
+            except Exception:
+                log.exception("configuration not taken")
+                self.note_trouble(InternalError("the configuration could not be taken; the client's log says why"))
 
     # rules
 
@@ -337,6 +346,9 @@ class App:
                     await self.apply_rules()
                 except SpokesError as error:
                     self.note_trouble(error)
+                except Exception:
+                    log.exception("rules of the server not taken")
+                    self.note_trouble(InternalError("the server's rules could not be taken; the client's log says why"))
                 await asyncio.sleep(REMOTE_RULES_INTERVAL_S)
         finally:
             self._applying_remote = False
@@ -376,6 +388,9 @@ class App:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, SpokesError):
             log.error("internal fault", exc_info=error)
+
+    def _task_failed(self, name: str, words: str) -> None:
+        self.note_trouble(InternalError(f"task {name} failed and begins again: {words}"))
 
     async def _cancel_tasks(self) -> None:
         tasks = list(self._tasks)

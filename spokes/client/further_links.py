@@ -115,6 +115,8 @@ class FurtherLinks:
             await self._join(session)
         except SpokesError as error:
             log.warning("no further link", extra={"reason": error.line()})
+        except Exception:
+            log.exception("no further link")
         finally:
             self._opening = False
 
@@ -163,6 +165,9 @@ class FurtherLinks:
                         return
                     await asyncio.sleep(backoff.next_wait_s(error.retry_after_s))
                 except SpokesError:
+                    await asyncio.sleep(backoff.next_wait_s())
+                except Exception:
+                    log.exception("no further link")
                     await asyncio.sleep(backoff.next_wait_s())
         finally:
             self._restoring = False

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import spokes
 from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, Links
-from spokes.errors import RemoteError, SpokesError, UnreachableError
+from spokes.errors import InternalError, RemoteError, SpokesError, UnreachableError
 from spokes.wire.messages import (
     PROTOCOL_VERSIONS,
     Accepted,
@@ -146,6 +146,9 @@ class Session:
                     await self._move(error)
         except SpokesError as error:
             self._give_up(error)
+            raise
+        except Exception:
+            self._give_up(InternalError("the client failed at a message; its log says why"))
             raise
 
     async def _move(self, loss: UnreachableError) -> None:

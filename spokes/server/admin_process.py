@@ -22,6 +22,7 @@ from spokes import clock
 from spokes._fastpath.engine import Upstream
 from spokes.config import ServerConfig
 from spokes.server.mail import PASSWORD_VARIABLE
+from spokes.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,9 @@ class AdminProcess:
         socket_path: Path,
         probe_interval_s: float = PROBE_INTERVAL_S,
         hang_s: float = HANG_S,
+        supervisor: Supervisor | None = None,
     ) -> None:
+        self._supervisor = supervisor or Supervisor()
         self._command = command
         self._environment = environment
         self._socket_path = socket_path
@@ -93,7 +96,7 @@ class AdminProcess:
         return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._keep(), name="administration")
+        self._task = self._supervisor.keep("administration", self._keep)
 
     async def stop(self, within_s: float = STOP_S) -> None:
         """Requests under way may end meanwhile. Idempotent."""
@@ -167,6 +170,9 @@ class AdminProcess:
                 finally:
                     writer.transport.abort()
         except (OSError, TimeoutError):
+            return False
+        except Exception:
+            log.exception("administration not probed")
             return False
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:

@@ -1,7 +1,8 @@
 """Alerts: raised once however often it is seen what is wrong, resolved when it is over, told by webhook and e-mail.
 
 Owns: what is open, as far as this process knows; the store decides what is new.
-Bound: one wish for each kind and subject waits for the store. Fails: a store that fails is logged and asked again.
+Bound: one wish for each kind and subject waits for the store. Fails: a store that fails is logged and asked again; an
+alert that it will never take is dropped, with a line in the log.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from spokes.server.set_aside import is_passing
 from spokes.server.storethread import StoreThread
 from spokes.server.waking import work_when_woken
 from spokes.store import Alert, Severity
@@ -37,6 +39,7 @@ class AlertBoard:
         self._open: dict[tuple[str, str], Severity] = {}
         self._wishes: dict[tuple[str, str], Wish] = {}
         self._woken = asyncio.Event()
+        self._writing = asyncio.Lock()
         self.listeners: list[Listener] = []
 
     async def load(self) -> None:
@@ -78,22 +81,36 @@ class AlertBoard:
         )
 
     async def flush(self) -> None:
-        """Writes what was wished for, and tells the listeners what is new."""
-        for (kind, subject), wish in list(self._wishes.items()):
-            store = self._store.store
-            if wish.severity is not None:
-                alert = await self._store.run(store.raise_alert, kind, subject, wish.severity, wish.text)
-                self._open[kind, subject] = wish.severity
-            else:
-                alert = await self._store.run(store.resolve_alert, kind, subject)
-                self._open.pop((kind, subject), None)
-            if self._wishes.get((kind, subject)) == wish:
-                del self._wishes[kind, subject]
-            if alert is not None:
-                self._tell(alert)
+        """Writes what was wished for, and tells the listeners what is new. May be called while it runs."""
+        async with self._writing:
+            for (kind, subject), wish in list(self._wishes.items()):
+                try:
+                    alert = await self._write(kind, subject, wish)
+                except Exception as error:
+                    if is_passing(error):
+                        raise
+                    log.exception("alert not written", extra={"kind": kind, "subject": subject})
+                    alert = None
+                if self._wishes.get((kind, subject)) == wish:
+                    del self._wishes[kind, subject]
+                if alert is not None:
+                    self._tell(alert)
+
+    async def _write(self, kind: str, subject: str, wish: Wish) -> Alert | None:
+        store = self._store.store
+        if wish.severity is not None:
+            alert = await self._store.run(store.raise_alert, kind, subject, wish.severity, wish.text)
+            self._open[kind, subject] = wish.severity
+        else:
+            alert = await self._store.run(store.resolve_alert, kind, subject)
+            self._open.pop((kind, subject), None)
+        return alert
 
     def _tell(self, alert: Alert) -> None:
         facts = {"kind": alert.kind, "subject": alert.subject, "severity": alert.severity.value, "detail": alert.text}
         log.warning("alert resolved" if alert.resolved else "alert raised", extra=facts)
         for listener in self.listeners:
-            listener(alert)
+            try:
+                listener(alert)
+            except Exception:
+                log.exception("alert not told", extra=facts)

@@ -58,6 +58,7 @@ from spokes.server.upkeep import keep_up
 from spokes.server.users import Users
 from spokes.server.visits import DAY_S, VISIT_COUNT_MAX, VisitWriter
 from spokes.server.waking import wait_until_set
+from spokes.supervisor import Make, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Server:
         self._store = StoreThread()
         self._lock: DataLock | None = None
         self._engine: Engine | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self.supervisor = Supervisor()
         self._bound: dict[tuple[ListenerKind, Address], BoundAddress] = {}
         self._pump: EventPump | None = None
         self._control: ControlSocket | None = None
@@ -148,20 +149,27 @@ class Server:
         self._announce_addresses()
         self._control = ControlSocket(self.directory / CONTROL_SOCKET_NAME, self._operations(engine).by_name())
         await self._control.start()
-        works = [
-            self.follower.run(), self.presence.run(), self.bandwidth.run(), keep_up(self._store, self.visits),
-            self._control.keep(self.follower.wake),
-        ]
+        control = self._control
+        works: dict[str, Make] = {
+            "change log": self.follower.run,
+            "presence": self.presence.run,
+            "traffic": self.bandwidth.run,
+            "upkeep": lambda: keep_up(self._store, self.visits),
+            "control socket": lambda: control.keep(self.follower.wake),
+            **self.notices.works(),
+        }
         if config.domain_proof:
-            works.append(DomainProofs(self._store, config.domain_proof_resolvers).run())
-        for work in works + self.notices.works():
-            self._tasks.append(asyncio.get_running_loop().create_task(work))
+            works["domain proofs"] = DomainProofs(self._store, config.domain_proof_resolvers).run
+        for name, work in works.items():
+            self.supervisor.keep(name, work)
         if config.admin:
             command = self._make_admin_command(
                 config, self.directory, self.certificate.fingerprint, self.public.https or HTTPS_PORT
             )
             socket_path = self.directory / admin_process.SOCKET_NAME
-            self.admin = AdminProcess(command, admin_environment(config), socket_path=socket_path)
+            self.admin = AdminProcess(
+                command, admin_environment(config), socket_path=socket_path, supervisor=self.supervisor
+            )
             self.admin.start()
         self.started_at = clock.wall_s()
 
@@ -220,6 +228,7 @@ class Server:
             sessions=self.sessions,
             availability=self.availability,
             follower=self.follower,
+            supervisor=self.supervisor,
         )
         self._pump = EventPump(engine, self.sessions.on_event)
 
@@ -307,10 +316,7 @@ class Server:
     async def _end(self) -> None:
         if self.admin is not None:
             await self.admin.stop(0.0 if self._hurry.is_set() else admin_process.STOP_S)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await self.supervisor.stop()
         if self._control is not None:
             await self._control.close()
         if self._pump is not None:

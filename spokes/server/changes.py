@@ -2,19 +2,22 @@
 
 Owns: its position in the log. It reads when woken (after a mutation of ours, or by the control socket after one of
 another process); reading a change twice does no harm, so it may start from a full read at any time.
-Fails: a store that fails is logged and asked again.
+Fails: a store that fails is logged and asked again. A change that cannot be applied is set aside and reported
+(set_aside.py); those behind it come into force all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from spokes.errors import InactiveError, SpokesError
+from spokes.errors import InactiveError, InternalError, SpokesError
 from spokes.server.ports import PortListeners
 from spokes.server.routes import RouteTable
+from spokes.server.set_aside import SetAside, Subject
 from spokes.server.storethread import StoreThread
 from spokes.server.users import Users
 from spokes.server.waking import work_when_woken
@@ -54,6 +57,11 @@ class ChangeFollower:
         self._portmaps: dict[str, str] = {}  # port map: tunnel; a deletion names the map alone
         self._reading = asyncio.Lock()
         self._woken = asyncio.Event()
+        self._touched: set[str] = set()  # tunnels whose sessions have still to be told
+        self._users_changed = False
+        self._told_seq = 0
+        self._retry: asyncio.TimerHandle | None = None
+        self.set_aside: SetAside[Change] = SetAside("change")
         self.watcher: TunnelWatcher
         self.on_users_changed: Callable[[], None] = _nobody
         self.on_changes: Callable[[], None] = _nobody
@@ -74,17 +82,29 @@ class ChangeFollower:
         for user in await self._store.run(store.list_users):
             self._users.put(user.uid, active=user.active, bandwidth_mb=user.bandwidth_mb)
         for tunnel in await self._store.run(store.list_tunnels):
-            self._routes.put_tunnel(tunnel.uid, tunnel.hostname)
-            self._users.put_tunnel(tunnel.uid, tunnel.user_uid)
+            with self._each(Kind.TUNNEL, tunnel.uid):
+                self._routes.put_tunnel(tunnel.uid, tunnel.hostname)
+                self._users.put_tunnel(tunnel.uid, tunnel.user_uid)
             if tunnel.shutdown:
                 self._shut.add(tunnel.uid)
         for site in await self._store.run(store.list_sites):
-            self._routes.put_site(site.uid, site.tunnel_uid, site.domain, pass_through=bool(site.rule.get("tls")))
+            with self._each(Kind.SITE, site.uid):
+                self._routes.put_site(site.uid, site.tunnel_uid, site.domain, pass_through=bool(site.rule.get("tls")))
         for port in await self._store.run(store.list_ports):
-            self._routes.put_port(port.uid, port.tunnel_uid, port.port)
+            with self._each(Kind.PORT, port.uid):
+                self._routes.put_port(port.uid, port.tunnel_uid, port.port)
         self._portmaps = {portmap.uid: portmap.tunnel_uid for portmap in await self._store.run(store.list_portmaps)}
         self._routes.publish()
         self._ports.sync(self._routes.ports())
+        self._told_seq = self._seq
+
+    @contextmanager
+    def _each(self, kind: Kind, uid: str) -> Iterator[None]:
+        """One object of many: if it cannot be taken, the others are."""
+        try:
+            yield
+        except Exception as error:
+            self.set_aside.put(Subject(kind, uid), None, error)
 
     def wake(self) -> None:
         """There may be changes; returns at once."""
@@ -96,25 +116,48 @@ class ChangeFollower:
     async def catch_up(self) -> None:
         """Returns when everything committed before the call is in force."""
         async with self._reading:
-            touched: set[str] = set()
-            before = self._seq
-            users_changed = False
             while batch := await self._store.run(self._store.store.changes_after, self._seq, BATCH_COUNT_MAX):
                 for change in batch:
-                    self._apply(change, touched)
+                    subject = Subject(change.kind, change.uid)
+                    self.set_aside.forget(subject)
+                    self._try(subject, change)
                     self._seq = change.seq
-                    users_changed |= change.kind in (Kind.USER, Kind.TUNNEL)
-            if users_changed:
+            for subject, change in self.set_aside.due():
+                self._try(subject, change)
+            # Each of these may fail, and is then still to be done at the next call.
+            if self._users_changed:
                 self.on_users_changed()
+                self._users_changed = False
             self._routes.publish()
             if self._ports.ports != self._routes.ports():
                 self._ports.sync(self._routes.ports())
+            touched, self._touched = self._touched, set()
+            told_seq, self._told_seq = self._told_seq, self._seq
+        self._wake_for_retry()
         if touched:
             self.watcher.rules_changed(touched)
-        if self._seq != before:
+        if self._seq != told_seq:
             self.on_changes()
 
+    def _wake_for_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if (wait_s := self.set_aside.next_try_s()) is not None:
+            self._retry = asyncio.get_running_loop().call_later(wait_s, self.wake)
+
+    def _try(self, subject: Subject, change: Change) -> None:
+        self._users_changed |= change.kind in (Kind.USER, Kind.TUNNEL)
+        try:
+            self._apply(change, self._touched)
+        except Exception as error:
+            self.set_aside.put(subject, change, error)
+        else:
+            self.set_aside.settle(subject)
+
     def _apply(self, change: Change, touched: set[str]) -> None:
+        if change.op is Op.PUT and change.body is None:
+            raise InternalError(f"change {change.seq} cannot be read")
         body = change.body or {}
         tunnel_uid = str(body.get("tunnel_uid", "")) or self._routes.tunnel_of(change.uid)
         match change.kind, change.op:

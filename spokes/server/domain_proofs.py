@@ -41,7 +41,12 @@ class DomainProofs:
     async def look(self, now: float) -> None:
         for proof in await self._store.run(self._store.store.list_domain_proofs):
             if proof.proved and proof.checked <= now - RECHECK_S:
-                await self._check(proof)
+                try:
+                    await self._check(proof)
+                except SpokesError:
+                    raise
+                except Exception:
+                    log.exception("proof of a domain not checked", extra={"domain": proof.domain})
 
     async def _check(self, proof: DomainProof) -> None:
         store, facts = self._store.store, {"user_uid": proof.user_uid, "domain": proof.domain}

@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 import threading
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 LOOKUP_COUNT_MAX = 32
 
@@ -51,6 +54,9 @@ class Lookups:
             failure = error
         except UnicodeError:             # a label that is too long for the resolver
             failure = OSError(errno.EINVAL, "no host name")
+        except Exception:                # whatever it is, those who wait must be told
+            log.exception("name not looked up", extra={"host": host})
+            failure = OSError(errno.EIO, "the look-up failed")
         with contextlib.suppress(RuntimeError):      # the loop has ended meanwhile
             answer.get_loop().call_soon_threadsafe(self._finish, host, answer, addresses, failure)
 

@@ -104,6 +104,9 @@ class Mailer:
                 log.warning("e-mail not sent", extra={"attempt": attempt, "detail": str(error)})
                 if attempt < TRY_COUNT_MAX:
                     await asyncio.sleep(self._retry_s * attempt)
+            except Exception:  # of the message itself, such as an address that no server takes: never again
+                log.exception("e-mail cannot be sent", extra={"subject": message["Subject"]})
+                return
             else:
                 log.info("e-mail sent", extra={"subject": message["Subject"]})
                 return

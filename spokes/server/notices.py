@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 from spokes import clock
 from spokes._fastpath.engine import Engine
@@ -21,12 +19,18 @@ from spokes.server.mail import PASSWORD_VARIABLE, Mailer, SmtpServer
 from spokes.server.registry import Registry
 from spokes.server.routes import RouteTable
 from spokes.server.sessions import Sessions
+from spokes.server.set_aside import Subject
 from spokes.server.storethread import StoreThread
 from spokes.server.users import Users
 from spokes.server.watch import Clocks, Offline, Watch, disk_figures
 from spokes.server.webhook_events import WebhookEvents
 from spokes.server.webhooks import WebhookDispatcher
-from spokes.store import TunnelState
+from spokes.store import Severity, TunnelState
+from spokes.supervisor import Make, Supervisor
+
+TASK_ALERT = "task"
+ASIDE_ALERT = "change"
+ASIDE_ALERT_COUNT_MAX = 100  # more have one cause
 
 
 class Notices:
@@ -47,6 +51,7 @@ class Notices:
         sessions: Sessions,
         availability: Availability,
         follower: ChangeFollower,
+        supervisor: Supervisor,
     ) -> None:
         self._directory = directory
         self._engine = engine
@@ -65,6 +70,12 @@ class Notices:
         self.alerts.listeners.append(self.events.alert_changed)
         if self.mailer is not None:
             self.alerts.listeners.append(self.mailer.put)
+        supervisor.on_failed = self._task_failed
+        supervisor.on_steady = lambda name: self.alerts.settle(TASK_ALERT, name)
+        self._asides = (follower.set_aside, self.events.set_aside)
+        for aside in self._asides:
+            aside.on_put = self._set_aside
+            aside.on_settled = self._no_longer_aside
         availability.on_moves = self.events.services_moved
         follower.on_changes = self.changed
         sessions.strangers.on_client_clock = self._clocks.note
@@ -88,11 +99,33 @@ class Notices:
     async def load(self) -> None:
         await self.alerts.load()
         await self.events.load()
+        for kind in (TASK_ALERT, ASIDE_ALERT):  # of an earlier life of the server; this one finds its own
+            for subject in self.alerts.subjects(kind):
+                if not any(subject == str(one) for aside in self._asides for one in aside.subjects()):
+                    self.alerts.settle(kind, subject)
 
-    def works(self) -> list[Coroutine[Any, Any, None]]:
-        """To be run for as long as the server runs."""
-        works = [self.alerts.run(), self.watch.run(), self.dispatcher.run(), self.events.run()]
-        return works if self.mailer is None else [*works, self.mailer.run()]
+    def works(self) -> dict[str, Make]:
+        """To be run for as long as the server runs, by name."""
+        works: dict[str, Make] = {
+            "alerts": self.alerts.run, "watch": self.watch.run, "webhooks": self.dispatcher.run,
+            "webhook events": self.events.run,
+        }
+        return works if self.mailer is None else {**works, "e-mail": self.mailer.run}
+
+    def set_aside_count(self) -> int:
+        return sum(aside.total_count for aside in self._asides)
+
+    def _task_failed(self, name: str, words: str) -> None:
+        self.alerts.raise_(TASK_ALERT, name, Severity.WARNING, f"task {name} failed and begins again: {words}")
+
+    def _set_aside(self, subject: Subject, words: str) -> None:
+        if len(self.alerts.subjects(ASIDE_ALERT)) < ASIDE_ALERT_COUNT_MAX:
+            told = f"a change of {subject} is not in force, or not told: {words}. The log has the details"
+            self.alerts.raise_(ASIDE_ALERT, str(subject), Severity.CRITICAL, told)
+
+    def _no_longer_aside(self, subject: Subject) -> None:
+        if not any(subject in aside.subjects() for aside in self._asides):
+            self.alerts.settle(ASIDE_ALERT, str(subject))
 
     async def _look_inside(self) -> None:
         stats = self._engine.stats()

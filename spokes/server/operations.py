@@ -34,6 +34,7 @@ from spokes.server.routes import RouteTable
 from spokes.server.sessions import Sessions
 from spokes.server.status import traffic_figures, tunnel_count_figures, tunnel_figures
 from spokes.server.storethread import StoreThread
+from spokes.supervisor import Supervisor
 
 
 class Serving(Protocol):
@@ -43,6 +44,7 @@ class Serving(Protocol):
     admin: AdminProcess | None
     started_at: float
     ports: PortListeners
+    supervisor: Supervisor
 
     def addresses(self, kind: ListenerKind) -> list[Address]: ...
 
@@ -106,6 +108,8 @@ class Operations:
             "admin": {"pid": server.admin.pid, "starts_total": server.admin.start_count} if server.admin else None,
             "role": "standalone",
             "change_seq": self._follower.seq,
+            "changes_set_aside": [str(one) for one in self._follower.set_aside.subjects()],
+            "tasks": server.supervisor.figures(),
         }
 
     async def tunnels(self, _args: Args) -> list[dict[str, Any]]:
@@ -130,6 +134,8 @@ class Operations:
             "services": service_traffic_figures(self._engine, self._routes, tunnel_count),
             "webhooks": webhook_figures(self._notices.dispatcher),
             "alerts": alert_figures(self._notices.alerts),
+            "tasks": self._server.supervisor.figures(),
+            "set_aside_total": self._notices.set_aside_count(),
             "certificates": [self._certificate()],
             "admin": {"starts_total": admin.start_count if admin else 0},
         }

@@ -1,6 +1,7 @@
 """Presence, written behind: what changed since the last time, in one statement per interval.
 
 Bound: one pending update for each tunnel. Fails: a store that fails is logged; the updates stay for the next interval.
+An update that the store will never take is dropped, with a line in the log.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import logging
 
 from spokes.errors import SpokesError
+from spokes.server.set_aside import is_passing
 from spokes.server.storethread import StoreThread
 from spokes.store import PresenceUpdate
 
@@ -37,7 +39,20 @@ class PresenceWriter:
             return
         batch, self._pending = self._pending, {}
         try:
-            await self._store.run(self._store.store.write_presence, list(batch.values()))
+            await self._write(list(batch.values()))
         except SpokesError as error:
             self._pending = batch | self._pending  # newer ones win
             log.warning("presence not written", extra={"code": error.code, "detail": str(error)})
+
+    async def _write(self, updates: list[PresenceUpdate]) -> None:
+        try:
+            return await self._store.run(self._store.store.write_presence, updates)
+        except Exception as error:
+            if is_passing(error):
+                raise
+            if len(updates) == 1:
+                log.exception("presence never written", extra={"tunnel_uid": updates[0].tunnel_uid})
+                return None
+        for update in updates:
+            await self._write([update])
+        return None

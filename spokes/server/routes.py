@@ -154,20 +154,24 @@ class RouteTable:
         if objects is None:
             return  # its tunnel is gone; the row that says so for this object follows in the log
         before = objects.get(object_uid, frozenset())
-        objects[object_uid] = routes
-        self._tunnel_of[object_uid] = tunnel_uid
         if object_uid not in self._service_of:
             self._service_of[object_uid] = service = self._engine.open_service(self._slots[tunnel_uid])
             is_port = any(kind in (RouteKind.TCP, RouteKind.UDP) for kind, _ in routes)
             self._counted[service] = CountedObject(object_uid, tunnel_uid, is_port)
-        for route in before - routes:
-            self._release(route, object_uid, tunnel_uid)
-        for route in routes - before:
-            if route != (RouteKind.HTTP, self._domain):  # ours; the store refuses it too
-                self._owners[route] = object_uid
-                if route[0] is RouteKind.TCP:
-                    self._ports.add(int(route[1]))
-                self._lead(route, object_uid, tunnel_uid)
+        objects[object_uid] = routes
+        self._tunnel_of[object_uid] = tunnel_uid
+        try:
+            for route in before - routes:
+                self._release(route, object_uid, tunnel_uid)
+            for route in routes - before:
+                if route != (RouteKind.HTTP, self._domain):  # ours; the store refuses it too
+                    self._owners[route] = object_uid
+                    if route[0] is RouteKind.TCP:
+                        self._ports.add(int(route[1]))
+                    self._lead(route, object_uid, tunnel_uid)
+        except BaseException:
+            objects[object_uid] = before & routes  # the others are led to at the next try
+            raise
 
     def _lead(self, route: RouteKey, object_uid: str, tunnel_uid: str) -> None:
         kind, key = route
@@ -203,6 +207,10 @@ class RouteTable:
         """Puts all changes in force now, if there are any."""
         if self._publish_due:
             self._publish_due = False
-            self._engine.publish()
+            try:
+                self._engine.publish()
+            except BaseException:
+                self._publish_due = True
+                raise
         while self._slots_to_close:  # the engine wants no route to a slot that closes
             self._engine.close_tunnel(self._slots_to_close.pop())

@@ -104,6 +104,8 @@ class _Reloading:
             await self._server.reload()
         except SpokesError as error:
             log.error("configuration not taken", extra={"code": error.code, "detail": error.line()})
+        except Exception:
+            log.exception("configuration not taken")
 
 
 def banner(server: Server, *, with_token: bool) -> list[str]:

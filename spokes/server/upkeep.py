@@ -48,3 +48,5 @@ async def clean(store: StoreThread, visits: VisitWriter) -> None:
             await store.run(work)
         except SpokesError as error:
             log.warning("old rows not removed", extra={"what": what, "code": error.code, "detail": str(error)})
+        except Exception:
+            log.exception("old rows not removed", extra={"what": what})

@@ -29,8 +29,9 @@ async def work_when_woken(
 ) -> None:
     """Does `work` each time it is woken, for ever; whoever wakes it meanwhile is served by one more.
 
-    Work that fails is logged with the words `failed` and done again after `retry_s`. `gather_s`: how long what comes
-    together may come in before the work begins.
+    Work that fails is logged with the words `failed` and done again after `retry_s`. What is no SpokesError is raised,
+    for the supervisor; the work is then still to be done. `gather_s`: how long what comes together may come in before
+    the work begins.
     """
     while True:
         await woken.wait()
@@ -43,3 +44,6 @@ async def work_when_woken(
             log.warning(failed, extra={"code": error.code, "detail": str(error)})
             await asyncio.sleep(retry_s)
             woken.set()
+        except Exception:
+            woken.set()
+            raise

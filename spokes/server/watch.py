@@ -1,7 +1,7 @@
 """What is looked at again and again, and becomes an alert: certificate, memory, disk, limits, silent tunnels, clocks.
 
 Bound: one look each LOOK_INTERVAL_S; the clocks of the last SKEW_COUNT_MAX sources of clients.
-Fails: a look that fails is logged; the others are made all the same.
+Fails: a look that fails is logged, and an alert until it goes well; the others are made all the same.
 """
 
 from __future__ import annotations
@@ -84,10 +84,17 @@ class Watch:
 
     async def look(self) -> None:
         for look in self._looks:
+            what = look.__qualname__
             try:
                 await look()
             except (SpokesError, OSError) as error:
-                log.warning("not looked at", extra={"what": look.__qualname__, "detail": str(error)})
+                log.warning("not looked at", extra={"what": what, "detail": str(error)})
+            except Exception as error:
+                log.exception("not looked at", extra={"what": what})
+                words = f"{what} fails: {type(error).__name__}; the log has the details"
+                self._alerts.raise_("task", what, Severity.WARNING, words)
+            else:
+                self._alerts.settle("task", what)
 
     # what a look comes to
 

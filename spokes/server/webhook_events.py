@@ -3,7 +3,7 @@
 Owns: its own place in the change log, kept in the store, so that changes made while no server ran are told too. An
 event may be queued twice when the server is killed in between; its id is the same then.
 Bound: MOVE_COUNT_MAX moves and ALERT_COUNT_MAX alerts wait; beyond that the oldest are lost, with a line in the log.
-Fails: a store that fails is logged and asked again.
+Fails: a store that fails is logged and asked again. What cannot be told is set aside and reported; the rest is told.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import datetime as dt
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from spokes import clock
 from spokes.concealment import concealed
+from spokes.errors import InternalError
 from spokes.ids import ZERO_UID, new_uid
 from spokes.server.availability import ServiceMove
 from spokes.server.registry import Registry
+from spokes.server.set_aside import SetAside, Subject, is_passing
 from spokes.server.storethread import StoreThread
 from spokes.server.users import Users
 from spokes.server.waking import work_when_woken
@@ -40,6 +42,8 @@ from spokes.wire.webhook import (
 )
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MARK = "webhooks"
 BATCH_COUNT_MAX = 500
@@ -78,6 +82,8 @@ class WebhookEvents:
         self._moves: deque[ServiceMove] = deque(maxlen=MOVE_COUNT_MAX)
         self._alerts: deque[Alert] = deque(maxlen=ALERT_COUNT_MAX)
         self._woken = asyncio.Event()
+        self._queueing = asyncio.Lock()
+        self.set_aside: SetAside[None] = SetAside("event")
 
     async def load(self) -> None:
         """Where it was; at first, or after a restore, from now on."""
@@ -116,26 +122,37 @@ class WebhookEvents:
         )
 
     async def catch_up(self) -> None:
-        """Returns when everything that happened before the call is queued."""
-        store = self._store.store
-        webhooks = [webhook for webhook in await self._store.run(store.list_webhooks) if webhook.active]
-        await self._queue_moves(webhooks)
-        await self._queue_alerts(webhooks)
-        await self._queue_changes(webhooks)
+        """Returns when everything that happened before the call is queued. May be called while it runs."""
+        async with self._queueing:
+            store = self._store.store
+            webhooks = [webhook for webhook in await self._store.run(store.list_webhooks) if webhook.active]
+            await self._queue_moves(webhooks)
+            await self._queue_alerts(webhooks)
+            await self._queue_changes(webhooks)
 
     async def _queue_changes(self, webhooks: list[Webhook]) -> None:
         store, told = self._store.store, False
         while batch := await self._store.run(store.changes_after, self._seq, BATCH_COUNT_MAX):
-            told_of = await self._store.run(_with_objects, store, batch) if webhooks else []
-            new = [one for change in told_of for one in self._of_change(change, webhooks)]
-            if new:
-                await self._store.run(store.queue_deliveries, new)
-                self._on_queued()
-            self._seq, told = batch[-1].seq, told or bool(new)
+            if webhooks:
+                told = await _all_or_each(lambda some: self._queue_some(some, webhooks), batch, self._aside) or told
+            self._seq = batch[-1].seq
         # Without a place that was written, what nobody wanted to know is looked through again: no harm, so not each
         # mutation costs one more.
         if told or clock.monotonic_s() - self._marked_at >= MARK_INTERVAL_S:
             await self.flush()
+
+    async def _queue_some(self, changes: Sequence[Change], webhooks: list[Webhook]) -> bool:
+        """Whether anybody is told of them."""
+        told_of = await self._store.run(_with_objects, self._store.store, changes)
+        new = [one for change in told_of for one in self._of_change(change, webhooks)]
+        await self._queue(new)
+        if self.set_aside:
+            for change in changes:
+                self.set_aside.settle(Subject(change.kind, change.uid))
+        return bool(new)
+
+    def _aside(self, change: Change, error: Exception) -> None:
+        self.set_aside.put(Subject(change.kind, change.uid), None, error)
 
     async def flush(self) -> None:
         """Writes the place."""
@@ -161,9 +178,14 @@ class WebhookEvents:
         return _deliveries(webhooks, kind, owner, subject=change.uid, body=body)
 
     async def _queue_alerts(self, webhooks: list[Webhook]) -> None:
+        alerts = list(self._alerts)
+        await _all_or_each(lambda some: self._queue(self._of_alerts(some, webhooks)), alerts, _lost)
+        for _ in alerts:
+            self._alerts.popleft()
+
+    def _of_alerts(self, alerts: Iterable[Alert], webhooks: list[Webhook]) -> list[NewDelivery]:
         new: list[NewDelivery] = []
-        taken = len(self._alerts)
-        for alert in list(self._alerts):
+        for alert in alerts:
             kind = "alert.resolved" if alert.resolved is not None else "alert.raised"
             event = Event(
                 id=hashlib.sha256(f"{alert.uid}.{kind}.{alert.severity}".encode()).hexdigest()[:32],
@@ -181,31 +203,57 @@ class WebhookEvents:
             # A webhook that fails is not told of it by itself: that would only make its queue longer.
             others = [one for one in webhooks if not (alert.kind == "webhook" and one.uid == alert.subject)]
             new += _deliveries(others, kind, owner, subject="", body=encode(event))
-        await self._queue(new)
-        for _ in range(taken):
-            self._alerts.popleft()
+        return new
 
     async def _queue_moves(self, webhooks: list[Webhook]) -> None:
         while self._moves:
             moves = [self._moves[index] for index in range(min(len(self._moves), BATCH_COUNT_MAX))]
-            wanted = any(wants(one.kinds, _service_kind(move)) for one in webhooks for move in moves)
-            if wanted:
-                since = {move.tunnel_uid: self._since(move.tunnel_uid) for move in moves}
-                await self._queue(await self._store.run(_of_moves, self._store.store, moves, since, webhooks))
+            if any(wants(one.kinds, _service_kind(move)) for one in webhooks for move in moves):
+                await _all_or_each(lambda some: self._queue_some_moves(some, webhooks), moves, _lost)
             for _ in moves:
                 self._moves.popleft()
+
+    async def _queue_some_moves(self, moves: Sequence[ServiceMove], webhooks: list[Webhook]) -> bool:
+        since = {move.tunnel_uid: self._since(move.tunnel_uid) for move in moves}
+        return await self._queue(await self._store.run(_of_moves, self._store.store, moves, since, webhooks))
 
     def _since(self, tunnel_uid: str) -> float | None:
         session = self._registry.get(tunnel_uid)
         return session.since if session is not None else None
 
-    async def _queue(self, new: list[NewDelivery]) -> None:
+    async def _queue(self, new: list[NewDelivery]) -> bool:
+        """Whether there was anything to queue."""
         if new:
             await self._store.run(self._store.store.queue_deliveries, new)
             self._on_queued()
+        return bool(new)
 
 
-def _with_objects(store: Store, batch: list[Change]) -> list[ChangedObject]:
+async def _all_or_each(
+    queue: Callable[[Sequence[T]], Awaitable[bool]], items: Sequence[T], on_bad: Callable[[T, Exception], None]
+) -> bool:
+    """Queues all at once, or where one of them cannot be told, each by itself; whether anybody is told of any."""
+    if not items:
+        return False
+    try:
+        return await queue(items)
+    except Exception as error:
+        if is_passing(error):
+            raise
+        if len(items) == 1:
+            on_bad(items[0], error)
+            return False
+    told = False
+    for item in items:
+        told = await _all_or_each(queue, [item], on_bad) or told
+    return told
+
+
+def _lost(item: Alert | ServiceMove, error: Exception) -> None:
+    log.error("event lost", extra={"item": repr(item)[:200]}, exc_info=error)
+
+
+def _with_objects(store: Store, batch: Sequence[Change]) -> list[ChangedObject]:
     """On the store's thread. What was deleted is told, and to its owner, as it was last; so the owner is asked of the
     store, where deleted tunnels stay: the routes and owners in force may be ahead of the place in the log."""
     before = store.bodies_before(change for change in batch if change.op is Op.DEL)
@@ -214,6 +262,8 @@ def _with_objects(store: Store, batch: list[Change]) -> list[ChangedObject]:
     owners = {tunnel.uid: tunnel.user_uid for tunnel in store.get_tunnels(sorted(uids))} if uids else {}
     told_of = []
     for change, body in objects:
+        if change.op is Op.PUT and change.body is None:
+            raise InternalError(f"change {change.seq} cannot be read")
         if change.kind == Kind.USER:
             owner = change.uid
         elif change.kind in _OF_TUNNELS:
@@ -247,7 +297,7 @@ def _deliveries(
 
 
 def _of_moves(
-    store: Store, moves: list[ServiceMove], since: Mapping[str, float | None], webhooks: list[Webhook]
+    store: Store, moves: Sequence[ServiceMove], since: Mapping[str, float | None], webhooks: list[Webhook]
 ) -> list[NewDelivery]:
     """On the store's thread: three reads for the batch, whatever its size."""
     now, uids = clock.wall_s(), list(dict.fromkeys(move.tunnel_uid for move in moves))

@@ -34,6 +34,7 @@ ALERT_TRY_COUNT = 3  # a target that refused the same delivery so often is worth
 LOOK_S = 60.0  # at the latest; earlier when one is due or the dispatcher is woken
 STORE_RETRY_S = 5.0
 ALERT_KIND = "webhook"
+SERVER_FAILED = "the server failed; its log says why"
 
 
 class WebhookDispatcher:
@@ -138,14 +139,17 @@ class WebhookDispatcher:
             except SpokesError as error:
                 # Kept until the store takes it: what was delivered must not be sent again for want of a note.
                 log.warning("delivery not noted", extra={"delivery_uid": delivery.uid, "code": error.code})
-                await asyncio.sleep(STORE_RETRY_S)
+            except Exception:  # as long as it stands here, it is not sent again for ever
+                log.exception("delivery not noted", extra={"delivery_uid": delivery.uid})
+                outcome = Outcome(outcome.http_status, SERVER_FAILED, retryable=False)
+            await asyncio.sleep(STORE_RETRY_S)
 
     async def _post(self, delivery: Delivery, webhook: Webhook) -> Outcome:
-        body = delivery.body.encode()
-        headers = signed_headers(webhook.secret, delivery.uid, int(clock.wall_s()), body)
-        if self._context is None:  # reading the system's authorities takes a while
-            self._context = await asyncio.to_thread(ssl.create_default_context)
         try:
+            body = delivery.body.encode()
+            headers = signed_headers(webhook.secret, delivery.uid, int(clock.wall_s()), body)
+            if self._context is None:  # reading the system's authorities takes a while
+                self._context = await asyncio.to_thread(ssl.create_default_context)
             return await post(
                 webhook.url,
                 headers,
@@ -156,7 +160,7 @@ class WebhookDispatcher:
             )
         except Exception:
             log.exception("webhook failed", extra={"delivery_uid": delivery.uid})
-            return Outcome(0, "the server failed; its log says why")
+            return Outcome(0, SERVER_FAILED)
 
     async def _note(self, delivery: Delivery, webhook: Webhook, outcome: Outcome) -> None:
         next_attempt = None

@@ -226,7 +226,8 @@ class ChangeLog(StoreBase):
 
 
 def _to_change(seq: int, epoch: int, kind: str, op: str, uid: str, rev: int, body: str | None, time: float) -> Change:
-    return Change(
-        seq=seq, epoch=epoch, kind=kind, op=Op(op), uid=uid, rev=rev, body=None if body is None else json.loads(body),
-        time=time,
-    )
+    try:
+        values = None if body is None else json.loads(body)
+    except ValueError:
+        values = None                    # a row that was damaged must not keep those behind it from being read
+    return Change(seq=seq, epoch=epoch, kind=kind, op=Op(op), uid=uid, rev=rev, body=values, time=time)

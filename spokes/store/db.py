@@ -27,6 +27,11 @@ logging.getLogger("peewee").setLevel(logging.WARNING)
 
 T = TypeVar("T")
 
+_BAD_DATA = (
+    peewee.DataError, peewee.IntegrityError, psycopg.DataError, psycopg.IntegrityError, sqlite3.DataError,
+    sqlite3.IntegrityError,
+)
+
 
 class Query(Protocol):
     """Any query of peewee's."""
@@ -181,4 +186,7 @@ class Database:
         except (peewee.DatabaseError, peewee.InterfaceError, sqlite3.Error, psycopg.Error) as error:
             if self._is_broken():
                 self._forget_connection()
-            raise explained(error, self.where) from error
+            fault = explained(error, self.where)
+            if isinstance(error, _BAD_DATA):
+                fault.retryable = False  # these rows will never be taken, however often they are written
+            raise fault from error

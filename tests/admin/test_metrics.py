@@ -44,6 +44,11 @@ FIGURES = {
     "admin": {"starts_total": 1},
     "webhooks": {"delivered_total": 6, "failed_total": 2, "under_way": 1},
     "alerts": [{"kind": "disk", "severity": "critical", "count": 1}],
+    "tasks": [
+        {"name": "change log", "state": "running", "failures_total": 4, "last_error": "", "failed_at": 0.0},
+        {"name": "e-mail", "state": "running", "failures_total": 0, "last_error": "", "failed_at": 0.0},
+    ],
+    "set_aside_total": 7,
 }
 BOARD = Path(__file__).parents[2] / "packaging" / "grafana" / "spokes.json"
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -79,6 +84,8 @@ def test_render_values_and_labels():
     assert values["spokes_service_conns_total", TUNNEL, SITE, "shop.example.net"] == 4
     assert values["spokes_webhook_attempts_total", "failed"] == 2
     assert values["spokes_alerts_open", "critical", "disk"] == 1
+    assert values["spokes_task_failures_total", "change log"] == 4
+    assert values["spokes_changes_set_aside_total",] == 7
 
 
 def test_grafana_board_asks_for_nothing_that_does_not_exist():

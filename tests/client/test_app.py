@@ -14,8 +14,9 @@ from spokes.client.config import ClientConfig
 from spokes.client.links import Endpoint
 from spokes.client.reconnect import Backoff
 from spokes.client.rulebook import SavedRules
+from spokes.client.session import Session
 from spokes.errors import ConfigError, RemoteError, UnreachableError
-from spokes.wire.messages import Answer, Bye, Drain, Fault
+from spokes.wire.messages import Accepted, Answer, Bye, Drain, Fault
 from spokes.wire.rules import Port, Site, TunConfig
 from tests.client.fake_engine import HOSTNAME
 from tests.support.eventually import eventually
@@ -566,12 +567,34 @@ async def test_run_logs_hold_no_secret(engine, make_app, caplog):
     assert "s" * 32 not in told  # the session's
 
 
-async def test_run_fault_of_ours_in_the_background_is_logged(make_app, caplog, monkeypatch):
+async def test_run_fault_of_ours_in_the_background_is_logged_shown_and_begun_again(make_app, caplog, monkeypatch):
+    begun = []
+
     async def broken(self):
+        begun.append(1)
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(further_links.FurtherLinks, "tend", broken)
     app = make_app()
     async with running(app):
+        await eventually(lambda: app.state == "online" and len(begun) >= 2)
+        assert "task failed" in caplog.text
+        assert any("further links" in trouble.line for trouble in app.troubles)
+
+
+async def test_run_fault_of_ours_in_a_session_ends_that_session_only(engine, make_app, monkeypatch):
+    take = Session._take
+    failing = [True]
+
+    def breaks(self, message):
+        if failing and isinstance(message, Accepted):
+            failing.clear()
+            raise KeyError("a fault of ours")
+        take(self, message)
+
+    monkeypatch.setattr(Session, "_take", breaks)
+    app = make_app()
+    async with running(app):
         await eventually(lambda: app.state == "online")
-        assert "internal fault" in caplog.text
+        assert not failing
+        assert any("SPK-INTERNAL" in trouble.line for trouble in app.troubles)

@@ -1,0 +1,108 @@
+"""What could not be worked off and must not hold up what is behind it: set aside, counted, reported, tried a few times.
+
+Bound: ITEM_COUNT_MAX items are known; beyond that the oldest are forgotten, and stay in the log alone. Each is tried
+TRY_COUNT_MAX times in all. Fails: never; items that fail again are looked at by people, who have the alert.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from spokes import clock
+from spokes.errors import SpokesError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ITEM_COUNT_MAX = 100
+TRY_COUNT_MAX = 4
+RETRY_S = 5.0  # before the second try; then twice as long each time
+WORDS_CHARS_MAX = 160
+
+
+class Subject(NamedTuple):
+    """What an item is about: `site 61d2…`."""
+
+    kind: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.uid}"
+
+
+@dataclass(slots=True)
+class _Aside(Generic[T]):
+    item: T | None  # None: there is nothing to try again
+    try_count: int
+    next_try: float  # of the monotonic clock
+
+
+class SetAside(Generic[T]):
+    def __init__(self, what: str) -> None:
+        """`what` an item is, for the log: `change`."""
+        self._what = what
+        self._items: dict[Subject, _Aside[T]] = {}
+        self.total_count = 0  # since the start
+        self.on_put: Callable[[Subject, str], None] = lambda _subject, _words: None
+        self.on_settled: Callable[[Subject], None] = lambda _subject: None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def subjects(self) -> list[Subject]:
+        return list(self._items)
+
+    def put(self, subject: Subject, item: T | None, error: Exception) -> None:
+        before = self._items.pop(subject, None)
+        tried = 1 + (before.try_count if before is not None else 0)
+        self._items[subject] = _Aside(item, tried, clock.monotonic_s() + RETRY_S * 2 ** (tried - 1))
+        if len(self._items) > ITEM_COUNT_MAX:
+            self._settle(next(iter(self._items)))
+        words = f"{type(error).__name__}: {error}"[:WORDS_CHARS_MAX]
+        facts = {"what": self._what, "subject": str(subject), "try_count": tried}
+        log.error("set aside", extra=facts, exc_info=error)
+        if before is None:
+            self.total_count += 1
+            self.on_put(subject, words)
+
+    def settle(self, subject: Subject) -> None:
+        """It is right now, by a newer one or at another try."""
+        if subject in self._items:
+            log.info("no longer set aside", extra={"what": self._what, "subject": str(subject)})
+            self._settle(subject)
+
+    def forget(self, subject: Subject) -> None:
+        """A newer one takes its place and is about to be tried for the first time."""
+        if (aside := self._items.get(subject)) is not None:
+            aside.item = None
+
+    def due(self) -> list[tuple[Subject, T]]:
+        """What is to be tried again now; put() or settle() says what came of it."""
+        now = clock.monotonic_s()
+        return [
+            (subject, aside.item)
+            for subject, aside in self._items.items()
+            if aside.item is not None and aside.try_count < TRY_COUNT_MAX and aside.next_try <= now
+        ]
+
+    def next_try_s(self) -> float | None:
+        """How long until something is to be tried again; None: nothing is."""
+        times = [
+            aside.next_try
+            for aside in self._items.values()
+            if aside.item is not None and aside.try_count < TRY_COUNT_MAX
+        ]
+        return max(0.0, min(times) - clock.monotonic_s()) if times else None
+
+    def _settle(self, subject: Subject) -> None:
+        del self._items[subject]
+        self.on_settled(subject)
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether it would go well later by itself: a store that is away. Else it is the thing itself that is wrong."""
+    return isinstance(error, SpokesError) and error.retryable

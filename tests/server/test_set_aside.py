@@ -1,0 +1,160 @@
+"""A change that cannot be worked off: set aside and reported; what is behind it comes into force."""
+
+import asyncio
+
+import pytest
+
+from spokes.errors import StoreError
+from spokes.server.set_aside import ITEM_COUNT_MAX, TRY_COUNT_MAX, SetAside, Subject
+from spokes.store import NewDelivery
+from tests.support.eventually import eventually
+
+from .conftest import DOMAIN
+from .test_webhooks import bodies, hook, receiver  # noqa: F401
+
+SITE = Subject("site", "5" * 32)
+
+
+def add_site(store, tunnel_uid, domain):
+    store.put_sites(tunnel_uid, [{"domain": domain, "port": 80}])
+    return next(site for site in store.list_sites(tunnel_uid) if site.domain == domain)
+
+
+@pytest.fixture
+def tunnel(server, store):
+    token = store.create_token("t")
+    return store.register_tunnel(token.value, "one", domain=DOMAIN)[0]
+
+
+@pytest.fixture
+def poisoned(server, monkeypatch):
+    """Names whose route no attempt can set."""
+    names = {"bad.example.org"}
+    put_site = server.routes.put_site
+
+    def refusing(uid, tunnel_uid, domain, **words):
+        if domain in names:
+            raise KeyError(domain)
+        put_site(uid, tunnel_uid, domain, **words)
+
+    monkeypatch.setattr(server.routes, "put_site", refusing)
+    return names
+
+
+async def test_bad_change_is_set_aside_reported_and_those_behind_it_come_into_force(server, store, tunnel, poisoned):
+    bad = add_site(store, tunnel.uid, "bad.example.org")
+    good = add_site(store, tunnel.uid, "good.example.org")
+    await server.follower.catch_up()
+    assert server.routes.name_of(good.uid) == "good.example.org"
+    assert server.follower.set_aside.subjects() == [("site", bad.uid)]
+    assert server.follower.seq == store.position()[1]
+    await eventually(lambda: [a.subject for a in store.list_alerts(open_only=True)] == [f"site {bad.uid}"])
+
+
+async def test_set_aside_change_is_settled_by_a_newer_one_of_the_same_object(server, store, tunnel, poisoned):
+    add_site(store, tunnel.uid, "bad.example.org")
+    await server.follower.catch_up()
+    await eventually(lambda: store.list_alerts(open_only=True))
+    poisoned.clear()
+    store.put_sites(tunnel.uid, [{"domain": "bad.example.org", "port": 81}])
+    await server.follower.catch_up()
+    assert len(server.follower.set_aside) == 0
+    await eventually(lambda: not store.list_alerts(open_only=True))
+
+
+async def test_set_aside_change_is_tried_again_without_a_newer_one(server, store, tunnel, poisoned, monkeypatch):
+    monkeypatch.setattr("spokes.server.set_aside.RETRY_S", 0.01)
+    bad = add_site(store, tunnel.uid, "bad.example.org")
+    await server.follower.catch_up()
+    poisoned.clear()
+    await eventually(lambda: server.routes.name_of(bad.uid) == "bad.example.org")
+    assert len(server.follower.set_aside) == 0
+
+
+async def test_follower_survives_what_is_no_error_of_ours_and_is_shown(server, store, tunnel, monkeypatch):
+    """Where not one change but the whole reading fails."""
+    failing = [True]
+    changes_after = type(server._store.store).changes_after
+
+    def breaks(self, *args):
+        if failing:
+            raise KeyError("columns")
+        return changes_after(self, *args)
+
+    monkeypatch.setattr(type(server._store.store), "changes_after", breaks)
+    site = add_site(store, tunnel.uid, "late.example.org")
+    server.follower.wake()
+    await eventually(lambda: failures(server, "change log"))
+    await eventually(lambda: "task" in {alert.kind for alert in store.list_alerts(open_only=True)})
+    failing.clear()
+    await eventually(lambda: server.routes.name_of(site.uid) == "late.example.org")
+
+
+async def test_damaged_row_of_the_change_log_is_set_aside_and_the_next_ones_are_read(server, store, tunnel):
+    site = add_site(store, tunnel.uid, "damaged.example.org")
+    seq = store.position()[1]
+    store._db.alone(lambda: store._db.query("UPDATE change SET body = '{broken' WHERE seq = {}", (seq,)))
+    good = add_site(store, tunnel.uid, "good.example.org")
+    await server.follower.catch_up()
+    assert server.routes.name_of(good.uid) == "good.example.org"
+    assert server.follower.set_aside.subjects() == [("site", site.uid)]
+
+
+def failures(server, name):
+    return next(one["failures_total"] for one in server.supervisor.figures() if one["name"] == name)
+
+
+async def test_every_long_lived_task_of_the_server_is_supervised(server):
+    names = {one["name"] for one in server.supervisor.figures()}
+    assert names >= {
+        "change log", "presence", "traffic", "upkeep", "control socket", "alerts", "watch", "webhooks", "webhook events"
+    }
+
+
+async def test_event_that_cannot_be_told_is_set_aside_and_the_others_are_told(
+    server, store, receiver, tunnel, monkeypatch  # noqa: F811
+):
+    await hook(server, store, receiver, kinds=("token",))
+    await server.notices.events.catch_up()
+    queue = type(server._store.store).queue_deliveries
+
+    def refusing(self, new):
+        if any("poison" in one.body for one in new):
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates")
+        return queue(self, new)
+
+    monkeypatch.setattr(type(server._store.store), "queue_deliveries", refusing)
+    for name in ("before", "poison", "after"):
+        store.create_token(name)
+    await server.follower.catch_up()
+    await eventually(lambda: len(receiver.posts) == 2)
+    assert sorted(body["object"]["description"] for body in bodies(receiver)) == ["after", "before"]
+    assert [subject.kind for subject in server.notices.events.set_aside.subjects()] == ["token"]
+
+
+async def test_events_queued_by_many_at_once_are_queued_once(server, store, receiver, monkeypatch):  # noqa: F811
+    """Each reading waits for the store in between, so another can come into the middle of it."""
+    await hook(server, store, receiver, kinds=("token",))
+    await server.notices.events.catch_up()
+    queued: list[NewDelivery] = []
+    monkeypatch.setattr(type(server._store.store), "queue_deliveries", lambda self, new: queued.extend(new))
+    for number in range(5):
+        store.create_token(f"token {number}")
+    events = server.notices.events
+    await asyncio.gather(*(events.catch_up() for _ in range(4)))
+    assert len(queued) == 5
+
+
+def test_aside_is_tried_a_few_times_and_is_bounded(monkeypatch):
+    monkeypatch.setattr("spokes.server.set_aside.RETRY_S", 0.0)
+    aside: SetAside[str] = SetAside("change")
+    told = []
+    aside.on_put = lambda subject, words: told.append(subject)
+    for tries in range(1, TRY_COUNT_MAX + 1):
+        aside.put(SITE, "change", KeyError())
+        assert aside.due() == ([(SITE, "change")] if tries < TRY_COUNT_MAX else [])
+    assert told == [SITE]
+    assert aside.next_try_s() is None
+    for number in range(2 * ITEM_COUNT_MAX):
+        aside.put(Subject("site", str(number)), None, StoreError("refused"))
+    assert len(aside) == ITEM_COUNT_MAX
