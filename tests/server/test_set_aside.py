@@ -93,7 +93,7 @@ async def test_follower_survives_what_is_no_error_of_ours_and_is_shown(server, s
 async def test_damaged_row_of_the_change_log_is_set_aside_and_the_next_ones_are_read(server, store, tunnel):
     site = add_site(store, tunnel.uid, "damaged.example.org")
     seq = store.position()[1]
-    store._db.alone(lambda: store._db.query("UPDATE change SET body = '{broken' WHERE seq = {}", (seq,)))
+    store._db.alone(lambda: store._db.query("UPDATE change SET body = {} WHERE seq = {}", ("broken", seq)))
     good = add_site(store, tunnel.uid, "good.example.org")
     await server.follower.catch_up()
     assert server.routes.name_of(good.uid) == "good.example.org"
