@@ -1,34 +1,88 @@
-"""The store behind one thread: calls queue there in order, and the event loop never waits for a disk."""
+"""The store behind one thread: calls queue there in order, and the event loop never waits for a disk.
+
+Fails: a call that never returns (a disk or a network file system that hangs) holds up the calls behind it, but neither
+the event loop nor the end of the process: the thread is a daemon, and close() waits for it CLOSE_WITHIN_S at most.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import queue
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from spokes.store import Store
 
+log = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+CLOSE_WITHIN_S = 30.0                    # as long as SQLite may need for the last checkpoint of a large log
+
+_Call = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
 class StoreThread:
     """`await thread.run(thread.store.list_tunnels)`: one call at a time, in the order they were made."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
         self.store: Store
 
     async def open(self, url: str) -> None:
         self.store = await self.run(Store.open, url)
 
     async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: call(*args, **kwargs))
+        if self._thread is None:
+            self._thread = threading.Thread(target=_work, args=(self._calls,), name="store", daemon=True)
+            self._thread.start()
+        done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._calls.put((lambda: call(*args, **kwargs), done))
+        return await done
 
     async def close(self) -> None:
-        """Waits for the calls that were made; idempotent."""
-        if hasattr(self, "store"):
-            await self.run(self.store.close)
-            del self.store
-        self._executor.shutdown()
+        """Waits for the calls that were made, then ends the thread, also where the store fails; idempotent."""
+        if self._thread is None:
+            return
+        try:
+            if hasattr(self, "store"):
+                async with asyncio.timeout(CLOSE_WITHIN_S):
+                    await self.run(self.store.close)
+                del self.store
+        except TimeoutError:
+            log.error("store does not close", extra={"waited_s": CLOSE_WITHIN_S})
+        finally:
+            self._thread = None
+            self._calls.put(None)
+            self._calls = queue.SimpleQueue()
+
+
+def _work(calls: queue.SimpleQueue[_Call | None]) -> None:
+    while (item := calls.get()) is not None:
+        call, done = item
+        loop = done.get_loop()
+        if done.cancelled():
+            continue
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            result = call()
+        except BaseException as raised:  # whatever it is belongs to the caller
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop ended meanwhile: nobody waits any more
+            loop.call_soon_threadsafe(_answer, done, result, error)
+        del item, call, done, loop, result, error  # an idle thread keeps nothing alive
+
+
+def _answer(done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if done.cancelled():
+        return
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(result)
