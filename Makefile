@@ -9,11 +9,11 @@ TESTS ?=
 BENCH ?=
 LABEL ?= run
 
-.PHONY: help build demo test lint bench asan tsan rpm lock clean
+.PHONY: help build demo test test-benchmarks lint bench asan tsan rpm lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 build: $(VENV)/.built  ## .venv/bin/spokes and .venv/bin/spoke
 
@@ -34,7 +34,11 @@ demo: build  ## a server, a page and a client on this machine; Ctrl-C ends them
 
 test: build  ## the test-suite; TESTS="tests/wire -k name" for a part of it
 	@PYTHON=$(PYTHON) ./packaging/system-packages.sh test || echo "tests that need them will be skipped" >&2
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m tests $(if $(TESTS),-- $(TESTS))
+
+test-benchmarks: build  ## every benchmark for a moment, so that none of them rots; minutes
+	@PYTHON=$(PYTHON) ./packaging/system-packages.sh test bench
+	$(BIN)/python -m tests benchmarks
 
 lint: build  ## style and types, without changing anything; all of them, even when one finds something
 	@status=0; \

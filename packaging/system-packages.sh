@@ -6,7 +6,7 @@ set -u
 want="gcc libc6-dev libssl-dev python3-dev python3-venv"
 for purpose in "$@"; do
     case $purpose in
-        test) want="$want bind9 curl openssl git postgresql" ;;
+        test) want="$want bind9 curl openssl git postgresql rpm systemd" ;;
         bench) want="$want curl haproxy iperf3 iproute2 nginx-light wrk" ;;
         *) echo "usage: $0 [test] [bench]" >&2; exit 2 ;;
     esac
@@ -39,9 +39,11 @@ if [ "$(id -u)" = 0 ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
         trap 'rm -f "$policy"' EXIT INT TERM
     fi
+    # A mirror that does not answer must not hold up whoever waits for the rest.
     # shellcheck disable=SC2086
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        -o DPkg::Lock::Timeout=120 $missing >/dev/null && exit 0
+    timeout --kill-after=10 120 apt-get update -qq -o Acquire::http::Timeout=20 -o Acquire::Retries=2 &&
+        DEBIAN_FRONTEND=noninteractive timeout --kill-after=10 600 apt-get install -y -qq --no-install-recommends \
+            -o DPkg::Lock::Timeout=120 -o Acquire::http::Timeout=20 -o Acquire::Retries=2 $missing >/dev/null && exit 0
 fi
 echo "missing system packages; install them with: sudo apt-get install$missing" >&2
 exit 1

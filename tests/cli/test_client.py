@@ -25,6 +25,7 @@ from spokes.client.local_caller import LocalCaller
 from spokes.client.status import PlainConsole
 from spokes.wire.messages import Answer, Bye, Fault
 from tests.client.fake_engine import HOSTNAME, UID, FakeEngine, FakeServer, FakeUpstream
+from tests.support.threads import join_thread
 
 PIN = "ab" * 32
 
@@ -510,12 +511,12 @@ def signal_when(condition, number):
             time.sleep(0.002)
         os.kill(os.getpid(), number)
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        watcher.join()
+        join_thread(watcher)
     assert failures == []
 
 
@@ -621,12 +622,12 @@ def running_api(config):
 
     api = LocalApi(config, status=lambda: {"pid": os.getpid(), "state": "connecting"}, perform=perform)
     loop.run_until_complete(api.start(0))
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     yield performed
     asyncio.run_coroutine_threadsafe(api.stop(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    join_thread(thread)
     loop.close()
 
 

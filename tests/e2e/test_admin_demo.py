@@ -10,17 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import free_port_range
+from tests.support.ports import free_port, free_port_range
 from tests.support.processes import clean_environment
 
 pytestmark = pytest.mark.e2e
 
 SCRIPT = Path(__file__).parents[2] / "packaging" / "admin-demo.sh"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def test_admin_demo_session_passes_over_a_port_in_use_and_reaches_its_end(tmp_path: Path):

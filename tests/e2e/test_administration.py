@@ -17,7 +17,7 @@ import pytest
 
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.store import Store
-from tests.server.conftest import free_port_range
+from tests.support.ports import free_port_range
 from tests.support.processes import DOMAIN, Client, ServerProcess, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -117,7 +117,9 @@ def test_gunicorn_killed_leaves_traffic_alone_and_is_back_in_two_seconds(server,
     client.start()
     wait_until(lambda: server.serves(client.hostname), 15, "the tunnel")
     slow: list[tuple[int, bytes]] = []
-    download = threading.Thread(target=lambda: slow.append(server.get(client.hostname, "/slow", within_s=30)))
+    download = threading.Thread(
+        target=lambda: slow.append(server.get(client.hostname, "/slow", within_s=30)), daemon=True
+    )
     download.start()
     web.gate.release()
     master = admin_pid(server)

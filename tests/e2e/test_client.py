@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import DOMAIN, Client, Process, ServerProcess, run, wait_until
+from tests.support.threads import join_thread
 
 pytestmark = pytest.mark.e2e
 
@@ -53,14 +54,14 @@ class EchoServer(socketserver.ThreadingTCPServer):
 
 @contextlib.contextmanager
 def serving(server: socketserver.BaseServer) -> Iterator[int]:
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield server.server_address[1]
     finally:
         server.shutdown()
         server.server_close()
-        thread.join()
+        join_thread(thread)
 
 
 @pytest.fixture

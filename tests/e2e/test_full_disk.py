@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import free_port_range
+from tests.support.ports import free_port_range
 from tests.support.processes import Client, ServerProcess, run, service, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system")

@@ -12,8 +12,8 @@ import pytest
 
 from spokes.store import Store
 from tests.e2e.test_client import document, echo_port, started, web_ports
-from tests.server.conftest import free_port_range
 from tests.support.admin import HEADERS, V1
+from tests.support.ports import free_port_range
 from tests.support.processes import DOMAIN, Client, ServerProcess, wait_until
 
 __all__ = ["echo_port", "web_ports"]

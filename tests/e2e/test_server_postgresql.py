@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.server.conftest import free_port_range
+from tests.support.ports import free_port_range
 from tests.support.postgresql import running
 from tests.support.processes import Client, ServerProcess, wait_until
 

@@ -6,23 +6,16 @@ import csv
 import http.client
 import io
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.test_administration import OWN_API, Operator
-from tests.server.conftest import free_port_range
+from tests.support.ports import free_port, free_port_range
 from tests.support.processes import BIG_BYTES, DOMAIN, Client, ServerProcess, wait_until
 
 pytestmark = pytest.mark.e2e
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture

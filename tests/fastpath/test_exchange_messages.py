@@ -23,6 +23,7 @@ from tests.support.http_wire import (
     response,
     serving,
 )
+from tests.support.threads import join_thread
 
 Visit = Callable[[], Wire]
 SIZES = [1, 15, 4095, 16384, 65536, 65537, 262_145, 1_000_003]
@@ -87,11 +88,11 @@ def test_pipelined_requests_larger_than_every_buffer_are_all_answered(pair: Pair
         visitor = visit()
         count = 400
         data = b"".join(request(f"/{i}", "X-Filler: " + "f" * 4000) for i in range(count))
-        sender = threading.Thread(target=visitor.sock.sendall, args=(data,))
+        sender = threading.Thread(target=visitor.sock.sendall, args=(data,), daemon=True)
         sender.start()
         for i in range(count):
             assert visitor.read_response().body == f"/{i}".encode()
-        sender.join()
+        join_thread(sender)
 
 
 def test_request_head_split_at_every_byte_is_understood(pair: Pair, visit: Visit) -> None:
@@ -157,10 +158,10 @@ def test_body_arrives_unchanged_in_both_directions(pair: Pair, visit: Visit, fra
                 sent = request(method="POST", body=body)
             else:
                 sent = request("/", "Transfer-Encoding: chunked", method="POST") + chunked(body, 6007)
-            sender = threading.Thread(target=visitor.sock.sendall, args=(sent,))
+            sender = threading.Thread(target=visitor.sock.sendall, args=(sent,), daemon=True)
             sender.start()
             assert visitor.read_response().body == body
-            sender.join()
+            join_thread(sender)
         assert len(upstream.conns) == 1
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.engines import Pair, eventually
 from tests.support.http_wire import Ended, Message, ScriptedUpstream, Wire, request, response, serving
+from tests.support.threads import join_thread
 
 Visit = Callable[[], Wire]
 ASK = request("/chat", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x")
@@ -39,10 +40,10 @@ def test_upgrade_carries_bytes_both_ways(pair: Pair, visit: Visit) -> None:
         head = visitor.read_response()
         assert (head.status, head.one("Connection").lower(), head.one("Upgrade")) == (101, "upgrade", "websocket")
         for size in (1, 100, 20_000, 300_000):
-            sender = threading.Thread(target=visitor.sock.sendall, args=(b"z" * size,))
+            sender = threading.Thread(target=visitor.sock.sendall, args=(b"z" * size,), daemon=True)
             sender.start()
             assert visitor.read(size) == b"z" * size
-            sender.join()
+            join_thread(sender)
 
 
 def test_upgrade_bytes_right_behind_the_request_wait_for_the_101(pair: Pair, visit: Visit) -> None:
@@ -76,21 +77,21 @@ def test_upgrade_much_right_behind_both_heads_arrives_whole(pair: Pair, visit: V
 
     def script(wire: Wire) -> None:
         wire.read_head()
-        sender = threading.Thread(target=wire.sock.sendall, args=(SWITCH + b"d" * size,))
+        sender = threading.Thread(target=wire.sock.sendall, args=(SWITCH + b"d" * size,), daemon=True)
         sender.start()
         assert wire.read(size) == b"u" * size
-        sender.join()
+        join_thread(sender)
         wire.send(b"end")
 
     with ScriptedUpstream(script) as upstream:
         pair.serve_http("a.tun.test", upstream.upstream())
         visitor = visit()
-        sender = threading.Thread(target=visitor.sock.sendall, args=(ASK + b"u" * size,))
+        sender = threading.Thread(target=visitor.sock.sendall, args=(ASK + b"u" * size,), daemon=True)
         sender.start()
         assert visitor.read_response().status == 101
         assert visitor.read(size) == b"d" * size
         assert visitor.read(3) == b"end"
-        sender.join()
+        join_thread(sender)
 
 
 def test_upgrade_half_close_by_the_visitor_reaches_the_upstream_which_answers_on(pair: Pair, visit: Visit) -> None:

@@ -35,6 +35,7 @@ from tests.support.frames import (
     open_frame,
     server_context,
 )
+from tests.support.threads import join_thread
 from tests.support.upstreams import abort, connect, echo, exchange_bytes, is_refused, read_all, tcp_upstream
 
 
@@ -418,7 +419,7 @@ def test_link_under_bulk_asks_for_another_and_new_streams_take_it():
             while not stop.is_set():
                 bulk.recv(1 << 20)
 
-        reader = threading.Thread(target=drink)
+        reader = threading.Thread(target=drink, daemon=True)
         reader.start()
         try:
             event = wait_events(pair.client, lambda e: e.kind == EventKind.LINK_WANTED)
@@ -438,7 +439,7 @@ def test_link_under_bulk_asks_for_another_and_new_streams_take_it():
             eventually(lambda: pair.server.stats()["streams_open"] == 1)
         finally:
             stop.set()
-            reader.join()
+            join_thread(reader)
             abort(bulk)
         pair.assert_idle()
 

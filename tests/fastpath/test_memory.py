@@ -19,6 +19,7 @@ import pytest
 
 from spokes._fastpath.engine import Engine, EventKind, ListenerKind, RouteKind, Upstream
 from tests.support.engines import Pair, engine_pair, eventually, listening
+from tests.support.threads import join_thread
 from tests.support.upstreams import (
     abort,
     connect,
@@ -49,13 +50,13 @@ def high_water(engine: Engine) -> Iterator[list[int]]:
         while not stop.wait(0.001):
             top[0] = max(top[0], engine.stats()["buffer_bytes"])
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
         yield top
     finally:
         stop.set()
-        thread.join()
+        join_thread(thread)
 
 
 def listen_with_small_buffers(pair: Pair, upstream: Upstream) -> int:

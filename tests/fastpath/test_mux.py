@@ -30,6 +30,7 @@ from tests.support.frames import (
     open_frame,
     open_payload,
 )
+from tests.support.threads import join_thread
 from tests.support.upstreams import (
     abort,
     connect,
@@ -275,7 +276,7 @@ def test_mux_drain_link_tells_the_peer_once_and_opens_nothing_more():
 def test_mux_credit_bounds_what_the_peer_is_sent():
     data = pattern(2_000_000)
     with hostile_client() as bench, connect(bench.port) as visitor:
-        sender = threading.Thread(target=visitor.sendall, args=(data,))
+        sender = threading.Thread(target=visitor.sendall, args=(data,), daemon=True)
         sender.start()
         bench.peer.read(FrameType.OPEN)
         got = b""
@@ -286,7 +287,7 @@ def test_mux_credit_bounds_what_the_peer_is_sent():
             assert len(got) == limit
             bench.peer.ping()           # whatever else the engine had to send would have come before the answer
             bench.peer.send(credit(2, following))
-        sender.join()
+        join_thread(sender)
         assert got == data
 
 
@@ -296,7 +297,7 @@ def test_mux_credit_comes_as_the_visitor_reads():
     with hostile_client() as bench, connect(bench.port) as visitor:
         bench.peer.read(FrameType.OPEN)
         got: list[bytes] = []
-        reader = threading.Thread(target=lambda: got.append(read_exactly(visitor, len(data))))
+        reader = threading.Thread(target=lambda: got.append(read_exactly(visitor, len(data))), daemon=True)
         reader.start()
         sent, limit = 0, WINDOW_BYTES
         while sent < len(data):
@@ -308,7 +309,7 @@ def test_mux_credit_comes_as_the_visitor_reads():
                 raised = int.from_bytes(bench.peer.read(FrameType.CREDIT).payload, "big")
                 assert limit < raised <= sent + 8 * 1024 * 1024
                 limit = raised
-        reader.join()
+        join_thread(reader)
         assert got == [data]
 
 
@@ -513,7 +514,7 @@ def flood(bench: Bench, text: bytes, within_s: float = 20) -> LinkDown:
         except OSError:
             return
 
-    reader = threading.Thread(target=drain)
+    reader = threading.Thread(target=drain, daemon=True)
     reader.start()
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and peer.try_send(text):
@@ -625,7 +626,7 @@ def test_mux_one_byte_for_each_of_many_stopped_streams_stays_near_the_limit():
             while not stop.is_set():
                 top[0] = max(top[0], bench.engine.stats()["buffer_bytes"])
 
-        watcher = threading.Thread(target=watch)
+        watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         bench.peer.sock.settimeout(2)
         try:
@@ -634,7 +635,7 @@ def test_mux_one_byte_for_each_of_many_stopped_streams_stays_near_the_limit():
         except OSError:
             pass
         stop.set()
-        watcher.join()
+        join_thread(watcher)
         for visitor in visitors:
             abort(visitor)
         assert top[0] <= limit + (2 << 20)

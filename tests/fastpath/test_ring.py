@@ -7,6 +7,8 @@ import threading
 
 from spokes._fastpath.ring import RingDoor
 
+from tests.support.threads import join_thread
+
 
 def is_awake(ring: RingDoor) -> bool:
     return bool(select.select([ring.wake_fd], [], [], 0)[0])
@@ -59,7 +61,7 @@ def test_ring_of_many_producers_loses_nothing_and_keeps_the_order_of_each():
             while not ring.push(producer << 32 | number):
                 pass
 
-    threads = [threading.Thread(target=produce, args=(producer,)) for producer in range(producers)]
+    threads = [threading.Thread(target=produce, args=(producer,), daemon=True) for producer in range(producers)]
     for thread in threads:
         thread.start()
     seen: list[list[int]] = [[] for _ in range(producers)]
@@ -70,5 +72,5 @@ def test_ring_of_many_producers_loses_nothing_and_keeps_the_order_of_each():
             seen[one >> 32].append(one & 0xFFFFFFFF)
             count += 1
     for thread in threads:
-        thread.join()
+        join_thread(thread)
     assert seen == [list(range(numbers))] * producers

@@ -14,6 +14,7 @@ import pytest
 from spokes._fastpath.engine import EventKind, ListenerKind, RouteKind, Upstream
 from tests.support.engines import Pair, engine_pair, eventually, wait_events
 from tests.support.frames import FrameType, Service, connect_peer, frame
+from tests.support.threads import join_thread
 from tests.support.upstreams import pattern
 
 
@@ -42,7 +43,7 @@ def udp_echo() -> Iterator[socket.socket]:
                     data, peer = sock.recvfrom(65535)
                     sock.sendto(data, peer)
 
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         try:
             yield sock
@@ -50,7 +51,7 @@ def udp_echo() -> Iterator[socket.socket]:
             stop.set()
             with udp_socket() as waker:
                 waker.sendto(b"", sock.getsockname())
-            thread.join()
+            join_thread(thread)
 
 
 def end_peers(pair: Pair) -> None:

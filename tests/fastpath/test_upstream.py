@@ -641,7 +641,7 @@ def test_upstream_route_of_the_server_itself_tells_it_the_visitor(pair: Pair, vi
         visitor = visit()
         for size in (0, 10, 500_000):
             asked = request("/", "X-Forwarded-For: 6.6.6.6", host="admin.tun.test", method="POST", body=b"x" * size)
-            threading.Thread(target=visitor.sock.sendall, args=(asked,)).start()
+            threading.Thread(target=visitor.sock.sendall, args=(asked,), daemon=True).start()
             assert visitor.read_response().body == b"x" * size
         assert [asked.one("X-Forwarded-For") for asked in seen] == ["127.0.0.1"] * 3
         assert len(upstream.conns) == 1

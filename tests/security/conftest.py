@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import free_port_range
+from tests.support.ports import free_port_range
 from tests.support.processes import Client, ServerProcess, service, wait_until
 
 

@@ -1,29 +1,15 @@
 """A server on the engine's stand-in, with a real store and real sockets."""
 
-import socket
 from pathlib import Path
 
 import pytest
 
-from spokes.config import Address, PortRange, ServerConfig
+from spokes.config import Address, ServerConfig
 from spokes.server.app import Server
 from tests.support.fake_engine import FakeEngine
+from tests.support.ports import free_port_range
 
 DOMAIN = "tun.example.net"
-
-
-def free_port_range(count: int) -> PortRange:
-    """Ports next to each other that nobody has at this moment."""
-    for begin in range(23000, 29000, count):
-        try:
-            for port in range(begin, begin + count):
-                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                    with socket.socket(socket.AF_INET, kind) as sock:
-                        sock.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return PortRange(begin, begin + count - 1)
-    raise AssertionError("no free ports")
 
 
 @pytest.fixture

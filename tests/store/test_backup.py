@@ -13,6 +13,7 @@ from spokes.store.backup import RESTORED, backup, restore
 from spokes.store.db import Database
 from spokes.store.migrations import MIGRATIONS, migrate
 from tests.support.stores import fill, rows_of
+from tests.support.threads import join_thread
 
 NOT_RESTORED = ("login", "login_failure", "frozen_list")
 
@@ -54,7 +55,7 @@ def test_backup_beside_a_writer_is_of_one_moment(store, store_url, path):
         except Exception as error:
             failures.append(error)
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     try:
         for _ in range(5):
@@ -63,7 +64,7 @@ def test_backup_beside_a_writer_is_of_one_moment(store, store_url, path):
             assert len(rows["token"]) == len(rows["change"]) == rows["position"][0][2]
     finally:
         done.set()
-        writer.join()
+        join_thread(writer)
     assert failures == []
 
 

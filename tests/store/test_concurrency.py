@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from spokes.store import PresenceUpdate, Store, TunnelState
+from tests.support.threads import join_thread
 
 THREADS = 8
 DOMAIN = "tun.example.net"
@@ -99,11 +100,11 @@ def test_reader_beside_writers_never_sees_a_gap(store):
             if over and not batch:
                 return
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     at_once(THREADS, lambda n: [store.create_token(f"{n}-{k}") for k in range(15)])
     done.set()
-    reader.join()
+    join_thread(reader)
     assert seen == list(range(1, THREADS * 15 + 1))
 
 
@@ -143,11 +144,11 @@ def test_close_reaches_connections_of_other_threads(store_url):
         except Exception as error:
             outcome.append(error.code)
 
-    thread = threading.Thread(target=hold)
+    thread = threading.Thread(target=hold, daemon=True)
     thread.start()
     held.wait()
     store.close()
     store.close()
     go_on.set()
-    thread.join()
+    join_thread(thread)
     assert outcome == ["SPK-STORE"]

@@ -12,6 +12,7 @@ import pytest
 from spokes.errors import SpokesError, StoreError
 from spokes.ids import new_uid
 from spokes.store import CHECKPOINT_PAGES, Store, connections
+from tests.support.threads import join_thread
 
 
 @pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
@@ -28,9 +29,9 @@ def test_open_sqlite_relative_path_is_pinned_to_the_directory_of_that_moment(tmp
     monkeypatch.chdir(tmp_path)
     with Store.open("s.db") as store:
         monkeypatch.chdir("/")
-        thread = threading.Thread(target=store.create_token, args=("made by a connection that opened later",))
+        thread = threading.Thread(target=store.create_token, args=("made by another connection",), daemon=True)
         thread.start()
-        thread.join()
+        join_thread(thread)
         assert len(store.list_tokens()) == 1
 
 

@@ -7,6 +7,7 @@ from spokes.store import Store
 from spokes.store.db import Database
 from spokes.store.migrations import MIGRATIONS, Migration, migrate, schema_version
 from spokes.store.tables import MODELS
+from tests.support.threads import join_thread
 
 NEXT = MIGRATIONS[-1].version + 1
 
@@ -126,11 +127,11 @@ def test_open_by_many_at_once_migrates_once(empty_url):
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=open_and_close) for _ in range(8)]
+    threads = [threading.Thread(target=open_and_close, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        join_thread(thread)
     assert failures == []
     with Store.open(empty_url) as store:
         assert store.position() == (1, 0)

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from spokes.errors import AdmissionRefusedError, InactiveError, LimitError, NotFoundError, TokenError, ValueRefusedError
-from spokes.ids import is_secret, is_uid, new_secret, new_uid
+from spokes.ids import is_secret, is_uid
 from spokes.store import Store
 from spokes.store.models import TokenModel
 
@@ -40,7 +40,7 @@ def test_find_token_inactive_is_told_from_unknown(store):
 
 
 @pytest.mark.parametrize("value", [
-    "", "x", new_secret(), "0" * 64, "' OR 1=1 --", "\x00" * 64, "\ud800" * 64, "A" * 64, "%" * 64, "0" * 100_000,
+    "", "x", "5" * 64, "0" * 64, "' OR 1=1 --", "\x00" * 64, "\ud800" * 64, "A" * 64, "%" * 64, "0" * 100_000,
 ])
 def test_find_token_no_such_value_refused(store, value):
     store.create_token("t")
@@ -65,7 +65,7 @@ def test_delete_token_is_gone_for_good(store):
         store.delete_token(token.uid)
 
 
-@pytest.mark.parametrize("uid", [new_uid(), "", "0" * 32, "\x00", "\ud800", "' OR 1=1 --", "x" * 10_000])
+@pytest.mark.parametrize("uid", ["f" * 32, "", "0" * 32, "\x00", "\ud800", "' OR 1=1 --", "x" * 10_000])
 def test_edit_token_unknown_uid_not_found(store, uid):
     token = store.create_token("t")
     with pytest.raises(NotFoundError):

@@ -56,7 +56,7 @@ def listening(kind: int = socket.SOCK_STREAM, port: int = 0) -> socket.socket:
     return sock
 
 
-def wait_events(engine: Engine, until: Callable[[Event], bool], within_s: float = 5.0,
+def wait_events(engine: Engine, until: Callable[[Event], bool], within_s: float = 20.0,
                 seen: list[Event] | None = None) -> Event:
     """The first event that fits; others are kept in `seen`."""
     deadline = time.monotonic() + within_s
@@ -70,7 +70,7 @@ def wait_events(engine: Engine, until: Callable[[Event], bool], within_s: float 
     raise AssertionError(f"no such event within {within_s} s; seen: {seen}")
 
 
-def eventually(condition: Callable[[], object], within_s: float = 5.0) -> None:
+def eventually(condition: Callable[[], object], within_s: float = 20.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:

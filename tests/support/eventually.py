@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 
-async def eventually(condition: Callable[[], object], within_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], within_s: float = 30.0) -> None:
     """Returns once the condition holds; fails when it does not within the deadline."""
     deadline = asyncio.get_running_loop().time() + within_s
     while not condition():

@@ -10,6 +10,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ shared_buffers = 32MB
 
 MEMORY = Path("/dev/shm")                # a database is copied and dropped for each test
 MEMORY_BYTES_MIN = 1 << 30               # a container may have 64 MiB there
+PREFIX = "spokes-pg-"                    # of a server's directory; the number of the process that began it follows
 
 
 class PostgresqlMissingError(Exception):
@@ -113,6 +115,17 @@ def run(*command: str | Path) -> None:
         raise RuntimeError(f"{arguments} ended with {done.returncode}: {done.stdout}")
 
 
+def _clear_away(place: Path) -> None:
+    """What servers left whose tests were killed: the server, if it still runs, and its directory."""
+    for directory in place.glob(f"{PREFIX}*-*"):
+        owner = directory.name.removeprefix(PREFIX).partition("-")[0]
+        if not owner.isdigit() or Path("/proc", owner).exists():
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int((directory / "data" / "postmaster.pid").read_text().splitlines()[0]), signal.SIGQUIT)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def running() -> Iterator[Postgresql]:
     """A server for the length of the block; PostgresqlMissingError if it is not installed."""
@@ -120,7 +133,8 @@ def running() -> Iterator[Postgresql]:
     user = UNPRIVILEGED_USER if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     # Directly under the system's temporary directory: a socket's path may be 107 bytes long at most.
     place = MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN else None
-    with tempfile.TemporaryDirectory(prefix="spokes-pg-", dir=place, ignore_cleanup_errors=True) as name:
+    _clear_away(place or Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=place, ignore_cleanup_errors=True) as name:
         directory = Path(name)
         if os.geteuid() == 0:
             shutil.chown(directory, UNPRIVILEGED_USER)

@@ -16,13 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.support.threads import join_thread
+
 BIN = Path(sys.executable).parent
 DOMAIN = "tun.test"
 READY_LINE = "Spokes is ready"
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 60.0
 
 
-def wait_until(condition: Callable[[], object], within_s: float = 15.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], within_s: float = 40.0, what: str = "the condition") -> None:
     """Returns once the condition holds; fails when it does not within the deadline."""
     deadline = time.monotonic() + within_s
     while not condition():
@@ -31,7 +33,7 @@ def wait_until(condition: Callable[[], object], within_s: float = 15.0, what: st
         time.sleep(0.01)
 
 
-def run(program: str, *args: object, code: int = 0, within_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+def run(program: str, *args: object, code: int = 0, within_s: float = 60.0) -> subprocess.CompletedProcess[str]:
     """A verb that ends; its exit code must be the one expected, and no traceback may show."""
     done = subprocess.run(
         [str(BIN / program), *map(str, args)], capture_output=True, text=True, timeout=within_s, env=clean_environment()
@@ -236,5 +238,5 @@ def udp_echo() -> Iterator[int]:
         yield int(sock.getsockname()[1])
     finally:
         ending.set()
-        thread.join()
+        join_thread(thread)
         sock.close()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from spokes._fastpath.engine import Upstream
 from tests.support.engines import listening
+from tests.support.threads import join_thread
 
 Handler = Callable[[socket.socket], None]
 
@@ -115,10 +116,10 @@ def read_all(sock: socket.socket) -> bytes:
 def exchange_bytes(port: int, data: bytes) -> bytes:
     """Send all, half-close, read until the end, both at once."""
     with connect(port) as sock:
-        sender = threading.Thread(target=send_and_finish, args=(sock, data))
+        sender = threading.Thread(target=send_and_finish, args=(sock, data), daemon=True)
         sender.start()
         answer = read_all(sock)
-        sender.join()
+        join_thread(sender)
         return answer
 
 
