@@ -16,6 +16,7 @@ cdef enum:
     CONN_OUT_BYTES_MAX = 65536          # what a conn lets wait before its source must stop
     UNSENT_BYTES_MIN = 131072           # in the kernel, of a link: little where the path is slow …
     UNSENT_BYTES_MAX = 2097152          # … ten milliseconds' worth where it is fast
+    LINGER_VISITOR_BYTES_MAX = 67108864  # read of a visitor and dropped: the rest of a body whose answer came early
     CONN_DIRECT_BYTES = 4096            # writes from this size go to the kernel at once, smaller ones at a pass's end
 
 cdef enum EndType:
@@ -93,8 +94,8 @@ cdef struct Conn:
     TlsState *tls                       # NULL = plain
     Chain out                           # plaintext waiting to be sent
     Timer timer
-    uint64_t linger_until_ms            # conn_linger closes it then, whatever still goes out; 0 = as long as some does
-    uint32_t linger_bytes               # … and reads no more than LINGER_BYTES_MAX meanwhile
+    uint64_t linger_end_ms              # conn_linger closes it then; 0 = not set: as long as some goes out
+    uint64_t linger_bytes               # … and this much it has read and dropped meanwhile
     Address peer
     Conn *next_dirty
     Conn *next_parked

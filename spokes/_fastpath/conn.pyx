@@ -60,9 +60,10 @@ cdef extern from "string.h" nogil:
 
 cdef enum:
     IOV_COUNT = 20                      # blocks sent by one call
-    LINGER_MS = 2000                    # from our FIN to the peer's
+    LINGER_MS = 2000                    # from our FIN, and for a visitor from its last byte, to the peer's end
     LINGER_IDLE_MS = 60000              # a peer that takes nothing of what waits before our FIN
-    LINGER_BYTES_MAX = 8388608          # from a peer that is not trusted to stop: what may have been on its way
+    LINGER_VISITOR_MS = 30000           # from our FIN, while a visitor goes on sending: it may read only afterwards
+    LINGER_BYTES_MAX = 8388608          # read and dropped, of any peer: what may have been on its way
     LINGER_READS_MAX = 32               # 8 MiB: what a kernel may hold with its end, for which there is no second edge
     SETTLE_ROUNDS = 16
     SHORT_PATH_US = 2000                # round trip of a path without wide-area loss
@@ -649,21 +650,38 @@ cdef void conn_close(Conn *conn, bint abort) noexcept nogil:
     loop.parked = conn
 
 
+cdef void linger_deadline(Conn *conn) noexcept nogil:
+    """A visitor's answer may be lost as long as it sends: the kernel would meet what comes with RST."""
+    cdef uint64_t now_ms = conn.loop.now_ms
+    cdef uint64_t due_ms = now_ms + LINGER_IDLE_MS
+    if conn.fin_sent:
+        if conn.linger_end_ms == 0:
+            conn.linger_end_ms = now_ms + (LINGER_VISITOR_MS if conn.role == ROLE_VISITOR else LINGER_MS)
+        due_ms = now_ms + LINGER_MS
+    if conn.linger_end_ms > 0 and due_ms > conn.linger_end_ms:
+        due_ms = conn.linger_end_ms
+    timer_set(&conn.loop.wheel, &conn.timer, due_ms)
+
+
 cdef void linger_flush(Conn *conn) noexcept nogil:
-    cdef uint64_t due_ms
+    cdef size_t before = conn.out.bytes
+    cdef bint fin_sent = conn.fin_sent
+    if conn.tls != NULL:
+        before += conn.tls.tx.bytes
     conn_flush(conn)
     if conn.closed:
         return
     if conn.error < 0:
         conn_close(conn, True)
         return
-    due_ms = conn.loop.now_ms + (LINGER_MS if conn.fin_sent else LINGER_IDLE_MS)
-    if conn.linger_until_ms > 0 and due_ms > conn.linger_until_ms:
-        due_ms = conn.linger_until_ms
-    timer_set(&conn.loop.wheel, &conn.timer, due_ms)
+    if conn.fin_sent != fin_sent or before != conn.out.bytes + (conn.tls.tx.bytes if conn.tls != NULL else 0) \
+            or conn.timer.prev == NULL:
+        linger_deadline(conn)
 
 
 cdef void linger_ready(Conn *conn) noexcept nogil:
+    """What comes is dropped, within a bound for every conn that closes, whoever ended it."""
+    cdef uint64_t bytes_max = LINGER_VISITOR_BYTES_MAX if conn.role == ROLE_VISITOR else LINGER_BYTES_MAX
     cdef ssize_t n
     cdef int _i
     if not conn.fin_sent and conn.writable:
@@ -673,12 +691,15 @@ cdef void linger_ready(Conn *conn) noexcept nogil:
     for _i in range(LINGER_READS_MAX):
         if not conn.readable or conn.end.eof:
             return
-        n = conn_recv_raw(conn, conn.loop.rx, RX_BYTES)
-        if n > 0 and conn.linger_until_ms > 0:
-            conn.linger_bytes += <uint32_t>n
-            if conn.linger_bytes > LINGER_BYTES_MAX:
+        if conn.linger_bytes >= bytes_max:
+            if conn.fin_sent:
                 conn_close(conn, True)
-                return
+            return                      # the kernel holds back the rest while what waits goes out
+        n = conn_recv_raw(conn, conn.loop.rx, RX_BYTES)
+        if n > 0:
+            conn.linger_bytes += n
+            if conn.fin_sent and conn.role == ROLE_VISITOR:
+                linger_deadline(conn)
         if n == RC_EOF:
             conn.end.eof = 1
             conn.close_when_flushed = 1
@@ -704,6 +725,7 @@ cdef void conn_linger(Conn *conn) noexcept nogil:
     conn.end.wants_room = 0
     conn.on_ready = linger_ready
     conn.on_flush = linger_flush
+    timer_clear(&conn.loop.wheel, &conn.timer)
     conn.timer.fire = linger_expired
     conn.timer.owner = conn
     chain_clear(&conn.loop.pool, &conn.end.rx)

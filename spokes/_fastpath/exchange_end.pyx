@@ -6,15 +6,15 @@ from libc.stdlib cimport free
 
 from spokes._fastpath.buf cimport chain_clear
 from spokes._fastpath.conn cimport (
-    END_CONN, END_STREAM, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, Conn, End, EndOps, Page, conn_close,
-    conn_linger, loop_park, loop_task,
+    END_CONN, END_STREAM, LINGER_VISITOR_BYTES_MAX, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, Conn, End,
+    EndOps, Page, conn_close, conn_linger, loop_park, loop_task,
 )
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS, REQUEST_DONE, REQUEST_HEAD, RESPONSE_NONE, Exchange, exchange_deadline,
 )
 from spokes._fastpath.exchange_write cimport exchange_emit, exchange_write_rest
 from spokes._fastpath.files cimport file_close
-from spokes._fastpath.frame cimport REASON_GONE
+from spokes._fastpath.frame cimport REASON_GONE, REASON_LIMIT
 from spokes._fastpath.http1 cimport METHOD_HEAD
 from spokes._fastpath.mux cimport Stream, end_pull, stream_close, stream_fin
 from spokes._fastpath.timer cimport timer_clear
@@ -101,6 +101,10 @@ cdef void exchange_finish(Exchange *x) noexcept nogil:
 
 
 cdef size_t farewell_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """`owner` counts what was thrown away: who sends more than that means to go on for ever."""
+    end.owner = <void *>(<size_t>end.owner + src_bytes)
+    if <size_t>end.owner > LINGER_VISITOR_BYTES_MAX:
+        stream_close(<Stream *>end, REASON_LIMIT)
     return src_bytes
 
 

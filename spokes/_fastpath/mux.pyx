@@ -1124,7 +1124,7 @@ cdef void link_refuse(Link *link, int rc) noexcept nogil:
             and conn.out.bytes + conn.tls.tx.bytes <= LINK_OUT_BYTES_MAX + LINK_OUT_RESERVE_BYTES:
         link_control(link, 0, <const uint8_t *>bye, <uint32_t>strlen(bye))
         link.closing = 1
-        conn.linger_until_ms = link.loop.now_ms + LINK_BYE_MS
+        conn.linger_end_ms = link.loop.now_ms + LINK_BYE_MS
     link_fail(link, rc)
 
 

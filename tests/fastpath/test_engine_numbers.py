@@ -30,10 +30,13 @@ DEADLINES = {
     "a closing conn: nothing of what waits is taken": [
         ("conn.pyx", "LINGER_IDLE_MS", 1000), ("relay.pyx", "FINISH_IDLE_MS", 1000)
     ],
-    "a closing conn: the peer's end, after ours": [("conn.pyx", "LINGER_MS", 1000)],
-    "a goodbye to a link's peer that broke the rules": [
-        ("mux.pxd", "LINK_BYE_MS", 1000), ("conn.pyx", "LINGER_BYTES_MAX", 1 << 20)
+    "a closing conn: the peer's end, after ours": [
+        ("conn.pyx", "LINGER_MS", 1000), ("conn.pyx", "LINGER_VISITOR_MS", 1000)
     ],
+    "a closing conn: what is read of its peer and dropped": [
+        ("conn.pyx", "LINGER_BYTES_MAX", 1 << 20), ("conn.pxd", "LINGER_VISITOR_BYTES_MAX", 1 << 20)
+    ],
+    "a goodbye to a link's peer that broke the rules": [("mux.pxd", "LINK_BYE_MS", 1000)],
     "UDP peer silent": [("udp.pxd", "UDP_IDLE_MS", 1000)],
     "link silent": [
         ("mux.pxd", "PING_CONNECTOR_MS", 1000), ("mux.pxd", "PING_ACCEPTOR_MS", 1000), ("mux.pxd", "LINK_DEAD_MS", 1000)

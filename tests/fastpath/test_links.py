@@ -38,6 +38,8 @@ from tests.support.frames import (
 from tests.support.threads import join_thread
 from tests.support.upstreams import abort, connect, echo, exchange_bytes, is_refused, read_all, tcp_upstream
 
+ENDLESS_BYTES = 256 << 20       # more than anyone reads of a conn that is over, and than kernels keep
+
 
 @contextlib.contextmanager
 def client_engine():
@@ -311,6 +313,37 @@ def test_link_closed_in_order_delivers_what_was_queued_though_the_peer_was_writi
             peer.close()
             pair.assert_idle()
             eventually(lambda pair=pair: pair.server.stats()["conns_open"] == 4)
+
+
+def taken_after_the_end(sock: socket.socket) -> int:
+    """Sends for as long as the other side takes it: how many bytes that was."""
+    taken, text = 0, bytes(1 << 20)
+    with contextlib.suppress(OSError):
+        while taken < ENDLESS_BYTES:
+            taken += sock.send(text)
+    return taken
+
+
+def test_link_closed_by_the_control_plane_is_not_read_without_an_end():
+    with engine_pair() as pair:
+        peer = connect_peer(pair.ports["tls"])
+        link = wait_events(pair.server, lambda e: e.kind == EventKind.LINK_UP).link
+        pair.server.send_control(link, b'{"type":"bye"}')
+        pair.server.close_link(link)
+        raw = socket.socket(fileno=peer.sock.detach())
+        raw.settimeout(10)
+        with raw:
+            assert taken_after_the_end(raw) < ENDLESS_BYTES
+        assert down_of(pair.server, link) is LinkDown.LOCAL
+        pair.assert_idle()
+
+
+def test_visitor_refused_by_its_server_name_is_not_read_without_an_end():
+    with engine_pair() as pair, connect(pair.ports["tls"]) as sock:
+        sock.settimeout(10)
+        sock.sendall(real_hello("nobody.test"))
+        assert taken_after_the_end(sock) < ENDLESS_BYTES
+        pair.assert_idle()
 
 
 def test_link_of_two_engines_closed_in_order_delivers_its_last_message():
