@@ -18,6 +18,7 @@ DAY_S = 86_400.0
 ALERTS_KEPT_S = 90 * DAY_S
 DELIVERIES_KEPT_S = 30 * DAY_S
 DELIVERY_COUNT_MAX = 100_000
+SLICE_PAUSE_S = 0.02                     # between two slices, for other processes that write
 CHANGES_KEPT_S = 900.0                   # and CHANGE_COUNT_MIN of them: what a follower may have missed
 CHANGE_COUNT_MIN = 100_000
 EVENTS_KEPT_S = 400 * DAY_S
@@ -32,9 +33,9 @@ async def keep_up(store: StoreThread, visits: VisitWriter) -> None:
 
 
 async def clean(store: StoreThread, visits: VisitWriter) -> None:
-    """Each by itself: a call on the store's thread for one of them is short enough for the others to wait."""
+    """Each by itself, and slice by slice: whoever needs the store's thread, or wants to write, comes in between."""
     one, now = store.store, clock.wall_s()
-    works: dict[str, Callable[[], object]] = {
+    works: dict[str, Callable[[], int]] = {
         "traffic": lambda: one.purge_traffic(now),
         "alerts": lambda: one.purge_alerts(now - ALERTS_KEPT_S),
         "deliveries": lambda: one.purge_deliveries(now - DELIVERIES_KEPT_S, DELIVERY_COUNT_MAX),
@@ -45,7 +46,10 @@ async def clean(store: StoreThread, visits: VisitWriter) -> None:
     }
     for what, work in works.items():
         try:
-            await store.run(work)
+            removed = await store.run(work)
+            while removed:
+                await asyncio.sleep(SLICE_PAUSE_S)
+                removed = await store.run(work)
         except SpokesError as error:
             log.warning("old rows not removed", extra={"what": what, "code": error.code, "detail": str(error)})
         except Exception:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from typing import Any
 
 from spokes.ids import ZERO_UID, is_uid
 from spokes.store import actors
-from spokes.store.audit_chain import ANCHOR_KEY, HEAD_KEY, event_hash, place
-from spokes.store.base import is_printable
+from spokes.store.audit_chain import ANCHOR_KEY, HEAD_KEY, continues, place
+from spokes.store.base import PURGE_COUNT_MAX, is_printable
 from spokes.store.changes import SEQ_MAX, ChangeLog
 from spokes.store.models import canonical_json
 from spokes.store.models_admin import AdminEventModel
 from spokes.store.rows import Json
 from spokes.store.rows_admin import Actor, AdminEvent
+from spokes.store.statement import Statement
 
 BATCH_COUNT = 1_000                      # events held in memory at once when all are read
 EVENT_COUNT_MAX = 1_000                  # most events handed out by one call
+
+_SLICE = Statement(
+    lambda after, last: AdminEventModel.select().where(AdminEventModel.seq > after, AdminEventModel.seq <= last)
+    .order_by(AdminEventModel.seq)
+)
 
 
 class Audit(ChangeLog):
@@ -72,36 +77,47 @@ class Audit(ChangeLog):
             yield canonical_json(asdict(event)) + "\n"
 
     def verify_events(self) -> int | None:
-        """None if the chain is whole; else the number of the first event that is missing or not as it was written."""
-        with self._db.write() as db:     # no event may be written between the look at the rows and at the head
-            anchor, head = place(db, ANCHOR_KEY), place(db, HEAD_KEY)
-            seq, previous_hash = anchor
-            while True:
-                query = AdminEventModel.select().where(AdminEventModel.seq > seq).order_by(AdminEventModel.seq)
-                batch: list[dict[str, Any]] = list(query.limit(BATCH_COUNT).dicts().execute(db))
-                if not batch:
-                    break
-                for row in batch:
-                    event = AdminEvent(**row)
-                    if (event.seq, event.previous_hash) != (seq + 1, previous_hash) or event.hash != event_hash(event):
-                        return seq + 1
-                    seq, previous_hash = event.seq, event.hash
-            return None if (seq, previous_hash) == head else seq + 1
+        """None if the chain is whole; else the number of the first event that is missing or not as it was written.
+
+        Read in slices beside whoever writes: up to what was the newest event when it began.
+        """
+        with self._db.snapshot():
+            anchor, head = place(self._db.peewee, ANCHOR_KEY), place(self._db.peewee, HEAD_KEY)
+        seq, previous_hash = anchor
+        while seq < head[0]:
+            rows = self._db.rows(_SLICE(seq, min(head[0], seq + BATCH_COUNT)))
+            if not rows or rows[0][0] != seq + 1:
+                later = place(self._db.peewee, ANCHOR_KEY)
+                if later[0] > seq:       # retention took old ones away meanwhile, and says where the chain begins now
+                    if later[0] > head[0]:
+                        return None      # all that were to be looked at
+                    seq, previous_hash = later
+                    continue
+                return seq + 1
+            for row in rows:
+                digest = continues(row, seq, previous_hash)
+                if digest is None:
+                    return seq + 1
+                seq, previous_hash = seq + 1, digest
+        return None if (seq, previous_hash) == head else seq + 1
 
     def purge_events(self, older_than: float, row_count_max: int) -> int:
         """Remove those from before `older_than` (Unix seconds), from the oldest on, and the oldest beyond
-        `row_count_max`; the chain of the rest stays.
+        `row_count_max`; the chain of the rest stays. At most PURGE_COUNT_MAX; how many.
         """
         with self._transaction() as tx:
-            newer = AdminEventModel.select(AdminEventModel.seq).where(AdminEventModel.time >= older_than)
-            kept = tx.rows(newer.order_by(AdminEventModel.seq).limit(1))
-            query = AdminEventModel.select(AdminEventModel.seq, AdminEventModel.hash).order_by(
-                AdminEventModel.seq.desc()
-            )
             newest, _ = place(self._db.peewee, HEAD_KEY)
-            by_age = tx.rows((query.where(AdminEventModel.seq < kept[0][0]) if kept else query).limit(1))
-            by_count = tx.rows(query.where(AdminEventModel.seq <= newest - row_count_max).limit(1))
-            for seq, digest in sorted([*by_age, *by_count], reverse=True):
+            oldest, _ = place(self._db.peewee, ANCHOR_KEY)
+            window = AdminEventModel.seq <= oldest + PURGE_COUNT_MAX
+            kept = tx.rows(
+                AdminEventModel.select(AdminEventModel.seq).where(window, AdminEventModel.time >= older_than)
+                .order_by(AdminEventModel.seq).limit(1)
+            )
+            last = max(kept[0][0] - 1 if kept else newest, newest - row_count_max)
+            query = AdminEventModel.select(AdminEventModel.seq, AdminEventModel.hash).where(
+                window, AdminEventModel.seq <= last
+            )
+            for seq, digest in tx.rows(query.order_by(AdminEventModel.seq.desc()).limit(1)):
                 tx.set_place(ANCHOR_KEY, seq, digest)
                 return int(tx.unlogged(AdminEventModel.delete().where(AdminEventModel.seq <= seq)))
             return 0

@@ -8,8 +8,9 @@ Bound: written inside a writing transaction that holds the `position` row (chang
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import peewee
@@ -19,7 +20,7 @@ from spokes.store.base import cleaned_text
 from spokes.store.models import MetaModel, canonical_json
 from spokes.store.models_admin import AdminEventModel
 from spokes.store.rows import Json
-from spokes.store.rows_admin import Actor, AdminEvent
+from spokes.store.rows_admin import Actor
 from spokes.store.statement import Statement
 
 HEAD_KEY = "admin_event.head"
@@ -79,11 +80,15 @@ def append(db: peewee.Database, deeds: Sequence[Deed], now: float) -> None:
     set_place(db, HEAD_KEY, seq, previous_hash)
 
 
-def event_hash(event: AdminEvent) -> str:
-    """The hash an event must have: SHA-256 of all its other fields as canonical JSON."""
-    fields = asdict(event)
-    del fields["hash"]
-    return _digest(fields)
+def continues(row: Sequence[Any], seq: int, previous_hash: str) -> str | None:
+    """The hash of an event (its row as the driver gives it) if it is the one behind (seq, hash); else None."""
+    fields = dict(zip(_COLUMNS, row, strict=True))
+    digest: str = fields.pop("hash")
+    for name in ("before", "after"):
+        if fields[name] is not None:
+            fields[name] = json.loads(fields[name])
+    is_next = (fields["seq"], fields["previous_hash"]) == (seq + 1, previous_hash)
+    return digest if is_next and digest == _digest(fields) else None
 
 
 def _digest(fields: dict[str, Any]) -> str:

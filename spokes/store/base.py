@@ -14,6 +14,7 @@ from spokes.errors import ValueRefusedError
 from spokes.store.db import Database, Query
 
 TEXT_CHARS_MAX = 255
+PURGE_COUNT_MAX = 2_000                  # rows removed by one call: nobody writes meanwhile
 _JOINERS = "\u200c\u200d"
 
 
@@ -37,14 +38,18 @@ class StoreBase:
 
     def _purge_oldest(self, ended: peewee.Field, older_than: float, row_count_max: int) -> int:
         """Remove rows whose `ended` (Unix seconds; null: not yet) is before `older_than`, and of those that have one
-        the oldest beyond `row_count_max`, with all of the same moment; how many.
+        the oldest beyond `row_count_max`, with all of the same moment; how many. Of more than PURGE_COUNT_MAX the
+        oldest go, and the others at the next call.
         """
         model = ended.model
-        removed = int(self._db.run(model.delete().where(ended < older_than)))
         newest = model.select(ended).where(ended.is_null(False)).order_by(ended.desc())
-        for (moment,) in self._db.rows(newest.limit(1).offset(max(0, row_count_max))):
-            removed += int(self._db.run(model.delete().where(ended <= moment)))
-        return removed
+        beyond = self._db.rows(newest.limit(1).offset(max(0, row_count_max)))
+        too_old = (ended < older_than) | (ended <= beyond[0][0]) if beyond else ended < older_than
+        slice_end = self._db.rows(
+            model.select(ended).where(ended.is_null(False)).order_by(ended).limit(1).offset(PURGE_COUNT_MAX - 1)
+        )
+        in_slice = ended <= slice_end[0][0] if slice_end else ended.is_null(False)
+        return int(self._db.run(model.delete().where(too_old, in_slice)))
 
 
 def checked_text(text: str, what: str) -> str:

@@ -21,7 +21,7 @@ import peewee
 from spokes import clock
 from spokes.store import audit_chain
 from spokes.store.actors import current_actor
-from spokes.store.base import StoreBase
+from spokes.store.base import PURGE_COUNT_MAX, StoreBase
 from spokes.store.db import Query, fetch_raw
 from spokes.store.logged import TABLES, LoggedTable
 from spokes.store.models import ChangeModel, PositionModel, RuleStateModel, canonical_json
@@ -216,13 +216,17 @@ class ChangeLog(StoreBase):
         return [_to_change(*row) for row in self._db.read(query)]
 
     def purge_changes(self, older_than: float, row_count_min: int) -> int:
-        """Remove those from before `older_than` (Unix seconds), the newest `row_count_min` excepted; how many.
+        """Remove those from before `older_than` (Unix seconds), the newest `row_count_min` excepted; how many: at most
+        PURGE_COUNT_MAX, the oldest.
 
         Who follows the log from further behind begins with a full read.
         """
         _, seq = self.position()
-        old = (ChangeModel.seq <= seq - row_count_min) & (ChangeModel.time < older_than)
-        return int(self._db.run(ChangeModel.delete().where(old)))
+        for (oldest,) in self._db.rows(ChangeModel.select(ChangeModel.seq).order_by(ChangeModel.seq).limit(1)):
+            last = min(seq - row_count_min, oldest + PURGE_COUNT_MAX - 1)
+            old = (ChangeModel.seq <= last) & (ChangeModel.time < older_than)
+            return int(self._db.run(ChangeModel.delete().where(old)))
+        return 0
 
 
 def _to_change(seq: int, epoch: int, kind: str, op: str, uid: str, rev: int, body: str | None, time: float) -> Change:

@@ -181,11 +181,17 @@ class TrafficLog(StoreBase):
         return sums
 
     def purge_traffic(self, at: float) -> int:
-        """Remove hours and days that are too old; how many rows."""
-        old = (
-            (TrafficModel.period == Period.HOUR.value) & (TrafficModel.start < at - HOURS_KEPT_S)
-        ) | ((TrafficModel.period == Period.DAY.value) & (TrafficModel.start < at - DAYS_KEPT_S))
-        return int(self._db.run(TrafficModel.delete().where(old)))
+        """Remove the oldest hour and the oldest day that are too old; how many rows. The next call removes the next."""
+        removed = 0
+        for period, kept_s in ((Period.HOUR, HOURS_KEPT_S), (Period.DAY, DAYS_KEPT_S)):
+            oldest = TrafficModel.select(TrafficModel.start).where(
+                TrafficModel.period == period.value, TrafficModel.start < at - kept_s
+            ).order_by(TrafficModel.start).limit(1)
+            for (start,) in self._db.rows(oldest):
+                removed += int(self._db.run(
+                    TrafficModel.delete().where(TrafficModel.period == period.value, TrafficModel.start == start)
+                ))
+        return removed
 
     # --- below -----------------------------------------------------------------------------------------------------
 

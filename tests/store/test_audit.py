@@ -2,6 +2,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -9,7 +10,7 @@ from spokes import clock
 from spokes.concealment import CONCEALED
 from spokes.errors import NotFoundError
 from spokes.ids import ZERO_UID, new_uid
-from spokes.store import Actor, Store, TunnelState
+from spokes.store import Actor, Store, TunnelState, audit
 from spokes.store.actors import current_actor
 
 DOMAIN = "tun.example.net"
@@ -209,3 +210,60 @@ def test_mutation_of_many_rows_is_one_chain(tmp_path):
         store.put_sites(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)])
         assert len(list(store.all_events())) == 1002
         assert store.verify_events() is None
+
+
+def test_verify_events_holds_up_no_writer_and_sees_one_moment(store, monkeypatch):
+    """In the middle of it others write, and retention takes away what was not looked at yet."""
+    monkeypatch.setattr(audit, "BATCH_COUNT", 2)
+    with store.acting(MARA):
+        for _ in range(8):
+            store.note_event("login")
+    rows, done = store._db.rows, []
+
+    def between(query):
+        found = rows(query)
+        if not done:
+            done.append(True)
+            with ThreadPoolExecutor(1) as other:          # a writer that waits for us would never come back
+                other.submit(write_and_purge).result(timeout=20)
+        return found
+
+    def write_and_purge():
+        with store.acting(MARA):
+            store.note_event("login")
+        monkeypatch.setattr(store._db, "rows", rows)
+        assert store.purge_events(0, 4) == 5
+
+    monkeypatch.setattr(store._db, "rows", between)
+    assert store.verify_events() is None
+    assert store.verify_events() is None
+
+
+def test_verify_events_all_gone_meanwhile_is_whole(store, monkeypatch):
+    monkeypatch.setattr(audit, "BATCH_COUNT", 2)
+    with store.acting(MARA):
+        for _ in range(4):
+            store.note_event("login")
+    rows = store._db.rows
+
+    def between(query):
+        monkeypatch.setattr(store._db, "rows", rows)
+        with store.acting(MARA):
+            store.note_event("login")
+        assert store.purge_events(0, 0) == 5
+        return rows(query)
+
+    monkeypatch.setattr(store._db, "rows", between)
+    assert store.verify_events() is None
+
+
+def test_purge_events_goes_slice_by_slice(store, monkeypatch):
+    monkeypatch.setattr(audit, "PURGE_COUNT_MAX", 3)
+    with store.acting(MARA):
+        for _ in range(8):
+            store.note_event("login")
+    removed = []
+    while count := store.purge_events(0, 1):
+        removed.append(count)
+        assert store.verify_events() is None
+    assert removed == [3, 3, 1]

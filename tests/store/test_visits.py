@@ -1,7 +1,7 @@
 import pytest
 
 from spokes.ids import new_uid
-from spokes.store import Visit
+from spokes.store import Visit, base
 
 TUNNEL, OTHER, SERVICE = "01" * 16, "02" * 16, "03" * 16
 
@@ -55,6 +55,13 @@ def test_purge_visits_by_age_and_number(store, older_than, row_count_max, left):
     store.add_visits([visit(float(n)) for n in range(5)])
     assert store.purge_visits(older_than, row_count_max) == 5 - len(left)
     assert [int(row.closed) for row in store.list_visits()] == left
+
+
+def test_purge_visits_goes_slice_by_slice(store, monkeypatch):
+    monkeypatch.setattr(base, "PURGE_COUNT_MAX", 3)
+    store.add_visits([visit(float(n)) for n in range(8)])
+    assert [store.purge_visits(7.0, 100) for _ in range(4)] == [3, 3, 1, 0]
+    assert [int(row.closed) for row in store.list_visits()] == [7]
 
 
 def test_add_visits_hostile_address_is_made_fit(store):
