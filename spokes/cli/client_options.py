@@ -14,9 +14,11 @@ import click
 from click.core import ParameterSource
 
 from spokes.client.config import ClientConfig, find_path
+from spokes.client.config_edit import ConfigFile
 from spokes.client.local_caller import LocalCaller
-from spokes.client.operations import Operations, apply_nowhere
+from spokes.client.operations import NOT_SAVED, Operations, apply_nowhere
 from spokes.errors import ConfigError
+from spokes.log import escape
 
 Json = dict[str, Any]
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -111,8 +113,11 @@ def perform(path: Path, op: str, args: Json) -> Json:
     ClientConfig.load(path)
     caller = LocalCaller.find(path)
     if caller is not None:
-        return caller.perform(op, args)
-    operations = Operations(path, ask=lambda op, args: ask_once(path, op, args), apply=apply_nowhere)
+        result = caller.perform(op, args)
+        if reason := result.pop(NOT_SAVED, ""):
+            click.echo(f"spoke: in force until the client ends, and not kept: {escape(str(reason))}", err=True)
+        return result
+    operations = Operations(ConfigFile(path), ask=lambda op, args: ask_once(path, op, args), apply=apply_nowhere)
     return asyncio.run(operations.perform(op, args))
 
 

@@ -24,6 +24,7 @@ from spokes.cli.client_options import (
 )
 from spokes.cli.entry import EXIT_INTERRUPTED
 from spokes.client.config import ClientConfig
+from spokes.client.config_edit import HeldConfig
 from spokes.client.local_caller import LocalCaller
 from spokes.client.operations import port_fault, site_fault
 from spokes.client.webroots import usable_web_root
@@ -65,9 +66,9 @@ def start(settings: Settings, /, api_port: int | None, **serving: Any) -> int:
     """Serve everything that is configured, for ever; reconnect by itself."""
     from spokes.client.rulebook import SavedRules  # the engine is loaded only by verbs that need it
 
-    path = settings.path
-    config = _config_nobody_runs(path)
-    return _serve(config, SavedRules(path), _status_console(), api_port=api_port, api=True, **serving)
+    config = _config_nobody_runs(settings.path)
+    file = HeldConfig(config.path)
+    return _serve(config, SavedRules(file), _status_console(), api_port=api_port, api_file=file, **serving)
 
 
 class ServeGroup(click.Group):
@@ -118,7 +119,7 @@ def _serve_http(
     else:
         site = Site(domain=config.hostname, destination=destination, port=port or 0)
     console = OneAddressConsole("url", public_url, lambda accepted: site_fault(accepted, site), as_json=as_json)
-    return _serve(config, SavedRules(config.path, passing_sites=(site,)), console, **serving)
+    return _serve(config, SavedRules(HeldConfig(config.path), passing_sites=(site,)), console, **serving)
 
 
 @click.command("tcp")
@@ -139,7 +140,7 @@ def _serve_tcp(settings: Settings, /, port: int, destination: str, as_json: bool
         return f"{app.endpoint.host}:{public_port}"
 
     console = OneAddressConsole("address", address, lambda accepted: port_fault(accepted, public_port), as_json=as_json)
-    return _serve(config, SavedRules(config.path, passing_ports=(rule,)), console, **serving)
+    return _serve(config, SavedRules(HeldConfig(config.path), passing_ports=(rule,)), console, **serving)
 
 
 http = config_option(
@@ -260,7 +261,7 @@ def _serve(
     memory_limit_mib: int,
     log_format: str,
     log_level: str,
-    api: bool = False,
+    api_file: HeldConfig | None = None,
     api_port: int | None = None,
 ) -> int:
     from spokes.client.app import App
@@ -281,12 +282,12 @@ def _serve(
             console=console,
             reread=lambda: ClientConfig.load(config.path),
         )
-        return await run_app(app, console, config.path if api else None, api_port)
+        return await run_app(app, console, api_file, api_port)
 
     return asyncio.run(run())
 
 
-async def run_app(app: App, console: Console, api_path: Path | None, api_port: int | None) -> int:
+async def run_app(app: App, console: Console, api_file: HeldConfig | None, api_port: int | None) -> int:
     """The client until a signal ends it: Ctrl-C at once, SIGTERM after the open streams had a while. SIGHUP makes it
     read its configuration again."""
     from spokes.client.local_api import LocalApi
@@ -305,9 +306,9 @@ async def run_app(app: App, console: Console, api_path: Path | None, api_port: i
     loop.add_signal_handler(signal.SIGTERM, lambda: app.stop(drain=True))
     loop.add_signal_handler(signal.SIGHUP, app.reload)
     local_api: LocalApi | None = None
-    if api_path is not None:
-        operations = Operations(api_path, ask=app.ask, apply=app.apply_rules)
-        local_api = LocalApi(api_path, status=lambda: status_document(app), perform=operations.perform)
+    if api_file is not None:
+        operations = Operations(api_file, ask=app.ask, apply=app.apply_rules)
+        local_api = LocalApi(api_file.path, status=lambda: status_document(app), perform=operations.perform)
         await local_api.start(api_port)
     showing = asyncio.create_task(console.run(app))
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import sys
 from pathlib import Path
@@ -25,11 +24,12 @@ from spokes.cli.client_options import (
     read_secret,
     show,
 )
-from spokes.client.config import DEFAULT_SERVER_PORT, ClientConfig, join_host_port, split_host_port
+from spokes.client.config import DEFAULT_SERVER_PORT, ClientConfig, give_to_unit, join_host_port, split_host_port
 from spokes.client.local_caller import LocalCaller
 from spokes.client.probe import shown_fingerprint
 from spokes.client.tables import port_table, site_table
-from spokes.errors import ServerKeyError, SpokesError
+from spokes.errors import ConfigError, ServerKeyError, SpokesError
+from spokes.file_edit import require_writable, write_file
 from spokes.pins import parse_fingerprint
 from spokes.wire.messages import Accepted
 
@@ -87,9 +87,11 @@ def configure(
         document["serverCA"] = str(ca.absolute())
     config = ClientConfig(settings.path, document)
     config.require_writable()
+    _require_keepable(config.path)
     asyncio.run(_register(config, token, name))
     kept = _keep_old(config.path)
     config.save()
+    give_to_unit(config.path)
     if kept is not None:
         click.echo(f"the former configuration is kept as {kept}", err=True)
     facts = {
@@ -134,13 +136,38 @@ async def _explained(error: ServerKeyError, endpoint: Endpoint) -> ServerKeyErro
     return ServerKeyError(f"{error} ({expected}the server shows {shown})", hint=error.hint)
 
 
+def _former(path: Path) -> bytes:
+    """What a configuration that is about to be replaced holds."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check its owner and mode") from None
+
+
+def _require_keepable(path: Path) -> None:
+    if _former(path).strip():
+        try:
+            require_writable(_kept(path))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot keep the former configuration as {_kept(path)}: {error.strerror}",
+                hint="its key is the only way back to its hostname; move it away",
+            ) from None
+
+
+def _kept(path: Path) -> Path:
+    return path.with_name(path.name + ".old")
+
+
 def _keep_old(path: Path) -> Path | None:
     """Put a configuration that is about to be replaced aside: its key is the only way to its hostname."""
-    kept = path.with_name(path.name + ".old")
-    with contextlib.suppress(FileNotFoundError):
-        path.replace(kept)
-        return kept
-    return None
+    former = _former(path)
+    if not former.strip():
+        return None
+    write_file(_kept(path), former)
+    return _kept(path)
 
 
 def _parse_url(text: str) -> tuple[str, int]:

@@ -1,23 +1,22 @@
 """The client's configuration file: the Admin API's TunConfig object as JSON, owned by the user alone (mode 0600).
 
-Owns: finding, reading and rewriting the file. A key this version does not know is kept as it was, so an older client
-never damages what a newer one wrote. docs/client.md lists the keys.
+Owns: finding, reading and checking the file; changing it is config_edit.py's. A key this version does not know is kept
+as it was, so an older client never damages what a newer one wrote. docs/client.md lists the keys.
 Fails: ConfigError names the file and the key; a half-understood file is never used.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
+import errno
 import json
 import os
-import tempfile
-from collections.abc import Iterator
+import pwd
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from spokes import file_edit
 from spokes.client.remote_targets import RemoteTargets
 from spokes.client.rules import (
     Json,
@@ -34,6 +33,7 @@ from spokes.wire.rules import Port, Site
 
 DEFAULT_SERVER_PORT = 443
 SYSTEM_PATH = Path("/etc/spoke/config.json")
+UNIT_USER = "spoke"
 
 _STRING_KEYS = ("hostname", "name", "tunnel", "serverHost", "serverKey", "serverCA", "key")
 
@@ -43,11 +43,29 @@ def user_path() -> Path:
 
 
 def find_path(given: str | Path | None) -> Path:
-    """The file to use: the given one, else the user's, else the system's where it exists."""
+    """The file to use: the given one, else the user's, else the system's where this user may read it."""
     if given:
         return Path(given).expanduser()
     own = user_path()
-    return SYSTEM_PATH if not own.exists() and SYSTEM_PATH.exists() else own
+    return SYSTEM_PATH if not own.exists() and os.access(SYSTEM_PATH, os.R_OK) else own
+
+
+def give_to_unit(path: Path) -> None:
+    """The system's configuration, written by root, is for the user that the systemd unit runs as, its folder too."""
+    if os.geteuid() != 0 or path.absolute() != SYSTEM_PATH:
+        return
+    try:
+        unit = pwd.getpwnam(UNIT_USER)
+    except KeyError:  # no package is installed
+        return
+    try:
+        for owned in (path.parent, path):
+            if owned.stat().st_uid == 0:
+                os.chown(owned, unit.pw_uid, unit.pw_gid)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot give {path} to the user {UNIT_USER}: {_reason(error)}", hint=f"chown {UNIT_USER} {path}"
+        ) from None
 
 
 def split_host_port(text: str, default_port: int = DEFAULT_SERVER_PORT) -> tuple[str, int]:
@@ -79,15 +97,17 @@ def join_host_port(host: str, port: int) -> str:
 class ClientConfig:
     """One configuration file in memory; `document` is the JSON object itself."""
 
-    def __init__(self, path: Path, document: Json) -> None:
+    def __init__(self, path: Path, document: Json, *, seen: bytes | None = None) -> None:
         self.path = path
         self.document = document
+        self.seen = seen  # what the file held; None: not read from a file
         self._check()
 
     @classmethod
     def load(cls, path: Path) -> ClientConfig:
         try:
-            text = path.read_text(encoding="utf-8")
+            seen = path.read_bytes()
+            text = seen.decode("utf-8")
         except FileNotFoundError:
             raise ConfigError(f"no configuration at {path}", hint="type: spoke configure") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -98,7 +118,7 @@ class ClientConfig:
             raise ConfigError(f"{path} is no JSON: {error}", hint="repair it or type: spoke configure") from None
         if not isinstance(document, dict):
             raise ConfigError(f"{path} must hold one JSON object", hint="repair it or type: spoke configure")
-        return cls(path, document)
+        return cls(path, document, seen=seen)
 
     def _check(self) -> None:
         wanted: dict[str, tuple[type, str]] = {key: (str, "a string") for key in _STRING_KEYS}
@@ -223,48 +243,24 @@ class ClientConfig:
 
     def require_writable(self) -> None:
         """Raise where save() would, before anything is done that only the saved file makes good."""
-        folder = self.path.parent
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file_edit.require_writable(self.path)
         except OSError as error:
-            raise ConfigError(f"cannot write {self.path}: {_reason(error)}", hint="check owner and mode") from None
+            raise self._write_fault(error) from None
 
-    def save(self) -> None:
-        """Replace the file in one step; a crash leaves the old one or the new one."""
-        folder = self.path.parent
+    def save(self, *, seen: bytes | None = None) -> bool:
+        """Rewrite the file; with `seen` not over a newer edit, then False (see file_edit.py)."""
+        data = json.dumps(self.document, indent=2, ensure_ascii=False).encode() + b"\n"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as stream:  # mkstemp made it 0600
-                    json.dump(self.document, stream, indent=2, ensure_ascii=False)
-                    stream.write("\n")
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                Path(temporary).replace(self.path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return file_edit.write_file(self.path, data, seen=seen)
         except OSError as error:
-            raise ConfigError(f"cannot write {self.path}: {_reason(error)}", hint="check owner and mode") from None
+            raise self._write_fault(error) from None
 
-
-@contextlib.contextmanager
-def edit_config(path: Path) -> Iterator[ClientConfig]:
-    """Read, change, write back; other `spoke` commands wait meanwhile, so no change is lost."""
-    try:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        raise ConfigError(f"no configuration at {path}", hint="type: spoke configure") from None
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # on the folder: the file itself is replaced while we hold it
-        config = ClientConfig.load(path)
-        yield config
-        config.save()
-    finally:
-        os.close(folder)
+    def _write_fault(self, error: OSError) -> ConfigError:
+        hint = "make room on the disk" if error.errno == errno.ENOSPC else "check owner, mode and mount"
+        return ConfigError(f"cannot write {self.path}: {_reason(error)}", hint=hint)
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """The running client's local API: its state, and changes to its rules, on the loopback interface alone.
 
 GET /status tells what the client does. POST /operations {"op", "args"} changes rules as operations.py defines them and
-needs the token of the access file: `<configuration>.api`, mode 0600, written at start and removed at the end.
+needs the token of the access file (access_file.py), written at start and removed at the end.
 Bound: one request of at most 1 MiB a connection, 10 s to arrive, CONNECTION_COUNT_MAX connections.
 Fails: foreign Host or Origin is refused before the path is looked at, so no web page can reach it by a name of its own.
 """
@@ -9,7 +9,6 @@ Fails: foreign Host or Origin is refused before the path is looked at, so no web
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import json
 import logging
@@ -22,7 +21,8 @@ from typing import Any
 import h11
 import msgspec
 
-from spokes.errors import AddressInUseError, ConfigError, NotFoundError, SpokesError
+from spokes.client.access_file import remove_access, write_access
+from spokes.errors import AddressInUseError, NotFoundError, SpokesError
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,6 @@ DEFAULT_PORT = 4100
 BODY_BYTES_MAX = 1024 * 1024
 HEAD_DEADLINE_S = 10.0
 CONNECTION_COUNT_MAX = 32
-
-
-def access_path(config_path: Path) -> Path:
-    """Where the running client of this configuration leaves its address and token."""
-    return config_path.with_name(config_path.name + ".api")
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -60,7 +55,8 @@ class LocalApi:
     def __init__(
         self, config_path: Path, *, status: Callable[[], Json], perform: Callable[[str, Json], Awaitable[Json]]
     ) -> None:
-        self._access_path = access_path(config_path)
+        self._config_path = config_path
+        self._access_path: Path | None = None
         self._status = status
         self._perform = perform
         self._token = secrets.token_urlsafe(32)
@@ -87,24 +83,16 @@ class LocalApi:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-            self._remove_access()
+            if self._access_path is not None:
+                remove_access(self._access_path, self._token)
 
     def _write_access(self) -> None:
-        document = json.dumps({"address": LOOPBACK, "port": self.port, "token": self._token, "pid": os.getpid()})
-        temporary = self._access_path.with_name(f".{self._access_path.name}.{os.getpid()}")
-        try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(handle, "w", encoding="ascii") as stream:
-                stream.write(document + "\n")
-            temporary.replace(self._access_path)
-        except OSError as error:
-            raise ConfigError(f"cannot write {self._access_path}: {error.strerror}") from None
-
-    def _remove_access(self) -> None:
-        """Only our own: a client that took over has written its own already."""
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads(self._access_path.read_text(encoding="ascii")).get("token") == self._token:
-                self._access_path.unlink()
+        document = {"address": LOOPBACK, "port": self.port, "token": self._token, "pid": os.getpid()}
+        self._access_path = write_access(self._config_path, document)
+        if self._access_path is None:
+            log.warning(
+                "no place for the access file", extra={"lost": "`spoke` commands cannot reach this client"}
+            )
 
     # one connection
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spokes.client.local_api import access_path
+from spokes.client.access_file import read_access
 from spokes.errors import RemoteError, UnreachableError
 
 Json = dict[str, Any]
@@ -28,16 +28,14 @@ class LocalCaller:
     @classmethod
     def find(cls, config_path: Path) -> LocalCaller | None:
         """The running client of this configuration, or None. An access file left by a killed one does not count."""
-        try:
-            document = json.loads(access_path(config_path).read_text(encoding="ascii"))
-            caller = cls(document["address"], int(document["port"]), document["token"], int(document["pid"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        try:
-            found = caller.status().get("pid") == caller.pid
-        except (UnreachableError, RemoteError):
-            return None
-        return caller if found else None
+        for document in read_access(config_path):
+            try:
+                caller = cls(document["address"], int(document["port"]), document["token"], int(document["pid"]))
+                if caller.status().get("pid") == caller.pid:
+                    return caller
+            except (KeyError, ValueError, TypeError, UnreachableError, RemoteError):
+                continue
+        return None
 
     def status(self) -> Json:
         return self._call("GET", "/status", None)

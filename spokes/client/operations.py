@@ -8,12 +8,11 @@ Fails: NotFoundError, RuleError, or what the server refused; the file is then as
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from spokes.client.config import ClientConfig, edit_config
+from spokes.client.config_edit import Editable
 from spokes.client.rules import (
     Json,
     Rule,
@@ -34,13 +33,16 @@ Apply = Callable[[], Awaitable[Accepted | None]]  # serve the changed rules; Non
 Operation = Callable[["Operations", Json], Awaitable[Json]]
 
 
+NOT_SAVED = "notSaved"  # member of a result: why what was changed is lost when the client ends
+
+
 async def apply_nowhere() -> None:
     """No client runs: the file is all there is, the next start serves it."""
 
 
 class Operations:
-    def __init__(self, path: Path, *, ask: Ask, apply: Apply) -> None:
-        self._path = path
+    def __init__(self, file: Editable, *, ask: Ask, apply: Apply) -> None:
+        self._file = file
         self._ask = ask
         self._apply = apply
 
@@ -48,7 +50,8 @@ class Operations:
         operation = OPERATIONS.get(name)
         if operation is None:
             raise NotFoundError(f"no operation {name!r}")
-        return await operation(self, args)
+        result = await operation(self, args)
+        return {**result, NOT_SAVED: self._file.unsaved} if self._file.unsaved and name in CHANGES else result
 
     async def http_add(self, args: Json) -> Json:
         site = parse_site(args)
@@ -74,9 +77,10 @@ class Operations:
         return {"domain": wanted}
 
     async def tcp_allocate(self, args: Json) -> Json:
+        self._file.require_writable()
         port = _read(await self._ask("tcp.allocate", {}), PortArgs).port
         new = Port(port=port)
-        with edit_config(self._path) as config:
+        with self._file.edit() as config:
             config.set_ports(_put(config.ports(), new, port_key))
             # The server has it just so: a forwarding typed next is then the later change (sync.py).
             config.mark_synced(config.synced_sites(), _put(config.synced_ports(), new, port_key))
@@ -101,6 +105,7 @@ class Operations:
 
     async def tcp_release(self, args: Json) -> Json:
         number = _read(args, PortArgs).port
+        self._file.require_writable()
         await self._ask("tcp.release", {"port": number})
         self._change_ports(lambda ports: [port for port in ports if port.port != number])
         await self._apply()
@@ -108,8 +113,9 @@ class Operations:
 
     async def tunnel_edit(self, args: Json) -> Json:
         name = _read(args, TunnelEditArgs).name
+        self._file.require_writable()
         await self._ask("tunnel.edit", {"name": name})
-        with edit_config(self._path) as config:
+        with self._file.edit() as config:
             config.document["name"] = name
         return {"name": name}
 
@@ -120,13 +126,13 @@ class Operations:
 
     def _change_sites(self, change: Callable[[list[Site]], list[Site]]) -> Json:
         """Change the file's sites; what to give to `_restore` to undo it."""
-        with edit_config(self._path) as config:
+        with self._file.edit() as config:
             before = {"https": config.document.get("https")}
             config.set_sites(change(config.sites()))
         return before
 
     def _change_ports(self, change: Callable[[list[Port]], list[Port]]) -> Json:
-        with edit_config(self._path) as config:
+        with self._file.edit() as config:
             before = {"ports": config.document.get("ports")}
             config.set_ports(change(config.ports()))
         return before
@@ -136,14 +142,14 @@ class Operations:
         fault = fault_of(accepted) if accepted is not None else None
         if fault is None:
             return
-        with edit_config(self._path) as config:
+        with self._file.edit() as config:
             config.document.update(before)
         await self._apply()
         raise RemoteError(fault.message, code=fault.code)
 
     def _free_port(self) -> int:
         """A port that was allocated and leads nowhere yet; 0 for none."""
-        ports = ClientConfig.load(self._path).ports()
+        ports = self._file.read().ports()
         return next((port.port for port in ports if not port.destination and not port.dst_port), 0)
 
 
@@ -156,6 +162,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "tunnel.edit": Operations.tunnel_edit,
     "tunnel.info": Operations.tunnel_info,
 }
+CHANGES = frozenset(OPERATIONS) - {"tunnel.info"}
 
 
 def _put(rules: list[Rule], rule: Rule, key_of: Callable[[Rule], Any]) -> list[Rule]:

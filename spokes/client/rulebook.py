@@ -13,7 +13,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from spokes.client.config import ClientConfig, edit_config
+from spokes.client.config import ClientConfig
+from spokes.client.config_edit import HeldConfig
 from spokes.client.remote_targets import RemoteTargets
 from spokes.client.rules import (
     Json,
@@ -25,7 +26,7 @@ from spokes.client.rules import (
     site_key,
 )
 from spokes.client.sync import merge_rules
-from spokes.errors import ConfigError, NameRefusedError, RuleError
+from spokes.errors import NameRefusedError, RuleError
 from spokes.wire.messages import Accepted, Ready, Services
 from spokes.wire.rules import Port, Site, TunConfig
 
@@ -56,23 +57,18 @@ class Rules(Protocol):
 class SavedRules:
     """The configuration file's rules. Where the file cannot be written (disk full), the rules in memory go on."""
 
-    def __init__(self, path: Path, *, passing_sites: Sequence[Site] = (), passing_ports: Sequence[Port] = ()) -> None:
-        self._path = path
+    def __init__(
+        self, file: HeldConfig | Path, *, passing_sites: Sequence[Site] = (), passing_ports: Sequence[Port] = ()
+    ) -> None:
+        self._file = HeldConfig(file) if isinstance(file, Path) else file
         self._passing_sites = {site_key(site): site for site in passing_sites}  # for this run only
         self._passing_ports = {port_key(port): port for port in passing_ports}
-        self._config = ClientConfig.load(path)
-        self._unsaved = False
         self._announced = False  # the server has heard of the passing rules
 
     def services(self) -> Services:
-        """Read afresh: commands and people change the file."""
-        if not self._unsaved:
-            try:
-                self._config = ClientConfig.load(self._path)
-            except ConfigError as error:
-                log.error("configuration not read again", extra={"reason": error.line()})
-        sites, ports = self._served(self._config)
-        return Services(https=sites, ports=ports, unmanaged=self._config.unmanaged)
+        config = self._file.read()
+        sites, ports = self._served(config)
+        return Services(https=sites, ports=ports, unmanaged=config.unmanaged)
 
     def _served(self, config: ClientConfig) -> tuple[tuple[Site, ...], tuple[Port, ...]]:
         sites = {site_key(site): site for site in config.sites()} | self._passing_sites
@@ -133,17 +129,8 @@ class SavedRules:
         config.mark_portmaps_synced(portmaps)
 
     def _update(self, change: Callable[[ClientConfig], None]) -> None:
-        try:
-            with edit_config(self._path) as config:
-                if self._unsaved:
-                    config.document = self._config.document
-                change(config)
-                self._config = config
-            self._unsaved = False
-        except ConfigError as error:
-            log.error("configuration not saved", extra={"reason": error.line()})
-            change(self._config)
-            self._unsaved = True
+        with self._file.edit() as config:
+            change(config)
 
 
 def _usable(kind: str, rules: Iterable[Rule], parse: Callable[[Json], Rule]) -> list[Rule]:

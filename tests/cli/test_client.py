@@ -20,7 +20,8 @@ from spokes.cli.client_serve import OneAddressConsole
 from spokes.cli.entry import run_program
 from spokes.client import engine as client_engine
 from spokes.client import routes
-from spokes.client.local_api import LocalApi, access_path
+from spokes.client.access_file import access_path
+from spokes.client.local_api import LocalApi
 from spokes.client.local_caller import LocalCaller
 from spokes.client.status import PlainConsole
 from spokes.wire.messages import Answer, Bye, Fault
@@ -264,6 +265,22 @@ def test_destination_that_is_no_place_is_refused_before_anything(run, config, en
 )
 def test_destination_of_every_kind_is_taken(run, config, destination):
     assert run("http", "add", "--domain", "a.example", "--http", "80", "--destination", destination).code == 0
+
+
+def test_configure_through_a_link_leaves_it_one(run, config):
+    before = config.read_bytes()
+    link = config.with_name("link.json")
+    link.symlink_to(config)
+    assert run("configure", "--url", "https://127.0.0.1:8443", "--token", "t", "--config", str(link)).code == 0
+    assert link.is_symlink()
+    assert config.read_bytes() != before
+    assert link.with_name("link.json.old").read_bytes() == before
+
+
+def test_configure_empty_file_of_a_mount_is_filled_and_not_kept(run, config):
+    config.write_bytes(b"")
+    assert run("configure", "--url", "https://127.0.0.1:8443", "--token", "t").code == 0
+    assert not config.with_name("config.json.old").exists()
 
 
 def test_configure_again_keeps_the_former_file(run, config):

@@ -309,7 +309,7 @@ async def test_refused_rule_is_shown_and_the_others_run(engine, config_path, mak
 
 
 async def test_file_not_writable_traffic_goes_on(engine, config_path, make_app, monkeypatch):
-    def no_space(self):
+    def no_space(self, **_):
         raise ConfigError("cannot write: No space left on device")
 
     app = make_app()

@@ -3,7 +3,8 @@ import stat
 
 import pytest
 
-from spokes.client.config import ClientConfig, edit_config, find_path, join_host_port, split_host_port
+from spokes.client.config import ClientConfig, find_path, join_host_port, split_host_port
+from spokes.client.config_edit import edit_config
 from spokes.errors import ConfigError
 from spokes.wire.rules import Port, Site
 

@@ -5,7 +5,8 @@ import stat
 import pytest
 
 from spokes.client import local_api
-from spokes.client.local_api import LocalApi, access_path
+from spokes.client.access_file import access_path
+from spokes.client.local_api import LocalApi
 from spokes.client.local_caller import LocalCaller
 from spokes.errors import AddressInUseError, NotFoundError, RemoteError, UnreachableError
 

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from spokes.client.config import ClientConfig
+from spokes.client.config_edit import ConfigFile
 from spokes.client.operations import Operations, apply_nowhere
 from spokes.client.rules import port_key
 from spokes.client.sync import merge_rules
@@ -34,7 +35,7 @@ def server():
 
 @pytest.fixture
 def operations(config_path, server):
-    return Operations(config_path, ask=server.ask, apply=apply_nowhere)
+    return Operations(ConfigFile(config_path), ask=server.ask, apply=apply_nowhere)
 
 
 def rules(path):
@@ -89,7 +90,7 @@ async def test_http_add_refused_by_the_server_is_taken_back(config_path, server)
         fault = Fault(code="SPK-TAKEN", message="held by another tunnel")
         return Accepted(https=tuple(SiteResult(domain=site.domain, error=fault) for site in sites))
 
-    operations = Operations(config_path, ask=server.ask, apply=apply)
+    operations = Operations(ConfigFile(config_path), ask=server.ask, apply=apply)
     with pytest.raises(RemoteError) as caught:
         await operations.perform("http.add", {"domain": "a.example", "port": 80})
     assert caught.value.code == "SPK-TAKEN"
@@ -130,7 +131,7 @@ async def test_tcp_forward_refused_by_the_server_is_taken_back(config_path, serv
         fault = Fault(code="SPK-NOT-FOUND", message="not yours")
         return Accepted(ports=(PortResult(port=22000, error=fault if rules(config_path)[1][0].dst_port else None),))
 
-    operations = Operations(config_path, ask=server.ask, apply=apply)
+    operations = Operations(ConfigFile(config_path), ask=server.ask, apply=apply)
     await operations.perform("tcp.allocate", {})
     with pytest.raises(RemoteError, match="not yours"):
         await operations.perform("tcp.forward", {"port": 22000, "destination": "localhost", "dstPort": 22})

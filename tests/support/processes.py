@@ -136,6 +136,7 @@ class Client:
     def __init__(self, server: ServerProcess, config: Path) -> None:
         self.server = server
         self.config = config
+        self._logs = config  # beside the first place of the configuration, which a test may move
         done = run(
             "spoke", "configure", "--url", f"https://127.0.0.1:{server.https_port}", "--server-key", server.fingerprint,
             "--token-file", server.data / "first-token", "--config", config, "--json",
@@ -154,7 +155,7 @@ class Client:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, env=clean_environment())
 
     def start(self, *verb: object, config: Path | None = None) -> Process:
-        log = self.config.with_suffix(f".{len(self.processes)}.log")
+        log = self._logs.with_suffix(f".{len(self.processes)}.log")
         process = Process(log, "spoke", *(verb or ("start", "--api-port", 0)), "--config", config or self.config)
         self.processes.append(process)
         return process
