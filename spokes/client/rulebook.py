@@ -107,6 +107,7 @@ class SavedRules:
         sites = _permitted("https", sites, site_key, local_sites, config.synced_sites(), targets)
         ports = _usable("ports", remote.ports, parse_port)
         ports = _permitted("ports", ports, port_key, local_ports, config.synced_ports(), targets)
+        said_sites, said_ports = sites, ports
         if not self._announced:  # typed just now, so later than whatever the server has
             sites = [site for site in sites if site_key(site) not in self._passing_sites]
             ports = [port for port in ports if port_key(port) not in self._passing_ports]
@@ -126,6 +127,8 @@ class SavedRules:
         config.set_portmaps(merge_rules(
             portmap_key, synced=config.synced_portmaps(), local=config.portmaps(), remote=portmaps
         ))
+        # The base of the next merge is what the server said last: what it adds and removes again is not ours.
+        config.mark_synced(said_sites, said_ports)
         config.mark_portmaps_synced(portmaps)
 
     def _update(self, change: Callable[[ClientConfig], None]) -> None:

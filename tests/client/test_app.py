@@ -308,6 +308,17 @@ async def test_refused_rule_is_shown_and_the_others_run(engine, config_path, mak
     assert read(config_path)["synced"]["https"] == [{"domain": "a.example", "port": 1}]
 
 
+async def test_revision_of_accepted_is_that_of_the_next_list(engine, config_path, make_app):
+    engine.server.count_rules = True
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: app.state == "online")
+        for port in (1, 2):
+            write(config_path, https=[{"domain": "a.example", "port": port}])
+            await app.apply_rules()
+    assert [services.rules_rev for services in engine.server.services] == [1, 2, 3]  # and none of them was stale
+
+
 async def test_file_not_writable_traffic_goes_on(engine, config_path, make_app, monkeypatch):
     def no_space(self, **_):
         raise ConfigError("cannot write: No space left on device")

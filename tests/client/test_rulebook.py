@@ -161,3 +161,38 @@ def test_take_remote_may_remove_whatever_targets_are_named(config_path):
     rules = SavedRules(config_path)
     rules.take_remote(TunConfig())
     assert rules.services().https == ()
+
+
+@pytest.mark.parametrize("first", [(), ({"domain": "a.example", "port": 1},)])
+def test_take_remote_rule_changed_and_removed_again_before_any_announcement_is_gone(config_path, first):
+    write(config_path, https=list(first), synced={"https": list(first)})
+    rules = SavedRules(config_path)
+    rules.take_remote(TunConfig(https=(Site(domain="a.example", port=2),), ports=(Port(port=22000),)))
+    rules.take_remote(TunConfig())
+    assert rules.services().https == ()
+    assert rules.services().ports == ()
+    assert read(config_path)["synced"] == {"https": [], "ports": []}
+
+
+def test_take_remote_rule_typed_here_meanwhile_outlives_what_the_server_changes(config_path):
+    rules = SavedRules(config_path)
+    rules.take_remote(TunConfig(https=(Site(domain="a.example", port=1),)))
+    write(config_path, https=[{"domain": "a.example", "port": 2}, {"domain": "b.example", "port": 1}])
+    rules.take_remote(TunConfig(https=(Site(domain="a.example", port=1), Site(domain="c.example", port=1))))
+    served = [(site.domain, site.port) for site in rules.services().https]
+    assert served == [("a.example", 2), ("b.example", 1), ("c.example", 1)]
+
+
+def test_take_remote_refused_target_is_not_what_both_agree_on(config_path):
+    write(config_path, remoteTargets=[])
+    rules = SavedRules(config_path)
+    for _ in range(2):
+        rules.take_remote(TunConfig(https=(Site(domain="a.example", port=1),)))
+        assert rules.services().https == ()
+    assert read(config_path)["synced"]["https"] == []
+
+
+def test_take_remote_unmanaged_agrees_on_nothing(config_path):
+    write(config_path, unmanaged=True)
+    SavedRules(config_path).take_remote(TunConfig(https=(Site(domain="a.example", port=1),)))
+    assert "synced" not in read(config_path)

@@ -118,6 +118,27 @@ def test_port_allocated_and_forwarded_by_api_listens_and_leads_to_the_service(se
     wait_until(lambda: document(client)["ports"] == [], what="the file")
 
 
+def test_rule_changed_and_removed_by_api_in_quick_succession_stays_removed(server, client: Client, api, web_ports):
+    client.spoke("http", "add", "--domain", "kept.example.org", "--destination", "127.0.0.1", "--http", web_ports[0])
+    started(client)
+    for number in range(10):
+        domain = f"n{number}.example.org"
+        rule = {"domain": domain, "destination": "127.0.0.1", "port": web_ports[1]}
+        api.call(f"tunnel/traffic/http/update/{client.tunnel}", {"sites": [rule]})
+        api.call(f"tunnel/traffic/http/remove/{client.tunnel}", {"domains": [domain]})
+        (allocated,) = api.call(f"tunnel/traffic/tcp/allocate/{client.tunnel}")["ports"]
+        api.call(f"tunnel/traffic/tcp/release/{client.tunnel}", {"port": allocated["port"]})
+    last = {"domain": "last.example.org", "destination": "127.0.0.1", "port": web_ports[1]}
+    api.call(f"tunnel/traffic/http/update/{client.tunnel}", {"sites": [last]})
+    wait_until(lambda: answering_port(server, "last.example.org") == web_ports[1], what="the last rule")
+    wait_until(lambda: len(document(client)["synced"]["https"]) == 2, what="the agreement")
+    kept = ["kept.example.org", "last.example.org"]
+    assert [rule["domain"] for rule in document(client)["https"]] == kept
+    assert document(client)["ports"] == []
+    config = api.call(f"tunnel/config/{client.tunnel}")["config"]
+    assert [site["domain"] for site in config["https"]] == kept
+
+
 def test_rule_changed_while_the_client_is_away_outlives_its_return(server, client: Client, api, web_ports):
     first, second = web_ports
     for domain in ("a.example.org", "b.example.org"):

@@ -328,7 +328,13 @@ async def test_session_list_that_does_not_know_the_latest_change_is_refused_and_
 
     peer.heard.clear()
     peer.say(m.Services(https=config.config.https, rules_rev=config.rules_rev))
+    taken = await hears(peer, m.Accepted)
+    assert not taken.stale
+
+    peer.heard.clear()
+    peer.say(m.Services(https=(), rules_rev=taken.rules_rev))  # the revision of the answer is that of the next list
     assert not (await hears(peer, m.Accepted)).stale
+    assert store.list_sites(uid) == []
 
 
 async def test_session_old_client_that_counts_nothing_is_believed(engine, store, registered):
