@@ -39,6 +39,7 @@ PAGES: Final[dict[str, Page]] = {
     "SPK-METHOD": Page(405, "Only for reading", "This site has pages to read; it takes nothing in."),
     "SPK-TIMEOUT": Page(408, "Too slow", "The request did not arrive in time."),
     "SPK-PRECONDITION": Page(412, "Changed meanwhile", "The file is not the one that the request asked for."),
+    "SPK-TARGET-TOO-LONG": Page(414, "Address too long", "The address that was asked for is longer than allowed."),
     "SPK-RANGE": Page(416, "No such part", "The file ends before the part that the request asked for."),
     "SPK-MISDIRECTED": Page(421, "Wrong connection", "This connection was made for another host name. Open a new one."),
     "SPK-HEAD-TOO-LARGE": Page(431, "Header too large", "The request's header is larger than allowed."),
@@ -65,6 +66,7 @@ PAGES: Final[dict[str, Page]] = {
         503, "Tunnel off-line", "This tunnel is known, but its client is not connected. Try again later."
     ),
     "SPK-UPSTREAM-TIMEOUT": Page(504, "Service too slow", "The service behind the tunnel did not answer in time."),
+    "SPK-HTTP-VERSION": Page(505, "Another HTTP", "The request is in a version of HTTP that is not spoken here."),
 }
 
 _TEMPLATE = """<!doctype html>

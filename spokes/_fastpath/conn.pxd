@@ -1,6 +1,7 @@
 # Sockets: a worker's loop, the ends that flows are made of, and conns, which are ends over a socket, TLS or plain.
 from spokes._fastpath.buf cimport Chain, Pool, Slab
 from spokes._fastpath.frame cimport Address
+from spokes._fastpath.httpdate cimport HTTP_DATE_BYTES, httpdate_write
 from spokes._fastpath.route cimport RouteTable
 from spokes._fastpath.stats cimport Stats
 from spokes._fastpath.timer cimport Timer, Wheel
@@ -106,7 +107,7 @@ cdef enum PageId:                       # answers the engine gives by itself; co
     PAGE_NONE, PAGE_WELCOME, PAGE_UNKNOWN_HOST, PAGE_OFFLINE, PAGE_UPSTREAM_REFUSED, PAGE_UPSTREAM_UNREACHABLE
     PAGE_UPSTREAM_TIMEOUT, PAGE_UPSTREAM_BROKEN, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, PAGE_MISDIRECTED
     PAGE_UNSUPPORTED, PAGE_LIMIT, PAGE_NO_FILE, PAGE_METHOD, PAGE_PRECONDITION, PAGE_RANGE, PAGE_WEBROOT
-    PAGE_ADMIN_DOWN, PAGE_BANDWIDTH, PAGE_ADMIN_DOWN_JSON
+    PAGE_ADMIN_DOWN, PAGE_BANDWIDTH, PAGE_ADMIN_DOWN_JSON, PAGE_TARGET, PAGE_VERSION
     PAGE_COUNT
 
 cdef struct Page:
@@ -145,10 +146,20 @@ cdef struct Loop:                       # one worker's: everything here is touch
     TlsIo io
     RouteTable *routes                  # the table of this pass
     const Page *pages                   # PAGE_COUNT of them, set before start
+    uint64_t date_s                     # what `date` says
+    char date[HTTP_DATE_BYTES]
     void *idle_upstreams                # upstream.pyx
     uint8_t starved                     # a source was not read for want of memory
     uint8_t gathering                   # another pass follows at once, and is likely to bring links more to send
     void *worker
+
+cdef inline const char *loop_date(Loop *loop) noexcept nogil:
+    """HTTP_DATE_BYTES: the time of this pass, written once a second."""
+    cdef uint64_t unix_s = loop.wall_ms // 1000
+    if unix_s != loop.date_s:
+        httpdate_write(loop.date, unix_s)
+        loop.date_s = unix_s
+    return loop.date
 
 cdef int loop_init(Loop *loop, uint32_t index) noexcept nogil       # pool is set by the caller; 0 or < 0
 cdef void loop_clear(Loop *loop) noexcept nogil

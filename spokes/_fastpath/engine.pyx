@@ -72,7 +72,7 @@ PAGE_CODES = (
     "", "SPK-WELCOME", "SPK-UNKNOWN-HOST", "SPK-OFFLINE", "SPK-UPSTREAM-REFUSED", "SPK-UPSTREAM-UNREACHABLE",
     "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-BROKEN", "SPK-BAD-REQUEST", "SPK-HEAD-TOO-LARGE", "SPK-TIMEOUT",
     "SPK-MISDIRECTED", "SPK-UNSUPPORTED", "SPK-LIMIT", "SPK-NO-FILE", "SPK-METHOD", "SPK-PRECONDITION", "SPK-RANGE",
-    "SPK-WEBROOT", "SPK-ADMIN-DOWN", "SPK-BANDWIDTH", "SPK-ADMIN-DOWN.json",
+    "SPK-WEBROOT", "SPK-ADMIN-DOWN", "SPK-BANDWIDTH", "SPK-ADMIN-DOWN.json", "SPK-TARGET-TOO-LONG", "SPK-HTTP-VERSION",
 )
 
 # What the engine says for a page code nobody gave it: enough for a visitor to quote.
@@ -81,14 +81,15 @@ PAGE_STATUS = {
     "SPK-UPSTREAM-UNREACHABLE": 502, "SPK-UPSTREAM-TIMEOUT": 504, "SPK-UPSTREAM-BROKEN": 502, "SPK-BAD-REQUEST": 400,
     "SPK-HEAD-TOO-LARGE": 431, "SPK-TIMEOUT": 408, "SPK-MISDIRECTED": 421, "SPK-UNSUPPORTED": 501, "SPK-LIMIT": 503,
     "SPK-NO-FILE": 404, "SPK-METHOD": 405, "SPK-PRECONDITION": 412, "SPK-RANGE": 416, "SPK-WEBROOT": 502,
-    "SPK-ADMIN-DOWN": 503, "SPK-BANDWIDTH": 503, "SPK-ADMIN-DOWN.json": 503,
+    "SPK-ADMIN-DOWN": 503, "SPK-BANDWIDTH": 503, "SPK-ADMIN-DOWN.json": 503, "SPK-TARGET-TOO-LONG": 414,
+    "SPK-HTTP-VERSION": 505,
 }
 
 REASON_PHRASES = {
     200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
-    412: "Precondition Failed", 416: "Range Not Satisfiable", 421: "Misdirected Request",
+    412: "Precondition Failed", 414: "URI Too Long", 416: "Range Not Satisfiable", 421: "Misdirected Request",
     431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
-    504: "Gateway Timeout",
+    504: "Gateway Timeout", 505: "HTTP Version Not Supported",
 }
 
 

@@ -10,4 +10,5 @@ cdef void exchange_end(Exchange *x, bint abort) noexcept nogil
 cdef void exchange_finish(Exchange *x) noexcept nogil
 cdef void exchange_page(Exchange *x, uint8_t page_id) noexcept nogil
 cdef void exchange_page_with(Exchange *x, uint8_t page_id, const char *field, size_t field_bytes) noexcept nogil
+cdef void exchange_next(Exchange *x) noexcept nogil
 cdef void exchange_answered(Exchange *x) noexcept nogil

@@ -3,11 +3,12 @@
 Owns: nothing beyond the exchange, which may be dead after any call from here. Fails: it cannot.
 """
 from libc.stdlib cimport free
+from libc.string cimport memcpy
 
 from spokes._fastpath.buf cimport chain_clear
 from spokes._fastpath.conn cimport (
     END_CONN, END_STREAM, LINGER_VISITOR_BYTES_MAX, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, Conn, End,
-    EndOps, Page, conn_close, conn_linger, loop_park, loop_task,
+    EndOps, Page, conn_close, conn_linger, loop_date, loop_park, loop_task,
 )
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS, REQUEST_DONE, REQUEST_HEAD, RESPONSE_NONE, Exchange, exchange_deadline,
@@ -16,10 +17,14 @@ from spokes._fastpath.exchange_write cimport exchange_emit, exchange_write_rest
 from spokes._fastpath.files cimport file_close
 from spokes._fastpath.frame cimport REASON_GONE, REASON_LIMIT
 from spokes._fastpath.http1 cimport METHOD_HEAD
+from spokes._fastpath.httpdate cimport HTTP_DATE_BYTES
 from spokes._fastpath.mux cimport Stream, end_pull, stream_close, stream_fin
 from spokes._fastpath.timer cimport timer_clear
 from spokes._fastpath.types cimport uint8_t
 from spokes._fastpath.upstream cimport upstream_give_back
+
+cdef enum:
+    DATE_FIELD_BYTES = HTTP_DATE_BYTES + 8
 
 
 # --- the upstream's end -----------------------------------------------------------------------------------------------
@@ -140,14 +145,19 @@ cdef void exchange_page_with(Exchange *x, uint8_t page_id, const char *field, si
     cdef bint keep = x.keep_down and x.request_phase == REQUEST_DONE and not x.down.eof
     cdef const char *close_field = b"Connection: close\r\n\r\n"
     cdef const char *keep_field = b"Connection: keep-alive\r\n\r\n"
+    cdef char date[DATE_FIELD_BYTES]
     if x.answered:                      # a second answer would be read as part of the first
         exchange_end(x, True)
         return
     if page_id == PAGE_BAD_REQUEST or page_id == PAGE_HEAD_TOO_LARGE or page_id == PAGE_TIMEOUT:
         keep = False
+    memcpy(date, b"Date: ", 6)
+    memcpy(date + 6, loop_date(x.loop), HTTP_DATE_BYTES)
+    memcpy(date + 6 + HTTP_DATE_BYTES, b"\r\n", 2)
     x.loop.stats.pages_total += 1
     exchange_drop_up(x, False)
     exchange_emit(x, x.down, &x.to_down, <const uint8_t *>page.head, page.head_bytes)
+    exchange_emit(x, x.down, &x.to_down, <const uint8_t *>date, DATE_FIELD_BYTES)
     if field_bytes > 0:
         exchange_emit(x, x.down, &x.to_down, <const uint8_t *>field, field_bytes)
     if keep:
@@ -169,7 +179,7 @@ cdef void exchange_next(Exchange *x) noexcept nogil:
     x.request_phase = REQUEST_HEAD
     x.response_phase = RESPONSE_NONE
     x.request_resume = x.response_resume = 0
-    x.answered = x.interims = x.half_closed = 0
+    x.answered = x.interims = x.half_closed = x.empty_line = 0
     x.method = 0
     exchange_deadline(x, DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS)
     if x.down.eof:

@@ -4,15 +4,18 @@ Bound: one request head (32 KiB) kept while it is incomplete. Fails: what the vi
 Source: RFC 9112.
 """
 from libc.stdlib cimport malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from spokes._fastpath.conn cimport (
     END_CONN, END_STREAM, HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_ADMIN_DOWN_JSON, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE,
-    PAGE_LIMIT, PAGE_MISDIRECTED, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED, Conn, End, EndOps, address_text,
-    conn_close, conn_hand_over, loop_task,
+    PAGE_LIMIT, PAGE_METHOD, PAGE_MISDIRECTED, PAGE_OFFLINE, PAGE_TARGET, PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED,
+    PAGE_VERSION, PAGE_WELCOME, Conn, End, EndOps, address_text, conn_close, conn_hand_over, loop_task,
 )
-from spokes._fastpath.exchange_end cimport exchange_drop_up, exchange_end, exchange_finish, exchange_free, exchange_page
+from spokes._fastpath.exchange_end cimport (
+    exchange_drop_up, exchange_end, exchange_finish, exchange_free, exchange_page, exchange_page_with,
+)
 from spokes._fastpath.exchange_files cimport exchange_discard, exchange_send_file, exchange_to_directory
+from spokes._fastpath.exchange_last cimport exchange_last
 from spokes._fastpath.exchange_read cimport exchange_conn_ready, exchange_half_closed
 from spokes._fastpath.exchange_response cimport up_ops
 from spokes._fastpath.exchange_state cimport (
@@ -22,8 +25,8 @@ from spokes._fastpath.exchange_state cimport (
 from spokes._fastpath.exchange_write cimport end_write_chain, exchange_body, exchange_emit, exchange_raw
 from spokes._fastpath.frame cimport OPEN_FLAG_SECURE, SERVICE_HTTP, Open
 from spokes._fastpath.http1 cimport (
-    BODY_NONE, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_PUT, HttpHead, HttpRewrite,
-    http1_body_done, http1_head_end, http1_parse_request, http1_skip_crlf, http1_write_request,
+    BODY_NONE, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PUT, HttpHead,
+    HttpRewrite, http1_body_done, http1_head_end, http1_parse_request, http1_skip_crlf, http1_write_request,
 )
 from spokes._fastpath.mux cimport (
     Link, Stream, end_fin, end_pull, end_wait_room, link_is_busy, link_pick, stream_open, stream_serve,
@@ -32,7 +35,9 @@ from spokes._fastpath.route cimport (
     ROUTE_HTTP, TARGET_DIRECTORY, TARGET_PAGE, TARGET_TUNNEL, TARGET_UPSTREAM, Target, Tunnel, Upstream, route_find,
     route_find_certificate,
 )
-from spokes._fastpath.types cimport RC_TOO_LARGE, RC_UNSUPPORTED, atomic_add, atomic_get, uint8_t, uint32_t
+from spokes._fastpath.types cimport (
+    RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, atomic_get, uint8_t, uint32_t,
+)
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect, upstream_take_idle
 
 cdef extern from "string.h" nogil:
@@ -135,6 +140,22 @@ cdef uint8_t fault_page_of(const Upstream *upstream, const uint8_t *path, size_t
     return upstream.fault_page
 
 
+cdef void refuse(Exchange *x, int rc, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """A head that cannot be read: what it says in its first bytes may still be known."""
+    cdef uint8_t page = PAGE_BAD_REQUEST
+    if rc == RC_TOO_LARGE:
+        page = PAGE_HEAD_TOO_LARGE
+    elif rc == RC_UNSUPPORTED:
+        page = PAGE_UNSUPPORTED
+    elif rc == RC_TARGET:
+        page = PAGE_TARGET
+    elif rc == RC_VERSION:
+        page = PAGE_VERSION
+    if src_bytes >= 5 and memcmp(src, b"HEAD ", 5) == 0:
+        x.method = METHOD_HEAD          # gets no body whatever is wrong with it
+    exchange_page(x, page)
+
+
 cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
     """Bytes of the head taken, 0 when it is incomplete or has to wait. The exchange may be dead afterwards."""
     cdef HttpHead head
@@ -148,27 +169,29 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     cdef int rc
     if x.response_phase != RESPONSE_NONE or x.to_down.bytes > 0:
         return 0
-    if x.request_resume == 0:
+    if x.request_resume == 0 and not x.empty_line:
         skipped = http1_skip_crlf(src, src_bytes)
     n = http1_head_end(src + skipped, src_bytes - skipped, &x.request_resume)
     if n == 0:
+        x.empty_line |= skipped > 0
         if src_bytes > 0 and x.deadline_kind != DEADLINE_HEAD:
             exchange_deadline(x, DEADLINE_HEAD, HEAD_MS)
         return skipped
     x.method = 0
     x.keep_down = 0
-    if n < 0:
-        exchange_page(x, PAGE_HEAD_TOO_LARGE if n == RC_TOO_LARGE else PAGE_BAD_REQUEST)
-        return 0
-    rc = http1_parse_request(&head, src + skipped, n)
+    rc = http1_parse_request(&head, src + skipped, n) if n > 0 else <int>n
     if rc < 0:
-        exchange_page(x, PAGE_HEAD_TOO_LARGE if rc == RC_TOO_LARGE else
-                      PAGE_UNSUPPORTED if rc == RC_UNSUPPORTED else PAGE_BAD_REQUEST)
+        refuse(x, rc, src + skipped, src_bytes - skipped)
         return 0
     x.method = head.method
     x.minor = head.minor
     x.keep_down = head.keep_alive
     x.request = head.body
+    if head.max_forwards == 0 and x.down.type == END_CONN:
+        x.loop.stats.requests_total += 1
+        x.request_phase = REQUEST_DONE if head.body.kind == BODY_NONE else REQUEST_BODY
+        exchange_last(x, &head, src + skipped)
+        return 0 if x.dead else n + skipped
     rc = exchange_route(x, &head, &target, &page)
     if rc == 0:
         if target.kind == TARGET_TUNNEL:
@@ -188,7 +211,12 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     x.loop.stats.requests_total += 1
     x.request_phase = REQUEST_DONE if head.body.kind == BODY_NONE else REQUEST_BODY
     if rc == WANT_PAGE:
-        exchange_page(x, page)
+        if page != PAGE_WELCOME or head.method == METHOD_GET or head.method == METHOD_HEAD:
+            exchange_page(x, page)
+        elif head.method == METHOD_OTHER:
+            exchange_page(x, PAGE_UNSUPPORTED)
+        else:
+            exchange_page_with(x, PAGE_METHOD, b"Allow: GET, HEAD\r\n", 18)
         return 0 if x.dead else n + skipped
     if target.kind == TARGET_DIRECTORY:
         exchange_to_directory(x, target.directory, &head, src + skipped)

@@ -11,7 +11,7 @@ from spokes._fastpath.buf cimport chain_clear, chain_copy
 from spokes._fastpath.conn cimport (
     END_CONN, END_STREAM, HEAD_BYTES, PAGE_LIMIT, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, PAGE_UPSTREAM_BROKEN,
     PAGE_UPSTREAM_REFUSED, PAGE_UPSTREAM_TIMEOUT, PAGE_UPSTREAM_UNREACHABLE, RX_BYTES, Conn, End, EndOps, Loop,
-    conn_recv_raw, loop_task,
+    conn_recv_raw, loop_date, loop_task,
 )
 from spokes._fastpath.exchange_end cimport (
     exchange_answered, exchange_drop_up, exchange_end, exchange_finish, exchange_forget_replay, exchange_page,
@@ -49,6 +49,8 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
     memset(&rewrite, 0, sizeof(rewrite))
     rewrite.keep_alive = 1
     rewrite.to_minor = x.minor
+    if not head.has_date:
+        rewrite.date = loop_date(x.loop)
     if head.status < 200 and head.status != 101:
         x.interims += 1
         if x.interims > INTERIM_COUNT_MAX:

@@ -58,6 +58,7 @@ cdef struct Exchange:
     uint8_t raw                         # after 101: bytes, both ways
     uint8_t half_closed                 # the visitor has shut its side while this response is awaited
     uint8_t interims
+    uint8_t empty_line                  # one has come before this request: no second one may
     uint8_t answered                    # something of the response has gone to the visitor
     uint8_t deadline_kind
     uint8_t fault_page                  # PageId for whatever the upstream fails with, PAGE_NONE = that fault's page

@@ -11,9 +11,10 @@ from libc.string cimport memcpy, strlen
 
 from spokes._fastpath.conditional cimport ETAG_BYTES_MAX, Representation, Selection, conditional_select
 from spokes._fastpath.conn cimport (
-    PAGE_BAD_REQUEST, PAGE_LIMIT, PAGE_METHOD, PAGE_NO_FILE, PAGE_NONE, PAGE_PRECONDITION, PAGE_RANGE, PAGE_WEBROOT,
+    PAGE_BAD_REQUEST, PAGE_LIMIT, PAGE_METHOD, PAGE_NO_FILE, PAGE_NONE, PAGE_PRECONDITION, PAGE_RANGE,
+    PAGE_UNSUPPORTED, PAGE_WEBROOT,
 )
-from spokes._fastpath.http1 cimport METHOD_GET, METHOD_HEAD, METHOD_OPTIONS
+from spokes._fastpath.http1 cimport METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER
 from spokes._fastpath.httpdate cimport HTTP_DATE_BYTES, httpdate_write
 from spokes._fastpath.mediatype cimport mediatype_of
 from spokes._fastpath.types cimport RC_EOF, int64_t
@@ -275,6 +276,9 @@ cdef void files_answer(FileAnswer *out, const Directory *directory, const HttpHe
         answer_options(out, head, now_s, keep, to)
         return
     if head.method != METHOD_GET and head.method != METHOD_HEAD:
+        if head.method == METHOD_OTHER:  # RFC 9110 §9.1: not known here for any file, be it spelled "get"
+            out.page = PAGE_UNSUPPORTED
+            return
         out.page = PAGE_METHOD
         out.field_bytes = <uint8_t>(put_text(out.field, ALLOW) - out.field)
         return

@@ -46,6 +46,7 @@ cdef dict describe(const HttpHead *head, bytes data):
         "status": head.status, "reason": data[head.reason:head.reason + head.reason_bytes],
         "minor": head.minor, "keep_alive": bool(head.keep_alive), "upgrade": bool(head.upgrade),
         "expect_continue": bool(head.expect_continue), "has_date": bool(head.has_date),
+        "max_forwards": head.max_forwards,
         "host": (<const char *>head.host)[:head.host_bytes], "fields": fields,
         "body": (head.body.kind, head.body.left),
     }
@@ -135,14 +136,16 @@ def rewrite_request(bytes data not None, bytes host=None, bytes visitor=None, bi
 
 
 def rewrite_response(bytes data not None, uint8_t request_method=METHOD_GET, bint keep_alive=True, uint8_t to_minor=1,
-                     room=None):
+                     room=None, bytes date=None):
     """The head to be forwarded, or a code."""
     cdef HttpHead head
     cdef HttpRewrite rewrite = rewrite_of(None, None, False, keep_alive, to_minor)
+    cdef const char *date_text = <const char *>date if date is not None else NULL
     cdef size_t dst_bytes = len(data) + 1024 if room is None else room
     cdef uint8_t *src = copy_exactly(data)
     cdef uint8_t *dst = copy_exactly(bytes(dst_bytes))
     cdef ssize_t rc = http1_parse_response(&head, src, len(data), request_method)
+    rewrite.date = date_text
     if rc == 0:
         rc = http1_write_response(dst, dst_bytes, &head, src, &rewrite)
     written = rc if rc < 0 else dst[:rc]

@@ -3,9 +3,9 @@
 Owns: nothing; the caller keeps an HttpBody while the message is under way and may stop at any byte.
 Bound: HTTP_STEP_FIELD_BYTES_MAX, CHUNK_DIGITS_MAX; a chunk is below 2^63 bytes.
 Fails: RC_PROTO.
-Source: RFC 9112 §6 and §7. Stricter: no blanks around a chunk size (§7.1.1 allows some before an extension).
+Source: RFC 9112 §6 and §7. Stricter: no blanks around a chunk size (§7.1.1 allows some before the first extension).
 """
-from spokes._fastpath.ascii cimport CR, IS_TEXT, IS_TOKEN, LF, byte_class
+from spokes._fastpath.ascii cimport CR, IS_TEXT, IS_TOKEN, LF, byte_class, is_blank
 from spokes._fastpath.types cimport RC_PROTO, uint8_t, uint64_t
 
 
@@ -13,7 +13,9 @@ cdef enum:
     CHUNK_DIGITS_MAX = 16
 
 cdef enum BodyState:                    # within chunked framing
-    CHUNK_SIZE = BODY_STATE_START, CHUNK_EXTENSION, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF
+    CHUNK_SIZE = BODY_STATE_START, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF
+    EXTENSION_START, EXTENSION_NAME, EXTENSION_NAME_END, EXTENSION_VALUE_START, EXTENSION_VALUE, EXTENSION_QUOTED
+    EXTENSION_QUOTED_PAIR, EXTENSION_QUOTE_END, EXTENSION_END
     TRAILER_START, TRAILER_NAME, TRAILER_VALUE, TRAILER_LF, CHUNKED_LF, CHUNKED_DONE
 
 
@@ -44,6 +46,40 @@ cdef ssize_t http1_body_step(HttpBody *body, const uint8_t *src, size_t src_byte
     return <ssize_t>src_bytes if body.kind == BODY_UNTIL_CLOSE else 0
 
 
+cdef int extension_byte(HttpBody *body, uint8_t c) noexcept nogil:
+    """*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] ), §7.1.1; the first ";" has been read."""
+    cdef uint8_t state = body.state
+    if state == EXTENSION_QUOTED_PAIR:
+        return skip_byte(body, EXTENSION_QUOTED) if byte_class[c] & IS_TEXT else RC_PROTO
+    elif state == EXTENSION_QUOTED:
+        if c == c'"':
+            return skip_byte(body, EXTENSION_QUOTE_END)
+        if c == c'\\':
+            return skip_byte(body, EXTENSION_QUOTED_PAIR)
+        return skip_byte(body, EXTENSION_QUOTED) if byte_class[c] & IS_TEXT else RC_PROTO
+    elif state == EXTENSION_START or state == EXTENSION_VALUE_START:
+        if is_blank(c):
+            return skip_byte(body, state)
+        if c == c'"' and state == EXTENSION_VALUE_START:
+            return skip_byte(body, EXTENSION_QUOTED)
+        if not byte_class[c] & IS_TOKEN:
+            return RC_PROTO
+        return skip_byte(body, EXTENSION_NAME if state == EXTENSION_START else EXTENSION_VALUE)
+    if c == c';':
+        return skip_byte(body, EXTENSION_START)
+    if c == c'=' and (state == EXTENSION_NAME or state == EXTENSION_NAME_END):
+        return skip_byte(body, EXTENSION_VALUE_START)
+    if is_blank(c):
+        return skip_byte(body, EXTENSION_NAME_END if state == EXTENSION_NAME or state == EXTENSION_NAME_END
+                         else EXTENSION_END)
+    if c == CR and (state == EXTENSION_NAME or state == EXTENSION_VALUE or state == EXTENSION_QUOTE_END):
+        body.state = CHUNK_SIZE_LF
+        return 1
+    if byte_class[c] & IS_TOKEN and (state == EXTENSION_NAME or state == EXTENSION_VALUE):
+        return skip_byte(body, state)
+    return RC_PROTO
+
+
 cdef int chunked_byte(HttpBody *body, uint8_t c) noexcept nogil:
     """Take one byte of framing: 1 it is passed on, 0 dropped, RC_PROTO (then the body is as before)."""
     cdef int digit
@@ -62,12 +98,9 @@ cdef int chunked_byte(HttpBody *body, uint8_t c) noexcept nogil:
             return 1
         if c != c';':
             return RC_PROTO
-        return skip_byte(body, CHUNK_EXTENSION)
-    elif body.state == CHUNK_EXTENSION:
-        if c == CR:
-            body.state = CHUNK_SIZE_LF
-            return 1
-        return skip_byte(body, CHUNK_EXTENSION) if byte_class[c] & IS_TEXT else RC_PROTO
+        return skip_byte(body, EXTENSION_START)
+    elif EXTENSION_START <= body.state <= EXTENSION_END:
+        return extension_byte(body, c)
     elif body.state == CHUNK_SIZE_LF:
         if c != LF:
             return RC_PROTO

@@ -1,11 +1,13 @@
 # Heads of HTTP/1.1 messages: scanned for their end as bytes arrive, then parsed once, whole.
 from spokes._fastpath.http1_body cimport HttpBody
-from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t
+from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t
 
 cdef enum:
     HTTP_FIELD_COUNT_MAX = 100
     HTTP_LINE_BYTES_MAX = 8192          # with its CRLF
     HTTP_HEAD_BYTES_MAX = 32768
+    HTTP_METHOD_BYTES_MAX = 64          # thrice the longest registered one
+    HTTP_FORWARDS_MAX = 999999999       # a larger Max-Forwards is taken as this
     HTTP_NOMINATED_COUNT_MAX = 32       # names in Connection beyond the well-known ones: each is sought in all fields
 
 cdef enum HttpFieldId:                  # fields the proxy itself looks at; FIELD_OTHER is passed on
@@ -13,6 +15,7 @@ cdef enum HttpFieldId:                  # fields the proxy itself looks at; FIEL
     FIELD_PROXY_CONNECTION, FIELD_PROXY_AUTHENTICATE, FIELD_PROXY_AUTHORIZATION, FIELD_TE, FIELD_TRAILER, FIELD_UPGRADE
     FIELD_EXPECT, FIELD_FORWARDED       # FORWARDED: Forwarded, X-Forwarded-*, X-Real-IP and their underscore twins
     FIELD_NOMINATED                     # named by Connection: hop-by-hop, dropped
+    FIELD_MAX_FORWARDS                  # of OPTIONS and TRACE; of other methods it is FIELD_OTHER
 
 cdef enum HttpMethod:
     METHOD_OTHER, METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_DELETE, METHOD_OPTIONS, METHOD_TRACE
@@ -36,11 +39,13 @@ cdef struct HttpHead:                   # one parsed head; lives in a worker's s
     uint16_t reason_bytes
     uint16_t status                     # responses
     uint8_t method                      # HttpMethod
-    uint8_t minor                       # HTTP/1.minor: 0 or 1
+    uint8_t minor                       # HTTP/1.minor: 0 or 1; a later one is taken as 1
     uint8_t keep_alive                  # the conn may be used again after this message as far as this head says
     uint8_t upgrade                     # request: Connection: upgrade and an Upgrade field; response: 101 with both
     uint8_t expect_continue             # Expect: 100-continue; other expectations are left to the upstream
     uint8_t has_date
+    uint8_t has_gaps                    # response: blanks before a colon, to be taken off
+    int32_t max_forwards                # of OPTIONS and TRACE; -1 = unbounded
     uint16_t field_count
     uint8_t host_bytes                  # canonical: lower case, no port, no trailing dot
     char host[256]                      # host_bytes 0 = none: responses, HTTP/1.0
@@ -48,17 +53,19 @@ cdef struct HttpHead:                   # one parsed head; lives in a worker's s
     HttpField fields[HTTP_FIELD_COUNT_MAX]
 
 # Length of the head at src (> 0), 0 while its end has not come, RC_PROTO at the first byte no head can have (bare CR
-# or LF, NUL, a first byte that is no token), RC_TOO_LARGE past HTTP_HEAD_BYTES_MAX or HTTP_LINE_BYTES_MAX.
+# or LF, NUL, a first byte that is no token), RC_TOO_LARGE past HTTP_HEAD_BYTES_MAX or HTTP_LINE_BYTES_MAX; where it is
+# the request line that has no end, RC_TARGET or, for a method longer than HTTP_METHOD_BYTES_MAX, RC_UNSUPPORTED.
 # *resume (0 at first, opaque, fits 32 bits) remembers how far the search came, so bytes are looked at once.
 # At most one empty line (CRLF) before a request is skipped by http1_skip_crlf, not here.
 cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t *resume) noexcept nogil
 
 # Bytes of an empty line before a request: 2, or 0 when there is none (or only its CR so far: then http1_head_end
-# answers 0 too). For use while *resume is 0, once per request.
+# answers 0 too). For use while *resume is 0; the caller counts: one per request, however the bytes arrive.
 cdef size_t http1_skip_crlf(const uint8_t *src, size_t src_bytes) noexcept nogil
 
-# Parse a whole head of head_bytes: 0 done, RC_PROTO (400, or 502 for a response), RC_TOO_LARGE (431), RC_UNSUPPORTED
-# (505, or 501 for CONNECT). Safe on any bytes, also on some that http1_head_end has not seen.
+# Parse a whole head of head_bytes: 0 done, RC_PROTO (400, or 502 for a response), RC_TOO_LARGE (431), RC_TARGET (414),
+# RC_VERSION (505), RC_UNSUPPORTED (501: CONNECT, a method longer than any, a transfer coding other than chunked).
+# Safe on any bytes, also on some that http1_head_end has not seen.
 cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_bytes) noexcept nogil
 # request_method decides about the body of the response (HEAD; 2xx to CONNECT).
 # 204 that announces a body has none, and keep_alive is 0: what may follow on that conn is no response.

@@ -2,11 +2,13 @@
 
 Owns: nothing; every function works on the caller's memory and may be given any bytes.
 Bound: HTTP_*_MAX; what exceeds them is refused before it is stored.
-Fails: RC_PROTO, RC_TOO_LARGE, RC_UNSUPPORTED.
+Fails: RC_PROTO, RC_TOO_LARGE, RC_TARGET, RC_VERSION, RC_UNSUPPORTED.
 Source: RFC 9110, RFC 9112. Where they leave a choice, the choice that leaves no second opinion:
 
 - a length is digits without leading zeros, once; "5, 5" and two equal fields are refused
-- Transfer-Encoding is the one word chunked, in HTTP/1.1; never beside a length
+- Transfer-Encoding is the one word chunked, in HTTP/1.1; never beside a length. Another coding is 501 where it is
+  spelled well and chunked, if it is there, comes last; all else is 400
+- a method is any token of at most HTTP_METHOD_BYTES_MAX bytes and is left to the upstream: only CONNECT is 501
 - targets are visible ASCII without "#"; "*" only with OPTIONS; CONNECT is not done
 - Connection may not name Host, Content-Length or Transfer-Encoding: dropping them would change where the message
   goes or ends, and no honest sender asks for it, so the message is refused rather than the word ignored
@@ -22,7 +24,7 @@ from spokes._fastpath.ascii cimport (
 from spokes._fastpath.host cimport PORT_NONE, canonical_authority
 from spokes._fastpath.http1_body cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_STATE_START, BODY_UNTIL_CLOSE
 from spokes._fastpath.types cimport (
-    RC_PROTO, RC_TOO_LARGE, RC_UNSUPPORTED, int32_t, uint8_t, uint16_t, uint32_t, uint64_t,
+    RC_PROTO, RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, int32_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
 
 
@@ -36,6 +38,9 @@ cdef struct Fields:                     # what the fields of one head said, beyo
     uint16_t length_count
     uint16_t coding_count
     uint16_t nominated_count
+    uint8_t is_response
+    uint8_t other_coding                # one that is none of ours
+    uint8_t forwards_count
     uint8_t says_close
     uint8_t says_keep_alive
     uint8_t says_upgrade
@@ -71,6 +76,8 @@ cdef uint8_t field_id(const uint8_t *name, size_t name_bytes) noexcept nogil:
         if first == c'c':
             return FIELD_CONNECTION if is_word(name, 10, b"connection", 10) else FIELD_OTHER
         return FIELD_KEEP_ALIVE if first == c'k' and is_word(name, 10, b"keep-alive", 10) else FIELD_OTHER
+    elif name_bytes == 12:
+        return FIELD_MAX_FORWARDS if first == c'm' and is_word(name, 12, b"max-forwards", 12) else FIELD_OTHER
     elif name_bytes == 14:
         return FIELD_CONTENT_LENGTH if first == c'c' and is_word(name, 14, b"content-length", 14) else FIELD_OTHER
     elif name_bytes == 16:
@@ -120,6 +127,18 @@ cdef size_t http1_skip_crlf(const uint8_t *src, size_t src_bytes) noexcept nogil
     return 2 if src_bytes >= 2 and src[0] == CR and src[1] == LF else 0
 
 
+cdef int long_line(const uint8_t *src, size_t line_bytes) noexcept nogil:
+    """What is wrong with a message whose first line is longer than line_bytes."""
+    cdef size_t at = 0
+    while at < line_bytes and byte_class[src[at]] & IS_TOKEN:
+        at += 1
+    if at == 4 and src[4] == c'/' and memcmp(src, b"HTTP", 4) == 0:
+        return RC_TOO_LARGE                             # a status line
+    if at > HTTP_METHOD_BYTES_MAX and (at == line_bytes or src[at] == SP):
+        return RC_UNSUPPORTED
+    return RC_TARGET if at < line_bytes and src[at] == SP else RC_PROTO
+
+
 cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t *resume) noexcept nogil:
     # *resume holds where to go on (low 16 bits) and where that line starts: both are at most HTTP_HEAD_BYTES_MAX.
     cdef size_t at = resume[0] & 0xffff
@@ -135,13 +154,13 @@ cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t *resume
         if at == src_bytes:
             break
         if at == limit:
-            return RC_TOO_LARGE
+            return RC_TOO_LARGE if line else long_line(src, limit)
         if src[at] != CR:
             return RC_PROTO
         if at + 1 == src_bytes:
             break
         if at + 1 == limit:
-            return RC_TOO_LARGE
+            return RC_TOO_LARGE if line else long_line(src, limit)
         if src[at + 1] != LF:
             return RC_PROTO
         at += 2
@@ -166,6 +185,23 @@ cdef int read_length(Fields *fields, const uint8_t *value, size_t value_bytes) n
     return 0 if fields.length <= <uint64_t>0x7fffffffffffffff else RC_PROTO
 
 
+cdef int read_forwards(HttpHead *out, Fields *fields, const uint8_t *value, size_t value_bytes) noexcept nogil:
+    """Max-Forwards (RFC 9110 §7.6.2): digits, once."""
+    cdef size_t i
+    fields.forwards_count += 1
+    if fields.forwards_count > 1 or value_bytes == 0:
+        return RC_PROTO
+    out.max_forwards = 0
+    for i in range(value_bytes):
+        if not c'0' <= value[i] <= c'9':
+            return RC_PROTO
+        if out.max_forwards > HTTP_FORWARDS_MAX // 10:
+            out.max_forwards = HTTP_FORWARDS_MAX
+        else:
+            out.max_forwards = out.max_forwards * 10 + (value[i] - c'0')
+    return 0
+
+
 cdef inline size_t next_word(const uint8_t *value, size_t value_bytes, size_t *at) noexcept nogil:
     """Next element of a comma-separated list: its length, *at its start; 0 at the end. The caller adds the length."""
     cdef size_t start = at[0], end
@@ -178,6 +214,34 @@ cdef inline size_t next_word(const uint8_t *value, size_t value_bytes, size_t *a
         end -= 1
     at[0] = start
     return end - start
+
+
+cdef int read_coding(Fields *fields, const uint8_t *value, size_t value_bytes) noexcept nogil:
+    """RC_PROTO where it is not said that chunked is the last coding, or nobody could read what is said."""
+    cdef size_t at = 0, i, word_bytes
+    cdef bint is_last = False           # chunked has been named: nothing may follow
+    if is_word(value, value_bytes, b"chunked", 7):
+        return 0
+    while True:
+        while at < value_bytes and is_blank(value[at]):
+            at += 1
+        i = at
+        while i < value_bytes and byte_class[value[i]] & IS_TOKEN:
+            i += 1
+        word_bytes = i - at
+        if word_bytes == 0 or is_last:
+            return RC_PROTO
+        if is_word(value + at, word_bytes, b"chunked", 7):
+            is_last = True
+        else:
+            fields.other_coding = 1
+        while i < value_bytes and is_blank(value[i]):
+            i += 1
+        if i == value_bytes:
+            return 0
+        if value[i] != c',':
+            return RC_PROTO
+        at = i + 1
 
 
 cdef int read_connection(Fields *fields, const uint8_t *value, size_t value_bytes) noexcept nogil:
@@ -264,6 +328,8 @@ cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t l
     cdef int rc = 0
     out.field_count = 0
     out.has_date = 0
+    out.has_gaps = 0
+    out.max_forwards = -1
     out.expect_continue = 0
     while True:
         if line + 2 > end:
@@ -277,9 +343,14 @@ cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t l
         name_end = line
         while name_end < end and byte_class[src[name_end]] & IS_TOKEN:
             name_end += 1
-        if name_end == line or name_end == end or src[name_end] != c':':
+        value = name_end
+        if fields.is_response:                          # RFC 9112 §5.1: to be removed, where a request is refused
+            while value < end and is_blank(src[value]):
+                value += 1
+                out.has_gaps = 1
+        if name_end == line or value == end or src[value] != c':':
             return RC_PROTO
-        value = name_end + 1
+        value += 1
         while value < end and is_blank(src[value]):
             value += 1
         line_end = find_control(src, value, end)
@@ -307,8 +378,7 @@ cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t l
             rc = read_length(fields, src + value, field.value_bytes)
         elif field.id == FIELD_TRANSFER_ENCODING:
             fields.coding_count += 1
-            if not is_word(src + value, field.value_bytes, b"chunked", 7):
-                return RC_PROTO
+            rc = read_coding(fields, src + value, field.value_bytes)
         elif field.id == FIELD_CONNECTION:
             rc = read_connection(fields, src + value, field.value_bytes)
         elif field.id == FIELD_UPGRADE:
@@ -316,6 +386,11 @@ cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t l
         elif field.id == FIELD_EXPECT:
             if is_word(src + value, field.value_bytes, b"100-continue", 12):
                 out.expect_continue = 1
+        elif field.id == FIELD_MAX_FORWARDS:
+            if out.method == METHOD_OPTIONS or out.method == METHOD_TRACE:
+                rc = read_forwards(out, fields, src + value, field.value_bytes)
+            else:
+                field.id = FIELD_OTHER
         if rc < 0:
             return rc
         out.field_count += 1
@@ -353,11 +428,11 @@ cdef int read_version(uint8_t *minor, const uint8_t *src, size_t src_bytes) noex
     """HTTP-version, exactly eight bytes (RFC 9112 §2.3)."""
     if src_bytes < 8 or memcmp(src, b"HTTP/", 5) != 0 or src[6] != c'.':
         return RC_PROTO
-    if not (c'1' <= src[5] <= c'9' and c'0' <= src[7] <= c'9'):
+    if not (c'0' <= src[5] <= c'9' and c'0' <= src[7] <= c'9'):
         return RC_PROTO
-    if src[5] != c'1' or src[7] > c'1':
-        return RC_UNSUPPORTED
-    minor[0] = src[7] - c'0'
+    if src[5] != c'1':
+        return RC_VERSION
+    minor[0] = src[7] != c'0'                           # a higher minor version is as good as ours (§2.5 of RFC 9110)
     return 0
 
 
@@ -456,10 +531,10 @@ cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_byte
     if src[at] != CR or src[at + 1] != LF:
         return RC_PROTO
     at += 2
-    if at > HTTP_LINE_BYTES_MAX:
-        return RC_TOO_LARGE
-    if out.method == METHOD_CONNECT:
+    if out.method_bytes > HTTP_METHOD_BYTES_MAX or out.method == METHOD_CONNECT:
         return RC_UNSUPPORTED
+    if at > HTTP_LINE_BYTES_MAX:
+        return RC_TARGET
     rc = read_target(out, src, &authority, &authority_bytes, &default_port)
     if rc < 0:
         return rc
@@ -468,7 +543,8 @@ cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_byte
         return rc
     out.reason = out.reason_bytes = out.status = 0
     set_body(out, &fields, BODY_NONE)
-    return read_host(out, &fields, src, authority, authority_bytes, default_port)
+    rc = read_host(out, &fields, src, authority, authority_bytes, default_port)
+    return RC_UNSUPPORTED if rc == 0 and fields.other_coding else rc
 
 
 # --- responses --------------------------------------------------------------------------------------------------------
@@ -481,6 +557,8 @@ cdef int http1_parse_response(HttpHead *out, const uint8_t *src, size_t head_byt
     if head_bytes > HTTP_HEAD_BYTES_MAX:
         return RC_TOO_LARGE
     memset(&fields, 0, sizeof(Fields))
+    fields.is_response = 1
+    out.method = METHOD_OTHER
     rc = read_version(&out.minor, src, head_bytes)
     if rc < 0:
         return rc
@@ -505,7 +583,8 @@ cdef int http1_parse_response(HttpHead *out, const uint8_t *src, size_t head_byt
     rc = read_fields(out, &fields, src, at, head_bytes)
     if rc < 0:
         return rc
-    out.method = METHOD_OTHER
+    if fields.other_coding:
+        return RC_UNSUPPORTED
     out.method_bytes = out.target = out.target_bytes = out.path = out.path_bytes = 0
     out.host_bytes = out.expect_continue = 0
     set_body(out, &fields, BODY_UNTIL_CLOSE)

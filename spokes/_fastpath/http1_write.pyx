@@ -6,10 +6,11 @@ Source: RFC 9110 §7.6 (hop-by-hop fields; no Via: it would tell visitors how we
 """
 from spokes._fastpath.http1_body cimport BODY_CHUNKED, BODY_UNTIL_CLOSE
 from spokes._fastpath.http1_head cimport (
-    FIELD_CONTENT_LENGTH, FIELD_EXPECT, FIELD_FORWARDED, FIELD_HOST, FIELD_OTHER, FIELD_TRANSFER_ENCODING,
-    FIELD_UPGRADE, METHOD_OPTIONS, HttpField, HttpHead,
+    FIELD_CONTENT_LENGTH, FIELD_EXPECT, FIELD_FORWARDED, FIELD_HOST, FIELD_MAX_FORWARDS, FIELD_OTHER,
+    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, METHOD_OPTIONS, HttpField, HttpHead,
 )
-from spokes._fastpath.types cimport RC_LIMIT, uint8_t
+from spokes._fastpath.httpdate cimport HTTP_DATE_BYTES
+from spokes._fastpath.types cimport RC_LIMIT, int32_t, uint8_t
 
 
 cdef extern from * nogil:
@@ -47,6 +48,18 @@ cdef inline uint8_t *put_field(uint8_t *dst, const char *name, size_t name_bytes
     return put(dst, b"\r\n", 2)
 
 
+cdef uint8_t *put_number(uint8_t *dst, int32_t value) noexcept nogil:
+    cdef uint8_t digits[10]
+    cdef int at = 10
+    while True:
+        at -= 1
+        digits[at] = <uint8_t>(c'0' + value % 10)
+        value //= 10
+        if value == 0:
+            break
+    return put(dst, digits + at, 10 - at)
+
+
 cdef ssize_t http1_write_request(uint8_t *dst, size_t dst_bytes, const HttpHead *head, const uint8_t *src,
                                  const HttpRewrite *rewrite) noexcept nogil:
     cdef uint8_t *to = dst
@@ -61,7 +74,7 @@ cdef ssize_t http1_write_request(uint8_t *dst, size_t dst_bytes, const HttpHead 
         return RC_LIMIT
 
     # `run` is where the bytes start that are passed on as received and not yet copied.
-    if head.minor == 0 or head.path != head.target:
+    if head.minor == 0 or head.path != head.target or src[head.target + head.target_bytes + 8] != c'1':
         to = put(to, src, head.method_bytes + 1)
         if head.path_bytes == 0 and head.method == METHOD_OPTIONS:
             to = put(to, b"*", 1)                       # RFC 9112 §3.2.4
@@ -81,6 +94,9 @@ cdef ssize_t http1_write_request(uint8_t *dst, size_t dst_bytes, const HttpHead 
         elif field.id == FIELD_FORWARDED:
             if rewrite.visitor == NULL:
                 continue
+        elif field.id == FIELD_MAX_FORWARDS:
+            if rewrite.visitor == NULL or head.max_forwards <= 0:
+                continue
         elif field.id == FIELD_UPGRADE:
             if head.upgrade:
                 continue
@@ -96,6 +112,10 @@ cdef ssize_t http1_write_request(uint8_t *dst, size_t dst_bytes, const HttpHead 
             to = put_field(to, b"Content-Length: ", 16, src + field.value, field.value_bytes)
         elif field.id == FIELD_TRANSFER_ENCODING:
             to = put_field(to, b"Transfer-Encoding: ", 19, b"chunked", 7)
+        elif field.id == FIELD_MAX_FORWARDS:
+            to = put(to, b"Max-Forwards: ", 14)
+            to = put_number(to, head.max_forwards - 1)
+            to = put(to, b"\r\n", 2)
     to = put(to, src + run, head.head_bytes - 2 - run)
     if not has_host:
         if rewrite.host != NULL:
@@ -123,7 +143,7 @@ cdef ssize_t http1_write_response(uint8_t *dst, size_t dst_bytes, const HttpHead
                                   const HttpRewrite *rewrite) noexcept nogil:
     cdef uint8_t *to = dst
     cdef const HttpField *field
-    cdef size_t i, run = 0
+    cdef size_t i, colon, run = 0
     cdef bint keeps_upgrade = head.upgrade or head.status == 426
     cdef bint keep_alive = rewrite.keep_alive
     cdef bint says_upgrade = head.upgrade
@@ -133,7 +153,7 @@ cdef ssize_t http1_write_response(uint8_t *dst, size_t dst_bytes, const HttpHead
         return RC_LIMIT
     if head.body.kind == BODY_UNTIL_CLOSE or (head.body.kind == BODY_CHUNKED and rewrite.to_minor == 0):
         keep_alive = False                              # only the close says where the body ends
-    if head.minor == 0 or head.reason == 12:
+    if head.minor == 0 or head.reason == 12 or src[7] != c'1':
         to = put(to, b"HTTP/1.1", 8)
         to = put(to, src + 8, 4)
         to = put(to, b" ", 1)
@@ -141,10 +161,15 @@ cdef ssize_t http1_write_response(uint8_t *dst, size_t dst_bytes, const HttpHead
     for i in range(head.field_count):
         field = &head.fields[i]
         if field.id == FIELD_OTHER or field.id == FIELD_HOST or field.id == FIELD_FORWARDED or \
-                field.id == FIELD_EXPECT:
-            continue
-        if field.id == FIELD_UPGRADE and keeps_upgrade:
-            says_upgrade = True
+                field.id == FIELD_EXPECT or (field.id == FIELD_UPGRADE and keeps_upgrade):
+            if field.id == FIELD_UPGRADE:
+                says_upgrade = True
+            if head.has_gaps:
+                colon = field.name + field.name_bytes
+                to = put(to, src + run, colon - run)
+                while src[colon] != c':':
+                    colon += 1
+                run = colon
             continue
         to = put(to, src + run, field.name - run)
         run = head.fields[i + 1].name if i + 1 < head.field_count else head.head_bytes - 2
@@ -160,7 +185,9 @@ cdef ssize_t http1_write_response(uint8_t *dst, size_t dst_bytes, const HttpHead
             to = put_field(to, b"Connection: ", 12, b"upgrade", 7)
         else:
             to = put_field(to, b"Connection: ", 12, b"upgrade, close", 14)
-    elif head.status >= 200:
+    if rewrite.date != NULL and not head.has_date and head.status >= 200:
+        to = put_field(to, b"Date: ", 6, rewrite.date, HTTP_DATE_BYTES)
+    if not says_upgrade and head.status >= 200:
         if not keep_alive:
             to = put_field(to, b"Connection: ", 12, b"close", 5)
         elif rewrite.to_minor == 0:

@@ -15,8 +15,10 @@ cdef enum:
     RC_LOCAL = -5008        # we closed it
     RC_DEAD = -5009         # silence for longer than the link allows
     RC_GONE = -5010         # the other end of the flow went away
-    RC_TOO_LARGE = -5011    # head or line over its limit (431, 414)
-    RC_UNSUPPORTED = -5012  # well-formed, but not something we do (501, 505)
+    RC_TOO_LARGE = -5011    # head or line over its limit (431)
+    RC_UNSUPPORTED = -5012  # well-formed, but not something we do (501)
+    RC_TARGET = -5013       # a request target over its limit (414)
+    RC_VERSION = -5014      # another major version of HTTP (505)
 
 cdef extern from *:
     """

@@ -90,7 +90,12 @@ VECTORS: dict[str, bytes] = {
 }
 VECTORS["length in an underscore twin"] = post(b"Content-Length: 3", b"Content-Length\xe2\x80\x8b: 0", body=b"abc")
 
+NOT_DONE = {VECTORS["coding xchunked"], VECTORS["coding list"]}
+
 BROKEN_CHUNKS = {
+    "empty extension": b"5;\r\nabcde\r\n0\r\n\r\n",
+    "extension with a bracket": b"5;bad[=x\r\nabcde\r\n0\r\n\r\n",
+    "extension with an open quote": b'5;a="x\r\nabcde\r\n0\r\n\r\n',
     "signed size": b"+5\r\nabcde\r\n0\r\n\r\n",
     "hexadecimal prefix": b"0x5\r\nabcde\r\n0\r\n\r\n",
     "blank before the size": b" 5\r\nabcde\r\n0\r\n\r\n",
@@ -141,7 +146,7 @@ def test_smuggling_vector_is_400_and_close(pair: Pair, visit: Visit, vector: byt
         visitor.send(behind + vector + SMUGGLED)
         if behind:
             assert visitor.read_response().body == b"hello"
-        read_refusal(visitor)
+        read_refusal(visitor, 501 if vector in NOT_DONE else 400)
         other.send(request("/other"))
         assert other.read_response().body == b"hello"
         assert targets == ["/other", *(["/first"] if behind else []), "/other"]
@@ -171,7 +176,7 @@ def test_smuggling_vector_in_crumbs_is_400_too(pair: Pair, visit: Visit, name: s
     visitor = visit()
     with contextlib.suppress(ConnectionError):          # refused before its end was sent
         visitor.send_in_parts([vector[i : i + step] for i in range(0, len(vector), step)], pause_s=0.0005)
-    read_refusal(visitor)
+    read_refusal(visitor, 501 if vector in NOT_DONE else 400)
 
 
 @pytest.mark.parametrize(
@@ -194,27 +199,32 @@ def test_garbage_on_the_http_port_is_refused_and_nobody_else_notices(pair: Pair,
         for _ in range(5):
             visitor = visit()
             visitor.send(garbage)
-            read_refusal(visitor, 400, 501)
+            read_refusal(visitor, 505 if b"HTTP/2.0" in garbage else 400)
             other.send(request())
             assert other.read_response().body == b"hello"
 
 
 @pytest.mark.parametrize(
-    "head",
+    ("head", "status"),
     [
-        b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: 1\r\n" % i for i in range(100)) + b"\r\n",
-        b"GET /" + b"a" * 8200 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 8200 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: %s\r\n" % (i, b"y" * 8000) for i in range(5)) + b"\r\n",
-        b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 100_000,
-        b"A" * 100_000,
+        (b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: 1\r\n" % i for i in range(100)) + b"\r\n", 431),
+        (b"GET /" + b"a" * 8200 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 8200 + b"\r\n\r\n", 431),
+        (
+            b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: %s\r\n" % (i, b"y" * 8000) for i in range(5)) + b"\r\n",
+            431,
+        ),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 100_000, 431),
+        (b"GET /" + b"a" * 100_000, 414),
+        (b"A" * 100_000, 501),
+        (b"A" * 65 + b" / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
     ],
-    ids=["fields", "target", "line", "head", "endless line", "endless method"],
+    ids=["fields", "target", "line", "head", "endless line", "endless target", "endless method", "long method"],
 )
-def test_oversized_head_is_431_and_close(pair: Pair, visit: Visit, head: bytes) -> None:
+def test_oversized_head_is_refused_by_what_is_too_long(pair: Pair, visit: Visit, head: bytes, status: int) -> None:
     visitor = visit()
     visitor.send(head)
-    read_refusal(visitor, 431)
+    read_refusal(visitor, status)
     assert pair.server.stats()["streams_total"] == 0
 
 
@@ -223,6 +233,43 @@ def test_connect_is_501_and_close(pair: Pair, visit: Visit, method: str) -> None
     visitor = visit()
     visitor.send(b"CONNECT a.tun.test:443 HTTP/1.1\r\n" + HOST + b"\r\n" + b"\x16\x03\x01")
     read_refusal(visitor, 501)
+
+
+@pytest.mark.parametrize("version", ["2.0", "0.9", "3.0"])
+def test_another_major_version_is_505_and_close(pair: Pair, visit: Visit, version: str) -> None:
+    visitor = visit()
+    visitor.send(request(version=version))
+    answer = visitor.read_response()
+    assert (answer.status, answer.code) == (505, "SPK-HTTP-VERSION")
+    visitor.assert_closed()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_refusal_of_a_head_has_no_body_for_head(pair: Pair, visit: Visit, method: str) -> None:
+    visitor = visit()
+    visitor.send(f"{method} / HTTP/1.1\r\nbad line\r\n\r\n".encode())
+    answer = visitor.read_response(method)
+    assert answer.status == 400 and int(answer.one("Content-Length")) > 0
+    assert bool(answer.body) is (method == "GET")
+    visitor.assert_closed()
+
+
+@pytest.mark.parametrize("empty_line_count", [1, 2, 3])
+@pytest.mark.parametrize("step", [1, 2, 3, 1000])
+def test_empty_lines_before_a_request_are_counted_however_they_arrive(
+    pair: Pair, visit: Visit, empty_line_count: int, step: int
+) -> None:
+    with ScriptedUpstream(answering(response())) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        visitor = visit()
+        for _ in range(2):                              # counted anew for each request
+            whole = b"\r\n" * empty_line_count + request()
+            with contextlib.suppress(ConnectionError):  # refused before its end was sent
+                visitor.send_in_parts([whole[i : i + step] for i in range(0, len(whole), step)])
+            if empty_line_count > 1:
+                read_refusal(visitor)
+                break
+            assert visitor.read_response().body == b"hello"
 
 
 def test_empty_lines_between_requests_are_skipped_once(pair: Pair, visit: Visit) -> None:

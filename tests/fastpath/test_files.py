@@ -180,7 +180,15 @@ def test_options_says_what_is_allowed(site, visit, target):
     assert ask(wire, "/").status == 200
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "get"])
+@pytest.mark.parametrize("method", ["PROPFIND", "get", "BREW"])
+def test_unknown_method_is_501(site, visit, method):
+    wire = visit()
+    answer = ask(wire, "/", method=method)
+    assert (answer.status, answer.code) == (501, "SPK-UNSUPPORTED")
+    assert ask(wire, "/").status == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE"])
 def test_other_method_is_405_with_allow(site, visit, method):
     wire = visit()
     answer = ask(wire, "/", method=method)

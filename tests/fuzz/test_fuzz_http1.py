@@ -6,6 +6,7 @@ SPOKES_FUZZ_EXAMPLES sets the examples per test (default: what takes a few secon
 from __future__ import annotations
 
 import os
+import re
 from itertools import pairwise
 
 from hypothesis import HealthCheck, given, settings
@@ -251,6 +252,10 @@ def test_response_accepted_here_is_accepted_by_h11_with_the_same_end(raw, method
     if isinstance(head, int) or head["status"] < 200:
         return
     ends_at_close = head["body"][0] == UNTIL_CLOSE
+    # h11 refuses blanks before a colon; a proxy has to take them off (RFC 9112 §5.1), so it gets the head without them.
+    fields_at = raw.index(b"\r\n")
+    tight = raw[:fields_at] + re.sub(rb"\n([^:\r\n]*[^:\r\n \t])[ \t]+:", rb"\n\1:", raw[fields_at:end])
+    raw, end = tight + raw[end:], len(tight)
     oracle = h11_oracle.read_response(raw, method, ends_at_close=ends_at_close)
     _, taken, done = http1.walk_body(*head["body"], [raw[end:]])
     data, _, _ = http1.walk_body(*head["body"], [raw[end:]], 1)

@@ -42,6 +42,17 @@ def read_request(raw: bytes) -> Message | None:
         return None
 
 
+def refusal(raw: bytes) -> int:
+    """The status with which h11 would refuse the request; 0 where it takes it."""
+    conn = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+    conn.receive_data(raw)
+    try:
+        conn.next_event()
+    except h11.RemoteProtocolError as error:
+        return error.error_status_hint
+    return 0
+
+
 def read_response(raw: bytes, request_method: bytes = b"GET", *, ends_at_close: bool = False) -> Message | None:
     """The response (behind interim ones) at the start of raw, or None where h11 refuses it."""
     conn = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
