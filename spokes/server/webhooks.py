@@ -1,7 +1,8 @@
 """Deliveries of webhooks, from the store's queue to their targets. Nothing else waits for them.
 
-Bound: REQUEST_COUNT_MAX requests at once, REQUEST_COUNT_PER_WEBHOOK_MAX of one webhook, so that a target that hangs
-holds back its own only. Of one subject the oldest goes first and the others wait for what becomes of it.
+Bound: REQUEST_COUNT_MAX requests at once, shared by the owners of webhooks (shares.py), REQUEST_COUNT_PER_WEBHOOK_MAX
+of one webhook, so that targets that hang hold back their own only. Of one subject the oldest goes first and the others
+wait for what becomes of it.
 Fails: TRY_COUNT_MAX attempts over hours, then the delivery has failed; at once where the address is refused, because it
 would be refused again. A store that fails is logged and asked again.
 """
@@ -12,7 +13,8 @@ import asyncio
 import logging
 import random
 import ssl
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 
 from spokes import clock
 from spokes.errors import SpokesError
@@ -21,6 +23,7 @@ from spokes.server.lookups import Lookups
 from spokes.server.storethread import StoreThread
 from spokes.server.waking import wait_until_set
 from spokes.server.webhook_request import Outcome, post
+from spokes.shares import Shares
 from spokes.store import Delivery, DeliveryState, Severity, Webhook
 from spokes.wire.signing import signed_headers
 
@@ -48,6 +51,7 @@ class WebhookDispatcher:
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by delivery
         self._running: Counter[str] = Counter()  # by webhook
         self._ended_meanwhile: set[str] = set()  # deliveries, while the queue was being read
+        self._shares = Shares(REQUEST_COUNT_MAX)  # by owner
         self._lookups = Lookups()
         self._context: ssl.SSLContext | None = None
         self.delivered_count = 0  # attempts, since the start
@@ -81,23 +85,22 @@ class WebhookDispatcher:
         """Begins what is due and may begin; how long nothing is to do."""
         store, now = self._store.store, clock.wall_s()
         await self._settle_gone()
-        room = REQUEST_COUNT_MAX - len(self._tasks)
-        if room <= 0:
+        if self._shares.used >= REQUEST_COUNT_MAX:
             return LOOK_S  # a task that ends wakes us
         self._ended_meanwhile.clear()
-        full = [uid for uid, count in self._running.items() if count >= REQUEST_COUNT_PER_WEBHOOK_MAX]
-        due = await self._store.run(
-            lambda: store.due_deliveries(now, room + len(self._tasks), skip_webhooks=full)
-        )
-        webhooks = {webhook.uid: webhook for webhook in await self._store.run(store.list_webhooks)} if due else {}
+        of_owners: defaultdict[str, list[str]] = defaultdict(list)
+        for uid, owner in (await self._store.run(store.due_webhooks, now)).items():
+            if self._running[uid] < REQUEST_COUNT_PER_WEBHOOK_MAX:
+                of_owners[owner].append(uid)
+        webhooks: dict[str, Webhook] = {}
+        if any(map(self._shares.room, of_owners)):
+            webhooks = {webhook.uid: webhook for webhook in await self._store.run(store.list_webhooks)}
         begun = 0
-        for delivery in due:
-            webhook = webhooks.get(delivery.webhook_uid)
-            if webhook is None or delivery.uid in self._tasks or delivery.uid in self._ended_meanwhile:
-                continue
-            if len(self._tasks) < REQUEST_COUNT_MAX and self._running[webhook.uid] < REQUEST_COUNT_PER_WEBHOOK_MAX:
-                self._begin(delivery, webhook)
-                begun += 1
+        for owner in sorted(of_owners, key=self._shares.held):  # who has least under way comes first
+            if room := self._shares.room(owner):
+                count = room + sum(self._running[uid] for uid in of_owners[owner])
+                due = await self._store.run(store.due_deliveries_of, of_owners[owner], now, count)
+                begun += self._begin_some(due, webhooks)
         if begun:
             return 0.0  # there may be more behind those
         at = await self._store.run(store.next_delivery_at)
@@ -114,13 +117,26 @@ class WebhookDispatcher:
                 if uid not in active:
                     self._alerts.settle(ALERT_KIND, uid)
 
+    def _begin_some(self, due: Iterable[Delivery], webhooks: Mapping[str, Webhook]) -> int:
+        begun = 0
+        for delivery in due:
+            webhook = webhooks.get(delivery.webhook_uid)
+            if webhook is None or delivery.uid in self._tasks or delivery.uid in self._ended_meanwhile:
+                continue
+            if self._shares.may(webhook.user_uid) and self._running[webhook.uid] < REQUEST_COUNT_PER_WEBHOOK_MAX:
+                self._begin(delivery, webhook)
+                begun += 1
+        return begun
+
     def _begin(self, delivery: Delivery, webhook: Webhook) -> None:
         task = asyncio.get_running_loop().create_task(self._deliver(delivery, webhook), name="webhook")
         self._tasks[delivery.uid] = task
         self._running[delivery.webhook_uid] += 1
-        task.add_done_callback(lambda _: self._ended(delivery))
+        self._shares.take(webhook.user_uid)
+        task.add_done_callback(lambda _: self._ended(delivery, webhook.user_uid))
 
-    def _ended(self, delivery: Delivery) -> None:
+    def _ended(self, delivery: Delivery, owner: str) -> None:
+        self._shares.give_back(owner)
         del self._tasks[delivery.uid]
         self._ended_meanwhile.add(delivery.uid)
         self._running[delivery.webhook_uid] -= 1
@@ -156,7 +172,7 @@ class WebhookDispatcher:
                 body,
                 allow_private=webhook.allow_private,
                 context=self._context,
-                lookup=self._lookups,
+                lookup=lambda host: self._lookups(host, webhook.user_uid),
             )
         except Exception:
             log.exception("webhook failed", extra={"delivery_uid": delivery.uid})

@@ -49,6 +49,20 @@ _DUE = Statement(
     .where(DeliveryModel.next_attempt <= now, DeliveryModel.webhook_uid.not_in(EachOf(skipped)))
     .order_by(DeliveryModel.next_attempt, DeliveryModel.seq).limit(limit)
 )
+_DUE_OF = Statement(
+    lambda now, uids, limit: _heads(DeliveryModel)
+    .where(DeliveryModel.next_attempt <= now, DeliveryModel.webhook_uid.in_(EachOf(uids)))
+    .order_by(DeliveryModel.next_attempt, DeliveryModel.seq).limit(limit)
+)
+# The due one stands first, or not far behind it, in the index of what waits for a webhook.
+_DUE_WEBHOOKS = Statement(
+    lambda now: WebhookModel.select(WebhookModel.uid, WebhookModel.user_uid).where(
+        WebhookModel.active,
+        peewee.fn.EXISTS(DeliveryModel.select(peewee.SQL("1")).where(
+            DeliveryModel.webhook_uid == WebhookModel.uid, _PENDING, DeliveryModel.next_attempt <= now
+        )),
+    )
+)
 _NEXT_AT = Statement(lambda: _heads(peewee.fn.MIN(DeliveryModel.next_attempt)))
 _TRY_AGAIN = Statement(
     lambda uid, http_status, error, next_attempt: _attempted(uid, http_status, error, next_attempt=next_attempt)
@@ -82,6 +96,15 @@ class Deliveries(ChangeLog):
     ) -> list[Delivery]:
         """What may be sent: of each webhook and subject only the oldest that waits. The longest due come first."""
         return [_to_delivery(row) for row in self._db.rows(_DUE(now, json.dumps(list(skip_webhooks)), limit))]
+
+    def due_webhooks(self, now: float) -> dict[str, str]:
+        """{webhook: its owner} of active ones for which something is due, or waits behind what is not due yet."""
+        return dict(self._db.rows(_DUE_WEBHOOKS(now)))
+
+    def due_deliveries_of(self, webhook_uids: Collection[str], now: float, limit: int) -> list[Delivery]:
+        """As due_deliveries, of these alone."""
+        uids = json.dumps(list(filter(is_uid, webhook_uids)))
+        return [_to_delivery(row) for row in self._db.rows(_DUE_OF(now, uids, limit))]
 
     def next_delivery_at(self) -> float | None:
         """When the next one is due (also if that is over); None: nothing waits."""

@@ -48,7 +48,7 @@ async def test_name_that_hangs_is_asked_once_and_holds_back_no_other(resolver):
 
 async def test_names_that_hang_are_bounded(resolver):
     lookups = Lookups(resolver)
-    waiting = [asyncio.create_task(lookups(f"slow{number}")) for number in range(LOOKUP_COUNT_MAX)]
+    waiting = [asyncio.create_task(lookups(f"slow{number}", f"{number}")) for number in range(LOOKUP_COUNT_MAX)]
     await eventually(lambda: len(resolver.asked) == LOOKUP_COUNT_MAX)
     with pytest.raises(OSError, match="too many names"):
         await lookups("quick")
@@ -71,3 +71,14 @@ async def test_literal_address_and_local_name_by_the_system():
     assert set(await lookups("localhost")) & {"127.0.0.1", "::1"}
     with pytest.raises(OSError, match=r"\w"):
         await lookups("a" * 70 + ".example")
+
+
+async def test_names_of_one_owner_that_hang_leave_threads_to_the_others(resolver):
+    lookups = Lookups(resolver)
+    waiting = [asyncio.create_task(lookups(f"slow{number}", "tenant")) for number in range(2 * LOOKUP_COUNT_MAX)]
+    await eventually(lambda: resolver.asked)
+    assert await lookups("quick", "operator") == ["192.0.2.1"]
+    resolver.gate.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert any(isinstance(one, BlockingIOError) for one in found)
+    assert [one for one in found if not isinstance(one, BlockingIOError)]

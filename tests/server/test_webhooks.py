@@ -9,7 +9,7 @@ import pytest
 
 from spokes.errors import SpokesError
 from spokes.server.app import Server
-from spokes.server.webhooks import REQUEST_COUNT_PER_WEBHOOK_MAX, WebhookDispatcher
+from spokes.server.webhooks import REQUEST_COUNT_MAX, REQUEST_COUNT_PER_WEBHOOK_MAX, WebhookDispatcher
 from spokes.store import DeliveryState, NewDelivery, Severity
 from spokes.wire import messages as m
 from spokes.wire.rules import Port, Site
@@ -268,6 +268,22 @@ async def test_target_that_hangs_holds_back_nobody_else(server, store, receiver)
         server.notices.dispatcher.wake()
         await eventually(lambda: len(receiver.posts) == 20)
         assert hanging.open_max <= REQUEST_COUNT_PER_WEBHOOK_MAX
+
+
+async def test_twenty_hanging_webhooks_of_a_tenant_hold_back_nobody_else(server, store, receiver):
+    """They want more than there is, and what they want came first."""
+    user = store.create_user(fullname="tenant")
+    async with webhook_receiver() as hanging:
+        hanging.hangs = True
+        for _ in range(20):
+            queue(store, await hook(server, store, hanging, kinds=("none",), user_uid=user.uid), 50)
+        server.notices.dispatcher.wake()
+        await eventually(lambda: hanging.open_max >= REQUEST_COUNT_MAX // 2)
+        operators = await hook(server, store, receiver, kinds=("none",))
+        queue(store, operators, 30)
+        server.notices.dispatcher.wake()
+        await eventually(lambda: len(receiver.posts) == 30)
+        assert hanging.open_max < REQUEST_COUNT_MAX
 
 
 async def test_many_deliveries_are_bounded_requests_at_once(server, store, receiver):
