@@ -19,6 +19,7 @@ from spokes.admin.dispatch import caller_without_session
 from spokes.errors import InactiveError, LoginDelayedError, NotFoundError, NotSignedInError, StoreError, TokenError
 from spokes.ids import ZERO_UID
 from spokes.store import Actor, ApiKey, User
+from spokes.store.authority import key_stands, person_stands
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Authenticator:
         self._note_use(admin, key.uid, nobody.address)
         role = Role.ADMIN if key.user_uid == ZERO_UID else Role(admin.store.get_user(key.user_uid).role)
         return Caller(
+            checks=(key_stands(key.uid, key.scopes, key.user_uid, role, login_uid),),
             kind=CallerKind.KEY, uid=key.uid, name=key.description, role=role,
             scopes=frozenset(Scope(scope) for scope in key.scopes), user_uid=key.user_uid, login_uid=login_uid,
             cookie=nobody.cookie, address=nobody.address, agent=nobody.agent, secure=nobody.secure,
@@ -107,6 +109,7 @@ def note_login(admin: Admin, actor: Actor, detail: dict[str, Any]) -> None:
 def _person_caller(nobody: Caller, user: User, login_uid: str) -> Caller:
     role = Role(user.role)
     return Caller(
+        checks=(person_stands(user.uid, role, login_uid),),
         kind=CallerKind.PERSON, uid=user.uid, name=user.email, role=role,
         scopes=PERSON_SCOPES, user_uid=user.uid, login_uid=login_uid,
         cookie=nobody.cookie, address=nobody.address, agent=nobody.agent, secure=nobody.secure,

@@ -18,6 +18,7 @@ from spokes.control import Control
 from spokes.errors import ForbiddenError, NotFoundError
 from spokes.ids import ZERO_UID
 from spokes.store import Actor, Store
+from spokes.store.actors import Check
 
 
 class Scope(StrEnum):
@@ -62,13 +63,14 @@ class Caller:
     address: str = ""
     agent: str = ""
     secure: bool = False                 # came over TLS
+    checks: tuple[Check, ...] = field(default=(), repr=False)    # whether they still are who they were
 
     @property
     def is_admin(self) -> bool:
         return self.role is Role.ADMIN
 
     def actor(self) -> Actor:
-        """As admin events name the caller: `with admin.store.acting(caller.actor()):`."""
+        """As admin events name the caller; scope.py has the blocks in which they change something."""
         return Actor(kind=self.kind.value, uid=self.uid, name=self.name, address=self.address)
 
     def may_see(self, owner_uid: str) -> bool:

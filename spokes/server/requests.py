@@ -6,7 +6,7 @@ Source: docs/protocol.md, "Afterwards".
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,9 +17,12 @@ from spokes.server.ports import PortListeners
 from spokes.server.public import PublicPorts
 from spokes.server.storethread import StoreThread
 from spokes.store import Store
+from spokes.store.authority import client_stands
 from spokes.wire.messages import Answer, Fault, PortArgs, Request, TunnelEditArgs, TunnelInfo
 
 BUSY_PORTS_MAX = 16  # ports of the range that other programs may hold before an allocation gives up
+
+R = TypeVar("R")
 
 Operation = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -60,12 +63,25 @@ class Requests:
         except SpokesError as error:
             return Answer(id=request.id, error=Fault.of(error))
 
+    async def _run(self, tunnel_uid: str, change: Callable[[], R]) -> R:
+        """Has the store change something as long as the tunnel may log in."""
+        store = self._store.store
+
+        def run() -> R:
+            with store.checking(client_stands(tunnel_uid)):
+                return change()
+
+        return await self._store.run(run)
+
     async def _allocate(self, tunnel_uid: str, _args: dict[str, Any]) -> dict[str, Any]:
         busy: list[int] = []
         store = self._store.store
         try:
             while True:
-                port = await self._store.run(store.allocate_port, tunnel_uid, self.tcp_ports.begin, self.tcp_ports.end)
+                port = await self._run(
+                    tunnel_uid,
+                    lambda: store.allocate_port(tunnel_uid, self.tcp_ports.begin, self.tcp_ports.end),
+                )
                 await self._follower.catch_up()
                 if port not in self._ports.faults:
                     return {"port": port}
@@ -79,13 +95,14 @@ class Requests:
                 self._follower.wake()
 
     async def _release(self, tunnel_uid: str, args: dict[str, Any]) -> dict[str, Any]:
-        await self._store.run(self._store.store.release_port, tunnel_uid, msgspec.convert(args, PortArgs).port)
+        port = msgspec.convert(args, PortArgs).port
+        await self._run(tunnel_uid, lambda: self._store.store.release_port(tunnel_uid, port))
         await self._follower.catch_up()
         return {}
 
     async def _edit(self, tunnel_uid: str, args: dict[str, Any]) -> dict[str, Any]:
         name = msgspec.convert(args, TunnelEditArgs).name
-        tunnel = await self._store.run(lambda: self._store.store.edit_tunnel(tunnel_uid, name=name))
+        tunnel = await self._run(tunnel_uid, lambda: self._store.store.edit_tunnel(tunnel_uid, name=name))
         await self._follower.catch_up()
         return {"name": tunnel.name}
 

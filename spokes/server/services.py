@@ -8,6 +8,7 @@ import msgspec
 
 from spokes.errors import PeerError
 from spokes.store import Store, Tunnel
+from spokes.store.authority import client_stands
 from spokes.wire.messages import Accepted, Fault, PortResult, Services, SiteResult
 from spokes.wire.rules import Port, Site, TunConfig, check_port, check_site, with_rules
 
@@ -30,7 +31,8 @@ class StoredConfig(NamedTuple):
 def apply_services(store: Store, tunnel_uid: str, services: Services, domain: str) -> Applied:
     """Makes the tunnel's sites these; ports must be its own. What is refused is refused alone.
 
-    Fails: RulesChangedError when the list was made from older rules than the stored ones.
+    Fails: RulesChangedError when the list was made from older rules than the stored ones, InactiveError when the tunnel
+    may not log in any longer.
     """
     site_faults: dict[int, PeerError] = {}
     for index, site in enumerate(services.https):
@@ -46,14 +48,15 @@ def apply_services(store: Store, tunnel_uid: str, services: Services, domain: st
             port_faults[port.port] = error
     sites = [site for index, site in enumerate(services.https) if index not in site_faults]
     ports = {port.port: port for port in services.ports if port.port not in port_faults}
-    replaced = store.replace_rules(
-        tunnel_uid,
-        [msgspec.to_builtins(site) for site in sites],
-        {number: msgspec.to_builtins(port) for number, port in ports.items()},
-        domain=domain,
-        base_rev=None if services.unmanaged else services.rules_rev,
-        unmanaged=services.unmanaged,
-    )
+    with store.checking(client_stands(tunnel_uid)):
+        replaced = store.replace_rules(
+            tunnel_uid,
+            [msgspec.to_builtins(site) for site in sites],
+            {number: msgspec.to_builtins(port) for number, port in ports.items()},
+            domain=domain,
+            base_rev=None if services.unmanaged else services.rules_rev,
+            unmanaged=services.unmanaged,
+        )
     stored = iter(replaced.sites)
     site_results: list[SiteResult] = []
     https: dict[str, Site] = {}

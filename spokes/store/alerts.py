@@ -9,7 +9,8 @@ import peewee
 from spokes import clock
 from spokes.errors import NotFoundError
 from spokes.ids import is_uid, new_uid
-from spokes.store.base import StoreBase, cleaned_text
+from spokes.store.base import cleaned_text
+from spokes.store.changes import ChangeLog
 from spokes.store.models_admin import AlertModel
 from spokes.store.rows_admin import Alert, Severity
 
@@ -25,7 +26,7 @@ RETURNING uid, kind, subject, severity, text, raised, resolved, acknowledged
 """
 
 
-class Alerts(StoreBase):
+class Alerts(ChangeLog):
     def raise_alert(self, kind: str, subject: str, severity: str, text: str) -> Alert | None:
         """The alert, if it is new or grew from a warning to critical; None if it stands already."""
         severity, now = Severity(severity), clock.wall_s()
@@ -57,10 +58,10 @@ class Alerts(StoreBase):
         query = AlertModel.update(
             acknowledged=peewee.fn.COALESCE(AlertModel.acknowledged, clock.wall_s())
         ).where(AlertModel.uid == uid)
-        alert = self._updated(query) if is_uid(uid) else None
-        if alert is None:
+        with self._transaction() as tx:
+            for row in tx.unlogged(query.returning(AlertModel).tuples()) if is_uid(uid) else ():
+                return _to_alert(*row)
             raise NotFoundError("unknown alert")
-        return alert
 
     def purge_alerts(self, older_than: float) -> int:
         """Remove those that were resolved before `older_than` (Unix seconds); how many."""

@@ -8,8 +8,9 @@ from dataclasses import asdict
 
 from spokes.ids import ZERO_UID, is_uid
 from spokes.store import actors
+from spokes.store.actors import Check
 from spokes.store.audit_chain import ANCHOR_KEY, HEAD_KEY, continues, place
-from spokes.store.base import PURGE_COUNT_MAX, is_printable
+from spokes.store.base import PURGE_COUNT_MAX, Present, is_printable
 from spokes.store.changes import SEQ_MAX, ChangeLog
 from spokes.store.models import canonical_json
 from spokes.store.models_admin import AdminEventModel
@@ -27,9 +28,22 @@ _SLICE = Statement(
 
 
 class Audit(ChangeLog):
-    def acting(self, actor: Actor) -> AbstractContextManager[None]:
-        """`with store.acting(actor):` every mutation of this thread or task leaves an event that names the actor."""
-        return actors.acting(actor)
+    def acting(self, actor: Actor, *checks: Check, user_uid: str = ZERO_UID) -> AbstractContextManager[None]:
+        """`with store.acting(actor):` every mutation of this thread or task leaves an event that names the actor.
+
+        It happens only if all `checks` hold in its transaction. `user_uid`: who the actor is, or whose key.
+        """
+        return actors.acting(actor, *checks, user_uid=user_uid)
+
+    def require(self, *checks: Check) -> None:
+        """Raises what the first one that does not hold raises, now and without keeping other writers out."""
+        present = Present(self._db)
+        for check in checks:
+            check(present)
+
+    def checking(self, *checks: Check) -> AbstractContextManager[None]:
+        """As acting(), for whom no event is to name."""
+        return actors.checking(*checks)
 
     def note_event(
         self, action: str, object_kind: str = "", object_uid: str = ZERO_UID, detail: Json | None = None

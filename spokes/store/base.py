@@ -6,10 +6,11 @@ import hashlib
 import hmac
 import unicodedata
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import peewee
 
+from spokes import clock
 from spokes.errors import ValueRefusedError
 from spokes.store.db import Database, Query
 
@@ -19,6 +20,30 @@ _JOINERS = "\u200c\u200d"
 
 
 Read = Callable[[Query], list[Any]]      # runs a SELECT: one of Database's or, inside a transaction, of Writer's
+
+
+class View(Protocol):
+    """What is there to be looked at: inside a writing transaction (Writer), or at this moment (Present)."""
+
+    @property
+    def now(self) -> float: ...
+
+    def read(self, query: Query) -> list[Any]:
+        """All rows of a SELECT."""
+        ...
+
+    def rows(self, query: Query) -> list[Any]:
+        """As read(), but tuples as the driver gives them."""
+        ...
+
+
+class Present:
+    """Each SELECT by itself, without keeping anybody out."""
+
+    def __init__(self, db: Database) -> None:
+        self.now = clock.wall_s()
+        self.read = db.read
+        self.rows = db.rows
 
 
 class StoreBase:

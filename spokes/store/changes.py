@@ -5,7 +5,8 @@ the same call in the same transaction, so neither can be without the other. `seq
 without gaps: it is counted in the `position` row, which a writing transaction locks first and holds to its end, so a
 reader that sees seq n sees all before it. Presence never comes through here.
 
-While an actor acts (actors.py), the same calls also leave an admin event, again in the same transaction.
+While an actor acts (actors.py), the same calls also leave an admin event, again in the same transaction; and what the
+actor's rights rest on is looked at first (authority.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import peewee
 
 from spokes import clock
 from spokes.store import audit_chain
-from spokes.store.actors import current_actor
+from spokes.store.actors import current_acting
 from spokes.store.base import PURGE_COUNT_MAX, StoreBase
 from spokes.store.db import Query, fetch_raw
 from spokes.store.logged import TABLES, LoggedTable
@@ -78,7 +79,7 @@ class Writer:
         self._seq = seq
         self._changes: list[tuple[Any, ...]] = []
         self._ruled: dict[str, None] = {}  # tunnels whose rules are touched
-        self._actor = current_actor()
+        self._actor = current_acting().actor
         self._deeds: list[audit_chain.Deed] = []
 
     @property
@@ -188,6 +189,8 @@ class ChangeLog(StoreBase):
             read = _READ_POSITION if self._db.is_sqlite else _LOCK_POSITION
             (epoch, seq), = read().execute(db)
             writer = Writer(db, epoch, seq)
+            for check in current_acting().checks:
+                check(writer)
             yield writer
             writer.flush()
 

@@ -12,6 +12,7 @@ import peewee
 from spokes.errors import DomainProofError, LimitError, NotFoundError, PolicyError
 from spokes.ids import ZERO_UID, is_uid, proof_domain, proof_record
 from spokes.phrases import counted
+from spokes.store.actors import Check
 from spokes.store.base import Read
 from spokes.store.changes import Writer
 from spokes.store.db import Query
@@ -30,6 +31,17 @@ def find_user(read: Read, uid: str) -> User:
 def owner_of(tx: Writer, user_uid: str) -> User | None:
     """The user who owns what is about to be written; None: the system, which has no limits."""
     return None if user_uid == ZERO_UID else find_user(tx.read, user_uid)
+
+
+def check_allowed(user: User, name: str) -> None:
+    """`name` is what proves a domain that `user` may serve."""
+    if name not in map(proof_domain, user.domains):
+        raise NotFoundError("this domain is not allowed to the user", hint="allow it first")
+
+
+def allows(user_uid: str, name: str) -> Check:
+    """As check_allowed(), inside the transaction."""
+    return lambda tx: check_allowed(find_user(tx.read, user_uid), name)
 
 
 def check_tunnel_count(tx: Writer, user: User) -> None:

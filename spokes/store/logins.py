@@ -73,10 +73,10 @@ class Logins(ChangeLog):
             LoginModel.select(LoginModel.uid).where(own).order_by(LoginModel.created.desc(), LoginModel.uid)
             .limit(-1 if self._db.is_sqlite else None).offset(LOGIN_COUNT_MAX - 1)
         )
-        with self._db.write() as db:
-            LoginModel.delete().where(own & (LoginModel.expires <= now)).execute(db)
-            LoginModel.delete().where(LoginModel.uid.in_(oldest)).execute(db)
-            LoginModel.insert({**columns, "cookie_hash": self._secret_hash(value)}).execute(db)
+        with self._transaction() as tx:
+            tx.unlogged(LoginModel.delete().where(own & (LoginModel.expires <= now)))
+            tx.unlogged(LoginModel.delete().where(LoginModel.uid.in_(oldest)))
+            tx.unlogged(LoginModel.insert({**columns, "cookie_hash": self._secret_hash(value)}))
         return login, value
 
     def find_login(self, cookie: str) -> Login | None:
@@ -92,17 +92,24 @@ class Logins(ChangeLog):
         """Let it end `lifetime_s` from now; False if it has ended."""
         now = clock.wall_s()
         query = LoginModel.update(expires=now + lifetime_s).where(LoginModel.uid == uid, LoginModel.expires > now)
-        return is_uid(uid) and bool(self._db.run(query))
+        if not is_uid(uid):
+            return False
+        with self._transaction() as tx:
+            return bool(tx.unlogged(query))
 
     def end_login(self, uid: str) -> bool:
         """False if there was none."""
-        return is_uid(uid) and bool(self._db.run(LoginModel.delete().where(LoginModel.uid == uid)))
+        if not is_uid(uid):
+            return False
+        with self._transaction() as tx:
+            return bool(tx.unlogged(LoginModel.delete().where(LoginModel.uid == uid)))
 
     def end_logins_of(
         self, *, api_key_uid: str | None = None, user_uid: str | None = None, but: str | None = None
     ) -> int:
         """How many were ended; `but` one, such as the caller's own."""
-        return int(self._db.run(_deletion(api_key_uid=api_key_uid, user_uid=user_uid, but=but)))
+        with self._transaction() as tx:
+            return int(tx.unlogged(_deletion(api_key_uid=api_key_uid, user_uid=user_uid, but=but)))
 
     def list_logins(self, user_uid: str | None = None) -> list[Login]:
         """Live ones, newest first."""
@@ -145,9 +152,11 @@ class Logins(ChangeLog):
                 LoginFailureModel.delete().where(LoginFailureModel.source.in_(oldest)).execute(db)
 
 
-def end_logins(tx: Writer, *, api_key_uid: str | None = None, user_uid: str | None = None) -> None:
+def end_logins(
+    tx: Writer, *, api_key_uid: str | None = None, user_uid: str | None = None, but: str | None = None
+) -> None:
     """As Logins.end_logins_of, inside a transaction that takes the reason for them away."""
-    tx.unlogged(_deletion(api_key_uid=api_key_uid, user_uid=user_uid))
+    tx.unlogged(_deletion(api_key_uid=api_key_uid, user_uid=user_uid, but=but))
 
 
 def source_key(source: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from spokes import clock
-from spokes.store.base import Read, StoreBase
+from spokes.store.base import Read
+from spokes.store.changes import ChangeLog, Writer
 from spokes.store.models_admin import DomainProofModel
 from spokes.store.rows_admin import DomainProof
 
@@ -17,7 +17,7 @@ CHALLENGE_CHARS = 40
 LOST_AFTER_COUNT = 3                     # checks in a row that found no record
 
 
-class Proofs(StoreBase):
+class Proofs(ChangeLog):
     # Whether users whose domains are checked may serve only what they have proved; set once by who opens the store.
     needs_proof = False
 
@@ -28,7 +28,11 @@ class Proofs(StoreBase):
 
     def note_domain_check(self, user_uid: str, domain: str, *, seen: bool) -> DomainProof:
         """What a check found. A proof is lost when LOST_AFTER_COUNT checks in a row found none."""
-        now, old = clock.wall_s(), self._find_proof(user_uid, domain)
+        with self._transaction() as tx:
+            return self._note_check(tx, user_uid, domain, seen=seen)
+
+    def _note_check(self, tx: Writer, user_uid: str, domain: str, *, seen: bool) -> DomainProof:
+        now, old = tx.now, self._find_proof(tx.read, user_uid, domain)
         proved = old.proved if old else 0.0
         failures = 0 if seen else (old.failures if old else 0) + 1
         if seen:
@@ -41,7 +45,7 @@ class Proofs(StoreBase):
             conflict_target=[DomainProofModel.user_uid, DomainProofModel.domain],
             preserve=[DomainProofModel.proved, DomainProofModel.checked, DomainProofModel.failures],
         )
-        self._db.alone(lambda: query.execute(self._db.peewee))
+        tx.unlogged(query)
         return proof
 
     def list_domain_proofs(self, user_uid: str | None = None) -> list[DomainProof]:
@@ -58,8 +62,9 @@ class Proofs(StoreBase):
         )
         return {row["domain"] for row in read(query.dicts())}
 
-    def _find_proof(self, user_uid: str, domain: str) -> DomainProof | None:
+    @staticmethod
+    def _find_proof(read: Read, user_uid: str, domain: str) -> DomainProof | None:
         query = DomainProofModel.select().where(
             DomainProofModel.user_uid == user_uid, DomainProofModel.domain == domain
         )
-        return next((DomainProof(**row) for row in self._db.read(query.dicts())), None)
+        return next((DomainProof(**row) for row in read(query.dicts())), None)

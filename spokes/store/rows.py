@@ -220,7 +220,8 @@ class Webhook:
     rev: int = 0
 
 
-ROLES = ("admin", "basic")
+ADMIN_ROLE = "admin"
+ROLES = (ADMIN_ROLE, "basic")
 SCOPES = ("read", "write", "replication")
 
 Row = Token | Tunnel | AuthToken | Site | Port | PortMap | User | ApiKey | Webhook

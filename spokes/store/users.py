@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
-from spokes.errors import LimitError, TakenError, ValueRefusedError
+from spokes.errors import ForbiddenError, LimitError, TakenError, ValueRefusedError
 from spokes.ids import ZERO_UID, canonical_host, is_uid, new_uid
+from spokes.store.actors import current_acting
 from spokes.store.base import TEXT_CHARS_MAX, checked_text, is_printable
 from spokes.store.changes import Writer
 from spokes.store.limits import find_user
@@ -17,7 +18,7 @@ from spokes.store.logged import API_KEYS, USERS, WEBHOOKS, LoggedTable
 from spokes.store.logins import end_logins
 from spokes.store.models import ApiKeyModel, UserModel, WebhookModel
 from spokes.store.models_admin import DomainProofModel
-from spokes.store.rows import ROLES, User, UserVersion
+from spokes.store.rows import ADMIN_ROLE, ROLES, User, UserVersion
 from spokes.store.statement import EachOf, Statement
 from spokes.store.tunnels import TUNNELS_OF_USER, Tunnels, to_tunnel
 
@@ -84,6 +85,7 @@ class Users(Tunnels):
             changed = replace(user, **checked)
             if changed == user:
                 return user
+            _check_takes_away(user, changed)
             if user.active and not changed.active:
                 end_logins(tx, user_uid=uid)
             return tx.update(replace(changed, modified=tx.now), email_key=self._free_email_key(tx, changed))
@@ -94,6 +96,7 @@ class Users(Tunnels):
             raise ValueRefusedError("the system is no user")
         with self._transaction() as tx:
             user = find_user(tx.read, uid)
+            _check_takes_away(user, None)
             tunnels = [to_tunnel(row) for row in tx.rows(TUNNELS_OF_USER(uid))]
             for tunnel in tunnels:
                 self._delete_tunnel(tx, tunnel)
@@ -126,13 +129,13 @@ class Users(Tunnels):
             return None
         return next(map(USERS.read, self._db.rows(_BY_EMAIL(email.casefold()))), None)
 
-    def set_password(self, uid: str, password_hash: str) -> User:
-        """Empty: no password, so no log-in with one."""
-        return self._set(uid, password_hash=password_hash)
+    def set_password(self, uid: str, password_hash: str, *, but_login: str | None = None) -> User:
+        """Empty: no password, so no log-in with one. The person's sessions end, `but_login` excepted."""
+        return self._set_secret(uid, but_login, password_hash=password_hash)
 
-    def set_totp(self, uid: str, secret: str) -> User:
-        """Empty: no second factor."""
-        return self._set(uid, totp_secret=secret)
+    def set_totp(self, uid: str, secret: str, *, but_login: str | None = None) -> User:
+        """Empty: no second factor. The person's sessions end, `but_login` excepted."""
+        return self._set_secret(uid, but_login, totp_secret=secret)
 
     def use_totp_step(self, uid: str, step: int) -> bool:
         """Note that the code of time step `step` was used; False if that one or a later one was before."""
@@ -154,10 +157,11 @@ class Users(Tunnels):
 
     # --- below -----------------------------------------------------------------------------------------------------
 
-    def _set(self, uid: str, **changes: Any) -> User:
+    def _set_secret(self, uid: str, but_login: str | None, **changes: Any) -> User:
         with self._transaction() as tx:
             user = find_user(tx.read, uid)
             changed = replace(user, **changes)
+            end_logins(tx, user_uid=uid, but=but_login)
             return user if changed == user else tx.update(replace(changed, modified=tx.now))
 
     def _set_domains(self, uid: str, change: Callable[[set[str]], set[str]]) -> User:
@@ -176,6 +180,18 @@ class Users(Tunnels):
         if key and tx.rows(_SAME_EMAIL(key, user.uid)):
             raise TakenError("another user has this e-mail address")
         return key
+
+
+def _check_takes_away(user: User, changed: User | None) -> None:
+    """Refuses to take a user's own rights away on their behalf; so only a key of the system or the shell can put the
+    last administrator out. `changed` None: the user goes.
+
+    The one place for this, whatever call it comes by.
+    """
+    is_demoted = user.role == ADMIN_ROLE and (changed is None or changed.role != ADMIN_ROLE)
+    is_put_out = changed is None or (user.active and not changed.active)
+    if current_acting().user_uid == user.uid and (is_demoted or is_put_out):
+        raise ForbiddenError("nobody takes their own rights away; another administrator may")
 
 
 def is_email(text: str) -> bool:

@@ -55,29 +55,29 @@ class Webhooks(ChangeLog):
         """Change what is named."""
         checked = _checked(changes)
         with self._transaction() as tx:
-            webhook = self._webhook(tx.read, uid)
+            webhook = find_webhook(tx.read, uid)
             changed = replace(webhook, **checked)
             return webhook if changed == webhook else tx.update(replace(changed, modified=tx.now))
 
     def delete_webhook(self, uid: str) -> None:
         """With its deliveries, sent or not."""
         with self._transaction() as tx:
-            tx.delete(self._webhook(tx.read, uid))
+            tx.delete(find_webhook(tx.read, uid))
 
     def get_webhook(self, uid: str) -> Webhook:
-        return self._webhook(self._db.read, uid)
+        return find_webhook(self._db.read, uid)
 
     def list_webhooks(self, *, user_uid: str | None = None) -> list[Webhook]:
         """Oldest first, inactive ones too; `user_uid` zero: the system's."""
         query = _ALL() if user_uid is None else _OF_USER(user_uid if is_uid(user_uid) else "")
         return [WEBHOOKS.read(row) for row in self._db.rows(query)]
 
-    @staticmethod
-    def _webhook(read: Read, uid: str) -> Webhook:
-        if is_uid(uid):
-            for row in read(WEBHOOKS.find(uid)):
-                return WEBHOOKS.read(row)
-        raise NotFoundError("unknown webhook")
+
+def find_webhook(read: Read, uid: str) -> Webhook:
+    if is_uid(uid):
+        for row in read(WEBHOOKS.find(uid)):
+            return WEBHOOKS.read(row)
+    raise NotFoundError("unknown webhook")
 
 
 def _checked(properties: WebhookChanges) -> dict[str, Any]:

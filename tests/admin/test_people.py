@@ -129,10 +129,15 @@ def test_totp_wrong_codes_from_many_addresses_delay_the_code_not_others(
     assert login(sessions, code=totp.at(int(wall.wall_s())), source="2001:db8:0:4::1").status_code == 200
 
 
-def test_totp_removed_ends_other_sessions(sessions, store, person):
-    cookie, other = cookie_of(login(sessions)), cookie_of(login(sessions))
-    store.set_totp(person.uid, pyotp.random_base32())
-    result = sessions.post(f"{OWN}/person/totp/remove", {"password": PASSWORD}, headers=cookie)
+def test_totp_removed_ends_other_sessions(sessions, store, person, wall):
+    secret = pyotp.random_base32()
+    store.set_totp(person.uid, secret)
+    first, second, third = (pyotp.TOTP(secret).at(int(wall.wall_s()) + off_s) for off_s in (-30, 0, 30))
+    cookie, other = cookie_of(login(sessions, code=first)), cookie_of(login(sessions, code=second))
+    body = {"password": PASSWORD}
+    assert sessions.post(f"{OWN}/person/totp/remove", {**body, "code": first}, headers=cookie).status_code == 401
+    wall.advance(2)
+    result = sessions.post(f"{OWN}/person/totp/remove", {**body, "code": third}, headers=cookie)
     assert result.status_code == 200, result.text
     assert sessions.get("ping", headers=cookie).status_code == 200
     assert sessions.get("ping", headers=other).status_code == 401
@@ -187,6 +192,20 @@ def test_totp_confirm_needs_the_password(sessions, person):
     secret = sessions.post(f"{OWN}/person/totp/new", {}, headers=cookie).json["secret"]
     body = {"password": "wrong", "secret": secret, "code": pyotp.TOTP(secret).now()}
     assert sessions.post(f"{OWN}/person/totp/confirm", body, headers=cookie).status_code == 401
+
+
+def test_totp_confirm_over_a_factor_needs_its_code(sessions, person, store, wall):
+    old, new = pyotp.TOTP(pyotp.random_base32()), pyotp.TOTP(pyotp.random_base32())
+    store.set_totp(person.uid, old.secret)
+    cookie = cookie_of(login(sessions, code=old.at(int(wall.wall_s()) - 30)))
+    body = {"password": PASSWORD, "secret": new.secret, "code": new.at(int(wall.wall_s()))}
+    for code in ({}, {"currentCode": body["code"]}):
+        assert sessions.post(f"{OWN}/person/totp/confirm", {**body, **code}, headers=cookie).status_code == 401
+        wall.advance(5)
+    assert store.get_user(person.uid).totp_secret == old.secret
+    body |= {"code": new.at(int(wall.wall_s())), "currentCode": old.at(int(wall.wall_s()))}
+    assert sessions.post(f"{OWN}/person/totp/confirm", body, headers=cookie).status_code == 200
+    assert store.get_user(person.uid).totp_secret == new.secret
 
 
 def test_password_own_needs_the_present_one_and_ends_other_sessions(sessions, person):

@@ -174,6 +174,8 @@ QUIET = {
     "count_deliveries": lambda w: w.store.count_deliveries(w.webhook.uid),
     "purge_deliveries": lambda w: w.store.purge_deliveries(1e12, 0),
     "acting": None,
+    "checking": None,
+    "require": None,
     "note_event": lambda w: note_event(w.store),
     "list_events": lambda w: w.store.list_events(),
     "all_events": lambda w: list(w.store.all_events()),

@@ -19,10 +19,12 @@ from spokes.admin.schema.access import (
     login_object,
 )
 from spokes.admin.schema.envelope import Answer
+from spokes.admin.scope import changing, is_seen
 from spokes.errors import ForbiddenError, NotFoundError
 from spokes.ids import ZERO_UID
 from spokes.store import ApiKey as StoredKey
 from spokes.store import Login as StoredLogin
+from spokes.store.authority import owner_of_api_key
 
 
 def list_keys(admin: Admin, caller: Caller, body: None) -> KeysAnswer:
@@ -40,7 +42,7 @@ def create_key(admin: Admin, caller: Caller, body: CreateKeyRequest) -> NewKeyAn
         if user_uid not in (ZERO_UID, caller.user_uid):
             raise NotFoundError("unknown user")
         user_uid = caller.user_uid
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         key, value = admin.store.create_api_key(body.description, scopes=body.scopes, user_uid=user_uid)
     return NewKeyAnswer(key=key_object(key), value=value)
 
@@ -48,7 +50,7 @@ def create_key(admin: Admin, caller: Caller, body: CreateKeyRequest) -> NewKeyAn
 def edit_key(admin: Admin, caller: Caller, body: EditKeyRequest) -> KeyAnswer:
     """Change an API key; one that is switched off ends its sessions."""
     key = _key(admin, caller, body.key_uid)
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller, is_seen(caller, owner_of_api_key, key.uid, "API key")):
         key = admin.store.edit_api_key(
             key.uid, description=None if body.description is UNSET else body.description,
             active=None if body.active is UNSET else body.active,
@@ -59,7 +61,7 @@ def edit_key(admin: Admin, caller: Caller, body: EditKeyRequest) -> KeyAnswer:
 def delete_key(admin: Admin, caller: Caller, body: DeleteKeyRequest) -> Answer:
     """Delete an API key; its sessions end."""
     key = _key(admin, caller, body.key_uid)
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller, is_seen(caller, owner_of_api_key, key.uid, "API key")):
         admin.store.delete_api_key(key.uid)
     return Answer(message="key deleted")
 
@@ -78,9 +80,9 @@ def end_login(admin: Admin, caller: Caller, body: EndLoginRequest) -> Answer:
     """End a session: one's own, or as an administrator anybody's."""
     for login in admin.store.list_logins():
         if login.uid == body.login_uid and (caller.is_admin or _is_own(caller, login)):
-            admin.store.end_login(login.uid)
-            with admin.store.acting(caller.actor()):
+            with changing(admin, caller):
                 admin.store.note_event("login.end", "login", login.uid)
+                admin.store.end_login(login.uid)         # last: it may be the one that this call came by
             return Answer(message="session ended")
     raise NotFoundError("unknown session")
 

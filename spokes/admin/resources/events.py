@@ -21,6 +21,7 @@ from spokes.admin.schema.events import (
     event_object,
 )
 from spokes.admin.schema.types import time_text
+from spokes.admin.scope import changing
 
 JSON_LINES = "application/x-ndjson"
 
@@ -62,8 +63,8 @@ def list_alerts(admin: Admin, caller: Caller, body: None, *, query: AlertsQuery)
 
 def acknowledge_alert(admin: Admin, caller: Caller, body: AcknowledgeRequest) -> AlertAnswer:
     """Note that somebody has seen an alert."""
-    alert = admin.store.acknowledge_alert(body.alert_uid)
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
+        alert = admin.store.acknowledge_alert(body.alert_uid)
         admin.store.note_event("alert.acknowledge", "alert", alert.uid, {"kind": alert.kind, "subject": alert.subject})
     return AlertAnswer(alert=alert_object(alert))
 

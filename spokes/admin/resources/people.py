@@ -1,7 +1,7 @@
 """People: their logins by e-mail, password and second factor, and what administrators set of them.
 
-Everything wrong with a login gets one answer after one time. A password or second factor is changed only with the
-present password, and the person's other sessions end with it.
+Everything wrong with a login gets one answer after one time. A password is changed only with the present one, a second
+factor with the present password and code, and the person's other sessions end with it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,18 @@ from spokes.admin.schema.people import (
     RemoveTotpRequest,
     person_object,
 )
+from spokes.admin.scope import changing
 from spokes.errors import ForbiddenError, ValueRefusedError
 from spokes.ids import ZERO_UID
 from spokes.store import Actor, ActorKind
 from spokes.store import User as StoredUser
+from spokes.store.actors import Check
+from spokes.store.authority import secrets_stand
+from spokes.store.limits import find_user
 from spokes.store.users import UserProperties, is_email
 
 WRONG_LOGIN = "e-mail address, password or code is wrong"
+WRONG_PASSWORD = "the present password is wrong"  # noqa: S105  words
 TOTP_SECRET_CHARS = 32
 
 
@@ -51,9 +56,10 @@ def login(admin: Admin, caller: Caller, body: LoginRequest) -> Reply:
     if user is None or not right or not user.active or not _code_is_right(admin, user, body.code):
         # What is no address may be a password in the wrong field.
         refuse_login(admin, caller, WRONG_LOGIN, {"email": body.email if is_email(body.email) else "…"})
-    _, cookie = admin.store.create_login(
-        user_uid=user.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
-    )
+    with admin.store.checking(secrets_stand(user, WRONG_LOGIN)):
+        _, cookie = admin.store.create_login(
+            user_uid=user.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
+        )
     actor = Actor(kind=ActorKind.PERSON, uid=user.uid, name=user.email, address=caller.address)
     note_login(admin, actor, {"agent": caller.agent})
     return Reply(
@@ -89,7 +95,7 @@ def create(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
     """Make a user with a role and a limit of tunnels."""
     if body.role == "admin":
         caller.check_may_make_admins()
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         uid = body.user_uid if body.user_uid != ZERO_UID else None
         user = admin.store.create_user(uid=uid, **_properties_of(body))
     admin.control.changed()
@@ -99,11 +105,9 @@ def create(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
 def edit(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
     """Change a user, also the role and the limit of tunnels."""
     check_person(body.user_uid)
-    if body.user_uid == caller.uid and (body.role == "basic" or body.active is False):
-        raise ForbiddenError("nobody takes their own rights away; another administrator may")
     if body.role == "admin":
         caller.check_may_make_admins()
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         user = admin.store.edit_user(body.user_uid, **_properties_of(body))
     admin.control.changed()
     return PersonAnswer(person=_object(admin, user))
@@ -116,9 +120,8 @@ def set_password(admin: Admin, caller: Caller, body: PasswordRequest) -> Answer:
     """Set one's own password, or as an administrator somebody's."""
     user = _whose(admin, caller, body.user_uid, body.current)
     password_hash = hash_password(body.password)
-    with admin.store.acting(caller.actor()):
-        admin.store.set_password(user.uid, password_hash)
-    admin.store.end_logins_of(user_uid=user.uid, but=caller.login_uid)
+    with changing(admin, caller, _may_set_secrets(caller, user)):
+        admin.store.set_password(user.uid, password_hash, but_login=caller.login_uid)
     return Answer(message="password set; other sessions have ended")
 
 
@@ -133,25 +136,26 @@ def confirm_totp(admin: Admin, caller: Caller, body: ConfirmTotpRequest) -> Answ
     """Turn the second factor on."""
     user = _person(admin, caller)
     _check_password(admin, caller, user, body.password)
+    _check_code(admin, caller, user, body.current_code)
     secret = body.secret.strip().upper()
     if len(secret) != TOTP_SECRET_CHARS or set(secret) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"):
         raise ValueRefusedError("not a secret that this server made")
     step = totp_step(secret, body.code)
     if step is None:
         raise ValueRefusedError("the code does not fit; check the authenticator's clock")
-    with admin.store.acting(caller.actor()):
-        admin.store.set_totp(user.uid, secret)
+    with changing(admin, caller, _may_set_secrets(caller, user)):
+        admin.store.set_totp(user.uid, secret, but_login=caller.login_uid)
     admin.store.use_totp_step(user.uid, step)
-    admin.store.end_logins_of(user_uid=user.uid, but=caller.login_uid)
     return Answer(message="second factor is on")
 
 
 def remove_totp(admin: Admin, caller: Caller, body: RemoveTotpRequest) -> Answer:
     """Turn the second factor off: one's own, or as an administrator that of somebody who lost theirs."""
     user = _whose(admin, caller, body.user_uid, body.password)
-    with admin.store.acting(caller.actor()):
-        admin.store.set_totp(user.uid, "")
-    admin.store.end_logins_of(user_uid=user.uid, but=caller.login_uid)
+    if user.uid == caller.uid:
+        _check_code(admin, caller, user, body.code)
+    with changing(admin, caller, _may_set_secrets(caller, user)):
+        admin.store.set_totp(user.uid, "", but_login=caller.login_uid)
     return Answer(message="second factor is off")
 
 
@@ -192,9 +196,29 @@ def _whose(admin: Admin, caller: Caller, user_uid: str, password: str) -> Stored
     caller.check_sees(user_uid, "user")
     caller.check_admin()
     user = admin.store.get_user(user_uid)
+    _check_may_let_in(caller, user)
+    return user
+
+
+def _may_set_secrets(caller: Caller, user: StoredUser) -> Check:
+    """Hashing takes its time: what was held against the person's own password still counts, and the other person whom
+    an administrator lets in was not made an administrator meanwhile.
+    """
+    if user.uid == caller.uid:
+        return secrets_stand(user, WRONG_PASSWORD)
+    return lambda tx: _check_may_let_in(caller, find_user(tx.read, user.uid))
+
+
+def _check_may_let_in(caller: Caller, user: StoredUser) -> None:
     if user.role == Role.ADMIN:
         caller.check_may_make_admins()
-    return user
+
+
+def _check_code(admin: Admin, caller: Caller, user: StoredUser, code: str) -> None:
+    """Who has a second factor gives up, or gives for another, only what they have."""
+    check_not_delayed(admin, caller)
+    if not _code_is_right(admin, user, code):
+        refuse_login(admin, caller, "the present code is wrong")
 
 
 def _check_password(admin: Admin, caller: Caller, user: StoredUser, password: str) -> None:
@@ -202,7 +226,7 @@ def _check_password(admin: Admin, caller: Caller, user: StoredUser, password: st
     right = verify_password(user.password_hash, password)
     check_not_delayed(admin, caller)
     if not right:
-        refuse_login(admin, caller, "the present password is wrong")
+        refuse_login(admin, caller, WRONG_PASSWORD)
 
 
 def _properties_of(body: PersonRequest) -> UserProperties:

@@ -8,7 +8,7 @@ from spokes.admin.context import Admin, Caller
 from spokes.admin.rule_checks import checked_portmap
 from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.rules import RemovePortMapsRequest, RulesAnswer, UpdatePortMapsRequest
-from spokes.admin.scope import own_tunnel
+from spokes.admin.scope import changing_tunnel, own_tunnel
 from spokes.phrases import counted
 
 
@@ -17,7 +17,7 @@ def update(admin: Admin, caller: Caller, body: UpdatePortMapsRequest, *, tunnel_
     own_tunnel(admin, caller, tunnel_uid)
     portmaps = [msgspec.to_builtins(checked_portmap(rule)) for rule in body.portmaps]
     if portmaps:
-        with admin.store.acting(caller.actor()):
+        with changing_tunnel(admin, caller, tunnel_uid):
             portmaps = admin.store.put_portmaps(tunnel_uid, portmaps)
         admin.control.changed()
     return RulesAnswer(
@@ -29,7 +29,7 @@ def remove(admin: Admin, caller: Caller, body: RemovePortMapsRequest, *, tunnel_
     """Of both transports; all or none."""
     own_tunnel(admin, caller, tunnel_uid)
     if body.listen_ports:
-        with admin.store.acting(caller.actor()):
+        with changing_tunnel(admin, caller, tunnel_uid):
             admin.store.remove_portmaps(tunnel_uid, body.listen_ports)
         admin.control.changed()
     return Answer()

@@ -17,7 +17,7 @@ from spokes.admin.schema.rules import (
     RulesAnswer,
     UpdatePortsRequest,
 )
-from spokes.admin.scope import own_tunnel, owner_filter
+from spokes.admin.scope import changing_tunnel, own_tunnel, owner_filter
 from spokes.errors import AddressInUseError, ValueRefusedError
 from spokes.phrases import counted
 
@@ -43,22 +43,23 @@ def allocate(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Po
     """Allocate the lowest free port to a tunnel; one that another program of the host holds is passed over."""
     own_tunnel(admin, caller, tunnel_uid)
     busy: list[int] = []
-    with admin.store.acting(caller.actor()):
-        try:
-            while True:
+    try:
+        while True:
+            with changing_tunnel(admin, caller, tunnel_uid):
                 port = admin.store.allocate_port(
                     tunnel_uid, admin.tcp_ports.begin, admin.tcp_ports.end, without=busy
                 )
-                if not admin.control.is_refused_port(port):
-                    return PortsAnswer(ports=[PortTunnel(port=port, tunnel_uid=tunnel_uid)])
-                busy.append(port)
+            if not admin.control.is_refused_port(port):
+                return PortsAnswer(ports=[PortTunnel(port=port, tunnel_uid=tunnel_uid)])
+            busy.append(port)
+            with admin.store.acting(caller.actor()):     # whatever became of the caller: nobody else would do it
                 admin.store.release_port(tunnel_uid, port)
-                if len(busy) == BUSY_PORTS_MAX:
-                    words = f"ports {busy[0]}-{busy[-1]} are in use by other programs on the server"
-                    raise AddressInUseError(words, hint="free them, or move the range with tcp_ports")
-        finally:
-            if busy:
-                admin.control.changed()
+            if len(busy) == BUSY_PORTS_MAX:
+                words = f"ports {busy[0]}-{busy[-1]} are in use by other programs on the server"
+                raise AddressInUseError(words, hint="free them, or move the range with tcp_ports")
+    finally:
+        if busy:
+            admin.control.changed()
 
 
 def release(admin: Admin, caller: Caller, body: ReleasePortRequest, *, tunnel_uid: str) -> Answer:
@@ -66,7 +67,7 @@ def release(admin: Admin, caller: Caller, body: ReleasePortRequest, *, tunnel_ui
     own_tunnel(admin, caller, tunnel_uid)
     if body.port == 0:
         raise ValueRefusedError("the port to release is missing")
-    with admin.store.acting(caller.actor()):
+    with changing_tunnel(admin, caller, tunnel_uid):
         admin.store.release_port(tunnel_uid, body.port)
     admin.control.changed()
     return Answer(message=f"port {body.port} released")
@@ -87,7 +88,7 @@ def reset(admin: Admin, caller: Caller, body: ResetPortsRequest, *, tunnel_uid: 
 
 def _put(admin: Admin, caller: Caller, tunnel_uid: str, rules: dict[int, dict[str, object]], done: str) -> RulesAnswer:
     if rules:
-        with admin.store.acting(caller.actor()):
+        with changing_tunnel(admin, caller, tunnel_uid):
             admin.store.put_port_rules(tunnel_uid, rules)
         admin.control.changed()
     return RulesAnswer(message=f"{counted(len(rules), 'port')} {done}", warning=warning_of(rules.values()))

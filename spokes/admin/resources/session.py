@@ -9,7 +9,9 @@ from spokes.admin.routing import Reply, SessionCookie
 from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.session import AuthRequest, InfoAnswer, LicenseAnswer
 from spokes.errors import ControlError, NotSignedInError
+from spokes.ids import ZERO_UID
 from spokes.store import Actor, ActorKind, TunnelState
+from spokes.store.authority import key_stands
 
 _ACTIVE = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)
 
@@ -17,9 +19,10 @@ _ACTIVE = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)
 def auth(admin: Admin, caller: Caller, body: AuthRequest) -> Reply:
     """An API key for a cookie. A right key gets in whatever went wrong before from the same address."""
     key = check_key(admin, body.key, caller)
-    _, cookie = admin.store.create_login(
-        api_key_uid=key.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
-    )
+    with admin.store.checking(key_stands(key.uid, key.scopes, ZERO_UID, "")):
+        _, cookie = admin.store.create_login(
+            api_key_uid=key.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
+        )
     actor = Actor(kind=ActorKind.KEY, uid=key.uid, name=key.description, address=caller.address)
     note_login(admin, actor, {"agent": caller.agent, "version": body.version, "os": body.os, "arch": body.arch})
     return Reply(
@@ -63,7 +66,7 @@ def logout(admin: Admin, caller: Caller, body: None) -> Reply:
     """End the session."""
     if not caller.login_uid or not admin.store.end_login(caller.login_uid):
         raise NotSignedInError("there is no session to end")
-    with admin.store.acting(caller.actor()):
+    with admin.store.acting(caller.actor()):     # whose session is over
         admin.store.note_event("logout")
     return Reply(answer=Answer(message="signed out"), session=SessionCookie(value="", max_age_s=0))
 

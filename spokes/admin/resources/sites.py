@@ -8,7 +8,7 @@ from spokes.admin.context import Admin, Caller
 from spokes.admin.rule_checks import check_hash_count, checked_site, warning_of
 from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.rules import RemoveSitesRequest, RulesAnswer, UpdateSitesRequest
-from spokes.admin.scope import own_tunnel
+from spokes.admin.scope import changing_tunnel, own_tunnel
 from spokes.phrases import counted
 
 
@@ -20,7 +20,7 @@ def update(admin: Admin, caller: Caller, body: UpdateSitesRequest, *, tunnel_uid
     rules = [msgspec.to_builtins(checked_site(site)) for site in body.sites]
     count = 0
     if rules:
-        with admin.store.acting(caller.actor()):
+        with changing_tunnel(admin, caller, tunnel_uid):
             count = len(admin.store.put_sites(tunnel_uid, rules, domain=admin.domain))
         admin.control.changed()
     return RulesAnswer(message=f"{counted(count, 'site')} updated", warning=warning_of(rules))
@@ -30,7 +30,7 @@ def remove(admin: Admin, caller: Caller, body: RemoveSitesRequest, *, tunnel_uid
     """All or none: a domain that the tunnel does not serve is an error."""
     own_tunnel(admin, caller, tunnel_uid)
     if body.domains:
-        with admin.store.acting(caller.actor()):
+        with changing_tunnel(admin, caller, tunnel_uid):
             admin.store.remove_sites(tunnel_uid, body.domains)
         admin.control.changed()
     return Answer()

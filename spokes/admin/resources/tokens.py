@@ -14,6 +14,7 @@ from spokes.admin.schema.tokens import (
     TokensAnswer,
     token_object,
 )
+from spokes.admin.scope import changing
 
 
 def list_all(admin: Admin, caller: Caller, body: None) -> TokensAnswer:
@@ -26,7 +27,7 @@ def list_all(admin: Admin, caller: Caller, body: None) -> TokensAnswer:
 
 def create(admin: Admin, caller: Caller, body: CreateTokenRequest) -> TokenAnswer:
     """Make a registration token."""
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         token = admin.store.create_token(body.description, active=body.active)
     admin.control.changed()
     return TokenAnswer(token=token_object(token))
@@ -34,7 +35,7 @@ def create(admin: Admin, caller: Caller, body: CreateTokenRequest) -> TokenAnswe
 
 def edit(admin: Admin, caller: Caller, body: EditTokenRequest) -> TokenAnswer:
     """Change a registration token: both values replace the old ones."""
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         token = admin.store.edit_token(body.token_uid, body.description, body.active)
     admin.control.changed()
     return TokenAnswer(token=token_object(token))
@@ -42,7 +43,7 @@ def edit(admin: Admin, caller: Caller, body: EditTokenRequest) -> TokenAnswer:
 
 def delete(admin: Admin, caller: Caller, body: DeleteTokenRequest) -> Answer:
     """Tunnels that were registered with it go on."""
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         admin.store.delete_token(body.token_uid)
     admin.control.changed()
     return Answer(message="token deleted")

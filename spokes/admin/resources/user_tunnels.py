@@ -6,27 +6,28 @@ from spokes import clock
 from spokes.admin.context import Admin, Caller
 from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.tunnels import CreateTunnelRequest, DetailsQuery, NewTunnelAnswer, TunnelRequest, TunnelsAnswer
-from spokes.admin.scope import own_tunnel
+from spokes.admin.scope import changing, changing_tunnel, own_tunnel
 from spokes.admin.tunnel_objects import auth_token_object, tunnel_object, tunnel_objects
-from spokes.errors import ControlError, ForbiddenError, NoServerError, NotFoundError
+from spokes.errors import ControlError, ForbiddenError, NoServerError, NotFoundError, TakenError
 from spokes.ids import ZERO_UID
 from spokes.store import PresenceUpdate, TunnelState
+from spokes.store.actors import Check
+from spokes.store.authority import is_shut_down, owner_of_tunnel
+from spokes.store.base import View
 
 
 def create(admin: Admin, caller: Caller, body: CreateTunnelRequest) -> NewTunnelAnswer:
     """A new tunnel, with the id that is asked for; one that exists is linked to the user and enabled."""
     caller.check_sees(body.user_uid, "user")
-    known = body.tunnel_uid != ZERO_UID and _exists(admin, caller, body.tunnel_uid)
-    if known and not caller.is_admin and admin.store.get_tunnel(body.tunnel_uid).state is TunnelState.SHUTDOWN:
-        raise ForbiddenError("this tunnel was shut down", hint="an administrator can enable it again")
     hostname = body.hostname or None
-    with admin.store.acting(caller.actor()):
-        if known:
+    if body.tunnel_uid != ZERO_UID and _exists(admin, caller, body.tunnel_uid):
+        with changing(admin, caller, _may_link(caller, body.tunnel_uid)):
             tunnel, token = admin.store.assign_tunnel(
                 body.tunnel_uid, body.user_uid, name=body.name, hostname=hostname, domain=admin.domain
             )
-        else:
-            uid = body.tunnel_uid if body.tunnel_uid != ZERO_UID else None
+    else:
+        uid = body.tunnel_uid if body.tunnel_uid != ZERO_UID else None
+        with changing(admin, caller):
             tunnel, token = admin.store.create_tunnel(
                 body.name, hostname, domain=admin.domain, user_uid=body.user_uid, uid=uid
             )
@@ -49,7 +50,7 @@ def stop(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Answer
     admin.store.write_presence(
         [PresenceUpdate(tunnel_uid=tunnel_uid, state=TunnelState.OFFLINE, last_active=clock.wall_s())]
     )
-    with admin.store.acting(caller.actor()):
+    with admin.store.acting(caller.actor()):     # it is done, whatever became of the caller
         admin.store.note_event("tunnel.stop", "tunnel", tunnel_uid, {"name": tunnel.name})
     return Answer(message="tunnel stopped")
 
@@ -57,7 +58,7 @@ def stop(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Answer
 def delete(admin: Admin, caller: Caller, body: TunnelRequest) -> Answer:
     """Delete a tunnel for good, with its rules and ports; its host name goes to nobody else for 30 days."""
     tunnel = own_tunnel(admin, caller, body.tunnel_uid)
-    with admin.store.acting(caller.actor()):
+    with changing_tunnel(admin, caller, tunnel.uid):
         admin.store.delete_tunnel(tunnel.uid)
     admin.control.changed()
     return Answer(message="tunnel deleted")
@@ -72,6 +73,17 @@ def list_of_user(
         admin.store.get_user(user_uid)
     tunnels = admin.store.list_user_tunnels(user_uid)
     return TunnelsAnswer(tunnels=tunnel_objects(admin, tunnels, details=query.details == "true"))
+
+
+def _may_link(caller: Caller, tunnel_uid: str) -> Check:
+    """A basic caller's tunnel that was shut down stays so, and one that was handed over stays another's."""
+    def check(tx: View) -> None:
+        if not caller.may_see(owner_of_tunnel(tx, tunnel_uid)):
+            raise TakenError("a tunnel with this id exists")
+        if not caller.is_admin and is_shut_down(tx, tunnel_uid):
+            raise ForbiddenError("this tunnel was shut down", hint="an administrator can enable it again")
+
+    return check
 
 
 def _exists(admin: Admin, caller: Caller, tunnel_uid: str) -> bool:

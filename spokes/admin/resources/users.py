@@ -26,13 +26,15 @@ from spokes.admin.schema.users import (
     UsersAnswer,
     user_object,
 )
+from spokes.admin.scope import changing
 from spokes.admin.tunnel_objects import tunnel_objects
 from spokes.domain_proof import has_record
-from spokes.errors import ForbiddenError, NotFoundError
+from spokes.errors import ForbiddenError
 from spokes.ids import ZERO_UID, proof_domain, proof_record
 from spokes.phrases import counted
 from spokes.store import DomainProof as StoredProof
 from spokes.store import User as StoredUser
+from spokes.store.limits import allows, check_allowed
 from spokes.store.users import UserProperties, canonical_domain
 
 _PROPERTIES = (
@@ -55,7 +57,7 @@ def get(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> UserAnswe
 
 def create(admin: Admin, caller: Caller, body: UserRequest) -> UserAnswer:
     """Make a user."""
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         uid = body.user_uid if body.user_uid != ZERO_UID else None
         user = admin.store.create_user(uid=uid, **properties_of(body))
     admin.control.changed()
@@ -71,7 +73,7 @@ def import_one(admin: Admin, caller: Caller, body: UserRequest) -> UserAnswer:
 def edit(admin: Admin, caller: Caller, body: UserRequest) -> Answer:
     """Change what is named of a user."""
     check_person(body.user_uid)
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         admin.store.edit_user(body.user_uid, **properties_of(body))
     admin.control.changed()
     return Answer(message="user changed")
@@ -80,7 +82,7 @@ def edit(admin: Admin, caller: Caller, body: UserRequest) -> Answer:
 def activate(admin: Admin, caller: Caller, body: ActivateUserRequest) -> TunnelsAnswer:
     """Switching off ends the user's sessions and refuses new ones; nothing else of the user changes."""
     check_person(body.user_uid)
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         admin.store.edit_user(body.user_uid, active=body.active)
     admin.control.changed()
     return TunnelsAnswer(
@@ -92,7 +94,7 @@ def activate(admin: Admin, caller: Caller, body: ActivateUserRequest) -> Tunnels
 def delete(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> Answer:
     """Delete a user and everything that is theirs."""
     check_person(user_uid)
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         tunnel_uids = admin.store.delete_user(user_uid)
     admin.control.changed()
     return Answer(message=f"user deleted, with {counted(len(tunnel_uids), 'tunnel')}")
@@ -101,7 +103,7 @@ def delete(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> Answer
 def cap_bandwidth(admin: Admin, caller: Caller, body: BandwidthCapRequest) -> Answer:
     """Limit a user's traffic of a month."""
     check_person(body.user_uid)
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         admin.store.edit_user(body.user_uid, bandwidth_mb=body.max_mb)
     admin.control.changed()
     return Answer(message="limit set" if body.max_mb else "limit removed")
@@ -112,7 +114,7 @@ def cap_bandwidth(admin: Admin, caller: Caller, body: BandwidthCapRequest) -> An
 
 def allow_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer:
     """Allow a user these domains too."""
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         admin.store.allow_domains(body.user_uid, body.domains)
     admin.control.changed()
     return Answer()
@@ -120,7 +122,7 @@ def allow_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer:
 
 def remove_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer:
     """Allow a user these domains no more."""
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         admin.store.remove_domains(body.user_uid, body.domains)
     admin.control.changed()
     return Answer()
@@ -134,7 +136,7 @@ def list_domains(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> 
 
 def reset_domains(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> Answer:
     """Empty the list of allowed domains."""
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         admin.store.reset_domains(user_uid)
     admin.control.changed()
     return Answer()
@@ -154,12 +156,11 @@ def prove_domain(admin: Admin, caller: Caller, body: ProveDomainRequest) -> Doma
     """Look for the record that proves a domain. Whether it is there is the answer's `proved`."""
     caller.check_sees(body.user_uid, "user")
     name = proof_domain(canonical_domain(body.domain))
-    if name not in map(proof_domain, admin.store.get_user(body.user_uid).domains):
-        raise NotFoundError("this domain is not allowed to the user", hint="allow it first")
+    check_allowed(admin.store.get_user(body.user_uid), name)
     with admin.lookups.place(body.user_uid):
         seen = has_record(name, admin.store.domain_challenge(body.user_uid, name), admin.resolvers)
-    proof = admin.store.note_domain_check(body.user_uid, name, seen=seen)
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller, allows(body.user_uid, name)):       # a name server takes its time
+        proof = admin.store.note_domain_check(body.user_uid, name, seen=seen)
         admin.store.note_event("domain.prove", "user", body.user_uid, {"domain": name, "seen": seen})
     return DomainProofAnswer(
         message="proved" if seen else "the record is not there", proof=_proof(admin, body.user_uid, name, proof)

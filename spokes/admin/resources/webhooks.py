@@ -20,10 +20,13 @@ from spokes.admin.schema.webhooks import (
     delivery_object,
     webhook_object,
 )
+from spokes.admin.scope import changing, is_seen
 from spokes.errors import ForbiddenError, NotFoundError
 from spokes.ids import ZERO_UID
 from spokes.store import Webhook as StoredWebhook
-from spokes.store.webhooks import WebhookChanges, WebhookProperties
+from spokes.store.authority import owner_of_webhook
+from spokes.store.base import View
+from spokes.store.webhooks import WebhookChanges, WebhookProperties, find_webhook
 
 
 def list_all(admin: Admin, caller: Caller, body: None) -> WebhooksAnswer:
@@ -50,7 +53,7 @@ def create(admin: Admin, caller: Caller, body: CreateWebhookRequest) -> NewWebho
     )
     if body.secret:
         properties["secret"] = body.secret
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller):
         webhook = admin.store.create_webhook(body.url, user_uid=user_uid, **properties)
     admin.control.changed()
     return NewWebhookAnswer(webhook=webhook_object(webhook), secret=webhook.secret)
@@ -59,10 +62,6 @@ def create(admin: Admin, caller: Caller, body: CreateWebhookRequest) -> NewWebho
 def edit(admin: Admin, caller: Caller, body: EditWebhookRequest) -> WebhookAnswer:
     """Change a webhook."""
     webhook = _webhook(admin, caller, body.webhook_uid)
-    # An administrator let this one URL reach inside, not whatever its user makes of it.
-    moved = body.url is not UNSET and body.url != webhook.url
-    still_private = webhook.allow_private and body.allow_private is not False
-    _check_private(caller, body.allow_private is True or (moved and still_private))
     changes = WebhookChanges()
     if body.url is not UNSET:
         changes["url"] = body.url
@@ -76,7 +75,16 @@ def edit(admin: Admin, caller: Caller, body: EditWebhookRequest) -> WebhookAnswe
         changes["secret"] = body.secret
     if body.allow_private is not UNSET:
         changes["allow_private"] = body.allow_private
-    with admin.store.acting(caller.actor()):
+
+    def check(tx: View) -> None:
+        present = find_webhook(tx.read, webhook.uid)
+        caller.check_sees(present.user_uid, "webhook")
+        # An administrator let this one URL reach inside, not whatever its user makes of it.
+        moved = body.url is not UNSET and body.url != present.url
+        still_private = present.allow_private and body.allow_private is not False
+        _check_private(caller, body.allow_private is True or (moved and still_private))
+
+    with changing(admin, caller, check):
         webhook = admin.store.edit_webhook(webhook.uid, **changes)
     admin.control.changed()
     return WebhookAnswer(webhook=webhook_object(webhook))
@@ -85,7 +93,7 @@ def edit(admin: Admin, caller: Caller, body: EditWebhookRequest) -> WebhookAnswe
 def delete(admin: Admin, caller: Caller, body: WebhookRequest) -> Answer:
     """Delete a webhook and its deliveries, sent or not."""
     webhook = _webhook(admin, caller, body.webhook_uid)
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller, is_seen(caller, owner_of_webhook, webhook.uid, "webhook")):
         admin.store.delete_webhook(webhook.uid)
     admin.control.changed()
     return Answer(message="webhook deleted")
@@ -114,9 +122,9 @@ def resend(admin: Admin, caller: Caller, body: DeliveryRequest) -> DeliveryAnswe
         _webhook(admin, caller, delivery.webhook_uid)
     except NotFoundError:
         raise NotFoundError("unknown delivery") from None
-    delivery = admin.store.resend_delivery(delivery.uid)
-    with admin.store.acting(caller.actor()):
+    with changing(admin, caller, is_seen(caller, owner_of_webhook, delivery.webhook_uid, "delivery")):
         admin.store.note_event("delivery.resend", "webhook", delivery.webhook_uid, {"delivery": delivery.uid})
+        delivery = admin.store.resend_delivery(delivery.uid)
     admin.control.changed()
     return DeliveryAnswer(delivery=delivery_object(delivery))
 

@@ -50,11 +50,13 @@ class ConfirmTotpRequest(Request):
     password: Secret
     secret: Text
     code: Text
+    current_code: Text = msgspec.field(name="currentCode", default="")      # of the second factor that there is
 
 
 class RemoveTotpRequest(Request):
     user_uid: Uid = msgspec.field(name="userID", default=ZERO_UID)   # zero: the caller
-    password: Secret = ""                # needed for one's own
+    password: Secret = ""                # both are needed for one's own
+    code: Text = ""
 
 
 class PersonAnswer(Answer):
