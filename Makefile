@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TREE := .dockerignore Dockerfile LICENSE MANIFEST.in Makefile README.md benchmarks docs packaging pyproject.toml \
-	requirements.lock setup.py spokes tests
+	requirements.lock requirements-runtime.lock setup.py spokes tests
 EXTENSION_SOURCES := $(wildcard spokes/_fastpath/*.pyx spokes/_fastpath/*.pxd spokes/_fastpath/*.h)
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
 TESTS ?=
 BENCH ?=
 LABEL ?= run
 
-.PHONY: help build demo test test-benchmarks lint bench asan tsan rpm lock clean
+.PHONY: help build demo test test-benchmarks lint bench asan tsan rpm check-rpm install lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -82,10 +85,18 @@ tsan: build  ## the engine's tests on a build with ThreadSanitizer; TESTS= as fo
 rpm:  ## dist/*.rpm with everything that it needs of Python; PYTHON=/usr/bin/python3 is the target's
 	@./packaging/build-rpm.sh
 
-lock: build  ## write requirements.lock again from pyproject.toml
+install: build  ## programs, units, manual pages, completion below PREFIX=/usr/local (and DESTDIR)
+	@BIN=$(BIN) PYTHON=$(PYTHON) PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" SYSCONFDIR="$(SYSCONFDIR)" ./packaging/install.sh
+
+check-rpm:  ## install the newest dist/*.rpm in a clean root and run it there; as root
+	@./packaging/check-rpm.sh
+
+lock: build  ## write both locks again from pyproject.toml: all, and what a running Spokes needs of it
 	@$(BIN)/uv --version >/dev/null 2>&1 || $(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --extra dev --generate-hashes --no-header --output-file requirements.lock \
 		pyproject.toml packaging/build-requirements.txt
+	$(BIN)/uv pip compile --quiet --constraint requirements.lock --generate-hashes --no-header \
+		--output-file requirements-runtime.lock pyproject.toml
 
 clean:  ## remove everything that these verbs made, except .bench and benchmarks/results
 	rm -rf $(VENV) build dist .demo *.egg-info spokes/_fastpath/*.c spokes/_fastpath/*.so

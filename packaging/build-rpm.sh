@@ -14,13 +14,19 @@ mkdir -p "$top/SOURCES/wheels" dist
 "$PYTHON" -m venv "$top/venv"
 pip="$top/venv/bin/python -m pip --quiet --disable-pip-version-check"
 $pip install --require-hashes -r requirements.lock
-# Every locked wheel, and ours; the spec takes from them what spokes needs to run.
-$pip wheel --require-hashes -r requirements.lock -w "$top/SOURCES/wheels"
+# What spokes needs to run, and ours.
+$pip wheel --require-hashes -r requirements-runtime.lock -w "$top/SOURCES/wheels"
 $pip wheel --no-build-isolation --no-deps . -w "$top/SOURCES/wheels"
 "$top/venv/bin/python" setup.py --quiet sdist --formats=gztar --dist-dir "$top/SOURCES"
 tar -C "$top/SOURCES" -cf "$top/SOURCES/wheels.tar" wheels
 
+# The newest version of libc's symbols that any of it asks for.
+mkdir "$top/look"
+for wheel in "$top"/SOURCES/wheels/*.whl; do "$PYTHON" -m zipfile -e "$wheel" "$top/look"; done
+glibc=$(find "$top/look" -name '*.so*' -exec readelf -V {} + 2>/dev/null | grep -o 'GLIBC_[0-9][0-9.]*' | sort -uV | tail -n 1)
+
 # --nodeps: on a host of another family the build requirements have other names; the spec fails by itself without them.
 rpmbuild -bb --nodeps --define "_topdir $top" --define "spokes_python $PYTHON" \
+	--define "spokes_glibc ${glibc#GLIBC_}" \
 	"$@" packaging/spokes.spec
 cp "$top"/RPMS/*/spokes-"$version"-*.rpm dist/

@@ -26,7 +26,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 MARK = "PYTEST_RUN_MARK"
-PART_LIMIT_S = 15 * 60
+PART_LIMIT_S = 20 * 60
 DIRECT_LIMIT_S = 45 * 60
 TERM_WITHIN_S = 10.0                     # from SIGTERM to SIGKILL
 KILL_WITHIN_S = 10.0                     # a process in the kernel's hands may need a moment
@@ -37,7 +37,7 @@ SHOWN_BYTES_MAX = 60_000                 # of a failed folder's output
 SLOTS = 2 * len(os.sched_getaffinity(0))
 
 # How many processes share a folder's files; whichever is not here is small enough for one. The longest come first.
-PROCESSES = {"fastpath": 2, "e2e": 1, "store": 2, "server": 1, "client": 1, "security": 1, "cli": 1, "admin": 1}
+PROCESSES = {"fastpath": 2, "e2e": 2, "store": 2, "security": 2, "admin": 1, "cli": 1, "server": 1, "client": 1}
 
 SEPARATE = {"benchmarks"}                # `make test-benchmarks`: minutes of load tools
 WITHOUT_TESTS = {"support", "__pycache__"}

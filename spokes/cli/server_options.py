@@ -27,6 +27,8 @@ OPTION_OF_SETTING = {
     "store": "--store",
     "http": "--http",
     "https": "--https",
+    "public_http_port": "--public-http-port",
+    "public_https_port": "--public-https-port",
     "tcp_address": "--tcp-address",
     "tcp_ports": "--tcp-ports",
     "workers": "--workers",
@@ -36,7 +38,7 @@ OPTION_OF_SETTING = {
     "log_format": "--log-format",
     "log_level": "--log-level",
 }
-_NUMBERS = {"workers": int, "drain_timeout_s": float}
+_NUMBERS = {"workers": int, "public_http_port": int, "public_https_port": int, "drain_timeout_s": float}
 
 
 @dataclass
@@ -133,6 +135,8 @@ def server_options(command: Command) -> Command:
         setting_option("workers", "Threads of the engine; 0 = one for each CPU.", metavar="N"),
         setting_option("tcp_ports", "Range that TCP and UDP ports are allocated from.", metavar="BEGIN-END"),
         setting_option("tcp_address", "Address that those ports listen on.", metavar="ADDR"),
+        setting_option("public_https_port", "Port that visitors know; 0 = as in --https.", metavar="PORT"),
+        setting_option("public_http_port", "Port that visitors know; 0 = as in --http.", metavar="PORT"),
         setting_option("https", "Where TLS is served: visitors and links.", metavar="ADDR:PORT", multiple=True),
         setting_option("http", "Where plain HTTP is served.", metavar="ADDR:PORT", multiple=True),
         setting_option("domain", "The server's own name; tunnels get names under it.", metavar="NAME"),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from spokes.cli.server_options import OPTION_OF_SETTING, variable_of
+
 ROOT = Path(__file__).parents[2]
 UNITS = ("spokes", "spoke")
 
@@ -50,8 +52,11 @@ def test_image_runs_unprivileged_on_one_volume_with_a_health_check():
     text = (ROOT / "Dockerfile").read_text()
     runtime = text[text.rindex("\nFROM "):]
     assert re.findall(r"^VOLUME (.+)$", runtime, re.MULTILINE) == ["/var/lib/spokes"]
-    assert re.findall(r"^USER (.+)$", runtime, re.MULTILINE) == ["spokes"]
-    assert re.search(r'^HEALTHCHECK .*CMD \["spokes", "status"\]$', runtime, re.MULTILINE)
+    assert re.findall(r"^USER (.+)$", runtime, re.MULTILINE) == ["10001:10001"]  # a number: seen not to be root
+    assert re.search(r'^HEALTHCHECK .*CMD \["python", "-I", "-m", "spokes.health"\]$', runtime, re.MULTILINE)
+    assert "22000-22999/udp" in re.search(r"^EXPOSE (.+)$", runtime, re.MULTILINE)[1].split()
+    variables = {variable_of(option) for option in OPTION_OF_SETTING.values()}
+    assert set(re.findall(r"SPOKES_\w+(?==)", runtime)) <= variables
 
 
 def test_image_copies_nothing_that_dockerignore_withholds():

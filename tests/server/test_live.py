@@ -63,3 +63,7 @@ async def test_metrics_bad_count_is_refused(server, tunnel_count):
     with pytest.raises(ControlError) as refused:
         await call(server, "metrics", tunnel_count=tunnel_count)
     assert refused.value.code == "SPK-VALUE"
+
+
+async def test_health_is_answered_with_nothing_more(server):
+    assert await call(server, "health") == {}

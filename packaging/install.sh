@@ -1,0 +1,58 @@
+#!/bin/sh
+# `make install`: programs, units, manual pages, completion and an example configuration under PREFIX (below DESTDIR,
+# for packagers). What runs is a virtual environment of its own in PREFIX/lib/spokes: the locked packages that it needs
+# and nothing of what tests or builds take.
+# PYTHON: the interpreter it will run with. BIN: a built checkout's .venv/bin, which makes the wheel and the pages.
+set -eu
+
+cd "$(dirname "$0")/.."
+PREFIX=${PREFIX:-/usr/local}
+SYSCONFDIR=${SYSCONFDIR:-/etc}
+DESTDIR=${DESTDIR:-}
+PYTHON=${PYTHON:-python3}
+BIN=${BIN:-.venv/bin}
+home=$PREFIX/lib/spokes
+root=$DESTDIR$home
+wheels=$(mktemp -d)
+trap 'rm -rf "$wheels"' EXIT INT TERM
+
+case "$PREFIX" in /*) ;; *) echo "PREFIX must be an absolute path, not '$PREFIX'" >&2; exit 2 ;; esac
+mkdir -p "$DESTDIR$PREFIX" 2>/dev/null && [ -w "$DESTDIR$PREFIX" ] || {
+    echo "$DESTDIR$PREFIX cannot be written: run as root, or choose another PREFIX" >&2
+    exit 1
+}
+
+"$BIN/pip" wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir "$wheels" .
+rm -rf "$root"
+"$PYTHON" -m venv "$root"
+"$root/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes \
+    -r requirements-runtime.lock
+"$root/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-index "$wheels"/*.whl
+./packaging/trim-venv.sh "$root" "$DESTDIR"
+"$root/bin/python" -m compileall -q -s "$root" -p "$home" "$root/lib"
+
+install -d "$DESTDIR$PREFIX/bin" "$DESTDIR$PREFIX/share/man/man1" "$DESTDIR$PREFIX/lib/systemd/system" \
+    "$DESTDIR$PREFIX/lib/sysusers.d" "$DESTDIR$PREFIX/share/bash-completion/completions" \
+    "$DESTDIR$PREFIX/share/zsh/site-functions" "$DESTDIR$PREFIX/share/fish/vendor_completions.d" \
+    "$DESTDIR$SYSCONFDIR/spokes"
+"$BIN/python" packaging/manpages.py "$DESTDIR$PREFIX/share/man/man1"
+for program in spokes spoke; do
+    ln -sfn "../lib/spokes/bin/$program" "$DESTDIR$PREFIX/bin/$program"
+    sed "s,/usr/bin/$program ,$PREFIX/bin/$program ,; s,/etc/spoke,$SYSCONFDIR/spoke," \
+        "packaging/systemd/$program.service" >"$DESTDIR$PREFIX/lib/systemd/system/$program.service"
+    chmod 0644 "$DESTDIR$PREFIX/lib/systemd/system/$program.service"
+    variable=_$(echo "$program" | tr '[:lower:]' '[:upper:]')_COMPLETE
+    env "$variable=bash_source" "$BIN/$program" >"$DESTDIR$PREFIX/share/bash-completion/completions/$program"
+    env "$variable=zsh_source" "$BIN/$program" >"$DESTDIR$PREFIX/share/zsh/site-functions/_$program"
+    env "$variable=fish_source" "$BIN/$program" >"$DESTDIR$PREFIX/share/fish/vendor_completions.d/$program.fish"
+done
+install -m 0644 packaging/systemd/sysusers.conf "$DESTDIR$PREFIX/lib/sysusers.d/spokes.conf"
+install -m 0644 packaging/spokes.toml "$DESTDIR$SYSCONFDIR/spokes/spokes.toml.example"
+
+cat <<EOF
+Spokes is in $home; its programs are $PREFIX/bin/spokes and $PREFIX/bin/spoke.
+As root, for a server that starts with the machine:
+  systemd-sysusers $PREFIX/lib/sysusers.d/spokes.conf
+  install -m 0640 -g spokes $SYSCONFDIR/spokes/spokes.toml.example $SYSCONFDIR/spokes/spokes.toml   # then edit it
+  systemctl daemon-reload && systemctl enable --now spokes
+EOF
