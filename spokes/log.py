@@ -1,6 +1,7 @@
 """Logs: one line an event, fixed text with data beside it, as text or as JSON.
 
 Bound: a value is cut at VALUE_CHARS_MAX. Control characters are escaped, so data cannot forge lines or drive terminals.
+Nobody waits for the stream: lines that it does not take are dropped, counted, and the count is a line (outlet.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
+
+from spokes.outlet import outlet_of
 
 VALUE_CHARS_MAX = 4096
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -77,11 +81,36 @@ def _quote(value: Any) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def setup_logging(log_format: str, level: str, stream: TextIO | None = None) -> None:
-    """Sets the root logger; called again, it replaces what it set before."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+class OutletHandler(logging.Handler):
+    """Gives each line to `write`, which returns at once."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._write(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+
+def setup_logging(
+    log_format: str, level: str, stream: TextIO | None = None, *, write: Callable[[str], object] | None = None
+) -> None:
+    """Sets the root logger; called again, it replaces what it set before. Lines go to the stream, standard error where
+    none is given; or to `write`, which must not block."""
+    outlet = outlet_of(stream or sys.stderr)
+    formatter = JsonFormatter() if log_format == "json" else TextFormatter()
+    outlet.say_dropped = lambda count: formatter.format(_dropped_record(count)) + "\n"
+    handler = OutletHandler(write or outlet.write)
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.raiseExceptions = False  # a full disk stops logs, not traffic
+
+
+def _dropped_record(count: int) -> logging.LogRecord:
+    data = {"name": __name__, "levelname": "WARNING", "levelno": logging.WARNING, "dropped": count}
+    return logging.makeLogRecord({"msg": "lines dropped: nobody read the output", **data})

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -30,6 +29,7 @@ from spokes.client.operations import port_fault, site_fault
 from spokes.client.webroots import usable_web_root
 from spokes.errors import ConfigError, RemoteError, SpokesError
 from spokes.log import escape, setup_logging
+from spokes.outlet import outlet_of
 from spokes.wire.messages import Accepted, Fault
 from spokes.wire.rules import Port, Site, check_destination
 
@@ -214,7 +214,7 @@ class OneAddressConsole:
             raise RemoteError(fault.message, code=fault.code)
         if not self._shown:
             address = await self._address(app)
-            print(json.dumps({self._name: address}) if self._as_json else address, flush=True)
+            outlet_of(sys.stdout).write((json.dumps({self._name: address}) if self._as_json else address) + "\n")
             self._shown = True
         self._failed = False
         self._say("Serving; Ctrl-C ends it.")
@@ -230,25 +230,23 @@ class OneAddressConsole:
         """Nothing to refresh."""
 
     def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        outlet_of(sys.stderr).write(text + "\n")
 
 
-class CurrentStderr(io.StringIO):
-    """Whatever sys.stderr is at the moment: a live block takes it over, so that log lines appear above it."""
-
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
+def _write_log(text: str) -> None:
+    """To whatever sys.stderr is at the moment: a live block takes it over, so that log lines appear above it."""
+    stderr: TextIO = sys.stderr
+    if stderr is sys.__stderr__:
+        outlet_of(stderr).write(text)
+    else:
+        stderr.write(text)
+        stderr.flush()
 
 
 def _status_console() -> Console:
-    from rich.console import Console as RichConsole
+    from spokes.client.status import LiveConsole, PlainConsole, terminal_console
 
-    from spokes.client.status import LiveConsole, PlainConsole
-
-    terminal = RichConsole()
+    terminal = terminal_console(sys.stdout)
     return LiveConsole(terminal) if terminal.is_terminal else PlainConsole(sys.stdout)
 
 
@@ -269,7 +267,7 @@ def _serve(
     from spokes.client.links import Endpoint
 
     config.require_identity()
-    setup_logging(log_format, log_level, CurrentStderr())
+    setup_logging(log_format, log_level, write=_write_log)
     endpoint = Endpoint.of(config)
 
     async def run() -> int:

@@ -13,6 +13,7 @@ import click
 
 from spokes.errors import SpokesError
 from spokes.log import escape
+from spokes.outlet import outlet_of
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -49,5 +50,7 @@ def run_program(command: click.Command, name: str, args: Sequence[str] | None = 
 
 
 def _fail(name: str, line: str) -> int:
-    print(f"{name}: {escape(line)}", file=sys.stderr)
+    outlet = outlet_of(sys.stderr)
+    outlet.write(f"{name}: {escape(line)}\n")
+    outlet.flush()
     return EXIT_FAILED

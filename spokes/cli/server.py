@@ -29,6 +29,7 @@ from spokes.cli.server_options import (
 from spokes.cli.table import print_table
 from spokes.control import call_control
 from spokes.log import setup_logging
+from spokes.outlet import outlet_of
 from spokes.server.limits import memory_budget, open_files_of_ports
 
 
@@ -49,7 +50,8 @@ def server(settings: Settings) -> None:
     config = settings.load()
     os.umask(0o077)
     setup_logging(config.log_format, config.log_level)
-    run_server(config, reread=settings.load, echo=lambda line: click.echo(line))
+    stdout = outlet_of(sys.stdout)
+    run_server(config, reread=settings.load, echo=lambda line: stdout.write(line + "\n"))
 
 
 @main_group.command(epilog="Example: spokes status --json | jq .tunnels.online")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 from rich.console import Console as RichConsole
@@ -19,6 +19,7 @@ from spokes.client.app import App
 from spokes.client.tables import PORT_COLUMNS, SITE_COLUMNS, port_rows, port_table, site_rows, site_table
 from spokes.errors import SpokesError
 from spokes.log import escape
+from spokes.outlet import OutletFile, outlet_of
 from spokes.wire.messages import Accepted
 
 REFRESH_INTERVAL_S = 0.5
@@ -52,7 +53,7 @@ class PlainConsole:
     """One line an event."""
 
     def __init__(self, out: TextIO) -> None:
-        self._out = out
+        self._out = outlet_of(out)
         self._shown_tables = ""
         self._said_connecting = False
 
@@ -87,16 +88,22 @@ class PlainConsole:
         self._say(f"Not connected: {escape(error.line())}; next attempt in {wait_s:.1f} s")
 
     def _say(self, text: str) -> None:
-        print(text, file=self._out, flush=True)
+        self._out.write(text + "\n")
 
     async def run(self, app: App) -> None:
         """Nothing to refresh."""
 
 
+def terminal_console(stream: TextIO) -> RichConsole:
+    """A terminal that is never waited for."""
+    return RichConsole(file=cast(TextIO, OutletFile(outlet_of(stream), stream)))
+
+
 class LiveConsole:
-    """A block at the end of the terminal that is drawn again twice a second."""
+    """A block at the end of the terminal that is drawn again twice a second, while the terminal takes it."""
 
     def __init__(self, terminal: RichConsole) -> None:
+        self._file = terminal.file
         self._live = Live(console=terminal, auto_refresh=False, transient=False)
         self._next_attempt_at = 0.0
         self._said_connecting = False
@@ -119,10 +126,15 @@ class LiveConsole:
         with self._live:
             try:
                 while True:
-                    self._live.update(self._block(app), refresh=True)
+                    if self._is_free():
+                        self._live.update(self._block(app), refresh=True)
                     await asyncio.sleep(REFRESH_INTERVAL_S)
             finally:
                 self._live.update(self._block(app), refresh=True)
+
+    def _is_free(self) -> bool:
+        """The last block is out: where a terminal stands still the next one would only pile up behind it."""
+        return not isinstance(self._file, OutletFile) or self._file.outlet.idle
 
     def _block(self, app: App) -> RenderableType:
         parts: list[RenderableType] = [self._facts(app)]
