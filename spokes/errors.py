@@ -313,6 +313,10 @@ class UnreachableError(PeerError):
     retryable = True
 
 
+class NobodyThereError(UnreachableError):
+    """No TCP connection came about, or the name has no address: whoever should answer was not troubled."""
+
+
 class RemoteError(PeerError):
     """A refusal that came over a link or an API; it keeps the code that the other side gave it."""
 

@@ -199,6 +199,7 @@ cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcep
 cdef void tune_link(int fd) noexcept nogil              # socket options of a link
 cdef void tune_listener(int fd) noexcept nogil          # what accepted conns inherit
 cdef void tune_congestion(int fd) noexcept nogil        # once the path's round trip is known
+cdef void tune_retries(int fd) noexcept nogil
 cdef void tune_unsent(int fd, int unsent_bytes) noexcept nogil
 cdef size_t address_text(char *dst, const Address *address) noexcept nogil   # at most 46 bytes, not terminated
 cdef void address_read(Address *out, const void *sockaddr_any) noexcept nogil

@@ -67,6 +67,8 @@ cdef enum:
     LINGER_READS_MAX = 32               # 8 MiB: what a kernel may hold with its end, for which there is no second edge
     SETTLE_ROUNDS = 16
     SHORT_PATH_US = 2000                # round trip of a path without wide-area loss
+    TCP_RTO_MAX_MS = 44                 # linux/tcp.h of 6.15; the C library's headers may be older
+    RETRY_WAIT_MS_MAX = 1900
 
 
 cdef int loop_init(Loop *loop, uint32_t index) noexcept nogil:
@@ -809,6 +811,14 @@ cdef void tune_congestion(int fd) noexcept nogil:
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, b"cubic", 5)
     else:
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, b"bbr", 3)
+
+
+cdef void tune_retries(int fd) noexcept nogil:
+    """For a link. By default TCP waits twice as long from one retry to the next, and so after a cut of ten seconds up to
+    ten more. A kernel before 6.15 has no such bound and refuses it. Fifteen retries at this pace are just more than
+    LINK_DEAD_MS."""
+    cdef int wait_ms_max = RETRY_WAIT_MS_MAX
+    setsockopt(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, &wait_ms_max, sizeof(wait_ms_max))
 
 
 cdef void tune_unsent(int fd, int unsent_bytes) noexcept nogil:

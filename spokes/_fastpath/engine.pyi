@@ -27,6 +27,8 @@ class EventKind(IntEnum):
     CONTROL = 3         # data: payload of one CONTROL frame; code: its flags
     LINK_WANTED = 4     # the session has use for a further link (bulk traffic on every one it has)
     DRAIN = 5           # peer asks for no new streams on this link
+    LINK_CONNECTED = 6  # of connect_link: TCP stands, TLS begins
+    PONG = 7            # the peer answered a ping_link
 
 class LinkDown(IntEnum):
     """Why a link ended; `data` of LINK_DOWN has the words."""
@@ -144,6 +146,8 @@ class Engine:
         those that come and refuses any that came before. A link is bound once."""
     def drain_link(self, link: int) -> None:
         """No new streams on it, and the peer is asked for none; those that are open go on."""
+    def ping_link(self, link: int) -> None:
+        """Asks the peer whether it is there; PONG follows when it is."""
     def close_link(self, link: int) -> None:
         """Sends what is queued, then closes. LINK_DOWN(LOCAL) follows."""
     def abort_link(self, link: int) -> None:

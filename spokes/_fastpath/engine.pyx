@@ -27,7 +27,8 @@ from spokes._fastpath.route cimport Upstream as UpstreamStruct
 from spokes._fastpath.route cimport upstream_release
 from spokes._fastpath.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
-    COMMAND_STOP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN, EVENT_RING_CAPACITY, LinkSlot, Shared, Worker,
+    COMMAND_PING, COMMAND_STOP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN, EVENT_RING_CAPACITY, LinkSlot, Shared,
+    Worker,
 )
 from spokes._fastpath.stats cimport Stats
 from spokes._fastpath.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
@@ -113,6 +114,8 @@ class EventKind(IntEnum):
     CONTROL = 3
     LINK_WANTED = 4
     DRAIN = 5
+    LINK_CONNECTED = 6
+    PONG = 7
 
 
 class LinkDown(IntEnum):
@@ -853,6 +856,9 @@ cdef class Engine:
 
     def drain_link(self, uint64_t link):
         self.link_command(COMMAND_DRAIN, link)
+
+    def ping_link(self, uint64_t link):
+        self.link_command(COMMAND_PING, link)
 
     def close_link(self, uint64_t link):
         self.link_command(COMMAND_CLOSE, link)

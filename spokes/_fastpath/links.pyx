@@ -22,7 +22,8 @@ from spokes._fastpath.net cimport (
 from spokes._fastpath.relay cimport relay_to_upstream
 from spokes._fastpath.route cimport ROUTE_TCP, ROUTE_TLS, TARGET_UPSTREAM, Target, route_find, route_find_port
 from spokes._fastpath.shared cimport (
-    EVENT_CONTROL, EVENT_DRAIN, EVENT_LINK_UP, EVENT_LINK_WANTED, HANDSHAKE_MS, LINK_BUCKETS,
+    EVENT_CONTROL, EVENT_DRAIN, EVENT_LINK_CONNECTED, EVENT_LINK_UP, EVENT_LINK_WANTED, EVENT_PONG, HANDSHAKE_MS,
+    LINK_BUCKETS,
 )
 from spokes._fastpath.timer cimport timer_clear, timer_set
 from spokes._fastpath.tls cimport SSL, tls_check_pin, tls_has_link_alpn, tls_new
@@ -111,6 +112,10 @@ cdef void on_drain(Link *link) noexcept nogil:
     emit(<Worker *>link.loop, EVENT_DRAIN, link.id, 0, NULL, 0)
 
 
+cdef void on_pong(Link *link) noexcept nogil:
+    emit(<Worker *>link.loop, EVENT_PONG, link.id, 0, NULL, 0)
+
+
 cdef bint may_read(Link *link) noexcept nogil:
     return events_have_room(<Worker *>link.loop)
 
@@ -121,6 +126,7 @@ link_ops.control = on_control
 link_ops.down = on_down
 link_ops.wanted = on_wanted
 link_ops.drain = on_drain
+link_ops.pong = on_pong
 link_ops.may_read = may_read
 
 
@@ -180,6 +186,7 @@ cdef void dial_ready(Conn *conn) noexcept nogil:
             dial_failed(conn, -error)
             return
         conn.connecting = 0
+        emit(worker, EVENT_LINK_CONNECTED, slot.id, 0, NULL, 0)
         if getpeername(conn.fd, <sockaddr *>&address, &address_bytes) == 0:
             address_read(&conn.peer, &address)
         ssl = tls_new(slot.context, False, slot.server_name, slot.has_pin)

@@ -38,6 +38,7 @@ cdef struct LinkOps:
     link_down_fn down                   # the last call for this link
     link_fn wanted                      # a further link would help
     link_fn drain                       # the peer wants no new streams
+    link_fn pong                        # the answer to a PING that was asked for
     link_may_read_fn may_read           # False: the control plane is behind; try again soon
 
 cdef struct Link:
@@ -89,6 +90,7 @@ cdef struct Link:
     uint8_t unread                      # was not read when it could have been: memory or the control plane is behind
     uint8_t stalled                     # whole frames wait in conn.end.rx for want of memory
     uint8_t closing                     # by us: its conn lingers until what is queued has left
+    uint8_t pong_wanted                 # the control plane asked whether the peer is there
     uint8_t in_message                  # a part of a control message went out, and more parts are to follow
     uint8_t down
 
@@ -126,6 +128,7 @@ cdef struct Stream:
 cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept nogil    # takes the conn over, TLS done
 cdef void link_free(Link *link) noexcept nogil              # after ops.down
 cdef void link_bind(Link *link, Tunnel *tunnel) noexcept nogil
+cdef void link_probe(Link *link) noexcept nogil             # PING now; ops.pong follows if the peer is there
 cdef void link_fail(Link *link, int rc) noexcept nogil      # end it: every stream gone, ops.down
 cdef void link_close_soon(Link *link) noexcept nogil        # send what is queued first
 cdef void link_control(Link *link, uint8_t flags, const uint8_t *src, uint32_t src_bytes) noexcept nogil

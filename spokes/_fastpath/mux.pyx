@@ -19,7 +19,7 @@ from spokes._fastpath.buf cimport (
 from spokes._fastpath.conn cimport (
     END_CONN, END_STREAM, JOIN_BYTES, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN, EndOps, conn_close,
     conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_recv, conn_room, conn_rx_keep, conn_write, loop_hold,
-    loop_park, loop_task, tune_congestion, tune_unsent,
+    loop_park, loop_task, tune_congestion, tune_retries, tune_unsent,
 )
 from spokes._fastpath.frame cimport (
     FRAME_CONTROL, FRAME_CONTROL_MORE, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN,
@@ -595,6 +595,12 @@ cdef void link_ping(Link *link) noexcept nogil:
         put_u64(place, link.ping_sent_us)
 
 
+cdef void link_probe(Link *link) noexcept nogil:
+    if not link.down:
+        link.pong_wanted = 1
+        link_ping(link)
+
+
 cdef void link_append(Link *link, const uint8_t *header, const uint8_t *src, size_t src_bytes) noexcept nogil:
     """A whole frame that may be larger than a block."""
     cdef Chain *out = &link.conn.out
@@ -815,6 +821,9 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
         if place != NULL:
             memcpy(place, payload, 8)
     elif frame.type == FRAME_PONG:
+        if link.pong_wanted:                # whichever PING it answers: the peer is there
+            link.pong_wanted = 0
+            link.ops.pong(link)
         if link.ping_sent_us != 0 and get_u64(payload) == link.ping_sent_us:
             link.rtt_us = <uint32_t>(link.loop.now_us - link.ping_sent_us)
             if link.rtt_us == 0:
@@ -1028,6 +1037,7 @@ cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept n
     link.out_limit_bytes = LINK_OUT_BYTES_MAX
     link.unsent_bytes = UNSENT_BYTES_MIN
     tune_congestion(conn.fd)
+    tune_retries(conn.fd)
     link.stream_count_max = 0xFFFFFFFFu
     link.last_rx_ms = loop.now_ms
     link.busy_since_ms = loop.now_ms

@@ -15,7 +15,7 @@ from spokes._fastpath.events cimport emit_pending, events_clear
 from spokes._fastpath.handover cimport hand_over_all, take_conn, unpack
 from spokes._fastpath.links cimport dial, dial_failed, links_close_all, links_free_ended, slot_find
 from spokes._fastpath.listener cimport listener_add, listener_remove, listeners_resume
-from spokes._fastpath.mux cimport Link, link_bind, link_close_soon, link_control, link_drain, link_fail
+from spokes._fastpath.mux cimport Link, link_bind, link_close_soon, link_control, link_drain, link_fail, link_probe
 from spokes._fastpath.net cimport SO_ERROR, SOL_SOCKET, close, getsockopt, socklen_t
 from spokes._fastpath.poller cimport (
     EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, POLL_EVENT_COUNT_MAX, epoll_event, poller_add,
@@ -25,7 +25,8 @@ from spokes._fastpath.ring cimport Msg, ring_clear_wake, ring_free, ring_init, r
 from spokes._fastpath.route cimport RouteTable, Tunnel, route_table_release
 from spokes._fastpath.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
-    COMMAND_RING_CAPACITY, COMMAND_STOP, COMMAND_TABLE, COMMAND_TAKE_CONN, COMMAND_TAKE_UDP, COMMAND_UNLISTEN, LinkSlot,
+    COMMAND_PING, COMMAND_RING_CAPACITY, COMMAND_STOP, COMMAND_TABLE, COMMAND_TAKE_CONN, COMMAND_TAKE_UDP,
+    COMMAND_UNLISTEN, LinkSlot,
 )
 from spokes._fastpath.timer cimport wheel_run, wheel_wait_ms
 from spokes._fastpath.types cimport RC_LOCAL, atomic_set, uint8_t, uint16_t
@@ -79,6 +80,8 @@ cdef void command(Worker *worker, Msg *msg) noexcept nogil:
             link_bind(slot.link, <Tunnel *>msg.p)
         elif msg.kind == COMMAND_DRAIN:
             link_drain(slot.link)
+        elif msg.kind == COMMAND_PING:
+            link_probe(slot.link)
         elif msg.kind == COMMAND_CLOSE:
             link_close_soon(slot.link)
         elif msg.kind == COMMAND_ABORT:

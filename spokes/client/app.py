@@ -21,13 +21,13 @@ from spokes._fastpath.engine import Directory, Upstream
 from spokes.client.config import ClientConfig
 from spokes.client.further_links import FurtherLinks
 from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, LinkEngine, Links
-from spokes.client.reconnect import STEADY_S, Backoff
+from spokes.client.reconnect import Backoff
 from spokes.client.resolve import Lookup, Resolver, lookup_system
 from spokes.client.routes import Routes
 from spokes.client.rulebook import Rules
 from spokes.client.session import Session, log_in
 from spokes.client.webroots import WebRoots
-from spokes.errors import InternalError, ProtocolError, RemoteError, SpokesError, UnreachableError
+from spokes.errors import InternalError, NobodyThereError, ProtocolError, RemoteError, SpokesError, UnreachableError
 from spokes.supervisor import Supervisor
 from spokes.wire.messages import Accepted, Config, Ready, Services
 
@@ -112,6 +112,7 @@ class App:
         self._routes = Routes(engine, self._resolver, self._web_roots)
         self._backoff = backoff or Backoff()
         self._tunnel = 0
+        self._away_since = 0.0  # monotonic: when the last session that worked ended, or the first attempt began
         self._session: Session | None = None
         self._remote_newest: Config | None = None
         self._rules_rev: int | None = None  # of the server's newest rules that are brought together with ours
@@ -158,29 +159,30 @@ class App:
         self._stopped.set()
 
     async def _serve_for_ever(self) -> None:
+        self._away_since = time.monotonic()
         while True:
             self.state = "connecting"
             self._console.connecting()
-            started = time.monotonic()
             try:
                 await self._serve_once()
             except RemoteError as error:
                 if not error.retryable:
                     raise
-                await self._wait(error, started, error.retry_after_s)
+                await self._wait(error, error.retry_after_s)
             except SpokesError as error:
-                await self._wait(error, started, self._session.retry_after_s if self._session else 0.0)
+                await self._wait(error, self._session.retry_after_s if self._session else 0.0)
             except Exception:
                 log.exception("session failed")
-                await self._wait(InternalError("the client failed; its log says why"), started, 0.0)
+                await self._wait(InternalError("the client failed; its log says why"), 0.0)
 
-    async def _wait(self, error: SpokesError, started: float, retry_after_s: float) -> None:
-        was_online = self._session is not None
-        self._session = None
-        if was_online and time.monotonic() - started > STEADY_S:
+    async def _wait(self, error: SpokesError, retry_after_s: float) -> None:
+        if self.state == "online":  # however short: what counts is that it worked
             self._backoff.reset()
-        wait_s = self._backoff.next_wait_s(retry_after_s)
+            self._away_since = time.monotonic()
+        self._session = None
         self.state = "waiting"
+        nobody_since_s = time.monotonic() - self._away_since if isinstance(error, NobodyThereError) else None
+        wait_s = self._backoff.next_wait_s(retry_after_s, nobody_since_s=nobody_since_s)
         self.note_trouble(error)
         self._console.offline(error, wait_s)
         with contextlib.suppress(TimeoutError):

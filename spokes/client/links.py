@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +20,14 @@ from spokes._fastpath.engine import Event, EventKind, LinkDown
 from spokes.client.config import ClientConfig, join_host_port
 from spokes.client.reconnect import in_turn
 from spokes.client.resolve import Lookup, literal_addresses, lookup_system
-from spokes.errors import ProtocolError, RemoteError, ServerKeyError, SpokesError, UnreachableError
+from spokes.errors import (
+    NobodyThereError,
+    ProtocolError,
+    RemoteError,
+    ServerKeyError,
+    SpokesError,
+    UnreachableError,
+)
 from spokes.pins import parse_fingerprint
 from spokes.wire.handshake import ClientHandshake, State
 from spokes.wire.messages import Bye, Message, Reason
@@ -27,6 +36,9 @@ log = logging.getLogger(__name__)
 
 UNTRUSTED_WORDS = "certificate verify failed"  # how the engine begins what OpenSSL found wrong with a chain
 LINK_UP_DEADLINE_S = 20.0  # TCP and TLS together; the engine has its own, shorter ones
+ATTEMPT_DELAY_S = 1.0  # before another attempt begins beside one that has no connection yet
+ATTEMPT_COUNT_MAX = 5  # at once: a path that comes back meanwhile is found within a second, on any kernel
+LOOKUP_PATIENCE_S = 1.0  # where the last answer is known: a resolver that is away must not keep the client away
 ANSWER_DEADLINE_S = 15.0
 CLOSE_TIMEOUT_S = 2.0
 
@@ -40,6 +52,7 @@ class LinkEngine(Protocol):
         self, address: str, port: int, *, server_name: str, pin_sha256: bytes = b"", ca_file: str = ""
     ) -> int: ...
     def send_control(self, link: int, payload: bytes, flags: int = 0) -> None: ...
+    def ping_link(self, link: int) -> None: ...
     def close_link(self, link: int) -> None: ...
     def abort_link(self, link: int) -> None: ...
     def drain_events(self, event_count_max: int = 256) -> list[Event]: ...
@@ -71,10 +84,12 @@ class Link:
         self.id = link_id
         self.ended: SpokesError | None = None  # why it is down; None while it lives
         self.bye: Bye | None = None
+        self.connected = False  # TCP stands
         self._engine = engine
         self._handshake = ClientHandshake()
         self._up = asyncio.Event()  # up, or down before it ever was
         self._down = asyncio.Event()
+        self._heard = asyncio.Event()
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
 
     @property
@@ -127,10 +142,35 @@ class Link:
         if self.ended is None:
             self._engine.abort_link(self.id)
 
+    def ask(self) -> None:
+        """Ask the peer whether it is there; `answered` tells."""
+        self._heard.clear()
+        if self.ended is None:
+            self._engine.ping_link(self.id)
+
+    @property
+    def answered(self) -> bool:
+        """Something came since the peer was asked."""
+        return self._heard.is_set()
+
+    async def wait_answered(self, within_s: float) -> bool:
+        """Whether the peer answered in time; not when the link ends."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._heard.wait()
+        return self.ended is None and self.answered
+
     # from Links
 
+    def take_connected(self) -> None:
+        self.connected = True
+
     def take_up(self) -> None:
+        self.connected = True
         self._up.set()
+
+    def take_pong(self) -> None:
+        self._heard.set()
 
     def take_control(self, payload: bytes, flags: int) -> None:
         try:
@@ -154,6 +194,7 @@ class Link:
             self.ended = error
             self._inbox.put_nowait(None)
             self._up.set()
+            self._heard.set()
             self._down.set()
 
 
@@ -164,6 +205,8 @@ class Links:
         self._engine = engine
         self._lookup = lookup
         self._links: dict[int, Link] = {}
+        self._found: dict[str, list[str]] = {}  # what the last look-up of a name answered
+        self._lookups: dict[str, asyncio.Task[list[str]]] = {}  # under way
         self.on_link_wanted: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -173,19 +216,56 @@ class Links:
         asyncio.get_running_loop().remove_reader(self._engine.event_fd)
 
     async def dial(self, endpoint: Endpoint) -> Link:
-        """A link that is up. Looks the name up afresh and tries its addresses in turn."""
+        """A link that is up. Looks the name up afresh and tries its addresses in turn; where an attempt gets no answer,
+        the next one begins beside it, from the first address again after the last."""
         addresses = await self._addresses(endpoint)
-        failures: dict[str, str] = {}  # why, by address
-        for address in addresses:
-            try:
-                return await self._dial_one(address, endpoint)
-            except ServerKeyError as error:
-                raise ServerKeyError(f"{endpoint}: {error}", hint=error.hint) from None
-            except UnreachableError as error:
-                failures[address] = str(error)
-        raise UnreachableError(
-            f"cannot reach {endpoint}: {_all_reasons(failures)}", hint="check the address and the network"
-        )
+        turns = itertools.cycle(addresses)
+        begun_count = 0
+        attempts: dict[asyncio.Task[None], tuple[str, Link]] = {}
+        failures: dict[str, UnreachableError] = {}  # why, by address
+        deadline = time.monotonic() + LINK_UP_DEADLINE_S
+        next_due = True
+        try:
+            while attempts or begun_count < len(addresses):
+                if next_due or not attempts:
+                    begun_count += 1
+                    address = next(turns)
+                    try:
+                        link = self._begin(address, endpoint)
+                    except UnreachableError as error:
+                        failures[address] = error
+                        continue
+                    attempts[asyncio.create_task(link.wait_up())] = address, link
+                answering = self._has_connection(attempts)
+                done, _ = await asyncio.wait(
+                    attempts, timeout=None if answering else ATTEMPT_DELAY_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    address, link = attempts.pop(task)
+                    try:
+                        task.result()
+                        return link
+                    except ServerKeyError as error:
+                        raise ServerKeyError(f"{endpoint}: {error}", hint=error.hint) from None
+                    except UnreachableError as error:
+                        failures[address] = error
+                if time.monotonic() > deadline:
+                    late = NobodyThereError("the connection attempt timed out")
+                    failures |= dict.fromkeys((address for address, _ in attempts.values()), late)
+                    break
+                untried = begun_count < len(addresses)
+                next_due = untried if done else not self._has_connection(attempts) and len(attempts) < ATTEMPT_COUNT_MAX
+        finally:
+            for task, (_, link) in attempts.items():
+                task.cancel()
+                link.abort()
+        nobody = all(isinstance(error, NobodyThereError) for error in failures.values())
+        kind = NobodyThereError if nobody else UnreachableError
+        raise kind(f"cannot reach {endpoint}: {_all_reasons(failures)}", hint="check the address and the network")
+
+    @staticmethod
+    def _has_connection(attempts: Mapping[asyncio.Task[None], tuple[str, Link]]) -> bool:
+        return any(link.connected for _, link in attempts.values())
 
     async def wait_all_down(self) -> None:
         """Return when every link is gone, so that a last goodbye was sent; not for ever."""
@@ -197,15 +277,32 @@ class Links:
         literal = literal_addresses(endpoint.host)
         if literal:
             return list(literal)
+        known = self._found.get(endpoint.host)
+        lookup = self._lookups.get(endpoint.host)
+        if lookup is None:
+            lookup = self._lookups[endpoint.host] = asyncio.create_task(self._look_up(endpoint.host))
+            lookup.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, also when nobody waits
         try:
-            return in_turn(await self._lookup(endpoint.host))
+            async with asyncio.timeout(LOOKUP_PATIENCE_S if known else None):
+                return in_turn(await asyncio.shield(lookup))
         except (OSError, TimeoutError) as error:
             reason = getattr(error, "strerror", "") or str(error) or "look-up timed out"
-            raise UnreachableError(
+            if known:
+                log.warning("server's name not resolved; its last addresses are tried", extra={"reason": reason})
+                return in_turn(known)
+            raise NobodyThereError(
                 f"cannot resolve {endpoint.host}: {reason}", hint="check the server's name and this host's DNS"
             ) from None
 
-    async def _dial_one(self, address: str, endpoint: Endpoint) -> Link:
+    async def _look_up(self, host: str) -> list[str]:
+        """Goes on when nobody waits for it any more: the next attempt finds its answer."""
+        try:
+            found = self._found[host] = await self._lookup(host)
+            return found
+        finally:
+            del self._lookups[host]
+
+    def _begin(self, address: str, endpoint: Endpoint) -> Link:
         try:
             link_id = self._engine.connect_link(
                 address,
@@ -215,17 +312,8 @@ class Links:
                 ca_file=endpoint.ca_file,
             )
         except OSError as error:
-            raise UnreachableError(error.strerror or str(error)) from None
+            raise NobodyThereError(error.strerror or str(error)) from None
         link = self._links[link_id] = Link(self._engine, link_id)
-        try:
-            async with asyncio.timeout(LINK_UP_DEADLINE_S):
-                await link.wait_up()
-        except TimeoutError:
-            link.abort()
-            raise UnreachableError("the connection attempt timed out") from None
-        except asyncio.CancelledError:
-            link.abort()
-            raise
         return link
 
     def _drain(self) -> None:
@@ -243,22 +331,36 @@ class Links:
         if link is None:
             return
         match event.kind:
+            case EventKind.LINK_CONNECTED:
+                link.take_connected()
             case EventKind.LINK_UP:
                 link.take_up()
+            case EventKind.PONG:
+                link.take_pong()
             case EventKind.CONTROL:
                 link.take_control(event.data, event.code)
             case EventKind.LINK_WANTED if self.on_link_wanted is not None:
                 self.on_link_wanted()
             case EventKind.LINK_DOWN:
                 del self._links[event.link]
-                link.take_down(down_error(event.code, event.data.decode("ascii", "replace")))
+                words = event.data.decode("ascii", "replace")
+                link.take_down(down_error(event.code, words) if link.connected else _no_connection(event.code, words))
 
 
-def _all_reasons(failures: Mapping[str, str]) -> str:
+def _all_reasons(failures: Mapping[str, UnreachableError]) -> str:
     """Each address with its own reason, since any of them may be the one that tells; one where all are the same."""
-    if len(set(failures.values())) > 1:
-        return ", ".join(f"{reason} ({address})" for address, reason in failures.items())
-    return next(iter(failures.values()), "its name has no address")
+    reasons = {address: str(error) for address, error in failures.items()}
+    if len(set(reasons.values())) > 1:
+        return ", ".join(f"{reason} ({address})" for address, reason in reasons.items())
+    return next(iter(reasons.values()), "its name has no address")
+
+
+def _no_connection(code: int, words: str) -> SpokesError:
+    """What the end of a link means that never had a TCP connection."""
+    error = down_error(code, words)
+    if isinstance(error, ServerKeyError) or code not in (LinkDown.SYSTEM, LinkDown.HANDSHAKE):
+        return error
+    return NobodyThereError("the connection attempt timed out" if code == LinkDown.HANDSHAKE else str(error))
 
 
 def down_error(code: int, words: str) -> SpokesError:

@@ -1,7 +1,11 @@
-"""When to try again, and where: full jitter between a floor and a cap, fresh DNS, IPv6 and IPv4 in turn.
+"""When to try again, and where: full jitter below a ceiling, fresh DNS, IPv6 and IPv4 in turn.
 
 Full jitter, because after a server's restart every client comes back: spread over the whole interval they arrive at an
 even rate. A wait the server asked for (`retry_after_s`) is kept, with jitter on top.
+
+Two kinds of failure. Where nobody answers (no TCP connection, no address) a try costs the server nothing, and the next
+one comes soon: the ceiling is a small share of the time that the client has been away. Where a server answers and the
+session fails all the same, tries are a load: the ceiling doubles from one to the next.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ from itertools import zip_longest
 
 BASE_S = 1.0
 CAP_S = 60.0
-STEADY_S = 60.0  # a session that lived this long starts the next wait from the base again
+NOBODY_CEILING_S = 1.5  # a client is back within 2 s after its server is
+NOBODY_AWAY_SHARE = 1 / 400  # of a long outage that a wait may add to it: ten minutes of it do not move the ceiling yet
 RETRY_AFTER_MAX_S = 3600.0  # no server may silence a client for longer
 
 
@@ -28,11 +33,16 @@ class Backoff:
         self._failures = 0
 
     def reset(self) -> None:
+        """The last session worked, or what kept this one away has changed."""
         self._failures = 0
 
-    def next_wait_s(self, retry_after_s: float = 0.0) -> float:
-        ceiling_s = min(self._cap_s, self._base_s * 2 ** min(self._failures, 16))
-        self._failures += 1
+    def next_wait_s(self, retry_after_s: float = 0.0, *, nobody_since_s: float | None = None) -> float:
+        """`nobody_since_s`: nobody answered this time, and the client has been away for so long."""
+        if nobody_since_s is None:
+            ceiling_s = min(self._cap_s, self._base_s * 2 ** min(self._failures, 16))
+            self._failures += 1
+        else:
+            ceiling_s = min(self._cap_s, max(NOBODY_CEILING_S, nobody_since_s * NOBODY_AWAY_SHARE))
         asked_s = min(max(retry_after_s, 0.0), RETRY_AFTER_MAX_S)
         return asked_s + self._uniform(0.0, ceiling_s)
 

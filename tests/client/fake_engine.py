@@ -201,6 +201,10 @@ class FakeEngine:
             for answer in self.server.answer(link, message):
                 self.push(link, answer)
 
+    def ping_link(self, link: int) -> None:
+        if link in self._peers and link not in self.lost:
+            self._post(Event(EventKind.PONG, link, 0, b""))
+
     def close_link(self, link: int) -> None:
         self.cut(link, LinkDown.LOCAL)
 

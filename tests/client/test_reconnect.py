@@ -1,6 +1,6 @@
 import pytest
 
-from spokes.client.reconnect import CAP_S, RETRY_AFTER_MAX_S, Backoff, in_turn
+from spokes.client.reconnect import CAP_S, NOBODY_CEILING_S, RETRY_AFTER_MAX_S, Backoff, in_turn
 
 
 def test_backoff_ceilings_double_up_to_the_cap():
@@ -13,6 +13,16 @@ def test_backoff_ceilings_double_up_to_the_cap():
     backoff.reset()
     backoff.next_wait_s()
     assert ceilings[-1] == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("away_s", "ceiling_s"), [(0, NOBODY_CEILING_S), (600, NOBODY_CEILING_S), (4000, 10), (1e6, CAP_S)]
+)
+def test_backoff_nobody_there_ceiling_is_a_share_of_the_outage(away_s, ceiling_s):
+    backoff = Backoff(uniform=lambda _low, high: high)
+    for _ in range(20):
+        assert backoff.next_wait_s(nobody_since_s=away_s) == ceiling_s
+    assert backoff.next_wait_s() == 1.0  # they are no failures of a server
 
 
 def test_backoff_real_jitter_fills_the_interval():
