@@ -814,8 +814,8 @@ cdef void tune_congestion(int fd) noexcept nogil:
 
 
 cdef void tune_retries(int fd) noexcept nogil:
-    """For a link. By default TCP waits twice as long from one retry to the next, and so after a cut of ten seconds up to
-    ten more. A kernel before 6.15 has no such bound and refuses it. Fifteen retries at this pace are just more than
+    """For a link. By default TCP waits twice as long from one retry to the next: after a cut of ten seconds up to ten
+    more. A kernel before 6.15 has no such bound and refuses it. Fifteen retries at this pace are just more than
     LINK_DEAD_MS."""
     cdef int wait_ms_max = RETRY_WAIT_MS_MAX
     setsockopt(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, &wait_ms_max, sizeof(wait_ms_max))
