@@ -81,6 +81,7 @@ class ServerConfig:
     handshakes_per_address_per_s: int = 50
     unmetered_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     drain_timeout_s: float = 30.0
+    removed_drain_s: float = 0.0
     presence_interval_s: float = 5.0
     admin: bool = True
     admin_workers: int = 1
@@ -316,6 +317,7 @@ SETTINGS: Mapping[str, Setting] = {
         "unmetered_networks", list[str], _parse_networks, f'at most {NETWORK_COUNT_MAX} networks; e.g. ["192.0.2.0/24"]'
     ),
     "drain_timeout_s": Setting("drain_timeout_s", float, _within(0, 3600), "0 to 3600 seconds"),
+    "removed_drain_s": Setting("removed_drain_s", float, _within(0, 86_400), "0 to 86400 seconds"),
     "presence_interval_s": Setting("presence_interval_s", float, _within(0.1, 60), "0.1 to 60 seconds"),
     "admin": Setting("admin", bool | str, _parse_switch, "true or false"),
     "admin_workers": Setting("admin_workers", int, _within(1, 16), "1 to 16"),

@@ -31,7 +31,7 @@ ENGINE_ORDER = [
     "http1_write", "http1", "conditional", "mediatype", "webpath", "hello", "frame", "throttle", "visits", "route",
     "tls", "poller", "conn", "backlog", "mux", "upstream", "relay", "files", "exchange_state", "exchange_write",
     "exchange_end", "exchange_last", "exchange_files", "exchange_read", "exchange_response", "exchange_request",
-    "exchange", "udp", "shared", "events", "links", "visitor", "listener", "handover", "worker", "engine",
+    "exchange", "udp", "shared", "events", "sweep", "links", "visitor", "listener", "handover", "worker", "engine",
 ]
 
 

@@ -47,6 +47,7 @@ cdef struct EndOps:
 
 ctypedef void (*conn_fn)(Conn *conn) noexcept nogil
 ctypedef void (*task_fn)(void *owner) noexcept nogil
+ctypedef void (*upstream_fault_fn)(Loop *loop, uint64_t upstream, int rc) noexcept nogil
 
 cdef struct Task:                       # something to do later in the same pass
     Task *next
@@ -151,6 +152,7 @@ cdef struct Loop:                       # one worker's: everything here is touch
     void *idle_upstreams                # upstream.pyx
     uint8_t starved                     # a source was not read for want of memory
     uint8_t gathering                   # another pass follows at once, and is likely to bring links more to send
+    upstream_fault_fn upstream_fault    # the worker's: a dial failed
     void *worker
 
 cdef inline const char *loop_date(Loop *loop) noexcept nogil:

@@ -29,6 +29,8 @@ class EventKind(IntEnum):
     DRAIN = 5           # peer asks for no new streams on this link
     LINK_CONNECTED = 6  # of connect_link: TCP stands, TLS begins
     PONG = 7            # the peer answered a ping_link
+    UPSTREAM_FAULT = 8  # a dial or a datagram was refused, or is not answered; link: the upstream's id; code: -errno or
+                        # ours. At most once a second for each upstream, and not at all where the ring is tight
 
 class LinkDown(IntEnum):
     """Why a link ended; `data` of LINK_DOWN has the words."""
@@ -50,11 +52,14 @@ class Event(NamedTuple):
 class Upstream:
     """What finally answers at the client: one of several TCP addresses, or a Unix socket.
 
-    `addresses` are literal IPs (the control plane resolves names); tried in order. `host`: value for the Host header
+    `addresses` are literal IPs (the control plane resolves names), at most eight; tried in turn, beginning with the one
+    that worked last. `host`: value for the Host header
     instead of the visitor's, "" = unchanged. `name`: shown in error pages, e.g. "127.0.0.1:8080". `fault_page`: code of
     the page for one that cannot be reached or ends without an answer, "" = the page of that fault; SPK-ADMIN-DOWN has
     a second page in JSON for paths with `/api/` in them.
     """
+    id: int                             # of this object alone, in this process
+
     def __init__(self, *, addresses: list[tuple[str, int]] = ..., unix_path: str = "", host: str = "",
                  name: str = "", fault_page: str = "") -> None: ...
 
@@ -108,6 +113,9 @@ class Engine:
         """A number that is not given again."""
     def close_service(self, service: int) -> None:
         """The caller has dropped its routes and published; what streams still carry counts for the tunnel alone."""
+    def end_service(self, service: int, *, after_s: float = 0.0) -> None:
+        """Ends the streams that serve it, or those that still do so long after. The caller has dropped its routes and
+        published."""
     def service_counters(self, service: int) -> tuple[int, int, int, int, int]:
         """(bytes from visitors, bytes to visitors, streams in all, HTTP requests in all, streams open now)."""
     def take_traffic(self) -> list[tuple[int, int, int, int]]:
@@ -124,9 +132,17 @@ class Engine:
     def set_page_route(self, kind: int, key: str, code: str) -> None:
         """Answer requests for this host with page `code`."""
     def drop_route(self, kind: int, key: str | int) -> None: ...
-    def publish(self) -> None:
+    def retire_upstream(self, upstream: Upstream) -> None:
+        """No route leads to it any more (the caller has published): its idle conns are closed, and its flows of
+        datagrams end, so that the next one goes to the new place. Other flows go on."""
+    def end_upstream(self, upstream: Upstream, *, after_s: float = 0.0) -> None:
+        """The same, and its other flows end as well, at once or so long after."""
+    def publish(self) -> int:
         """Hands the routes set so far to the workers as one immutable table; nothing when none was changed. A change
-        costs the same however many routes there are; a publication copies eight bytes for about a dozen routes."""
+        costs the same however many routes there are; a publication copies eight bytes for about a dozen routes.
+        The table's version: in force once version_in_force() is as high. 0: the engine has stopped."""
+    def version_in_force(self) -> int:
+        """The newest version of the routes that every worker has; 0 before the first pass of one, and after stop()."""
     def set_page(self, code: str, *, status: int, content_type: str, body: bytes, retry_after_s: int = 0) -> None:
         """The answer the engine gives by itself for `code` (docs/errors.md); before start(). `retry_after_s`: says when
         to come back, 0 = does not."""

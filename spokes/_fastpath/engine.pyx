@@ -17,24 +17,25 @@ from spokes._fastpath.ring cimport (
     Msg, Ring, ring_clear_wake, ring_free, ring_init, ring_is_empty, ring_pop, ring_push, ring_sleep, ring_wake,
 )
 from spokes._fastpath.route cimport (
-    ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, TARGET_CERTIFICATE, TARGET_DIRECTORY, TARGET_PAGE,
-    TARGET_TUNNEL, TARGET_UPSTREAM, UPSTREAM_ADDRESS_COUNT_MAX, RouteTable, Service, Target, Tunnel, directory_release,
+    END_IDLE, ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, TARGET_CERTIFICATE, TARGET_DIRECTORY,
+    TARGET_PAGE, TARGET_TUNNEL, TARGET_UPSTREAM, UPSTREAM_ADDRESS_COUNT_MAX, RouteTable, Service, Target, Tunnel,
+    directory_release,
     route_find, route_table_discard, route_table_drop, route_table_drop_tunnel, route_table_fork, route_table_put,
     route_table_release, route_table_succeed,
 )
 from spokes._fastpath.route cimport Directory as DirectoryStruct
 from spokes._fastpath.route cimport Upstream as UpstreamStruct
-from spokes._fastpath.route cimport upstream_release
+from spokes._fastpath.route cimport directory_new, upstream_new, upstream_release
 from spokes._fastpath.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
-    COMMAND_PING, COMMAND_STOP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN, EVENT_RING_CAPACITY, LinkSlot, Shared,
-    Worker,
+    COMMAND_PING, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN, EVENT_RING_CAPACITY,
+    LinkSlot, Shared, Worker,
 )
 from spokes._fastpath.stats cimport Stats
 from spokes._fastpath.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
 from spokes._fastpath.tls cimport SSL_CTX, tls_client_context, tls_context_free, tls_error_text, tls_server_context
 from spokes._fastpath.types cimport (
-    atomic_add, atomic_get, atomic_sub, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
+    atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
 from spokes._fastpath.visits cimport Visit, visits_free, visits_init, visits_take
 from spokes._fastpath.worker cimport worker_clear, worker_init, worker_main
@@ -66,6 +67,7 @@ cdef extern from "unistd.h" nogil:
 LINK_ALPN = b"spokes/1"
 
 HANDSHAKE_BURST_S = 10                  # worth of handshakes that an address may begin at once
+END_AFTER_S_MAX = 86400.0
 TUNNEL_REST_S = 10.0                    # a closed slot is not used again while a worker may have commands about it
 
 # PageId's order (conn.pxd).
@@ -116,6 +118,7 @@ class EventKind(IntEnum):
     DRAIN = 5
     LINK_CONNECTED = 6
     PONG = 7
+    UPSTREAM_FAULT = 8
 
 
 class LinkDown(IntEnum):
@@ -171,10 +174,9 @@ cdef class Upstream:
         cdef bytes host_bytes = host.encode("ascii")
         cdef bytes name_bytes = name.encode("ascii", "replace")[:255]
         cdef sockaddr_un *local
-        self.c = <UpstreamStruct *>calloc(1, sizeof(UpstreamStruct))
+        self.c = upstream_new()
         if self.c == NULL:
             raise MemoryError
-        self.c.references = 1
         upstream_serial += 1
         self.c.id = upstream_serial
         if len(host_bytes) > 255:
@@ -200,6 +202,10 @@ cdef class Upstream:
                 &self.c.addresses[self.c.address_count], host_text, port)
             self.c.address_count += 1
 
+    @property
+    def id(self):
+        return self.c.id
+
     def __dealloc__(self):
         upstream_release(self.c)
 
@@ -210,12 +216,10 @@ cdef class Directory:
 
     def __cinit__(self, str path, *, bint beneath=True):
         cdef int fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.c = <DirectoryStruct *>calloc(1, sizeof(DirectoryStruct))
+        self.c = directory_new(fd)
         if self.c == NULL:
             os.close(fd)
             raise MemoryError
-        self.c.references = 1
-        self.c.fd = fd
         self.c.beneath = beneath and can_open_beneath(fd)
         info = os.fstat(fd)
         self.identity = (info.st_dev, info.st_ino)
@@ -582,6 +586,33 @@ cdef class Engine:
         self.service_at(service).is_open = 0
         self.services_free.append((<uint32_t>service, time.monotonic()))
 
+    def end_service(self, uint64_t service, *, double after_s=0.0):
+        self.end_at(&self.service_at(service).end_ms, after_s)
+
+    def retire_upstream(self, Upstream upstream not None):
+        atomic_set(&upstream.c.end_ms, END_IDLE)
+        self.sweep()
+
+    def end_upstream(self, Upstream upstream not None, *, double after_s=0.0):
+        self.end_at(&upstream.c.end_ms, after_s)
+
+    cdef end_at(self, uint64_t *end_ms, double after_s):
+        if not 0 <= after_s <= END_AFTER_S_MAX:
+            raise EngineError(f"after_s={after_s} is not between 0 and {END_AFTER_S_MAX}")
+        atomic_set(end_ms, <uint64_t>((time.monotonic() + after_s) * 1000))
+        self.sweep()
+
+    cdef sweep(self):
+        """Behind the table that leads nowhere there any more: no flow begins after it."""
+        cdef Msg msg
+        cdef uint32_t i
+        if self.gone():
+            return
+        memset(&msg, 0, sizeof(msg))
+        msg.kind = COMMAND_SWEEP
+        for i in range(self.shared.worker_count):
+            self.push(i, &msg)
+
     def service_counters(self, uint64_t service):
         cdef Service *slot = self.service_at(service)
         return (atomic_get(&slot.counts.bytes_in), atomic_get(&slot.counts.bytes_out), atomic_get(&slot.streams_total),
@@ -704,11 +735,11 @@ cdef class Engine:
         cdef Msg msg
         cdef uint32_t i
         if self.gone():
-            return
+            return 0
         if self.table == NULL:
             self.need_draft()                           # workers want a table, be it an empty one
         if self.draft == NULL:
-            return
+            return self.table.version
         atomic_add(&self.draft.references, self.shared.worker_count)
         memset(&msg, 0, sizeof(msg))
         msg.kind = COMMAND_TABLE
@@ -719,6 +750,16 @@ cdef class Engine:
         self.draft = NULL
         for i in range(self.shared.worker_count):
             self.push(i, &msg)
+        return self.table.version
+
+    def version_in_force(self):
+        cdef uint64_t version, oldest = 0
+        cdef uint32_t i
+        for i in range(0 if self.gone() else self.shared.worker_count):
+            version = atomic_get(&self.shared.workers[i].table_version)
+            if i == 0 or version < oldest:
+                oldest = version
+        return oldest
 
     cdef put_page(self, str code, int status, str content_type, bytes body, int retry_after_s=0):
         cdef Page *page = &self.shared.pages[PAGE_CODES.index(code)]

@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 from spokes._fastpath.ring cimport Msg, ring_is_tight, ring_push
 from spokes._fastpath.shared cimport (
     DOWN_CLOSED, DOWN_DEAD, DOWN_HANDSHAKE, DOWN_LOCAL, DOWN_PIN, DOWN_PROTOCOL, DOWN_SYSTEM, DOWN_TLS,
-    EVENT_BYTES_MAX, EVENT_LINK_DOWN, Pending,
+    EVENT_BYTES_MAX, EVENT_LINK_DOWN, EVENT_UPSTREAM_FAULT, Pending,
 )
 from spokes._fastpath.tls cimport tls_error_text
 from spokes._fastpath.types cimport (
@@ -93,6 +93,12 @@ cdef void emit_down(Worker *worker, uint64_t id, int rc) noexcept nogil:
     else:
         words = b"the peer broke the link protocol"
     emit(worker, EVENT_LINK_DOWN, id, code, <const uint8_t *>words, <uint32_t>strlen(words))
+
+
+cdef void emit_upstream_fault(Loop *loop, uint64_t upstream, int rc) noexcept nogil:
+    cdef Worker *worker = <Worker *>loop.worker
+    if events_have_room(worker):
+        emit(worker, EVENT_UPSTREAM_FAULT, upstream, rc, NULL, 0)
 
 
 cdef bint events_have_room(Worker *worker) noexcept nogil:

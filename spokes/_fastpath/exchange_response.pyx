@@ -29,7 +29,8 @@ from spokes._fastpath.http1 cimport (
 )
 from spokes._fastpath.mux cimport Stream, end_fin, end_pull, end_wait_room
 from spokes._fastpath.relay cimport reason_of
-from spokes._fastpath.types cimport uint8_t, uint16_t
+from spokes._fastpath.route cimport END_IDLE
+from spokes._fastpath.types cimport atomic_get, uint8_t, uint16_t
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect
 
 
@@ -171,7 +172,8 @@ cdef void up_lost(Exchange *x, uint8_t page) noexcept nogil:
     if x.response_phase == RESPONSE_BODY or x.answered or x.raw:
         exchange_end(x, True)
         return
-    if replay != NULL and x.up != NULL and x.up.type == END_CONN and x.up.rx.bytes == 0 and x.interims == 0:
+    if replay != NULL and x.up != NULL and x.up.type == END_CONN and x.up.rx.bytes == 0 and x.interims == 0 \
+            and atomic_get(&(<UpstreamConn *>(<Conn *>x.up).extra).upstream.end_ms) <= END_IDLE:
         # The idle conn closed under the request (RFC 9110, 9.2.2: idempotent, may be sent again), once, on a new conn.
         x.replay = NULL
         conn = upstream_connect(x.loop, (<UpstreamConn *>(<Conn *>x.up).extra).upstream, &up_ops, x,

@@ -147,6 +147,8 @@ cdef void stream_wait_room(Stream *stream) noexcept nogil           # ops.room w
 cdef void stream_fin(Stream *stream) noexcept nogil
 # The owner's last word; RESET unless both sides have ended.
 cdef void stream_close(Stream *stream, uint16_t reason) noexcept nogil
+# As if the peer had reset it for that reason: the owner is told, and so is the peer.
+cdef void stream_end(Stream *stream, uint16_t reason) noexcept nogil
 cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil  # the owner took bytes out of rx by itself
 cdef bint stream_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil
 

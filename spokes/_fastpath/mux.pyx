@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from spokes._fastpath.backlog cimport (
-    Datagram, backlog_clear, backlog_drop, backlog_first, backlog_is_empty, backlog_push,
+    Datagram, backlog_drop, backlog_first, backlog_is_empty, backlog_push,
 )
 from spokes._fastpath.buf cimport (
     BLOCK_BYTES, Buf, buf_get, buf_put, chain_append, chain_clear, chain_copy, chain_drop, chain_reserve, iovec,
@@ -551,6 +551,15 @@ cdef void stream_gone(Stream *stream, int rc) noexcept nogil:
     stream_drop(stream)
 
 
+cdef void stream_end(Stream *stream, uint16_t reason) noexcept nogil:
+    if stream.end.closed:
+        return
+    stream.reset_reason = reason
+    if not (stream.end.fin and stream.end.eof):
+        stream_reset(stream, reason)
+    stream_gone(stream, RC_LOCAL)
+
+
 # --- datagrams --------------------------------------------------------------------------------------------------------
 
 cdef bint stream_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil:
@@ -767,6 +776,8 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
                 never = is_newer_id(frame.stream, link.peer_last_id, link.peer_last_id_wrapped)
             if never:
                 return RC_PROTO
+            if frame.type == FRAME_DATAGRAM:
+                link.loop.stats.datagrams_dropped += 1
             if frame.type != FRAME_DATA:
                 return 0                # over already
     if frame.type == FRAME_DATA:
@@ -1139,8 +1150,11 @@ cdef void link_refuse(Link *link, int rc) noexcept nogil:
 
 
 cdef void link_free(Link *link) noexcept nogil:
+    cdef Datagram waiting
     free(link.buckets)
-    backlog_clear(&link.backlog)
+    while backlog_first(&link.backlog, &waiting):
+        link.loop.stats.datagrams_dropped += 1
+        backlog_drop(&link.backlog, &waiting)
     free(link)
 
 

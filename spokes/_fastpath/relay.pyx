@@ -13,7 +13,7 @@ from spokes._fastpath.conn cimport (
     conn_takes_now, conn_write,
 )
 from spokes._fastpath.frame cimport (
-    REASON_GONE, REASON_INTERNAL, REASON_REFUSED, REASON_TIMEOUT, REASON_UNREACHABLE,
+    REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, REASON_REFUSED, REASON_TIMEOUT, REASON_UNREACHABLE,
 )
 from spokes._fastpath.mux cimport (
     STREAM_TURN_BYTES, end_pull, end_wait_room, stream_close, stream_fin, stream_read_from, stream_room, stream_taken,
@@ -21,7 +21,7 @@ from spokes._fastpath.mux cimport (
     stream_write,
 )
 from spokes._fastpath.timer cimport timer_set
-from spokes._fastpath.types cimport RC_EOF, RC_TIMEOUT, uint8_t
+from spokes._fastpath.types cimport RC_EOF, RC_LOCAL, RC_TIMEOUT, uint8_t
 from spokes._fastpath.upstream cimport upstream_connect
 
 
@@ -40,6 +40,8 @@ cdef uint16_t reason_of(int rc) noexcept nogil:
         return REASON_TIMEOUT
     if rc == -EMFILE or rc == -ENFILE:
         return REASON_INTERNAL
+    if rc == RC_LOCAL:                  # what the flow was for has been removed
+        return REASON_NO_SERVICE
     return REASON_GONE
 
 

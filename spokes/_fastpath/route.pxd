@@ -12,6 +12,10 @@ cdef enum:
     UPSTREAM_ADDRESS_COUNT_MAX = 8
     WORKER_COUNT_MAX = 64
 
+cdef enum:
+    END_NEVER = 0                       # of end_ms: routes lead there
+    END_IDLE = 1                        # no route does: what is idle goes, flows end by themselves; > 1: flows end then
+
 cdef struct Counts:                     # what a stream's bytes are counted under
     uint64_t bytes_in                   # atomic: from visitors
     uint64_t bytes_out                  # atomic: to visitors
@@ -33,6 +37,7 @@ cdef struct Service:                    # what a route leads to, as it is counte
     uint64_t streams_total              # atomic: that began to serve it
     uint64_t streams_open               # atomic: that serve it now
     uint64_t requests_total             # atomic: of HTTP
+    uint64_t end_ms                     # atomic: END_NEVER, or when streams that serve it are ended
     uint64_t id                         # of this use of the slot; the builder changes it when nobody serves it
     Tunnel *tunnel                      # the builder's, as all that follows; NULL = that tunnel is gone
     Service *next                       # of the tunnel's
@@ -41,8 +46,12 @@ cdef struct Service:                    # what a route leads to, as it is counte
     uint64_t taken_streams
     uint8_t is_open
 
-cdef struct Upstream:                   # immutable after creation, reference-counted
+cdef struct Upstream:                   # immutable after creation but for what is atomic; reference-counted
     uint64_t references                 # atomic
+    uint64_t end_ms                     # atomic: END_NEVER, END_IDLE, or when its flows are ended
+    uint64_t fault_ms                   # atomic: when a failed dial was last told to Python
+    uint64_t first_address              # atomic: the one that worked last is tried first …
+    uint64_t first_address_udp          # atomic: … and the one that a datagram last came back from
     uint64_t id                         # unique: pools of idle conns are kept under it
     uint8_t address_count
     uint8_t host_bytes
@@ -113,7 +122,9 @@ cdef Target *route_find(RouteTable *table, uint8_t kind, const char *name, size_
 cdef Target *route_find_port(RouteTable *table, uint8_t kind, uint16_t port) noexcept nogil
 # Exact, then "*.parent".
 cdef Target *route_find_certificate(RouteTable *table, const char *name, size_t name_bytes) noexcept nogil
+cdef Upstream *upstream_new() noexcept nogil                        # with one reference; NULL: out of memory
 cdef Upstream *upstream_hold(Upstream *upstream) noexcept nogil
 cdef void upstream_release(Upstream *upstream) noexcept nogil
+cdef Directory *directory_new(int fd) noexcept nogil
 cdef Directory *directory_hold(Directory *directory) noexcept nogil
 cdef void directory_release(Directory *directory) noexcept nogil

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from spokes._fastpath.net cimport close
-from spokes._fastpath.types cimport RC_MEMORY, atomic_add, atomic_sub_acq, int64_t
+from spokes._fastpath.types cimport RC_MEMORY, atomic_add, atomic_get, atomic_sub, atomic_sub_acq, int64_t
 
 cdef enum:
     PAGE_COUNT_MIN = 16
@@ -290,6 +290,18 @@ cdef Target *route_find_certificate(RouteTable *table, const char *name, size_t 
     return route_find(table, ROUTE_CERTIFICATE, wild, parent_bytes + 1)
 
 
+cdef uint64_t upstreams_live = 0        # atomic; of the process, so that a reference that was forgotten is seen
+cdef uint64_t directories_live = 0
+
+
+cdef Upstream *upstream_new() noexcept nogil:
+    cdef Upstream *upstream = <Upstream *>calloc(1, sizeof(Upstream))
+    if upstream != NULL:
+        upstream.references = 1
+        atomic_add(&upstreams_live, 1)
+    return upstream
+
+
 cdef Upstream *upstream_hold(Upstream *upstream) noexcept nogil:
     atomic_add(&upstream.references, 1)
     return upstream
@@ -297,7 +309,17 @@ cdef Upstream *upstream_hold(Upstream *upstream) noexcept nogil:
 
 cdef void upstream_release(Upstream *upstream) noexcept nogil:
     if upstream != NULL and atomic_sub_acq(&upstream.references, 1) == 1:
+        atomic_sub(&upstreams_live, 1)
         free(upstream)
+
+
+cdef Directory *directory_new(int fd) noexcept nogil:
+    cdef Directory *directory = <Directory *>calloc(1, sizeof(Directory))
+    if directory != NULL:
+        directory.references = 1
+        directory.fd = fd
+        atomic_add(&directories_live, 1)
+    return directory
 
 
 cdef Directory *directory_hold(Directory *directory) noexcept nogil:
@@ -308,7 +330,13 @@ cdef Directory *directory_hold(Directory *directory) noexcept nogil:
 cdef void directory_release(Directory *directory) noexcept nogil:
     if directory != NULL and atomic_sub_acq(&directory.references, 1) == 1:
         close(directory.fd)
+        atomic_sub(&directories_live, 1)
         free(directory)
+
+
+def live_targets():
+    """(upstreams, directories) of this process that somebody holds: tables, conns, Python."""
+    return atomic_get(&upstreams_live), atomic_get(&directories_live)
 
 
 cdef class DraftedRoutes:

@@ -18,10 +18,11 @@ cdef enum CommandKind:
     COMMAND_TAKE_CONN = 11              # from another worker
     COMMAND_TAKE_UDP = 12
     COMMAND_PING = 13
+    COMMAND_SWEEP = 14                  # services or upstreams were ended
 
 cdef enum EventKind:
     EVENT_LINK_UP = 1, EVENT_LINK_DOWN = 2, EVENT_CONTROL = 3, EVENT_LINK_WANTED = 4, EVENT_DRAIN = 5
-    EVENT_LINK_CONNECTED = 6, EVENT_PONG = 7
+    EVENT_LINK_CONNECTED = 6, EVENT_PONG = 7, EVENT_UPSTREAM_FAULT = 8
 
 cdef enum LinkDown:
     DOWN_CLOSED = 1, DOWN_LOCAL = 2, DOWN_SYSTEM = 3, DOWN_TLS = 4, DOWN_PIN = 5, DOWN_PROTOCOL = 6
@@ -77,6 +78,9 @@ cdef struct Worker:
     Pending *pending_last
     Conn *listeners_paused
     Timer accept_timer
+    Timer sweep_timer
+    uint64_t swept_ms
+    uint64_t table_version              # atomic: of the table in force here
     Conn *wake
     uint64_t trimmed_ms
     uint8_t stopping

@@ -1,48 +1,235 @@
 """UDP services: at a server one socket per public port and a stream per peer; at a client one socket per stream.
 
-Owns: the socket, its peers. Bound: UDP_PEER_COUNT_MAX peers a port, UDP_IDLE_MS each; a congested link drops its
-oldest datagrams.
-Fails: what cannot be delivered is dropped, as UDP may; nothing is retried.
+A peer is a source address and the address of ours that it sent to: the answer leaves from that one (RFC 1122, 4.1.3.5),
+or whoever asked, and every NAT on the way, would not know it.
+Owns: the socket, its peers; one reference to the upstream per flow. Bound: UDP_PEER_COUNT_MAX peers a port, UDP_IDLE_MS
+each; a congested link drops its oldest datagrams; a flow keeps one datagram of UDP_KEPT_BYTES_MAX until it is answered.
+Fails: what cannot be delivered is dropped and counted, as UDP may. Only the first datagram to an upstream of several
+addresses is sent again, to the next one, where an address refuses it.
 """
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memset
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
 
+from spokes._fastpath.buf cimport iovec
 from spokes._fastpath.conn cimport (
     ROLE_UDP, RX_BYTES, End, EndOps, address_read, conn_attach, conn_close, conn_hand_over, conn_new,
 )
-from spokes._fastpath.frame cimport REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, SERVICE_UDP, Address
+from spokes._fastpath.frame cimport (
+    REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, REASON_UNREACHABLE, SERVICE_UDP, Address,
+)
 from spokes._fastpath.mux cimport Link, link_pick, stream_close, stream_datagram, stream_open
 from spokes._fastpath.net cimport (
-    AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, close, connect, recv, recvfrom, send, sendto,
-    sockaddr, sockaddr_storage, socket, socklen_t,
+    AF_INET6, AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, close, connect, in6_addr,
+    in_addr, recv, send, setsockopt, sockaddr, sockaddr_storage, socket, socklen_t,
 )
 from spokes._fastpath.poller cimport EPOLLIN, poller_add
 from spokes._fastpath.route cimport (
-    ROUTE_UDP, TARGET_TUNNEL, TARGET_UPSTREAM, Service, Target, Tunnel, route_find_port,
+    ROUTE_UDP, TARGET_TUNNEL, TARGET_UPSTREAM, Service, Target, Tunnel, route_find_port, upstream_hold,
+    upstream_release,
 )
 from spokes._fastpath.timer cimport timer_set
-from spokes._fastpath.types cimport atomic_get, uint8_t, uint32_t
+from spokes._fastpath.types cimport atomic_get, atomic_set, uint8_t, uint32_t
+from spokes._fastpath.upstream cimport upstream_note_fault
+
+cdef extern from "sys/socket.h" nogil:
+    cdef struct msghdr:
+        void *msg_name
+        socklen_t msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    cdef struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    cmsghdr *CMSG_FIRSTHDR(msghdr *message)
+    cmsghdr *CMSG_NXTHDR(msghdr *message, cmsghdr *one)
+    uint8_t *CMSG_DATA(cmsghdr *one)
+    size_t CMSG_LEN(size_t bytes)
+    size_t CMSG_SPACE(size_t bytes)
+    ssize_t recvmsg(int fd, msghdr *message, int flags)
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    int getsockname(int fd, sockaddr *address, socklen_t *n)
+    int SO_RXQ_OVFL
+
+cdef extern from "netinet/in.h" nogil:
+    cdef struct in_pktinfo:
+        int ipi_ifindex
+        in_addr ipi_spec_dst
+        in_addr ipi_addr
+    cdef struct in6_pktinfo:
+        in6_addr ipi6_addr
+        unsigned int ipi6_ifindex
+    int IPPROTO_IP
+    int IPPROTO_IPV6
+    int IP_PKTINFO
+    int IPV6_PKTINFO
+    int IPV6_RECVPKTINFO
 
 cdef enum:
     PEER_BUCKETS = 256
     SWEEP_MS = 10000
+    CONTROL_BYTES = 256                 # of one recvmsg or sendmsg: an address, a counter
+
+cdef struct Local:                      # the address of ours that a datagram came to; no padding: it is compared whole
+    uint8_t ip[16]
+    uint32_t family                     # 0 = unknown, or one that nothing can leave from
+    uint32_t interface                  # of a link-local one
 
 cdef struct Peer:                       # server: one source address; client: one stream
     Peer *next
     Stream *stream
     Conn *conn
     uint64_t heard_ms                   # last datagram in either direction
-    Address address
+    Address address                     # server, as all to sockaddr_raw
+    Local local
     socklen_t sockaddr_bytes
     sockaddr_storage sockaddr_raw
+    Upstream *upstream                  # client, as all that follows
+    uint8_t *kept                       # the last datagram sent, while an address is yet to answer; NULL = none
+    uint32_t kept_bytes
+    uint8_t first                       # index of the address that was tried first; the others follow in turn
+    uint8_t tried                       # how many have refused
+    uint8_t answered
 
 cdef struct Listener:                   # server, Conn.extra
     uint64_t id
     uint32_t peer_count
+    uint32_t overflows                  # datagrams that the kernel had no room for, as last heard
+    uint8_t is_v6                       # its socket: of IPv6, perhaps with IPv4 inside
     Peer *peers[PEER_BUCKETS]
 
 
 # --- server -----------------------------------------------------------------------------------------------------------
+
+cdef void tune_listening(int fd) noexcept nogil:
+    """Every option is a wish; without the first two an answer leaves from the address that the kernel likes best."""
+    cdef int on = 1
+    setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on))
+    setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on))
+    setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on))
+
+
+cdef bint is_mapped(const uint8_t *ip) noexcept nogil:
+    """::ffff:a.b.c.d, as a socket of IPv6 shows IPv4."""
+    cdef int i
+    for i in range(10):
+        if ip[i] != 0:
+            return False
+    return ip[10] == 0xFF and ip[11] == 0xFF
+
+
+cdef bint is_link_local(const uint8_t *ip) noexcept nogil:
+    return ip[0] == 0xFE and (ip[1] & 0xC0) == 0x80
+
+
+cdef void local_read(Local *out, const uint8_t *ip, uint32_t interface) noexcept nogil:
+    """From IPV6_PKTINFO. A group has no answers of its own."""
+    if ip[0] == 0xFF:
+        return
+    if is_mapped(ip):
+        out.family = 4
+        memcpy(out.ip, ip + 12, 4)
+        return
+    out.family = 6
+    memcpy(out.ip, ip, 16)
+    out.interface = interface if is_link_local(ip) else 0
+
+
+cdef ssize_t listener_recv(Conn *conn, sockaddr_storage *source, socklen_t *source_bytes, Local *local) noexcept nogil:
+    """One datagram into loop.rx, and where it came to; < 0: none."""
+    cdef Listener *listener = <Listener *>conn.extra
+    cdef uint8_t control[CONTROL_BYTES]
+    cdef iovec iov
+    cdef msghdr message
+    cdef cmsghdr *one
+    cdef in_pktinfo v4
+    cdef in6_pktinfo v6
+    cdef uint32_t overflows
+    cdef ssize_t n
+    memset(local, 0, sizeof(Local))
+    memset(&message, 0, sizeof(message))
+    iov.iov_base = conn.loop.rx
+    iov.iov_len = RX_BYTES
+    message.msg_name = source
+    message.msg_namelen = sizeof(sockaddr_storage)
+    message.msg_iov = &iov
+    message.msg_iovlen = 1
+    message.msg_control = control
+    message.msg_controllen = CONTROL_BYTES
+    n = recvmsg(conn.fd, &message, 0)
+    if n < 0:
+        return n
+    source_bytes[0] = message.msg_namelen
+    one = CMSG_FIRSTHDR(&message)
+    while one != NULL:
+        if one.cmsg_level == IPPROTO_IP and one.cmsg_type == IP_PKTINFO:
+            memcpy(&v4, CMSG_DATA(one), sizeof(v4))
+            if v4.ipi_spec_dst.s_addr != 0:     # of a broadcast too it is an address of ours; 0 = came too early
+                memset(local, 0, sizeof(Local))
+                local.family = 4
+                memcpy(local.ip, &v4.ipi_spec_dst, 4)
+        elif one.cmsg_level == IPPROTO_IPV6 and one.cmsg_type == IPV6_PKTINFO and local.family == 0:
+            memcpy(&v6, CMSG_DATA(one), sizeof(v6))
+            local_read(local, <const uint8_t *>&v6.ipi6_addr, v6.ipi6_ifindex)
+        elif one.cmsg_level == SOL_SOCKET and one.cmsg_type == SO_RXQ_OVFL:
+            memcpy(&overflows, CMSG_DATA(one), 4)
+            conn.loop.stats.datagrams_dropped += <uint32_t>(overflows - listener.overflows)
+            listener.overflows = overflows
+        one = CMSG_NXTHDR(&message, one)
+    return n
+
+
+cdef ssize_t listener_send(Peer *peer, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """To the peer, from the address it sent to."""
+    cdef Listener *listener = <Listener *>peer.conn.extra
+    cdef uint8_t control[CONTROL_BYTES]
+    cdef iovec iov
+    cdef msghdr message
+    cdef cmsghdr *one
+    cdef in_pktinfo v4
+    cdef in6_pktinfo v6
+    cdef uint8_t *ip
+    memset(&message, 0, sizeof(message))
+    iov.iov_base = <void *>src
+    iov.iov_len = src_bytes
+    message.msg_name = &peer.sockaddr_raw
+    message.msg_namelen = peer.sockaddr_bytes
+    message.msg_iov = &iov
+    message.msg_iovlen = 1
+    if peer.local.family == 0:
+        return sendmsg(peer.conn.fd, &message, MSG_NOSIGNAL)
+    memset(control, 0, CONTROL_BYTES)
+    message.msg_control = control
+    message.msg_controllen = CONTROL_BYTES
+    one = CMSG_FIRSTHDR(&message)
+    if listener.is_v6:
+        memset(&v6, 0, sizeof(v6))
+        ip = <uint8_t *>&v6.ipi6_addr
+        if peer.local.family == 4:
+            ip[10] = ip[11] = 0xFF
+            memcpy(ip + 12, peer.local.ip, 4)
+        else:
+            memcpy(ip, peer.local.ip, 16)
+        v6.ipi6_ifindex = peer.local.interface
+        one.cmsg_level = IPPROTO_IPV6
+        one.cmsg_type = IPV6_PKTINFO
+        one.cmsg_len = CMSG_LEN(sizeof(v6))
+        message.msg_controllen = CMSG_SPACE(sizeof(v6))
+        memcpy(CMSG_DATA(one), &v6, sizeof(v6))
+    else:
+        memset(&v4, 0, sizeof(v4))
+        memcpy(&v4.ipi_spec_dst, peer.local.ip, 4)
+        one.cmsg_level = IPPROTO_IP
+        one.cmsg_type = IP_PKTINFO
+        one.cmsg_len = CMSG_LEN(sizeof(v4))
+        message.msg_controllen = CMSG_SPACE(sizeof(v4))
+        memcpy(CMSG_DATA(one), &v4, sizeof(v4))
+    return sendmsg(peer.conn.fd, &message, MSG_NOSIGNAL)
+
 
 cdef uint32_t peer_bucket(const Address *address) noexcept nogil:
     cdef uint32_t h = 2166136261u ^ address.port
@@ -85,8 +272,7 @@ cdef void peer_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) 
     if peer == NULL:
         return
     peer.heard_ms = stream.link.loop.now_ms
-    if sendto(peer.conn.fd, src, src_bytes, MSG_NOSIGNAL, <const sockaddr *>&peer.sockaddr_raw,
-              peer.sockaddr_bytes) < 0:
+    if listener_send(peer, src, src_bytes) < 0:
         stream.link.loop.stats.datagrams_dropped += 1
     else:
         stream.link.loop.stats.datagrams_out += 1
@@ -100,11 +286,16 @@ peer_ops.room = nothing
 peer_ops.gone = peer_gone
 
 
-cdef Peer *peer_find(Listener *listener, const Address *address) noexcept nogil:
+cdef Peer *peer_find(Listener *listener, const Address *address, const Local *local) noexcept nogil:
     cdef Peer *peer = listener.peers[peer_bucket(address)]
-    while peer != NULL and memcmp(&peer.address, address, sizeof(Address)) != 0:
+    while peer != NULL:
+        if memcmp(&peer.address, address, sizeof(Address)) == 0:
+            if peer.local.family == 0:      # came before the socket was told to say where to: now it is known
+                peer.local = local[0]
+            if memcmp(&peer.local, local, sizeof(Local)) == 0:
+                return peer
         peer = peer.next
-    return peer
+    return NULL
 
 
 cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *address) noexcept nogil:
@@ -149,6 +340,7 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
     cdef sockaddr_storage source
     cdef socklen_t source_bytes
     cdef Address address
+    cdef Local local
     cdef Target *target
     cdef Link *link
     cdef Peer *peer
@@ -162,12 +354,11 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
                 and conn_hand_over(conn, atomic_get(&target.tunnel.worker_mask)):
             return
     for _i in range(UDP_BATCH):
-        source_bytes = sizeof(source)
-        n = recvfrom(conn.fd, loop.rx, RX_BYTES, 0, <sockaddr *>&source, &source_bytes)
+        n = listener_recv(conn, &source, &source_bytes, &local)
         if n < 0:
             return
         address_read(&address, &source)
-        peer = peer_find(listener, &address)
+        peer = peer_find(listener, &address, &local)
         if peer == NULL:
             target = route_find_port(loop.routes, ROUTE_UDP, conn.port)
             if target == NULL or target.kind != TARGET_TUNNEL:
@@ -186,12 +377,14 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
             if peer == NULL:
                 loop.stats.datagrams_dropped += 1
                 continue
+            peer.local = local
             peer.sockaddr_raw = source
             peer.sockaddr_bytes = source_bytes
         peer.heard_ms = loop.now_ms
         loop.stats.datagrams_in += 1
         loop.stats.bytes_in += n
-        stream_datagram(peer.stream, loop.rx, <uint32_t>n)
+        if not stream_datagram(peer.stream, loop.rx, <uint32_t>n):
+            loop.stats.datagrams_dropped += 1
 
 
 cdef void forget_peers(Conn *conn) noexcept nogil:
@@ -234,6 +427,12 @@ cdef void listener_watch(Conn *conn) noexcept nogil:
     poller_add(conn.loop.epoll_fd, conn.fd, EPOLLIN, conn)     # level-triggered: a batch a pass
 
 
+cdef bint is_v6_socket(int fd) noexcept nogil:
+    cdef sockaddr_storage bound
+    cdef socklen_t n = sizeof(bound)
+    return getsockname(fd, <sockaddr *>&bound, &n) == 0 and bound.ss_family == AF_INET6
+
+
 cdef void udp_listen(Loop *loop, int fd, uint16_t port, uint64_t id) noexcept nogil:
     cdef Conn *conn
     cdef Listener *listener = <Listener *>calloc(1, sizeof(Listener))
@@ -246,6 +445,8 @@ cdef void udp_listen(Loop *loop, int fd, uint16_t port, uint64_t id) noexcept no
         free(listener)
         return
     listener.id = id
+    listener.is_v6 = is_v6_socket(fd)
+    tune_listening(fd)
     conn.extra = listener
     conn.on_close = listener_closed
     conn.port = port
@@ -266,33 +467,127 @@ cdef uint64_t udp_listener_id(Conn *conn) noexcept nogil:
 
 # --- client -----------------------------------------------------------------------------------------------------------
 
+cdef int flow_connect(Peer *flow) noexcept nogil:
+    """To the address that is next, or the first after it that the kernel has a way to. 0 or -errno of the last."""
+    cdef Upstream *upstream = flow.upstream
+    cdef Conn *conn = flow.conn
+    cdef int last = -99                 # EADDRNOTAVAIL, when there is none left
+    cdef int fd
+    cdef uint8_t i
+    while flow.tried < upstream.address_count:
+        i = <uint8_t>((flow.first + flow.tried) % upstream.address_count)
+        fd = socket(upstream.addresses[i].ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        if fd >= 0 and connect(fd, <const sockaddr *>&upstream.addresses[i], upstream.address_bytes[i]) == 0 \
+                and poller_add(conn.loop.epoll_fd, fd, EPOLLIN, conn) == 0:
+            if conn.fd >= 0:
+                close(conn.fd)
+            conn.fd = fd
+            conn.error = 0
+            return 0
+        last = -errno
+        if fd >= 0:
+            close(fd)
+        flow.tried += 1
+    return last
+
+
+cdef void flow_forget_kept(Peer *flow) noexcept nogil:
+    free(flow.kept)
+    flow.kept = NULL
+
+
+cdef void flow_keep(Peer *flow, const uint8_t *src, uint32_t src_bytes) noexcept nogil:
+    """Until somebody has answered, the last datagram may be wanted at another address."""
+    flow_forget_kept(flow)
+    if src_bytes == 0 or src_bytes > UDP_KEPT_BYTES_MAX:
+        return
+    flow.kept = <uint8_t *>malloc(src_bytes)
+    if flow.kept != NULL:
+        memcpy(flow.kept, src, src_bytes)
+        flow.kept_bytes = src_bytes
+
+
+cdef void flow_refused(Peer *flow, int rc) noexcept nogil:
+    """Nobody takes datagrams at the address. While none has answered the others are tried in turn; when all have
+    refused, the next datagram begins again with the first."""
+    cdef Loop *loop = flow.conn.loop
+    upstream_note_fault(loop, flow.upstream, rc)
+    if not flow.answered and flow.upstream.address_count > 1:
+        flow.tried += 1
+        if flow_connect(flow) == 0:
+            if flow.kept == NULL or send(flow.conn.fd, flow.kept, flow.kept_bytes, MSG_NOSIGNAL) < 0:
+                loop.stats.datagrams_dropped += 1
+            return
+        flow.tried = 0
+        flow_connect(flow)
+    flow.answered = 0
+    loop.stats.datagrams_dropped += 1
+
+
 cdef void flow_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil:
     cdef Peer *flow = <Peer *>stream.end.owner
+    cdef Loop *loop = stream.link.loop
+    cdef int _i
     if flow == NULL:
         return
-    flow.heard_ms = stream.link.loop.now_ms
-    if send(flow.conn.fd, src, src_bytes, MSG_NOSIGNAL) < 0:
-        stream.link.loop.stats.datagrams_dropped += 1
-    else:
-        stream.link.loop.stats.datagrams_out += 1
+    flow.heard_ms = loop.now_ms
+    if not flow.answered and flow.upstream.address_count > 1:
+        flow_keep(flow, src, src_bytes)
+    for _i in range(2):                 # the first call may tell of an earlier datagram, and then has sent nothing
+        if send(flow.conn.fd, src, src_bytes, MSG_NOSIGNAL) >= 0:
+            loop.stats.datagrams_out += 1
+            return
+        if errno == EAGAIN or errno == EINTR:
+            break
+        if _i == 0:
+            upstream_note_fault(loop, flow.upstream, -errno)
+            loop.stats.datagrams_dropped += 1
+            if not flow.answered and flow.upstream.address_count > 1:
+                flow.tried += 1
+                if flow_connect(flow) < 0:
+                    flow.tried = 0
+                    flow_connect(flow)
+            flow.answered = 0
+    loop.stats.datagrams_dropped += 1
+
+
+cdef void flow_answered(Peer *flow) noexcept nogil:
+    flow.answered = 1
+    flow_forget_kept(flow)
+    if flow.tried > 0:
+        flow.first = <uint8_t>((flow.first + flow.tried) % flow.upstream.address_count)
+        flow.tried = 0
+        atomic_set(&flow.upstream.first_address_udp, flow.first)
 
 
 cdef void flow_ready(Conn *conn) noexcept nogil:
     cdef Peer *flow = <Peer *>conn.extra
     cdef ssize_t n
+    cdef int rc = conn.error            # of the ICMP answer to an earlier datagram, where the event told it
     cdef int _i
+    conn.error = 0
+    if rc < 0:
+        flow_refused(flow, rc)
     for _i in range(UDP_BATCH):
         n = recv(conn.fd, conn.loop.rx, RX_BYTES, 0)
         if n < 0:
-            return                      # EAGAIN, or an ICMP answer about an earlier datagram
+            if errno == EAGAIN or errno == EINTR:
+                return
+            flow_refused(flow, -errno)
+            continue
         flow.heard_ms = conn.loop.now_ms
+        if not flow.answered:
+            flow_answered(flow)
         conn.loop.stats.datagrams_in += 1
-        stream_datagram(flow.stream, conn.loop.rx, <uint32_t>n)
+        if not stream_datagram(flow.stream, conn.loop.rx, <uint32_t>n):
+            conn.loop.stats.datagrams_dropped += 1
 
 
 cdef void flow_end(Peer *flow) noexcept nogil:
     cdef Conn *conn = flow.conn
     conn.extra = NULL
+    flow_forget_kept(flow)
+    upstream_release(flow.upstream)
     free(flow)
     conn_close(conn, False)
 
@@ -329,31 +624,37 @@ cdef void flow_conn_ready(Conn *conn) noexcept nogil:
         flow_ready(conn)
 
 
+cdef Upstream *udp_flow_upstream(Conn *conn) noexcept nogil:
+    return (<Peer *>conn.extra).upstream if conn.on_ready == flow_conn_ready and conn.extra != NULL else NULL
+
+
+cdef void udp_flow_end(Conn *conn, uint16_t reason) noexcept nogil:
+    cdef Peer *flow = <Peer *>conn.extra
+    stream_close(flow.stream, reason)
+    flow_end(flow)
+
+
 cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
     cdef Target *target = route_find_port(loop.routes, ROUTE_UDP, open.port)
     cdef Peer *flow
     cdef Conn *conn
-    cdef int fd
     if target == NULL or target.kind != TARGET_UPSTREAM or target.upstream.address_count == 0 \
             or target.upstream.addresses[0].ss_family == AF_UNIX:
         return REASON_NO_SERVICE
-    fd = socket(target.upstream.addresses[0].ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-    if fd < 0:
-        return REASON_INTERNAL
     flow = <Peer *>calloc(1, sizeof(Peer))
-    conn = conn_new(loop, fd, ROLE_UDP, flow_conn_ready) if flow != NULL else NULL
+    conn = conn_new(loop, -1, ROLE_UDP, flow_conn_ready) if flow != NULL else NULL
     if conn == NULL:
-        close(fd)
         free(flow)
         return REASON_INTERNAL
     flow.conn = conn
     flow.stream = stream
     flow.heard_ms = loop.now_ms
+    flow.upstream = upstream_hold(target.upstream)
+    flow.first = <uint8_t>(atomic_get(&flow.upstream.first_address_udp) % flow.upstream.address_count)
     conn.extra = flow
-    if connect(fd, <const sockaddr *>&target.upstream.addresses[0], target.upstream.address_bytes[0]) < 0 \
-            or poller_add(loop.epoll_fd, fd, EPOLLIN, conn) < 0:
+    if flow_connect(flow) < 0:
         flow_end(flow)
-        return REASON_INTERNAL
+        return REASON_UNREACHABLE
     stream.end.ops = &flow_ops
     stream.end.owner = flow
     stream.on_datagram = flow_datagram

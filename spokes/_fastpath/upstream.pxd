@@ -5,6 +5,8 @@ from spokes._fastpath.types cimport uint8_t, uint16_t, uint64_t
 
 cdef enum:
     CONNECT_MS = 10000                  # all addresses together
+    ADDRESS_MS = 2000                   # one that is silent while others are left, or its share of what is left
+    FAULT_INTERVAL_MS = 1000            # between failed dials that are told; one not answered for so long is one
     BUSY_RETRY_MS = 16                  # a Unix socket whose backlog is full: first wait, doubled each time …
     BUSY_RETRY_MS_MAX = 512             # … up to this
     IDLE_MS = 30000
@@ -17,8 +19,10 @@ cdef struct UpstreamConn:               # Conn.extra
     UpstreamConn *next                  # idle list, most recent first
     UpstreamConn *prev
     uint64_t deadline_ms                # of connecting
+    uint64_t address_ms                 # … to the address that is being tried
     uint16_t retry_ms                   # 0 = not waiting for a place in the backlog
-    uint8_t address                     # index being tried
+    uint8_t first                       # index of the address that was tried first; the others follow in turn
+    uint8_t tried                       # how many have failed
     uint8_t idle
     uint8_t reused
 
@@ -27,5 +31,7 @@ cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, v
                             conn_fn ready) noexcept nogil
 cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                               conn_fn ready) noexcept nogil
+# A dial or datagram was refused or is not answered: the control plane looks the name up again, it may have moved.
+cdef void upstream_note_fault(Loop *loop, Upstream *upstream, int rc) noexcept nogil
 cdef void upstream_give_back(Conn *conn) noexcept nogil             # keep it idle: nothing unread, nothing unsent
 cdef void upstream_clear(Loop *loop) noexcept nogil

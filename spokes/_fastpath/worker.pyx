@@ -11,7 +11,7 @@ from spokes._fastpath.conn cimport (
     ROLE_LINK, ROLE_LISTENER, ROLE_WAKE, Conn, Loop, conn_close, conn_mark_dirty, conn_new, loop_clear, loop_clock,
     loop_free_parked, loop_init, loop_settle,
 )
-from spokes._fastpath.events cimport emit_pending, events_clear
+from spokes._fastpath.events cimport emit_pending, emit_upstream_fault, events_clear
 from spokes._fastpath.handover cimport hand_over_all, take_conn, unpack
 from spokes._fastpath.links cimport dial, dial_failed, links_close_all, links_free_ended, slot_find
 from spokes._fastpath.listener cimport listener_add, listener_remove, listeners_resume
@@ -25,9 +25,10 @@ from spokes._fastpath.ring cimport Msg, ring_clear_wake, ring_free, ring_init, r
 from spokes._fastpath.route cimport RouteTable, Tunnel, route_table_release
 from spokes._fastpath.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
-    COMMAND_PING, COMMAND_RING_CAPACITY, COMMAND_STOP, COMMAND_TABLE, COMMAND_TAKE_CONN, COMMAND_TAKE_UDP,
-    COMMAND_UNLISTEN, LinkSlot,
+    COMMAND_PING, COMMAND_RING_CAPACITY, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_TAKE_CONN,
+    COMMAND_TAKE_UDP, COMMAND_UNLISTEN, LinkSlot,
 )
+from spokes._fastpath.sweep cimport sweep, sweep_soon
 from spokes._fastpath.timer cimport wheel_run, wheel_wait_ms
 from spokes._fastpath.types cimport RC_LOCAL, atomic_set, uint8_t, uint16_t
 from spokes._fastpath.udp cimport udp_take_over
@@ -56,6 +57,9 @@ cdef void command(Worker *worker, Msg *msg) noexcept nogil:
     elif msg.kind == COMMAND_TABLE:
         route_table_release(loop.routes)
         loop.routes = <RouteTable *>msg.p
+        atomic_set(&worker.table_version, loop.routes.version)
+    elif msg.kind == COMMAND_SWEEP:
+        sweep_soon(worker)
     elif msg.kind == COMMAND_LISTEN:
         listener_add(worker, <int>msg.b, <uint8_t>msg.code, <uint16_t>msg.c, msg.a)
     elif msg.kind == COMMAND_UNLISTEN:
@@ -108,6 +112,9 @@ cdef int worker_init(Worker *worker, Shared *shared, uint32_t index) noexcept no
         return rc
     worker.accept_timer.fire = listeners_resume
     worker.accept_timer.owner = worker
+    worker.sweep_timer.fire = sweep
+    worker.sweep_timer.owner = worker
+    worker.loop.upstream_fault = emit_upstream_fault
     rc = ring_init(&worker.commands, COMMAND_RING_CAPACITY)
     if rc < 0:
         return rc

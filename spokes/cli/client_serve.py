@@ -278,6 +278,7 @@ def _serve(
             key=config.key,
             rules=rules,
             console=console,
+            removed_drain_s=config.removed_drain_s,
             reread=lambda: ClientConfig.load(config.path),
         )
         return await run_app(app, console, api_file, api_port)

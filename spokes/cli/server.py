@@ -143,6 +143,7 @@ def check_config(settings: Settings, as_json: bool) -> None:
         "tcp_ports": str(config.tcp_ports),
         "workers": config.worker_count,
         "drain_timeout_s": config.drain_timeout_s,
+        "removed_drain_s": config.removed_drain_s,
         "admin": config.admin,
         "mail_to": list(config.mail_to),
         "memory_limit_bytes": budget.limit_bytes,

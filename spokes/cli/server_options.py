@@ -34,11 +34,15 @@ OPTION_OF_SETTING = {
     "workers": "--workers",
     "memory_limit": "--memory-limit",
     "drain_timeout_s": "--drain-timeout",
+    "removed_drain_s": "--removed-drain",
     "admin": "--admin",
     "log_format": "--log-format",
     "log_level": "--log-level",
 }
-_NUMBERS = {"workers": int, "public_http_port": int, "public_https_port": int, "drain_timeout_s": float}
+_NUMBERS = {
+    "workers": int, "public_http_port": int, "public_https_port": int,
+    "drain_timeout_s": float, "removed_drain_s": float,
+}  # fmt: skip
 
 
 @dataclass
@@ -131,6 +135,9 @@ def server_options(command: Command) -> Command:
         setting_option("log_format", "text or json.", metavar="FORMAT"),
         setting_option("admin", "Serve API and dashboard under the server's own name.", metavar="true|false"),
         setting_option("drain_timeout_s", "How long streams may go on after SIGTERM.", metavar="SECONDS"),
+        setting_option(
+            "removed_drain_s", "How long what visitors have open may go on where it was removed.", metavar="SECONDS"
+        ),
         setting_option("memory_limit", "All buffers together, e.g. 512M.", metavar="SIZE"),
         setting_option("workers", "Threads of the engine; 0 = one for each CPU.", metavar="N"),
         setting_option("tcp_ports", "Range that TCP and UDP ports are allocated from.", metavar="BEGIN-END"),

@@ -22,7 +22,7 @@ from spokes.client.config import ClientConfig
 from spokes.client.further_links import FurtherLinks
 from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, LinkEngine, Links
 from spokes.client.reconnect import Backoff
-from spokes.client.resolve import Lookup, Resolver, lookup_system
+from spokes.client.resolve import Lookup, Resolver, ServiceLookup, lookup_system
 from spokes.client.routes import Routes
 from spokes.client.rulebook import Rules
 from spokes.client.session import Session, log_in
@@ -53,7 +53,9 @@ class ClientEngine(LinkEngine, Protocol):
     def set_directory_route(self, host: str, directory: Directory) -> None: ...
     def set_page_route(self, kind: int, key: str, code: str) -> None: ...
     def drop_route(self, kind: int, key: str | int) -> None: ...
-    def publish(self) -> None: ...
+    def publish(self) -> int: ...
+    def retire_upstream(self, upstream: Upstream) -> None: ...
+    def end_upstream(self, upstream: Upstream, *, after_s: float = 0.0) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class App:
         rules: Rules,
         console: Console,
         lookup: Lookup = lookup_system,
+        service_lookup: ServiceLookup | None = None,
+        removed_drain_s: float = 0.0,
         backoff: Backoff | None = None,
         reread: Callable[[], ClientConfig] | None = None,
     ) -> None:
@@ -107,9 +111,10 @@ class App:
         self._rules = rules
         self._console = console
         self._links = Links(engine, lookup=lookup)
-        self._resolver = Resolver(lookup=lookup)
+        self._resolver = Resolver(lookup=service_lookup)
         self._web_roots = WebRoots(Directory)
-        self._routes = Routes(engine, self._resolver, self._web_roots)
+        self._routes = Routes(engine, self._resolver, self._web_roots, removed_drain_s=removed_drain_s)
+        self._links.on_upstream_fault = self._routes.take_fault
         self._backoff = backoff or Backoff()
         self._tunnel = 0
         self._away_since = 0.0  # monotonic: when the last session that worked ended, or the first attempt began
@@ -243,6 +248,7 @@ class App:
                 config = self._reread()
                 config.require_identity()
                 endpoint = Endpoint.of(config)
+                self._routes.removed_drain_s = config.removed_drain_s
                 if (endpoint, config.key) != (self.endpoint, self._key):
                     log.info("configuration read again", extra={"server": str(endpoint), "session": "new"})
                     self.endpoint, self._key = endpoint, config.key

@@ -32,6 +32,7 @@ from spokes.errors import ConfigError, NameRefusedError, RuleError
 from spokes.wire.rules import Port, Site
 
 DEFAULT_SERVER_PORT = 443
+REMOVED_DRAIN_S_MAX = 86_400
 SYSTEM_PATH = Path("/etc/spoke/config.json")
 UNIT_USER = "spoke"
 
@@ -126,6 +127,11 @@ class ClientConfig:
         for key, (kind, words) in wanted.items():
             if not isinstance(self.document.get(key), kind | None):
                 raise ConfigError(f"{self.path}: {key} must be {words}")
+        drain = self.document.get("removedDrain")
+        if drain is not None and (
+            isinstance(drain, bool) or not isinstance(drain, int | float) or not 0 <= drain <= REMOVED_DRAIN_S_MAX
+        ):
+            raise ConfigError(f"{self.path}: removedDrain must be a number of seconds from 0 to {REMOVED_DRAIN_S_MAX}")
         if not isinstance(self.document.get("remoteTargets"), list | None):
             raise ConfigError(f"{self.path}: remoteTargets must be a list")
         try:
@@ -179,6 +185,11 @@ class ClientConfig:
     @property
     def unmanaged(self) -> bool:
         return bool(self.document.get("unmanaged"))
+
+    @property
+    def removed_drain_s(self) -> float:
+        """How long what a removed rule has open may go on."""
+        return float(self.document.get("removedDrain") or 0)
 
     def remote_targets(self) -> RemoteTargets | None:
         """None: rules of the server may name anything."""

@@ -208,6 +208,7 @@ class Links:
         self._found: dict[str, list[str]] = {}  # what the last look-up of a name answered
         self._lookups: dict[str, asyncio.Task[list[str]]] = {}  # under way
         self.on_link_wanted: Callable[[], None] | None = None
+        self.on_upstream_fault: Callable[[int], None] | None = None
 
     def start(self) -> None:
         asyncio.get_running_loop().add_reader(self._engine.event_fd, self._drain)
@@ -327,6 +328,10 @@ class Links:
                 return
 
     def _take(self, event: Event) -> None:
+        if event.kind == EventKind.UPSTREAM_FAULT:
+            if self.on_upstream_fault is not None:
+                self.on_upstream_fault(event.link)
+            return
         link = self._links.get(event.link)
         if link is None:
             return

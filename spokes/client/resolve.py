@@ -1,24 +1,35 @@
 """Names of local services, resolved for the engine, which wants literal addresses.
 
-Literal addresses and `localhost` need no look-up and are never waited for. Other names are looked up in
-the event loop's executor and again every `refresh_interval_s`; while a look-up fails, the last addresses stay in use.
+Literal addresses and `localhost` need no look-up and are never waited for. Other names are looked up again when their
+answer's lifetime is over, when the hosts file changes, and at once after the engine could not reach an address. While a
+look-up fails, the last addresses stay in use.
+Bound: LOOKUP_COUNT_MAX look-ups at once, LOOKUPS_PER_S_MAX in the long run, however many names there are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from spokes import clock
+from spokes.client.name_lookup import LIFETIME_S_MAX, Answer, NameLookup
 
 log = logging.getLogger(__name__)
 
 Lookup = Callable[[str], Awaitable[list[str]]]
+ServiceLookup = Callable[[str], Awaitable[Answer]]
 
 LOCALHOST_ADDRESSES = ("127.0.0.1", "::1")  # both, in turn: a service may listen on either
 LOOKUP_TIMEOUT_S = 10.0
 PATIENCE_S = 2.0  # how long a change of rules waits for names: one dead name must not hold up the others
+LOOK_INTERVAL_S = 1.0  # between looks at the hosts file, and between look-ups of one name
+LOOKUP_COUNT_MAX = 16
+LOOKUPS_PER_S_MAX = 50
 
 
 def literal_addresses(host: str) -> tuple[str, ...]:
@@ -43,65 +54,143 @@ async def lookup_system(host: str) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+@dataclass(slots=True)
+class _Name:
+    addresses: tuple[str, ...] = ()
+    asked_at: float = 0.0  # by the monotonic clock, as all times here
+    due_at: float = 0.0
+    failures: int = 0  # since it was last found
+    again: bool = False  # reported again while it was being looked up
+
+
 class Resolver:
     """The addresses of every name in use; `on_change` is called when a look-up that nobody waits for found others."""
 
     def __init__(
-        self, *, lookup: Lookup = lookup_system, refresh_interval_s: float = 30.0, patience_s: float = PATIENCE_S
+        self,
+        *,
+        lookup: ServiceLookup | None = None,
+        changed: Callable[[], bool] | None = None,
+        look_interval_s: float = LOOK_INTERVAL_S,
+        patience_s: float = PATIENCE_S,
+        now: Callable[[], float] = clock.monotonic_s,
     ) -> None:
+        """`changed`: whether a file that decides about names was written; all are looked up again."""
+        if lookup is None:
+            lookup = system = NameLookup()
+            changed = system.changed
         self._lookup = lookup
-        self._refresh_interval_s = refresh_interval_s
+        self._changed = changed or (lambda: False)
+        self._look_interval_s = look_interval_s
         self._patience_s = patience_s
-        self._known: dict[str, tuple[str, ...]] = {}
-        self._failing: set[str] = set()
-        self._late: set[asyncio.Task[bool]] = set()
+        self._now = now
+        self._names: dict[str, _Name] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._waited_for: set[str] = set()  # first look-ups, whose answer use() itself brings
+        self._places = asyncio.Semaphore(LOOKUP_COUNT_MAX)
+        self._wake = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
 
     def addresses(self, host: str) -> tuple[str, ...]:
         """What is known now; () while a name has never been found."""
-        return literal_addresses(host) or self._known.get(host, ())
+        if literal := literal_addresses(host):
+            return literal
+        name = self._names.get(host)
+        return name.addresses if name is not None else ()
 
     async def use(self, hosts: set[str]) -> None:
         """These names and no others are in use; waits for the first look-ups of new ones, but not for slow ones."""
         names = {host for host in hosts if not literal_addresses(host)}
-        for host in self._known.keys() - names:
-            del self._known[host]
-            self._failing.discard(host)
-        asking = [asyncio.create_task(self._refresh_one(host)) for host in names - self._known.keys()]
-        if not asking:
+        for host in self._names.keys() - names:
+            del self._names[host]
+        new = names - self._names.keys()
+        if not new:
             return
-        _, late = await asyncio.wait(asking, timeout=self._patience_s)
-        for task in late:
-            self._late.add(task)
-            task.add_done_callback(self._take_late)
+        self._waited_for |= new
+        for host in new:
+            self._names[host] = _Name()
+        try:
+            await asyncio.wait([self._ask(host) for host in new], timeout=self._patience_s)
+        finally:
+            self._waited_for -= new
+            self._wake.set()
 
-    def _take_late(self, task: asyncio.Task[bool]) -> None:
-        self._late.discard(task)
-        if not task.cancelled() and task.result():
-            self.on_change()
-
-    async def refresh(self) -> bool:
-        """Look every name up again; True when an address changed."""
-        changed = await asyncio.gather(*(self._refresh_one(host) for host in list(self._known)))
-        return any(changed)
+    def report(self, host: str) -> None:
+        """An address of the name was refused or cannot be reached: it may have moved."""
+        name = self._names.get(host)
+        if name is None:
+            return
+        if host in self._asking:
+            name.again = True
+        name.due_at = min(name.due_at, name.asked_at + self._look_interval_s)
+        self._wake.set()
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(self._refresh_interval_s)
-            if await self.refresh():
-                self.on_change()
-
-    async def _refresh_one(self, host: str) -> bool:
-        before = self._known.setdefault(host, ())
+        """Look names up again when they are due."""
         try:
-            found = tuple(await self._lookup(host))
-        except (OSError, TimeoutError) as error:
-            if host not in self._failing:  # once, not every interval
-                self._failing.add(host)
-                log.warning("service name not resolved", extra={"host": host, "reason": str(error) or "timed out"})
-            return False
-        if host not in self._known:  # dropped while we asked
-            return False
-        self._failing.discard(host)
-        self._known[host] = found
-        return set(found) != set(before)  # rotated answers are no change
+            while True:
+                self.ask_due()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._wait_s()):
+                        await self._wake.wait()
+                self._wake.clear()
+        finally:
+            for task in list(self._asking.values()):
+                task.cancel()
+
+    def ask_due(self) -> None:
+        if self._names and self._changed():
+            for name in self._names.values():
+                name.due_at = 0.0
+        now = self._now()
+        for host, name in self._names.items():
+            if name.due_at <= now and host not in self._asking:
+                self._ask(host)
+
+    def _wait_s(self) -> float | None:
+        """Until the next look at the files, or for ever while there are no names."""
+        if not self._names:
+            return None
+        now = self._now()
+        waits = (name.due_at - now for host, name in self._names.items() if host not in self._asking)
+        return max(min(self._look_interval_s, *waits, self._look_interval_s), 0.0)
+
+    def _ask(self, host: str) -> asyncio.Task[None]:
+        """One look-up of a name at a time; everybody waits for the same."""
+        task = self._asking.get(host)
+        if task is None:
+            task = self._asking[host] = asyncio.create_task(self._look_up(host))
+            task.add_done_callback(lambda _: self._asking.pop(host, None))
+        return task
+
+    async def _look_up(self, host: str) -> None:
+        async with self._places:
+            name = self._names.get(host)
+            if name is None:
+                return
+            name.asked_at = self._now()
+            name.again = False
+            try:
+                answer = await self._lookup(host)
+            except (OSError, TimeoutError) as error:
+                if name.failures == 0:  # once, not every time
+                    log.warning("service name not resolved", extra={"host": host, "reason": str(error) or "timed out"})
+                name.failures = min(name.failures + 1, 10)
+                self._plan(name, self._look_interval_s * 2**name.failures)
+                return
+        self._plan(name, answer.lifetime_s)
+        name.failures = 0
+        before, name.addresses = name.addresses, answer.addresses
+        if set(before) != set(name.addresses):  # rotated answers are no change
+            if before:
+                log.info("service moved", extra={"host": host, "addresses": ", ".join(answer.addresses)})
+            if host not in self._waited_for and self._names.get(host) is name:
+                self.on_change()
+        else:
+            name.addresses = before
+
+    def _plan(self, name: _Name, wait_s: float) -> None:
+        """Not before the interval has passed, nor more often than all names together may be asked for."""
+        least_s = max(self._look_interval_s, len(self._names) / LOOKUPS_PER_S_MAX)
+        most_s = max(least_s, LIFETIME_S_MAX)
+        name.due_at = name.asked_at + (least_s if name.again else min(max(wait_s, least_s), most_s))

@@ -1,7 +1,8 @@
 """Traffic rules turned into the engine's routes to upstreams and directories; only what differs is touched.
 
 Owns: the set of routes this client has given to the engine. A route that did not change is not set again, so
-connections of untouched services go on.
+connections of untouched services go on. What a removed rule has open is ended, at once or after `removed_drain_s`; what
+a rule has open that leads elsewhere now goes on, as with any proxy whose configuration is read again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class RouteTable(Protocol):
     def set_directory_route(self, host: str, directory: Directory) -> None: ...
     def set_page_route(self, kind: int, key: str, code: str) -> None: ...
     def drop_route(self, kind: int, key: str | int) -> None: ...
-    def publish(self) -> None: ...
+    def publish(self) -> int: ...
+    def retire_upstream(self, upstream: Upstream) -> None: ...
+    def end_upstream(self, upstream: Upstream, *, after_s: float = 0.0) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Target:
     """Where a route leads, as compared between one set of rules and the next."""
 
     name: str  # "127.0.0.1:8080", shown in error pages; the path of a directory
+    destination: str = ""  # what is looked up
     addresses: tuple[tuple[str, int], ...] = ()
     unix_path: str = ""
     host: str = ""  # Host header instead of the visitor's
@@ -48,13 +52,18 @@ PAGE_NO_DIRECTORY = WebRootError.code
 
 
 class Routes:
-    def __init__(self, engine: RouteTable, resolver: Resolver, web_roots: WebRoots) -> None:
+    def __init__(
+        self, engine: RouteTable, resolver: Resolver, web_roots: WebRoots, *, removed_drain_s: float = 0.0
+    ) -> None:
+        self.removed_drain_s = removed_drain_s
         self._engine = engine
         self._resolver = resolver
         self._web_roots = web_roots
         resolver.on_change = web_roots.on_change = self.refresh
         self._rules: tuple[list[Site], list[Port]] = ([], [])
         self._set: dict[RouteKey, Target] = {}
+        self._upstreams: dict[RouteKey, Upstream] = {}  # of the routes that lead to one
+        self._hosts: dict[int, str] = {}  # of those, by the upstream's id: what was looked up for it
 
     async def apply(self, sites: Iterable[Site], ports: Iterable[Port]) -> None:
         """Serve these rules and no others; names and directories new here are looked up first, with little patience."""
@@ -68,14 +77,27 @@ class Routes:
     def refresh(self) -> None:
         """Bring the engine up to the addresses and directories known now."""
         wanted = self._targets(*self._rules)
-        for key in self._set.keys() - wanted.keys():
+        removed = self._set.keys() - wanted.keys()
+        moved = [key for key, target in wanted.items() if self._set.get(key) != target]
+        left = {key: self._upstreams.pop(key) for key in (*removed, *moved) if key in self._upstreams}
+        for key in removed:
             self._engine.drop_route(*key)
-        for key, target in wanted.items():
-            if self._set.get(key) != target:
-                self._give(key, target)
+        for key in moved:
+            self._give(key, wanted[key])
         if wanted != self._set:
             self._engine.publish()
         self._set = wanted
+        for key, upstream in left.items():  # no stream begins there any more
+            del self._hosts[upstream.id]
+            if key in removed:
+                self._engine.end_upstream(upstream, after_s=self.removed_drain_s)
+            else:
+                self._engine.retire_upstream(upstream)
+
+    def take_fault(self, upstream_id: int) -> None:
+        """The engine could not reach an upstream: its name may have moved."""
+        if host := self._hosts.get(upstream_id):
+            self._resolver.report(host)
 
     def _give(self, key: RouteKey, target: Target) -> None:
         kind, name = key
@@ -84,6 +106,8 @@ class Routes:
                 addresses=list(target.addresses), unix_path=target.unix_path, host=target.host, name=target.name
             )
             self._engine.set_upstream_route(kind, name, upstream)
+            self._upstreams[key] = upstream
+            self._hosts[upstream.id] = target.destination
         elif target.directory is not None:
             self._engine.set_directory_route(str(name), cast(Directory, target.directory))
         elif target.is_directory:
@@ -116,7 +140,7 @@ class Routes:
         if destination.startswith(UNIX_PREFIX):
             return Target(name=destination, unix_path=destination.removeprefix(UNIX_PREFIX), host=host)
         addresses = tuple((address, port) for address in self._resolver.addresses(destination))
-        return Target(name=place_text(place), addresses=addresses, host=host)
+        return Target(name=place_text(place), destination=destination, addresses=addresses, host=host)
 
 
 def _places(sites: list[Site], ports: list[Port]) -> list[Place]:

@@ -68,6 +68,7 @@ GOODBYE_S = 0.2  # for goodbyes to leave before the engine stops
 RETRY_AFTER_S = 1.0  # what a stopping server asks of its clients; they add jitter
 RELOADABLE = frozenset({
     "http", "https", "public_http_port", "public_https_port", "tcp_ports", "handshakes_per_s", "drain_timeout_s",
+    "removed_drain_s",
     "presence_interval_s", "traffic_interval_s", "connection_metrics_days", "connection_metrics_count_max",
     "alert_offline_s", "log_format", "log_level",
 })  # fmt: skip
@@ -178,7 +179,9 @@ class Server:
         self.registry = Registry(config.link_count_max)
         self.admission = Admission(config.handshakes_per_s)
         own = admin_upstream(self.directory) if config.admin else None
-        self.routes = RouteTable(engine, config.domain, self.certificate.names, own)
+        self.routes = RouteTable(
+            engine, config.domain, self.certificate.names, own, removed_drain_s=config.removed_drain_s
+        )
         self.ports = PortListeners(engine, config.tcp_address)
         self.users = Users()
         self.follower = ChangeFollower(self._store, self.routes, self.ports, self.users)
@@ -349,6 +352,7 @@ class Server:
             self.requests.tcp_ports = new.tcp_ports
         self.admission.rate_per_s = new.handshakes_per_s
         self.presence.interval_s = new.presence_interval_s
+        self.routes.removed_drain_s = new.removed_drain_s
         self.bandwidth.interval_s = new.traffic_interval_s
         self.visits.kept_s = new.connection_metrics_days * DAY_S
         self.visits.row_count_max = new.connection_metrics_count_max

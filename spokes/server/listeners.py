@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 4096
 ANY_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 (a server's default is to be reachable)
+_IP_PKTINFO = 8  # Linux; the socket module has no name for it
 _TCP_LISTEN, _UDP_BOUND = "0A", "07"  # states in /proc/net; include/net/tcp_states.h of the kernel
 
 
@@ -85,6 +86,10 @@ def _bind(address: Address, kind: socket.SocketKind, *, shared: bool) -> socket.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind is socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind is socket.SOCK_DGRAM:  # from the first datagram on: the engine answers from the address that was asked
+            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            if family is socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((address.host, address.port))

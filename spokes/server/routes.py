@@ -2,7 +2,8 @@
 
 Owns: the engine's tunnel slots, its services (one for each object: a site, a port, a tunnel's own name), every route.
 A tunnel has its slot while it exists, on-line or not, so that a visitor of an off-line one is told so. An object that
-goes is counted to its end: its service stays until forget_service(). Knows no store: changes.py feeds it.
+goes is counted to its end: its service stays until forget_service(). What visitors have open there is ended once the
+engine knows no route to it. Knows no store: changes.py feeds it.
 """
 
 from __future__ import annotations
@@ -29,9 +30,19 @@ class CountedObject(NamedTuple):
 class RouteTable:
     """All routes to tunnels, by the object that asks for them."""
 
-    def __init__(self, engine: Engine, domain: str, covered: Iterable[str], own: Upstream | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        domain: str,
+        covered: Iterable[str],
+        own: Upstream | None = None,
+        *,
+        removed_drain_s: float = 0.0,
+    ) -> None:
         """`covered`: the names of our certificate, `*.` for one label. `own`: who answers at the server's own name;
-        None: a page of welcome."""
+        None: a page of welcome. `removed_drain_s`: how long what visitors have open at an object that goes may go on.
+        """
+        self.removed_drain_s = removed_drain_s
         self._engine = engine
         self._domain = domain
         self._covered = frozenset(covered)
@@ -44,6 +55,7 @@ class RouteTable:
         self._service_of: dict[str, int] = {}  # object: its service
         self._counted: dict[int, CountedObject] = {}  # service: its object, there or gone
         self._retired: set[int] = set()  # services of objects that are gone
+        self._services_to_end: list[int] = []
         self._closed: set[str] = set()  # tunnels that get no traffic
         self._ports: set[int] = set()
         self._publish_due = False
@@ -141,7 +153,10 @@ class RouteTable:
         if tunnel_uid is not None:
             for route in self._objects[tunnel_uid].pop(object_uid):
                 self._release(route, object_uid, tunnel_uid)
-            self._retired.add(self._service_of.pop(object_uid))
+            service = self._service_of.pop(object_uid)
+            self._retired.add(service)
+            self._services_to_end.append(service)
+            self._changed()
 
     def terminates(self, host: str) -> bool:
         """Whether our own certificate covers the name."""
@@ -154,6 +169,9 @@ class RouteTable:
         if objects is None:
             return  # its tunnel is gone; the row that says so for this object follows in the log
         before = objects.get(object_uid, frozenset())
+        if {key for _, key in before} - {key for _, key in routes}:  # it has another name: nothing stays under the old
+            self.drop(object_uid)
+            before = frozenset()
         if object_uid not in self._service_of:
             self._service_of[object_uid] = service = self._engine.open_service(self._slots[tunnel_uid])
             is_port = any(kind in (RouteKind.TCP, RouteKind.UDP) for kind, _ in routes)
@@ -212,5 +230,7 @@ class RouteTable:
             except BaseException:
                 self._publish_due = True
                 raise
+        while self._services_to_end:
+            self._engine.end_service(self._services_to_end.pop(), after_s=self.removed_drain_s)
         while self._slots_to_close:  # the engine wants no route to a slot that closes
             self._engine.close_tunnel(self._slots_to_close.pop())

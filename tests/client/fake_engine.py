@@ -52,6 +52,7 @@ class FakeUpstream:
     unix_path: str = ""
     host: str = ""
     name: str = ""
+    id: int = field(default_factory=itertools.count(1).__next__, compare=False)
 
 
 class FakeServer:
@@ -164,6 +165,8 @@ class FakeEngine:
         self.pages: dict[tuple[int, str], str] = {}
         self.route_calls: list[tuple[str, int, str | int]] = []
         self.publish_count = 0
+        self.retired: list[FakeUpstream] = []
+        self.ended: list[tuple[FakeUpstream, float]] = []
         self.streams_open = 0
         self.started = self.stopped = False
         self._ids = itertools.count(1)
@@ -245,8 +248,19 @@ class FakeEngine:
         self.route_calls.append(("drop", kind, key))
         self.upstreams.pop((int(kind), key), None)
 
-    def publish(self) -> None:
+    def publish(self) -> int:
         self.publish_count += 1
+        return self.publish_count
+
+    def retire_upstream(self, upstream: FakeUpstream) -> None:
+        self.retired.append(upstream)
+
+    def end_upstream(self, upstream: FakeUpstream, *, after_s: float = 0.0) -> None:
+        self.ended.append((upstream, after_s))
+
+    def fail(self, upstream: FakeUpstream) -> None:
+        """A dial was refused."""
+        self._post(Event(EventKind.UPSTREAM_FAULT, upstream.id, -111, b""))
 
     def drain_events(self, event_count_max: int = 256) -> list[Event]:
         events, self._events = self._events[:event_count_max], self._events[event_count_max:]

@@ -1,10 +1,14 @@
+import asyncio
+
 from spokes._fastpath.engine import Directory, RouteKind
+from spokes.client.name_lookup import Answer
 from spokes.client.resolve import Resolver
 from spokes.client.routes import PAGE_NO_DIRECTORY, PAGE_UNRESOLVED, Routes
 from spokes.client.webroots import WebRoots
 from spokes.pages import PAGES
 from spokes.wire.rules import Port, Site
 from tests.client.fake_engine import FakeUpstream
+from tests.support.eventually import eventually
 
 HTTP, TCP, TLS, UDP = (int(kind) for kind in (RouteKind.HTTP, RouteKind.TCP, RouteKind.TLS, RouteKind.UDP))
 
@@ -15,7 +19,7 @@ def make_routes(engine, names=None):
     async def lookup(host):
         if host not in names:
             raise OSError("unknown")
-        return names[host]
+        return Answer(tuple(names[host]))
 
     resolver = Resolver(lookup=lookup)
     return Routes(engine, resolver, WebRoots(Directory)), resolver
@@ -78,11 +82,42 @@ async def test_refresh_changed_address_is_set(engine):
     routes, resolver = make_routes(engine, names)
     await routes.apply([Site(domain="a", destination="db", port=1), Site(domain="b", port=2)], [])
     names["db"] = ["10.0.0.2"]
-    assert await resolver.refresh()
     engine.route_calls.clear()
-    routes.refresh()
+    old = engine.upstreams[(HTTP, "a")]
+    routes.take_fault(old.id)
+    running = asyncio.create_task(resolver.run())
+    await eventually(lambda: engine.route_calls)
+    running.cancel()
     assert engine.route_calls == [("upstream", HTTP, "a")]
     assert engine.upstreams[(HTTP, "a")].addresses == [("10.0.0.2", 1)]
+    assert (engine.retired, engine.ended) == ([old], [])  # what it has open goes on
+
+
+async def test_take_fault_of_an_upstream_that_is_gone_is_nobodys(engine):
+    routes, _ = make_routes(engine, {"db": ["10.0.0.1"]})
+    await routes.apply([Site(domain="a", destination="db", port=1)], [])
+    old = engine.upstreams[(HTTP, "a")]
+    await routes.apply([], [])
+    routes.take_fault(old.id)
+    assert engine.upstreams == {}
+
+
+async def test_apply_removed_rule_ends_what_it_has_open_after_the_drain(engine):
+    routes, _ = make_routes(engine)
+    routes.removed_drain_s = 7
+    await routes.apply([Site(domain="a", port=1), Site(domain="b", port=2)], [Port(port=5, dst_port=1)])
+    gone = [engine.upstreams[key] for key in ((HTTP, "a"), (TCP, 5), (UDP, 5))]
+    await routes.apply([Site(domain="b", port=2)], [Port(port=5)])
+    assert sorted(engine.ended, key=lambda one: one[0].id) == [(upstream, 7) for upstream in gone]
+    assert engine.retired == []
+
+
+async def test_apply_rule_that_leads_elsewhere_keeps_what_it_has_open(engine):
+    routes, _ = make_routes(engine)
+    await routes.apply([Site(domain="a", port=1)], [])
+    old = engine.upstreams[(HTTP, "a")]
+    await routes.apply([Site(domain="a", port=2)], [])
+    assert (engine.retired, engine.ended) == ([old], [])
 
 
 async def test_apply_web_root_is_a_directory_and_its_port_is_not_used(engine, tmp_path):

@@ -23,6 +23,7 @@ DEADLINES = {
         ("exchange_state.pxd", "HALF_CLOSED_ASK_MS", 1000), ("exchange_state.pxd", "HALF_CLOSED_MS", 1000),
         ("exchange_state.pxd", "HALF_CLOSED_MUTE_MS", 1000)
     ],
+    "one silent address of an upstream that has more": [("upstream.pxd", "ADDRESS_MS", 1000)],
     "dialling an upstream, all its addresses, waiting for a Unix socket's full backlog included": [
         ("upstream.pxd", "CONNECT_MS", 1000)
     ],

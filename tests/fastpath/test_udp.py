@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 import time
@@ -16,6 +17,8 @@ from tests.support.engines import Pair, engine_pair, eventually, wait_events
 from tests.support.frames import FrameType, Service, connect_peer, frame
 from tests.support.threads import join_thread
 from tests.support.upstreams import pattern
+
+IP_PKTINFO = 8                          # Linux; the socket module has no name for it
 
 
 @contextmanager
@@ -112,6 +115,82 @@ def test_udp_upstream_that_nobody_listens_at_drops_and_comes_back():
             while got != b"back again":
                 visitor.send(b"back again")
                 got = back.recv(100)
+        end_peers(pair)
+
+
+@contextmanager
+def listening_everywhere(family: socket.AddressFamily) -> Iterator[socket.socket]:
+    """All addresses of the host; a socket of IPv6 takes IPv4 as well."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    if family is socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)       # as the server does, before anything can arrive
+    sock.setblocking(False)
+    sock.bind(("::" if family is socket.AF_INET6 else "0.0.0.0", 0))
+    yield sock
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "dual stack"])
+def test_udp_answer_leaves_from_the_address_that_was_asked(family):
+    with engine_pair() as pair, udp_echo() as upstream, listening_everywhere(family) as sock, udp_socket() as visitor:
+        port = sock.getsockname()[1]
+        pair.server.set_tunnel_route(RouteKind.UDP, port, pair.server_tunnel)
+        pair.client.set_upstream_route(RouteKind.UDP, port, Upstream(addresses=[upstream.getsockname()]))
+        pair.publish()
+        pair.server.add_listener(ListenerKind.UDP, sock.detach(), worker=0, port=port)
+        asked = [(f"127.0.0.{i % 3 + 1}", port) for i in range(9)]
+        for i, address in enumerate(asked):
+            visitor.sendto(bytes([i]), address)
+        answers = dict(visitor.recvfrom(10) for _ in asked)
+        assert answers == {bytes([i]): address for i, address in enumerate(asked)}
+        assert pair.server.stats()["streams_open"] == 3     # a flow for each address of ours
+        if family is socket.AF_INET6:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other:
+                other.settimeout(5)
+                other.sendto(b"six", ("::1", port))
+                data, address = other.recvfrom(10)
+                assert (data, address[:2]) == (b"six", ("::1", port))
+        end_peers(pair)
+
+
+def test_udp_next_address_gets_the_first_datagram_where_one_refuses():
+    with engine_pair() as pair, udp_socket() as gone, udp_echo() as upstream, udp_socket() as first, \
+            udp_socket() as second:
+        where = [gone.getsockname(), upstream.getsockname()]
+        gone.close()
+        port = pair.serve_tcp("udp", Upstream(addresses=where), ListenerKind.UDP)
+        for visitor in (first, second):
+            visitor.connect(("127.0.0.1", port))
+            visitor.send(b"only once")
+            assert visitor.recv(100) == b"only once"
+        fault = wait_events(pair.client, lambda event: event.kind == EventKind.UPSTREAM_FAULT)
+        assert fault.code == -errno.ECONNREFUSED
+        end_peers(pair)
+
+
+def test_udp_upstream_whose_addresses_all_refuse_counts_the_drops_and_comes_back():
+    with engine_pair() as pair, udp_socket() as one, udp_socket() as other, udp_socket() as visitor:
+        where = [one.getsockname(), other.getsockname()]
+        port = pair.serve_tcp("udp", Upstream(addresses=where), ListenerKind.UDP)
+        one.close()
+        other.close()
+        visitor.connect(("127.0.0.1", port))
+        for _ in range(5):
+            visitor.send(b"nobody there")
+        eventually(lambda: pair.client.stats()["datagrams_dropped"] > 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
+            back.bind(where[1])
+            back.settimeout(0.1)
+            got = b""
+
+            def came_back() -> bool:
+                nonlocal got
+                visitor.send(b"back again")
+                with contextlib.suppress(TimeoutError):
+                    got = back.recv(100)
+                return got == b"back again"
+
+            eventually(came_back)
         end_peers(pair)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from tests.support.http_wire import (
 )
 
 Visit = Callable[[], Wire]
+RC_TIMEOUT = -5007                      # types.pxd
 
 
 def closed_port() -> int:
@@ -320,6 +322,52 @@ def test_connect_falls_back_to_the_next_address_and_keeps_the_conn(pair: Pair, v
             visitor.send(request(method="POST", body=b"x" * 1000))
             assert visitor.read_response().body == b"hello"
         assert len(upstream.conns) == 1
+
+
+@contextlib.contextmanager
+def silent_port() -> Iterator[int]:
+    """A listener whose backlog is full: the kernel drops what comes, as a host that is gone does."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            sock = waiting.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_connect_silent_address_does_not_take_the_time_of_the_next_and_is_not_tried_first_again(
+    pair: Pair, visit: Visit
+) -> None:
+    with silent_port() as silent, ScriptedUpstream(answering(response())) as upstream:
+        addresses = [("127.0.0.1", silent), ("127.0.0.1", upstream.port)]
+        pair.serve_http("a.tun.test", Upstream(addresses=addresses))
+        visitor = visit()
+        visitor.send(request())
+        fault = wait_events(pair.client, lambda event: event.kind == EventKind.UPSTREAM_FAULT)
+        assert (fault.code, visitor.read_response().body) == (RC_TIMEOUT, b"hello")
+        pair.client.drain_events()
+        others = [visit() for _ in range(5)]
+        for other in others:                # at once, on conns of their own
+            other.send(request())
+        for other in others:
+            assert other.read_response().body == b"hello"
+        assert not [event for event in pair.client.drain_events() if event.kind == EventKind.UPSTREAM_FAULT]
+
+
+def test_connect_refused_is_told_once_a_second_and_names_its_upstream(pair: Pair, visit: Visit) -> None:
+    upstream = Upstream(addresses=[("127.0.0.1", closed_port())])
+    pair.serve_http("a.tun.test", upstream)
+    visitor = visit()
+    began = time.monotonic()
+    for _ in range(50):
+        visitor.send(request())
+        assert visitor.read_response().code == "SPK-UPSTREAM-REFUSED"
+    took_s = time.monotonic() - began
+    faults = [event for event in pair.client.drain_events() if event.kind == EventKind.UPSTREAM_FAULT]
+    assert {(event.link, event.code) for event in faults} == {(upstream.id, -errno.ECONNREFUSED)}
+    assert 1 <= len(faults) <= 1 + took_s
 
 
 def test_unix_socket_upstream_is_served_and_pooled(pair: Pair, visit: Visit, tmp_path: Path) -> None:

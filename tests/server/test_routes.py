@@ -146,3 +146,55 @@ async def test_routes_new_ones_of_a_closed_tunnel_are_closed_and_can_go(engine, 
     routes.put_tunnel("t", f"h.{DOMAIN}")
     routes.publish()
     assert engine.routes[(RouteKind.HTTP, f"h.{DOMAIN}")] == routes.slot("t")
+
+
+async def test_routes_removed_object_ends_what_it_has_open_once_nothing_leads_there(engine, routes):
+    routes.removed_drain_s = 9.0
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_site("s", "t", "shop.example.org", pass_through=False)
+    routes.put_port("p", "t", 22001)
+    site, port, own = (routes.service(uid) for uid in ("s", "p", "t"))
+    routes.publish()
+    routes.put_site("s", "t", "shop.example.org", pass_through=False)
+    routes.publish()
+    assert engine.services_ended == {}
+    routes.drop("s")
+    assert engine.services_ended == {}
+    routes.publish()
+    assert engine.services_ended == {site: 9.0}
+    routes.drop_tunnel("t")
+    routes.publish()
+    assert engine.services_ended == {site: 9.0, port: 9.0, own: 9.0}
+
+
+async def test_routes_object_with_another_name_ends_what_it_has_open_under_the_old(engine, routes):
+    routes.put_tunnel("t", f"old.{DOMAIN}")
+    routes.put_site("s", "t", "old.example.org", pass_through=False)
+    before = [routes.service(uid) for uid in ("t", "s")]
+    routes.publish()
+    routes.put_tunnel("t", f"new.{DOMAIN}")
+    routes.put_site("s", "t", "new.example.org", pass_through=False)
+    routes.publish()
+    assert set(engine.services_ended) == set(before) == set(routes.retired_services())
+    assert engine.routes[(RouteKind.HTTP, f"new.{DOMAIN}")] == engine.routes[(RouteKind.HTTP, "new.example.org")]
+    assert (RouteKind.HTTP, "old.example.org") not in engine.routes
+
+
+async def test_routes_site_that_only_passes_tls_on_ends_nothing(engine, routes):
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_site("s", "t", f"a.{DOMAIN}", pass_through=False)
+    routes.publish()
+    routes.put_site("s", "t", f"a.{DOMAIN}", pass_through=True)
+    routes.publish()
+    assert engine.services_ended == {}
+
+
+async def test_routes_name_that_moves_to_another_tunnel_ends_what_the_first_has_open(engine, routes):
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_tunnel("u", f"i.{DOMAIN}")
+    routes.put_site("s", "t", "shop.example.org", pass_through=False)
+    service = routes.service("s")
+    routes.publish()
+    routes.put_site("s", "u", "shop.example.org", pass_through=False)
+    routes.publish()
+    assert set(engine.services_ended) == {service}

@@ -78,6 +78,11 @@ def eventually(condition: Callable[[], object], within_s: float = 20.0) -> None:
         time.sleep(0.005)
 
 
+def publish(engine: Engine) -> None:
+    version = engine.publish()
+    eventually(lambda: engine.version_in_force() >= version)
+
+
 @dataclass
 class Pair:
     """Two engines and the link between them; ports of the server by name."""
@@ -134,8 +139,9 @@ class Pair:
         return port
 
     def publish(self) -> None:
-        self.server.publish()
-        self.client.publish()
+        """Returns when every worker has the routes."""
+        for engine in (self.server, self.client):
+            publish(engine)
 
     def assert_idle(self) -> None:
         """No stream, no visitor, no buffer is left."""

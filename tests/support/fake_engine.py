@@ -77,6 +77,7 @@ class FakeEngine:
         self.traffic: dict[int, tuple[int, int, int]] = {}  # of a service, to be taken: set by a test
         self.service_streams: dict[int, int] = {}  # open now, where a test has set them
         self.visits: list[tuple[int, str, int, int, float, float]] = []  # to be drained
+        self.services_ended: dict[int, float] = {}  # and how long after
         self._set: dict[tuple[int, str | int], object] = {}
         self._ids = 0
 
@@ -140,6 +141,10 @@ class FakeEngine:
         self.services[service] = tunnel
         return service
 
+    def end_service(self, service: int, *, after_s: float = 0.0) -> None:
+        assert service not in {self.service_of[route] for route, to in self.routes.items() if isinstance(to, int)}
+        self.services_ended[service] = after_s
+
     def close_service(self, service: int) -> None:
         assert service not in {self.service_of[route] for route, to in self.routes.items() if isinstance(to, int)}
         del self.services[service]
@@ -173,9 +178,10 @@ class FakeEngine:
     def drop_route(self, kind: int, key: str | int) -> None:
         self._set.pop((kind, key), None)
 
-    def publish(self) -> None:
+    def publish(self) -> int:
         self.routes = dict(self._set)
         self.publish_count += 1
+        return self.publish_count
 
     def set_page(
         self, code: str, *, status: int, content_type: str, body: bytes, retry_after_s: int = 0

@@ -46,6 +46,7 @@ class NameServer:
         self.zone = zone
         self._directory = directory
         self._records: dict[str, str] = {}
+        self._lines: tuple[str, ...] = ()
         self._serial = 1
         with socket.create_server(("127.0.0.1", 0)) as sock:
             self.address = Address("127.0.0.1", int(sock.getsockname()[1]))
@@ -61,6 +62,14 @@ class NameServer:
     def put_txt(self, name: str, *texts: str) -> None:
         """`name` relative to the zone; no texts: the name is gone. Returns when it is served."""
         self._records[name] = " ".join(f'"{text}"' for text in texts)
+        self._serve()
+
+    def put_lines(self, *lines: str) -> None:
+        """Records as a zone file has them, in place of those that were put so before."""
+        self._lines = lines
+        self._serve()
+
+    def _serve(self) -> None:
         self._serial += 1
         self._write()
         self._process.send_signal(1)  # SIGHUP: zones are read again
@@ -72,6 +81,7 @@ class NameServer:
 
     def _write(self) -> None:
         lines = [f"{name} IN TXT {texts}\n" for name, texts in self._records.items() if texts]
+        lines += [f"{line}\n" for line in self._lines]
         new = self._directory / "zone.new"
         new.write_text(HEAD.format(zone=self.zone, serial=self._serial) + "".join(lines))
         new.replace(self._directory / "zone")
