@@ -2,8 +2,9 @@
 
 Bound: one write a minute and key for its last use; failures are noted by the store, in a bounded table.
 Fails: NotSignedInError, with one text whatever was wrong; LoginDelayedError after failed tries from one address. A
-right key is never delayed: an attacker behind the same address must not shut anybody out. A login clears nothing of
-what failed before it, or whoever has a key of their own would guess at other people's passwords without delay.
+right key is never delayed: an attacker behind the same address must not shut anybody out. Passwords are delayed by
+account and address, apart from keys, and from a device on which their person has logged in apart from both. A login
+clears nothing of what failed before it, or whoever has a key would guess at other people's passwords without delay.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from spokes.errors import InactiveError, LoginDelayedError, NotFoundError, NotSi
 from spokes.ids import ZERO_UID
 from spokes.store import Actor, ApiKey, User
 from spokes.store.authority import key_stands, person_stands
+from spokes.store.logins import source_key
 
 log = logging.getLogger(__name__)
 
@@ -82,22 +84,37 @@ def check_key(admin: Admin, value: str, caller: Caller) -> ApiKey:
     try:
         return admin.store.find_api_key(value)
     except (TokenError, InactiveError):
-        refuse_login(admin, caller, WRONG_KEY)
+        source = source_key(caller.address)
+        _raise_if_early(admin.key_failures.wait_s(source))
+        admin.key_failures.note(source)
+    _refuse(admin, caller, WRONG_KEY, {})
 
 
-def check_not_delayed(admin: Admin, caller: Caller) -> None:
-    """Before something is held against a password, which can be guessed."""
-    wait_s = admin.store.login_wait_s(caller.address)
+def check_not_delayed(admin: Admin, source: str) -> None:
+    """Before something is held against a password, which can be guessed. `source`: an account from an address, or from
+    a device on which its person has logged in.
+    """
+    _raise_if_early(admin.store.login_wait_s(source))
+
+
+def refuse_login(
+    admin: Admin, caller: Caller, text: str, *, source: str, detail: dict[str, Any] | None = None
+) -> NoReturn:
+    """A failed login. Tries within the delay leave nothing behind, so a flood of them writes nothing."""
+    check_not_delayed(admin, source)
+    admin.store.note_login_failure(source)
+    admin.password_failures.note(source_key(caller.address))
+    _refuse(admin, caller, text, detail or {})
+
+
+def _raise_if_early(wait_s: float) -> None:
     if wait_s > 0:
         raise LoginDelayedError("too many failed logins from this address; try again later", retry_after_s=wait_s)
 
 
-def refuse_login(admin: Admin, caller: Caller, text: str, detail: dict[str, Any] | None = None) -> NoReturn:
-    """A failed login. Tries within the delay leave nothing behind, so a flood of them writes nothing."""
-    check_not_delayed(admin, caller)
-    admin.store.note_login_failure(caller.address)
+def _refuse(admin: Admin, caller: Caller, text: str, detail: dict[str, Any]) -> NoReturn:
     with admin.store.acting(caller.actor()):
-        admin.store.note_event("login.refused", detail={"agent": caller.agent, **(detail or {})})
+        admin.store.note_event("login.refused", detail={"agent": caller.agent, **detail})
     raise NotSignedInError(text)
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import spokes
 from spokes import clock
+from spokes.admin.failures import Failures
 from spokes.admin.places import Places
 from spokes.admin.user_list import UserList
 from spokes.config import Address, PortRange
@@ -60,6 +61,7 @@ class Caller:
     user_uid: str = ZERO_UID             # whose objects are theirs; zero: the system's
     login_uid: str = ""                  # "" without a cookie session
     cookie: str = field(default="", repr=False)
+    device: str = field(default="", repr=False)      # the mark that a device keeps; "" without one
     address: str = ""
     agent: str = ""
     secure: bool = False                 # came over TLS
@@ -71,7 +73,10 @@ class Caller:
 
     def actor(self) -> Actor:
         """As admin events name the caller; scope.py has the blocks in which they change something."""
-        return Actor(kind=self.kind.value, uid=self.uid, name=self.name, address=self.address)
+        return Actor(
+            kind=self.kind.value, uid=self.uid, name=self.name, address=self.address,
+            tenant_uid=ZERO_UID if self.is_admin else self.user_uid,
+        )
 
     def may_see(self, owner_uid: str) -> bool:
         """Whether objects of this owner exist for the caller."""
@@ -105,6 +110,8 @@ class Admin:
     server_key: str = ""                 # the server's key as clients pin it; "" if not known here
     resolvers: tuple[Address, ...] = ()    # asked for proofs of domains; none: the system's
     users: UserList = field(default_factory=UserList)
+    key_failures: Failures = field(default_factory=Failures)
+    password_failures: Failures = field(default_factory=Failures)
     lookups: Places = field(default_factory=lambda: Places(LOOKUP_COUNT_MAX, "too many look-ups at once; try again"))
     path_prefix: str = ""                # what a front proxy puts before our paths; "" for none
     version: str = spokes.__version__

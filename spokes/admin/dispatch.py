@@ -49,6 +49,7 @@ OWN_FAULTS = {
 # The prefix binds a cookie to this host name and to TLS, so that no neighbour under the same domain can set one.
 SECURE_COOKIE = "__Host-spokes"
 PLAIN_COOKIE = "spokes"
+DEVICE_SUFFIX = "-device"                # of the cookie that tells a device on which somebody has logged in
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 
@@ -139,7 +140,10 @@ class Entrance:
 
 
 def caller_without_session(req: falcon.Request) -> Caller:
-    return Caller(address=source_of(req), agent=agent_of(req), secure=is_secure(req), cookie=cookie_of(req))
+    return Caller(
+        address=source_of(req), agent=agent_of(req), secure=is_secure(req), cookie=cookie_of(req),
+        device=cookie_of(req, DEVICE_SUFFIX),
+    )
 
 
 def source_of(req: falcon.Request) -> str:
@@ -156,9 +160,9 @@ def is_secure(req: falcon.Request) -> bool:
     return req.get_header("X-Forwarded-Proto") == "https"
 
 
-def cookie_of(req: falcon.Request) -> str:
-    """The session's cookie; over TLS only the one that no neighbour can have set."""
-    values = req.get_cookie_values(SECURE_COOKIE if is_secure(req) else PLAIN_COOKIE)
+def cookie_of(req: falcon.Request, suffix: str = "") -> str:
+    """The session's cookie, or another of ours; over TLS only the one that no neighbour can have set."""
+    values = req.get_cookie_values((SECURE_COOKIE if is_secure(req) else PLAIN_COOKIE) + suffix)
     return values[0] if values else ""
 
 
@@ -226,8 +230,10 @@ def _cut_short() -> RequestError:
 
 
 def _write(resp: falcon.Response, reply: Reply, caller: Caller) -> None:
-    if reply.session is not None:
+    if reply.session is not None:        # first: simple programs read the first cookie alone
         _set_cookie(resp, reply.session, caller.secure)
+    if reply.device is not None:
+        _set_cookie(resp, reply.device, caller.secure, DEVICE_SUFFIX)
     resp.content_type = reply.media_type
     if reply.answer is not None:
         resp.data = _encoder.encode(reply.answer)
@@ -235,10 +241,10 @@ def _write(resp: falcon.Response, reply: Reply, caller: Caller) -> None:
         resp.stream = reply.chunks
 
 
-def _set_cookie(resp: falcon.Response, session: SessionCookie, secure: bool) -> None:
+def _set_cookie(resp: falcon.Response, session: SessionCookie, secure: bool, suffix: str = "") -> None:
     """No Domain, and a Path that covers everything: existing clients lose other cookies."""
     resp.set_cookie(
-        SECURE_COOKIE if secure else PLAIN_COOKIE, session.value, max_age=session.max_age_s or None,
+        (SECURE_COOKIE if secure else PLAIN_COOKIE) + suffix, session.value, max_age=session.max_age_s or None,
         expires=None if session.max_age_s else _LONG_AGO, path="/", secure=secure, http_only=True, same_site="Strict",
     )
 

@@ -1,8 +1,7 @@
 """Passwords and second factors of people.
 
-Bound: HASH_COUNT_MAX hashes at once in a process, because each takes MEMORY_KIB; who has to wait longer than
-QUEUE_TIMEOUT_S is refused, and so are more than QUEUE_COUNT_MAX: each waits in a thread that other calls need. Beside
-them KNOWN_COUNT_MAX may wait who were let in before, so that a crowd of guessing strangers shuts nobody out.
+Bound: one hash at once for logins and one for all other work, because each takes MEMORY_KIB (hash_turns.py). Places for
+logins are taken by nothing else, so that who sets passwords in a loop shuts nobody out.
 Source: argon2id with OWASP's parameters for 19 MiB; TOTP is RFC 6238, 30 s, six digits.
 """
 
@@ -10,24 +9,20 @@ from __future__ import annotations
 
 import hmac
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
 from spokes import clock
-from spokes.errors import AdmissionRefusedError, ValueRefusedError
+from spokes.admin.hash_turns import HashTurns, Rank
+from spokes.errors import ValueRefusedError
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
 MEMORY_KIB = 19 * 1024
 ROUND_COUNT = 2
-HASH_COUNT_MAX = 1                       # some tens of logins a second, more than people make
-QUEUE_TIMEOUT_S = 5.0
-QUEUE_COUNT_MAX = 3
-KNOWN_COUNT_MAX = 2
+LOGIN_WAITING_MAX = 4                    # some tens of logins a second pass, more than people make
+WORK_WAITING_MAX = 2
 PASSWORD_CHARS_MIN = 10
 PASSWORD_CHARS_MAX = 512                 # argon2 has no limit; how long hashing takes is not for the caller to say
 TOTP_STEP_S = 30
@@ -36,21 +31,20 @@ TOTP_DRIFT_STEPS = 1                     # clocks of telephones are a little off
 _OWN_HASH = re.compile(
     rf"\$argon2id\$v=19\$m={MEMORY_KIB},t={ROUND_COUNT},p=1\$[A-Za-z0-9+/]{{22}}\$[A-Za-z0-9+/]{{43}}"
 )
-_turns = threading.BoundedSemaphore(HASH_COUNT_MAX)
-_places = threading.BoundedSemaphore(HASH_COUNT_MAX + QUEUE_COUNT_MAX)
-_known_places = threading.BoundedSemaphore(KNOWN_COUNT_MAX)
+_logins = HashTurns(LOGIN_WAITING_MAX)
+_work = HashTurns(WORK_WAITING_MAX)
 
 
-def hash_password(password: str) -> str:
-    """Its argon2id hash; ValueRefusedError if it is too short or too long to be one."""
+def hash_password(password: str, *, owner: str = "") -> str:
+    """Its argon2id hash; ValueRefusedError if it is too short or too long to be one. `owner`: for whom it is done."""
     if not PASSWORD_CHARS_MIN <= len(password) <= PASSWORD_CHARS_MAX:
         raise ValueRefusedError(f"a password has {PASSWORD_CHARS_MIN} to {PASSWORD_CHARS_MAX} characters")
-    return hash_text(password)
+    return hash_text(password, owner=owner)
 
 
-def hash_text(text: str) -> str:
+def hash_text(text: str, *, owner: str = "") -> str:
     """The argon2id hash of any text, as the passwords of pages are: those are as good as whoever sets them wants."""
-    with _turn():
+    with _work.turn(owner):
         return _hasher().hash(_bytes(text))
 
 
@@ -62,19 +56,26 @@ def is_own_hash(text: str) -> bool:
     return _OWN_HASH.fullmatch(text) is not None
 
 
-def verify_password(password_hash: str, password: str, *, known: bool = False) -> bool:
-    """Whether it is this password; with an empty hash False, after as long a time.
+def verify_login(password_hash: str, password: str, *, source: str = "", rank: Rank = Rank.UNKNOWN) -> bool:
+    """As verify_password, in the turns that are for logins. `source`: from where it comes."""
+    with _logins.turn(source, rank):
+        return _verify(password_hash, password)
 
-    `known`: somebody has a session from where this comes.
-    """
+
+def verify_password(password_hash: str, password: str, *, owner: str = "") -> bool:
+    """Whether it is this password; with an empty hash False, after as long a time. `owner`: for whom it is done."""
+    with _work.turn(owner):
+        return _verify(password_hash, password)
+
+
+def _verify(password_hash: str, password: str) -> bool:
     from argon2.exceptions import Argon2Error, InvalidHashError
 
     password = password[:PASSWORD_CHARS_MAX]
-    with _turn(known=known):
-        try:
-            return _hasher().verify(password_hash or _unknown_hash(), _bytes(password)) and bool(password_hash)
-        except (Argon2Error, InvalidHashError):
-            return False
+    try:
+        return _hasher().verify(password_hash or _unknown_hash(), _bytes(password)) and bool(password_hash)
+    except (Argon2Error, InvalidHashError):
+        return False
 
 
 def new_totp_secret() -> str:
@@ -104,28 +105,6 @@ def totp_step(secret: str, code: str) -> int | None:
         if hmac.compare_digest(totp.generate_otp(step).encode(), _bytes(code)):
             return step
     return None
-
-
-@contextmanager
-def _turn(*, known: bool = False) -> Iterator[None]:
-    places = _places
-    if not places.acquire(blocking=False):
-        places = _known_places
-        if not known or not places.acquire(blocking=False):
-            raise _busy()
-    try:
-        if not _turns.acquire(timeout=QUEUE_TIMEOUT_S):
-            raise _busy()
-        try:
-            yield
-        finally:
-            _turns.release()
-    finally:
-        places.release()
-
-
-def _busy() -> AdmissionRefusedError:
-    return AdmissionRefusedError("too many logins at once; try again", retry_after_s=QUEUE_TIMEOUT_S)
 
 
 @cache

@@ -33,6 +33,7 @@ class Reply:
 
     answer: Answer | None = None
     session: SessionCookie | None = None
+    device: SessionCookie | None = None  # lets the next login from this device come first
     media_type: str = JSON
     chunks: Iterable[bytes] = ()         # an export, written as it is read
 

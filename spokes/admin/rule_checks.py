@@ -39,8 +39,8 @@ def warning_of(rules: Iterable[Mapping[str, object]]) -> str | UnsetType:
     return f"kept, but not in force in this version: {', '.join(idle)}" if idle else UNSET
 
 
-def checked_site(site: Site) -> Site:
-    """The site as it is stored: domain in canonical form, passwords hashed."""
+def checked_site(site: Site, *, owner: str = "") -> Site:
+    """The site as it is stored: domain in canonical form, passwords hashed; `owner`: in whose turn."""
     check_site(site)
     site = msgspec.structs.replace(site, domain=canonical_host(site.domain))
     where = f"https {site.domain}"
@@ -55,8 +55,8 @@ def checked_site(site: Site) -> Site:
         raise RuleError(f"{where}: basicHttpAuth is user:password, or the hash of it")
     return msgspec.structs.replace(
         site,
-        password=_hashed(f"{where}: password", site.password),
-        basic_http_auth=_hashed(f"{where}: basicHttpAuth", site.basic_http_auth),
+        password=_hashed(f"{where}: password", site.password, owner),
+        basic_http_auth=_hashed(f"{where}: basicHttpAuth", site.basic_http_auth, owner),
     )
 
 
@@ -78,10 +78,10 @@ def checked_portmap(rule: PortMapRule) -> PortMap:
     return portmap
 
 
-def _hashed(where: str, text: str) -> str:
+def _hashed(where: str, text: str, owner: str) -> str:
     """A hash of ours unchanged, so that reading a rule and writing it back changes no password; else the text's."""
     if not text or is_own_hash(text):
         return text
     if len(text) > PLAIN_PASSWORD_CHARS_MAX:
         raise RuleError(f"{where} is longer than {PLAIN_PASSWORD_CHARS_MAX} characters")
-    return hash_text(text)
+    return hash_text(text, owner=owner)

@@ -15,6 +15,7 @@ from spokes.ids import new_secret
 from spokes.store.alerts import Alerts
 from spokes.store.apikeys import ApiKeys
 from spokes.store.audit import Audit
+from spokes.store.audit_budget import EventBudget
 from spokes.store.db import Database
 from spokes.store.deliveries import Deliveries
 from spokes.store.frozen_lists import FrozenLists
@@ -91,6 +92,7 @@ class Store(
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._event_budget = EventBudget()
         self._hash_key = bytes.fromhex(self.secret(_HASH_KEY))
 
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 
+from spokes import clock
 from spokes.ids import ZERO_UID, is_uid
 from spokes.store import actors
 from spokes.store.actors import Check
@@ -49,10 +50,21 @@ class Audit(ChangeLog):
         self, action: str, object_kind: str = "", object_uid: str = ZERO_UID, detail: Json | None = None
     ) -> None:
         """An event for what is no mutation: a login, a refusal, a stop. Somebody must be acting."""
-        if actors.current_actor() is None:
+        actor = actors.current_actor()
+        if actor is None:
             raise LookupError("an event needs an actor: call this inside `with store.acting(…)`")
-        with self._transaction() as tx:
-            tx.note(action, object_kind, object_uid, detail)
+        # One that is only counted takes no turn at writing: strangers can cause as many as they like.
+        if self._event_budget.admits(actor, action, clock.wall_s()):
+            with self._transaction() as tx:
+                tx.note(action, object_kind, object_uid, detail, admitted=True)
+        else:
+            self.write_counted_events()
+
+    def write_counted_events(self) -> None:
+        """Those that were counted for a minute; each writing transaction does so too."""
+        if self._event_budget.has_due(clock.wall_s()):
+            with actors.aside(), self._transaction():
+                pass                     # its end writes them
 
     def list_events(
         self, *, before_seq: int | None = None, limit: int = 100, actor: str | None = None,

@@ -12,6 +12,7 @@ import peewee
 
 from spokes import clock
 from spokes.errors import ValueRefusedError
+from spokes.store.audit_budget import EventBudget
 from spokes.store.db import Database, Query
 
 TEXT_CHARS_MAX = 255
@@ -51,6 +52,7 @@ class StoreBase:
 
     _db: Database
     _hash_key: bytes
+    _event_budget: EventBudget
 
     def _secret_hash(self, value: str) -> str:
         """Keyed hash under which a token's value is found.

@@ -20,8 +20,10 @@ from typing import Any, TypeVar
 import peewee
 
 from spokes import clock
+from spokes.ids import ZERO_UID
 from spokes.store import audit_chain
 from spokes.store.actors import current_acting
+from spokes.store.audit_budget import EventBudget
 from spokes.store.base import PURGE_COUNT_MAX, StoreBase
 from spokes.store.db import Query, fetch_raw
 from spokes.store.logged import TABLES, LoggedTable
@@ -72,8 +74,9 @@ CHANGE_COUNT_MAX = 1_000                 # most changes handed out by one call
 class Writer:
     """One writing transaction. Made by ChangeLog.transaction() only."""
 
-    def __init__(self, db: peewee.Database, epoch: int, seq: int) -> None:
+    def __init__(self, db: peewee.Database, epoch: int, seq: int, event_budget: EventBudget) -> None:
         self._db = db
+        self._event_budget = event_budget
         self.now = clock.wall_s()        # one moment for everything in the transaction
         self._epoch = epoch
         self._seq = seq
@@ -81,6 +84,7 @@ class Writer:
         self._ruled: dict[str, None] = {}  # tunnels whose rules are touched
         self._actor = current_acting().actor
         self._deeds: list[audit_chain.Deed] = []
+        self._admitted: list[audit_chain.Deed] = []      # of which the budget was asked before
 
     @property
     def seq(self) -> int:
@@ -128,10 +132,12 @@ class Writer:
         self._append(table.kind, Op.DEL, row, None)
         self._note(table.kind, row.uid, table.values(row), None)
 
-    def note(self, action: str, object_kind: str, object_uid: str, detail: Json | None = None) -> None:
-        """An admin event that belongs to no row; none without an actor."""
+    def note(
+        self, action: str, object_kind: str, object_uid: str, detail: Json | None = None, *, admitted: bool = False
+    ) -> None:
+        """An admin event that belongs to no row; none without an actor. `admitted`: the budget of events was asked."""
         if self._actor is not None:
-            self._deeds.append(audit_chain.Deed(
+            (self._admitted if admitted else self._deeds).append(audit_chain.Deed(
                 actor=self._actor, action=action, object_kind=object_kind, object_uid=object_uid, after=detail
             ))
 
@@ -140,8 +146,14 @@ class Writer:
 
     def flush(self) -> None:
         """Write events, position and changes: last statements of the transaction."""
-        if self._deeds:
-            audit_chain.append(self._db, self._deeds, self.now)
+        deeds = [deed for deed in self._deeds if self._event_budget.admits(deed.actor, deed.action, self.now)]
+        deeds += self._admitted
+        for actor, action, detail in self._event_budget.due(self.now):
+            deeds.append(audit_chain.Deed(
+                actor=actor, action=action, object_kind="", object_uid=ZERO_UID, after=detail
+            ))
+        if deeds:
+            audit_chain.append(self._db, deeds, self.now)
         if not self._changes:
             return
         _SET_POSITION(self._seq).execute(self._db)
@@ -188,7 +200,7 @@ class ChangeLog(StoreBase):
         with self._db.write() as db:
             read = _READ_POSITION if self._db.is_sqlite else _LOCK_POSITION
             (epoch, seq), = read().execute(db)
-            writer = Writer(db, epoch, seq)
+            writer = Writer(db, epoch, seq, self._event_budget)
             for check in current_acting().checks:
                 check(writer)
             yield writer

@@ -5,6 +5,8 @@ Bound: LOGIN_COUNT_MAX live logins of one key or person (the oldest end), FAILUR
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import ipaddress
 from typing import Any
 
@@ -16,6 +18,7 @@ from spokes.ids import ZERO_UID, is_secret, is_uid, new_secret, new_uid
 from spokes.store.base import cleaned_text
 from spokes.store.changes import ChangeLog, Writer
 from spokes.store.models_admin import LoginFailureModel, LoginModel
+from spokes.store.rows import User
 from spokes.store.rows_admin import Login
 from spokes.store.statement import Statement
 
@@ -24,6 +27,8 @@ LOGIN_COUNT_MAX = 100
 FAILURE_SOURCE_COUNT_MAX = 10_000
 FAILURE_MEMORY_S = 900                   # a source that was quiet for so long begins anew
 WAIT_MAX_S = 60.0
+DEVICE_LIFETIME_S = 400 * 86_400         # browsers keep no cookie for longer
+_MADE_DIGITS_MAX = 12
 
 _COLUMNS = (
     LoginModel.uid, LoginModel.api_key_uid, LoginModel.user_uid, LoginModel.created, LoginModel.expires,
@@ -127,6 +132,27 @@ class Logins(ChangeLog):
         self._db.run(LoginFailureModel.delete().where(LoginFailureModel.last < clock.wall_s() - FAILURE_MEMORY_S))
         return int(self._db.run(LoginModel.delete().where(LoginModel.expires <= clock.wall_s())))
 
+    # --- devices ---------------------------------------------------------------------------------------------------
+
+    def device_mark(self, user: User, device_uid: str) -> str:
+        """What a device keeps on which this person has logged in; void once the password is another one."""
+        made = int(clock.wall_s())
+        return f"{device_uid}.{made}.{self._device_hash(user, device_uid, made)}"
+
+    def known_device(self, user: User, mark: str) -> str | None:
+        """The device whose mark this is; None if it is no mark for this person, or too old."""
+        device_uid, _, rest = mark.partition(".")
+        made, _, digest = rest.partition(".")
+        if not is_uid(device_uid) or not made.isascii() or not made.isdigit() or len(made) > _MADE_DIGITS_MAX:
+            return None
+        if not 0 <= clock.wall_s() - int(made) < DEVICE_LIFETIME_S:
+            return None
+        right = hmac.compare_digest(self._device_hash(user, device_uid, int(made)).encode(), digest.encode())
+        return device_uid if right else None
+
+    def _device_hash(self, user: User, device_uid: str, made: int) -> str:
+        return self._secret_hash(f"device:{user.uid}:{device_uid}:{made}:{user.password_hash}")
+
     # --- guessing --------------------------------------------------------------------------------------------------
 
     def login_wait_s(self, source: str) -> float:
@@ -135,10 +161,7 @@ class Logins(ChangeLog):
             LoginFailureModel.source == source_key(source)
         )
         for count, last in self._db.rows(query):
-            since_s = clock.wall_s() - last
-            if 0 <= since_s < FAILURE_MEMORY_S:
-                wait_s = min(2.0 ** min(int(count) - 1, 10), WAIT_MAX_S)
-                return max(0.0, wait_s - float(since_s))
+            return failure_wait_s(int(count), float(last), clock.wall_s())
         return 0.0
 
     def note_login_failure(self, source: str) -> None:
@@ -157,6 +180,20 @@ def end_logins(
 ) -> None:
     """As Logins.end_logins_of, inside a transaction that takes the reason for them away."""
     tx.unlogged(_deletion(api_key_uid=api_key_uid, user_uid=user_uid, but=but))
+
+
+def failure_wait_s(count: int, last: float, now: float) -> float:
+    """How long who failed `count` times, the last time at `last`, has to wait."""
+    since_s = now - last
+    if not count or not 0 <= since_s < FAILURE_MEMORY_S:
+        return 0.0
+    return max(0.0, min(2.0 ** min(count - 1, 10), WAIT_MAX_S) - since_s)
+
+
+def account_source(account: str, address: str) -> str:
+    """What failed logins of one account from one address are held against, whether there is such an account or not."""
+    digest = hashlib.sha256(account.strip().lower().encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{digest} from {source_key(address)}"
 
 
 def source_key(source: str) -> str:

@@ -80,6 +80,7 @@ class Actor:
     uid: str = ZERO_UID
     name: str = ""
     address: str = ""
+    tenant_uid: str = ZERO_UID           # the user whose share of events it takes; zero: an administrator's, unbounded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pyotp
 import pytest
 
 from spokes import clock
+from spokes.admin import passwords
 from spokes.admin.app import create_app
 from spokes.admin.context import PERSON_SCOPES, Role, Scope
-from spokes.admin.passwords import HASH_COUNT_MAX, KNOWN_COUNT_MAX, QUEUE_COUNT_MAX, hash_password, verify_password
+from spokes.admin.passwords import hash_password, verify_login, verify_password
 from spokes.clock import ManualClock
-from spokes.errors import AdmissionRefusedError
+from spokes.store.logins import DEVICE_LIFETIME_S
 from tests.support.admin import ADMINISTRATOR, OWN, Api
-from tests.support.processes import wait_until
 
 PASSWORD = "correct horse battery"
 EMAIL = "mara@example.org"
@@ -51,7 +49,7 @@ def login(api: Api, password: str = PASSWORD, code: str = "", email: str = EMAIL
 
 def cookie_of(result) -> dict[str, str]:
     assert result.status_code == 200, result.text
-    return {"Cookie": result.headers["set-cookie"].partition(";")[0]}
+    return {"Cookie": f"spokes={result.cookies['spokes'].value}"}
 
 
 def test_password_hash_is_argon2id_and_verifies():
@@ -102,12 +100,12 @@ def test_login_is_delayed_even_with_the_right_password(sessions, person, wall):
 
 def test_login_right_password_beside_a_wrong_one_counts_as_too_early(sessions, person, monkeypatch):
     """Many tries at once are one."""
-    def verify_after_another_failed(password_hash: str, password: str, **options: bool) -> bool:
+    def verify_after_another_failed(password_hash: str, password: str, **options: object) -> bool:
         monkeypatch.undo()
         assert login(sessions, "wrong").status_code == 401
-        return verify_password(password_hash, password, **options)
+        return verify_login(password_hash, password, **options)
 
-    monkeypatch.setattr("spokes.admin.resources.people.verify_password", verify_after_another_failed)
+    monkeypatch.setattr("spokes.admin.resources.people.verify_login", verify_after_another_failed)
     assert login(sessions).status_code == 429
 
 
@@ -143,26 +141,72 @@ def test_totp_removed_ends_other_sessions(sessions, store, person, wall):
     assert sessions.get("ping", headers=other).status_code == 401
 
 
-def test_passwords_more_than_may_wait_are_refused_at_once(monkeypatch, password_hash):
-    """Who waits holds a thread that other calls need."""
-    count = HASH_COUNT_MAX + QUEUE_COUNT_MAX
-    turn, places = threading.BoundedSemaphore(HASH_COUNT_MAX), threading.BoundedSemaphore(count)
-    monkeypatch.setattr("spokes.admin.passwords._turns", turn)
-    monkeypatch.setattr("spokes.admin.passwords._places", places)
-    turn.acquire()                       # somebody's hash takes long
-    known_places = threading.BoundedSemaphore(KNOWN_COUNT_MAX)
-    monkeypatch.setattr("spokes.admin.passwords._known_places", known_places)
-    with ThreadPoolExecutor(count + 1) as pool:
-        waiting = [pool.submit(verify_password, password_hash, PASSWORD) for _ in range(count)]
-        wait_until(lambda: places._value == 0, what="all of them to wait")
-        with pytest.raises(AdmissionRefusedError):
-            verify_password(password_hash, PASSWORD)
-        known = pool.submit(verify_password, password_hash, PASSWORD, known=True)
-        wait_until(lambda: known_places._value == KNOWN_COUNT_MAX - 1, what="one who was let in before to wait too")
-        turn.release()
-        assert known.result()
-        assert [one.result() for one in waiting] == [True] * count
-    assert verify_password(password_hash, PASSWORD)
+def test_login_wrong_ones_of_others_from_the_same_address_do_not_delay_it(sessions, store, person, key_of_nobody):
+    """An office, or a proxy: whoever guesses there, at whatever but this account, and scrapers with an old key."""
+    for number in range(5):
+        assert login(sessions, "wrong", email=f"{number}@example.org").status_code == 401
+        sessions.get("ping", headers={"Authorization": f"Bearer {key_of_nobody}", "X-Real-IP": "192.0.2.1"})
+    assert login(sessions).status_code == 200
+
+
+@pytest.fixture
+def key_of_nobody() -> str:
+    return "ab" * 32
+
+
+def device_of(result) -> dict[str, str]:
+    name, value = next((c.name, c.value) for c in result.cookies.values() if c.name.endswith("-device"))
+    return {"Cookie": f"{name}={value}"}
+
+
+def login_from(api: Api, device: dict[str, str], password: str = PASSWORD, source: str = "192.0.2.1"):
+    return api.post(
+        f"{OWN}/login", {"email": EMAIL, "password": password}, headers={"X-Real-IP": source, **device}
+    )
+
+
+def test_login_from_a_known_device_is_not_delayed_by_strangers_who_guess_at_the_same_account(sessions, person):
+    device = device_of(login(sessions))
+    for _ in range(3):
+        login(sessions, "wrong")
+    assert login(sessions).status_code == 429
+    assert login_from(sessions, device).status_code == 200
+
+
+def test_login_wrong_passwords_from_a_known_device_are_delayed_too(sessions, person):
+    device = device_of(login(sessions))
+    assert login_from(sessions, device, "wrong").status_code == 401
+    assert login_from(sessions, device).status_code == 429
+    assert login_from(sessions, device, source="192.0.2.9").status_code == 429
+
+
+def test_device_mark_is_of_one_person_one_password_and_one_server(sessions, store, person, password_hash, wall):
+    mark = store.device_mark(person, "d" * 32)
+    assert store.known_device(person, mark) == "d" * 32
+    other = store.set_password(store.create_user(email="o@example.org").uid, password_hash)
+    assert store.known_device(other, mark) is None
+    changed_end = mark[:-1] + ("0" if mark[-1] != "0" else "1")
+    for forged in ("", ".", "..", "x.1.y", changed_end, "\u0660" + mark, mark + "\x00"):
+        assert store.known_device(person, forged) is None
+    changed = store.set_password(person.uid, hash_password(PASSWORD + "x"))
+    assert store.known_device(changed, mark) is None
+    wall.advance(DEVICE_LIFETIME_S)
+    assert store.known_device(person, mark) is None
+
+
+def test_device_cookie_over_tls_is_bound_to_this_host_and_given_to_people_alone(sessions, store, person):
+    _, key = store.create_api_key("operations")
+    tls = {"X-Forwarded-Proto": "https"}
+    cookies = sessions.post(f"{OWN}/login", {"email": EMAIL, "password": PASSWORD}, headers=tls).cookies
+    assert set(cookies) == {"__Host-spokes", "__Host-spokes-device"}
+    mark = cookies["__Host-spokes-device"]
+    assert (mark.secure, mark.http_only, mark.path, mark.domain) == (True, True, "/", None)
+    assert set(sessions.post("auth", {"key": key}, headers=tls).cookies) == {"__Host-spokes"}
+
+
+def test_setting_passwords_takes_no_turn_from_logins(sessions, person, password_hash):
+    with passwords._work.turn("tenant"):
+        assert login(sessions).status_code == 200
 
 
 def test_totp_enrolment_then_each_code_opens_once(sessions, person, store, wall):

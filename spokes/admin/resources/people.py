@@ -13,7 +13,15 @@ from msgspec import UNSET
 from spokes import clock
 from spokes.admin.auth import LOGIN_LIFETIME_S, check_not_delayed, note_login, refuse_login
 from spokes.admin.context import Admin, Caller, CallerKind, Role
-from spokes.admin.passwords import hash_password, new_totp_secret, provisioning_uri, totp_step, verify_password
+from spokes.admin.hash_turns import Rank
+from spokes.admin.passwords import (
+    hash_password,
+    new_totp_secret,
+    provisioning_uri,
+    totp_step,
+    verify_login,
+    verify_password,
+)
 from spokes.admin.resources.users import check_person, properties_of
 from spokes.admin.routing import Reply, SessionCookie
 from spokes.admin.schema.envelope import Answer
@@ -33,12 +41,13 @@ from spokes.admin.schema.people import (
 )
 from spokes.admin.scope import changing
 from spokes.errors import ForbiddenError, ValueRefusedError
-from spokes.ids import ZERO_UID
+from spokes.ids import ZERO_UID, new_uid
 from spokes.store import Actor, ActorKind
 from spokes.store import User as StoredUser
 from spokes.store.actors import Check
 from spokes.store.authority import secrets_stand
 from spokes.store.limits import find_user
+from spokes.store.logins import DEVICE_LIFETIME_S, account_source, source_key
 from spokes.store.users import UserProperties, is_email
 
 WRONG_LOGIN = "e-mail address, password or code is wrong"
@@ -48,14 +57,19 @@ TOTP_SECRET_CHARS = 32
 
 def login(admin: Admin, caller: Caller, body: LoginRequest) -> Reply:
     """E-mail address, password and the code of the second factor for a cookie."""
-    check_not_delayed(admin, caller)
     user = admin.store.find_user_by_email(body.email)
-    known = admin.store.has_login_from(caller.address)
-    right = verify_password(user.password_hash if user else "", body.password, known=known)
-    check_not_delayed(admin, caller)     # others that were tried meanwhile count: many at once are no way around it
-    if user is None or not right or not user.active or not _code_is_right(admin, user, body.code):
+    device_uid = admin.store.known_device(user, caller.device) if user is not None else None
+    source = f"device {device_uid}" if device_uid is not None else account_source(body.email, caller.address)
+    check_not_delayed(admin, source)
+    right = verify_login(
+        user.password_hash if user else "", body.password, source=source_key(caller.address),
+        rank=_rank(admin, caller, device_uid),
+    )
+    check_not_delayed(admin, source)     # others that were tried meanwhile count: many at once are no way around it
+    if user is None or not right or not user.active or not _code_is_right(admin, user, body.code, device_uid):
         # What is no address may be a password in the wrong field.
-        refuse_login(admin, caller, WRONG_LOGIN, {"email": body.email if is_email(body.email) else "…"})
+        detail = {"email": body.email if is_email(body.email) else "…"}
+        refuse_login(admin, caller, WRONG_LOGIN, source=source, detail=detail)
     with admin.store.checking(secrets_stand(user, WRONG_LOGIN)):
         _, cookie = admin.store.create_login(
             user_uid=user.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
@@ -63,7 +77,10 @@ def login(admin: Admin, caller: Caller, body: LoginRequest) -> Reply:
     actor = Actor(kind=ActorKind.PERSON, uid=user.uid, name=user.email, address=caller.address)
     note_login(admin, actor, {"agent": caller.agent})
     return Reply(
-        answer=Answer(message="signed in"), session=SessionCookie(value=cookie, max_age_s=LOGIN_LIFETIME_S)
+        answer=Answer(message="signed in"), session=SessionCookie(value=cookie, max_age_s=LOGIN_LIFETIME_S),
+        device=SessionCookie(
+            value=admin.store.device_mark(user, device_uid or new_uid()), max_age_s=DEVICE_LIFETIME_S
+        ),
     )
 
 
@@ -119,7 +136,7 @@ def edit(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
 def set_password(admin: Admin, caller: Caller, body: PasswordRequest) -> Answer:
     """Set one's own password, or as an administrator somebody's."""
     user = _whose(admin, caller, body.user_uid, body.current)
-    password_hash = hash_password(body.password)
+    password_hash = hash_password(body.password, owner=caller.user_uid)
     with changing(admin, caller, _may_set_secrets(caller, user)):
         admin.store.set_password(user.uid, password_hash, but_login=caller.login_uid)
     return Answer(message="password set; other sessions have ended")
@@ -162,15 +179,24 @@ def remove_totp(admin: Admin, caller: Caller, body: RemoveTotpRequest) -> Answer
 # --- below ---------------------------------------------------------------------------------------------------------
 
 
-def _code_is_right(admin: Admin, user: StoredUser, code: str) -> bool:
+def _rank(admin: Admin, caller: Caller, device_uid: str | None) -> Rank:
+    if device_uid is not None:
+        return Rank.DEVICE
+    if admin.password_failures.has_failed(source_key(caller.address)):
+        return Rank.FAILED
+    return Rank.SESSION if admin.store.has_login_from(caller.address) else Rank.UNKNOWN
+
+
+def _code_is_right(admin: Admin, user: StoredUser, code: str, device_uid: str | None = None) -> bool:
     """Also when none is needed. Each code opens once.
 
-    Wrong ones slow their person's login down, from wherever they come: who got hold of the password might own a million
-    addresses, and there are only a million codes. Meanwhile a right one counts as wrong, so that nobody learns more.
+    Wrong ones slow their person's login down, from wherever they come but from known devices: who got hold of the
+    password might own a million addresses, and there are only a million codes. Meanwhile a right one counts as wrong,
+    so that nobody learns more.
     """
     if not user.totp_secret:
         return True
-    source = f"code of {user.uid}"
+    source = f"code of {user.uid}" if device_uid is None else f"code by {device_uid}"
     if not code or admin.store.login_wait_s(source) > 0:
         return False
     step = totp_step(user.totp_secret, code)
@@ -216,17 +242,24 @@ def _check_may_let_in(caller: Caller, user: StoredUser) -> None:
 
 def _check_code(admin: Admin, caller: Caller, user: StoredUser, code: str) -> None:
     """Who has a second factor gives up, or gives for another, only what they have."""
-    check_not_delayed(admin, caller)
+    source = _source_of_person(user, caller)
+    check_not_delayed(admin, source)
     if not _code_is_right(admin, user, code):
-        refuse_login(admin, caller, "the present code is wrong")
+        refuse_login(admin, caller, "the present code is wrong", source=source)
 
 
 def _check_password(admin: Admin, caller: Caller, user: StoredUser, password: str) -> None:
-    check_not_delayed(admin, caller)
-    right = verify_password(user.password_hash, password)
-    check_not_delayed(admin, caller)
+    source = _source_of_person(user, caller)
+    check_not_delayed(admin, source)
+    right = verify_password(user.password_hash, password, owner=user.uid)
+    check_not_delayed(admin, source)
     if not right:
-        refuse_login(admin, caller, WRONG_PASSWORD)
+        refuse_login(admin, caller, WRONG_PASSWORD, source=source)
+
+
+def _source_of_person(user: StoredUser, caller: Caller) -> str:
+    """Of one who is signed in, apart from their logins: strangers cannot delay it."""
+    return account_source(f"signed in {user.uid}", caller.address)
 
 
 def _properties_of(body: PersonRequest) -> UserProperties:

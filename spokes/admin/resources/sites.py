@@ -17,7 +17,7 @@ def update(admin: Admin, caller: Caller, body: UpdateSitesRequest, *, tunnel_uid
     own_tunnel(admin, caller, tunnel_uid)
     admin.store.require_managed(tunnel_uid)          # before passwords are hashed
     check_hash_count(body.sites)
-    rules = [msgspec.to_builtins(checked_site(site)) for site in body.sites]
+    rules = [msgspec.to_builtins(checked_site(site, owner=caller.user_uid)) for site in body.sites]
     count = 0
     if rules:
         with changing_tunnel(admin, caller, tunnel_uid):

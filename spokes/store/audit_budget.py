@@ -1,0 +1,116 @@
+"""How many admin events one source may leave: beyond its budget they are counted, and one event a minute says how many.
+
+A flood of wrong keys, or of a tenant's own calls, would otherwise push out what others left. Mutations of
+administrators are never counted together: whoever may change everything is to be seen doing it.
+Bound: SOURCE_COUNT_MAX sources, COUNTED_MAX that are counted now; beyond that those that are new are counted as one.
+What was counted and not yet written goes with its process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from spokes.ids import ZERO_UID
+from spokes.store.rows import Json
+from spokes.store.rows_admin import Actor, ActorKind
+
+SOURCE_COUNT_MAX = 10_000
+COUNTED_MAX = 100
+COUNT_INTERVAL_S = 60.0
+MANY = Actor(kind="nobody", name="many sources")
+
+
+class Budget(NamedTuple):
+    """So many at once, and so many a minute in the long run."""
+
+    burst: float
+    per_minute: float
+
+
+SIGNING_IN = Budget(60, 10)              # of one person or key from one address
+SIGNING_IN_ALL = Budget(300, 30)        # of one person or key
+REFUSED = Budget(1, 1)                   # of one address
+REFUSED_IN_ALL = Budget(60, 30)
+OF_TENANT = Budget(200, 10)              # of one user and action
+
+
+class _Key(NamedTuple):
+    source: str
+    action: str
+
+
+@dataclass(slots=True)
+class _Counted:
+    actor: Actor
+    action: str
+    count: int
+    first: float
+
+
+class Counted(NamedTuple):
+    """An event that stands for many."""
+
+    actor: Actor
+    action: str
+    detail: Json
+
+
+class EventBudget:
+    """For any number of threads; one for each open store."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left: OrderedDict[_Key, tuple[float, float]] = OrderedDict()     # what is left, and when it was looked at
+        self._counted: dict[_Key, _Counted] = {}
+
+    def admits(self, actor: Actor, action: str, now: float) -> bool:
+        """Whether it is an event of its own; else it is counted."""
+        found = _budgets(actor, action)
+        if not found:
+            return True
+        with self._lock:
+            if all(self._take(_Key(source, action), budget, now) for source, budget in found):
+                return True
+            key = _Key(found[0][0], action)
+            if key not in self._counted and len(self._counted) >= COUNTED_MAX:
+                key, actor = _Key("", action), MANY
+            counted = self._counted.setdefault(key, _Counted(actor, action, 0, now))
+            counted.count += 1
+            return False
+
+    def has_due(self, now: float) -> bool:
+        with self._lock:
+            return any(not 0 <= now - one.first < COUNT_INTERVAL_S for one in self._counted.values())
+
+    def due(self, now: float) -> list[Counted]:
+        """What was counted for a minute, to be written now; it is forgotten here."""
+        if not self._counted:
+            return []
+        with self._lock:
+            # A clock that was set back makes nothing wait longer.
+            keys = [key for key, one in self._counted.items() if not 0 <= now - one.first < COUNT_INTERVAL_S]
+            found = [self._counted.pop(key) for key in keys]
+        return [Counted(one.actor, one.action, {"count": one.count, "since": int(one.first)}) for one in found]
+
+    def _take(self, key: _Key, budget: Budget, now: float) -> bool:
+        left, seen = self._left.pop(key, (budget.burst, now))
+        left = min(budget.burst, left + max(0.0, now - seen) * budget.per_minute / 60.0)
+        has_some = left >= 1.0
+        self._left[key] = (left - 1.0 if has_some else left, now)
+        if len(self._left) > SOURCE_COUNT_MAX:
+            self._left.popitem(last=False)
+        return has_some
+
+
+def _budgets(actor: Actor, action: str) -> list[tuple[str, Budget]]:
+    """The sources that it is taken from, the one that it is counted for first; none: it is not limited."""
+    if action == "login.refused":
+        return [(f"{actor.uid} {actor.address}", REFUSED), ("", REFUSED_IN_ALL)]
+    if action in ("login", "logout"):
+        return [(f"{actor.uid} {actor.address}", SIGNING_IN), (actor.uid, SIGNING_IN_ALL)]
+    if actor.kind == ActorKind.CLIENT:
+        return [(actor.uid, OF_TENANT)]
+    return [] if actor.tenant_uid == ZERO_UID else [(actor.tenant_uid, OF_TENANT)]

@@ -1,0 +1,94 @@
+"""The budget of admin events: floods are counted, what others do stays visible, nothing is lost without a number."""
+
+import pytest
+
+from spokes import clock
+from spokes.clock import ManualClock
+from spokes.store import Actor
+from spokes.store.audit_budget import COUNTED_MAX, OF_TENANT, REFUSED_IN_ALL, EventBudget
+
+TENANT = "7e" * 16
+STRANGER = Actor(kind="nobody", address="192.0.2.1")
+
+
+@pytest.fixture
+def manual():
+    with clock.replaced(ManualClock()):
+        yield clock._current
+
+
+def refuse(store, actor=STRANGER):
+    with store.acting(actor):
+        store.note_event("login.refused", detail={"agent": "curl"})
+
+
+def told(store):
+    return [(event.action, event.address, (event.after or {}).get("count", 1)) for event in store.list_events()]
+
+
+def test_refusals_of_one_address_are_one_event_a_minute(store, manual):
+    for _ in range(500):
+        refuse(store)
+    assert told(store) == [("login.refused", "192.0.2.1", 1)]
+    manual.advance(60)
+    store.write_counted_events()
+    assert told(store) == [("login.refused", "192.0.2.1", 499), ("login.refused", "192.0.2.1", 1)]
+    store.write_counted_events()
+    assert len(store.list_events()) == 2
+    assert store.verify_events() is None
+
+
+def test_refusals_that_are_only_counted_write_nothing(store, manual):
+    refuse(store)
+    before = store.statement_count
+    for _ in range(50):
+        refuse(store)
+    assert store.statement_count == before
+
+
+def test_refusals_of_many_addresses_are_bounded_together_and_all_counted(store, manual):
+    for number in range(1_000):
+        refuse(store, Actor(kind="nobody", address=f"2001:db8:{number:x}::1"))
+    assert len(store.list_events(limit=1_000)) == REFUSED_IN_ALL.burst
+    manual.advance(60)
+    store.create_token("any write tells them")
+    events = store.list_events(limit=1_000)
+    assert len(events) <= REFUSED_IN_ALL.burst + COUNTED_MAX + 1
+    assert sum((event.after or {}).get("count", 1) for event in events) == 1_000
+
+
+def test_mutations_of_a_tenant_are_bounded_and_those_of_others_are_all_told(store, manual):
+    tenant = Actor(kind="person", uid=TENANT, name="tenant", tenant_uid=TENANT)
+    other_key = Actor(kind="key", uid="8e" * 16, name="the tenant's key", tenant_uid=TENANT)
+    admin = Actor(kind="person", uid="9e" * 16, name="admin")
+    count = int(OF_TENANT.burst)
+    token = store.create_token("t")
+    for number in range(count + 20):
+        with store.acting(tenant if number % 2 else other_key):
+            store.edit_token(token.uid, description=f"a {number}", active=True)
+        with store.acting(admin):
+            store.edit_token(token.uid, description=f"b {number}", active=True)
+    assert len(store.list_events(actor=admin.uid, limit=1_000)) == count + 20
+    by_tenant = store.list_events(actor=TENANT, limit=1_000) + store.list_events(actor=other_key.uid, limit=1_000)
+    assert len(by_tenant) == count
+    manual.advance(60)
+    store.write_counted_events()
+    assert told(store)[0] == ("token.edit", "", 20)
+    assert store.verify_events() is None
+
+
+def test_budget_fills_up_again(manual):
+    budget = EventBudget()
+    assert [budget.admits(STRANGER, "login.refused", now) for now in (0.0, 1.0, 60.0, 61.0)] == [
+        True, False, True, False
+    ]
+
+
+def test_counted_sources_are_bounded_and_none_is_lost():
+    budget = EventBudget()
+    for number in range(3 * COUNTED_MAX):
+        for _ in range(2):
+            budget.admits(Actor(kind="nobody", address=str(number)), "login.refused", 0.0)
+    counted = budget.due(60.0)
+    assert len(counted) <= COUNTED_MAX + 1
+    assert sum(one.detail["count"] for one in counted) + REFUSED_IN_ALL.burst == 6 * COUNTED_MAX
