@@ -171,9 +171,7 @@ def test_store_away_is_503_in_the_envelope_until_it_is_there():
         environment = {**os.environ, "SPOKES_STORE": running.store_url}
         command = running.process.args
         running.process = subprocess.Popen(command, env=environment)
-        deadline = time.monotonic() + 20
-        while not running.socket_path.exists():
-            assert time.monotonic() < deadline
+        running.wait_for_answer(503)
         answer = running.ask(request("GET", PING, b"null\n"))
         assert (answer.status, answer.json["code"]) == (503, "SPK-STORE")
         database.rmdir()

@@ -101,6 +101,18 @@ class AdminProcess:
             wire.send(data)
             return wire.read()
 
+    def wait_for_answer(self, *statuses: int) -> None:
+        """Until its health check is answered with one of these; a socket may be there before anybody listens."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                if self.ask(request("GET", "/healthz")).status in statuses:
+                    return
+            except OSError:
+                assert self.process.poll() is None, "the admin process ended"
+            assert time.monotonic() < deadline, "the admin process does not answer"
+            time.sleep(0.02)
+
     def worker_pids(self) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
@@ -127,20 +139,8 @@ def admin_process(*arguments: str, store_url: str = "") -> Iterator[AdminProcess
         )
         running = AdminProcess(directory, process, url)
         try:
-            _wait_for_answer(running)
+            running.wait_for_answer(200)
             yield running
         finally:
             process.terminate()
             process.wait(START_TIMEOUT_S)
-
-
-def _wait_for_answer(running: AdminProcess) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            if running.ask(request("GET", "/healthz")).status == 200:
-                return
-        except OSError:
-            assert running.process.poll() is None, "the admin process ended"
-        assert time.monotonic() < deadline, "the admin process does not answer"
-        time.sleep(0.02)
