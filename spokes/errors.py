@@ -127,6 +127,18 @@ class ReplacedError(PeerError):
     http_status = 409
 
 
+class CopyError(PeerError):
+    """Another client with the same tunnel key is connected and answers; this one may ask again in a while."""
+
+    code = "SPK-COPY"
+    http_status = 409
+    retryable = True
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
 class ClosedByOperatorError(PeerError):
     """The session was ended by hand; the client may come back."""
 

@@ -1,6 +1,7 @@
 """How a program ends: exit codes, and errors as one line that says what happened and what to do.
 
-0 done, 1 failed, 2 wrong usage, 130 interrupted. A user never sees a traceback; SPOKE_DEBUG=1 shows it to developers.
+0 done, 1 failed, 2 wrong usage, 130 interrupted; 3 and 4 for ends of a client that are to stay ends. A user never sees
+a traceback; SPOKE_DEBUG=1 shows it to developers.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from collections.abc import Sequence
 
 import click
 
-from spokes.errors import SpokesError
+from spokes.errors import ReplacedError, SpokesError, StoppedByOperatorError
 from spokes.log import escape
 from spokes.outlet import outlet_of
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_REPLACED = 3
+EXIT_STOPPED = 4
 EXIT_INTERRUPTED = 130
+_EXITS = {ReplacedError.code: EXIT_REPLACED, StoppedByOperatorError.code: EXIT_STOPPED}
 
 
 def run_program(command: click.Command, name: str, args: Sequence[str] | None = None) -> int:
@@ -35,7 +39,7 @@ def run_program(command: click.Command, name: str, args: Sequence[str] | None = 
     except click.ClickException as error:
         return _fail(name, error.format_message())
     except SpokesError as error:
-        return _fail(name, error.line())
+        return _fail(name, error.line(), _EXITS.get(error.code, EXIT_FAILED))
     except BrokenPipeError:
         # Whoever read our output went away; nothing more may be written, not even by the interpreter's own flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,8 +53,8 @@ def run_program(command: click.Command, name: str, args: Sequence[str] | None = 
         return _fail(name, f"internal fault: {type(error).__name__}: {error}; please report it [SPK-INTERNAL]")
 
 
-def _fail(name: str, line: str) -> int:
+def _fail(name: str, line: str, code: int = EXIT_FAILED) -> int:
     outlet = outlet_of(sys.stderr)
     outlet.write(f"{name}: {escape(line)}\n")
     outlet.flush()
-    return EXIT_FAILED
+    return code

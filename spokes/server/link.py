@@ -7,8 +7,10 @@ and INBOX_PARTS_MAX wait meanwhile, and more than that ends the link.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 from collections import deque
+from collections.abc import Callable
 
 from spokes._fastpath.engine import Engine
 from spokes.errors import ProtocolError, SpokesError
@@ -30,8 +32,8 @@ class Link:
     """Sends and receives control messages on one engine link."""
 
     __slots__ = (
-        "_arrived", "_engine", "_inbox", "_inbox_bytes", "_nudged", "handshake", "id", "lost", "pace", "peer", "source",
-        "task",
+        "_arrived", "_engine", "_inbox", "_inbox_bytes", "_nudged", "handshake", "id", "lost", "on_pong", "pace",
+        "peer", "source", "task",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, link: int, peer: str) -> None:
@@ -47,6 +49,26 @@ class Link:
         self.peer = peer
         self.source = source_of(peer)
         self.task: asyncio.Task[None] | None = None
+        self.on_pong: Callable[[], None] | None = None
+
+    def ask(self, on_pong: Callable[[], None]) -> None:
+        """Asks the peer whether it is there; calls back when it is."""
+        self.on_pong = on_pong
+        self._engine.ping_link(self.id)
+
+    def take_pong(self) -> None:
+        on_pong, self.on_pong = self.on_pong, None
+        if on_pong is not None:
+            on_pong()
+
+    async def is_there(self, within_s: float) -> bool:
+        """Whether the peer answers in time."""
+        answered = asyncio.Event()
+        self.ask(answered.set)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await answered.wait()
+        return answered.is_set()
 
     def feed(self, payload: bytes, flags: int) -> None:
         """A CONTROL frame came."""

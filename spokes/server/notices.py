@@ -9,6 +9,7 @@ from spokes import clock
 from spokes._fastpath.engine import Engine
 from spokes.config import ServerConfig
 from spokes.errors import ConfigError, NotFoundError
+from spokes.server import copies
 from spokes.server.alerts import AlertBoard
 from spokes.server.availability import Availability
 from spokes.server.bandwidth import BandwidthLimits
@@ -79,6 +80,8 @@ class Notices:
         availability.on_moves = self.events.services_moved
         follower.on_changes = self.changed
         sessions.strangers.on_client_clock = self._clocks.note
+        self._copies = sessions.copies
+        self._copies.on_copy = lambda uid, words: self.alerts.raise_(copies.ALERT, uid, Severity.WARNING, words)
         self.certificates = CertificateWatch(
             engine=engine,
             routes=routes,
@@ -134,6 +137,8 @@ class Notices:
         self.watch.memory(stats.get("buffer_bytes", 0), stats.get("buffer_limit_bytes", 0))
         self.watch.bandwidth(self._bandwidth.standings())
         self.watch.clocks(self._clocks.ours_skew_s())
+        for uid in set(self.alerts.subjects(copies.ALERT)) - self._copies.tunnels():
+            self.alerts.settle(copies.ALERT, uid)
 
     async def _look_at_disk(self) -> None:
         free_bytes, total_bytes = await disk_figures(self._directory)

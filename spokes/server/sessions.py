@@ -19,6 +19,7 @@ from spokes._fastpath.engine import Engine, Event, EventKind, LinkDown
 from spokes.errors import (
     AdmissionRefusedError,
     ClosedByOperatorError,
+    CopyError,
     HandshakeTimeoutError,
     InactiveError,
     InternalError,
@@ -35,6 +36,7 @@ from spokes.server.admission import Admission
 from spokes.server.attendance import STORE_RETRY_S, Attendance, hear_goodbye
 from spokes.server.availability import Availability
 from spokes.server.changes import ChangeFollower
+from spokes.server.copies import Copies
 from spokes.server.link import Link
 from spokes.server.logins import Logins
 from spokes.server.presence import PresenceWriter
@@ -91,6 +93,7 @@ class Sessions:
             availability=availability,
             domain=domain,
         )
+        self.copies = Copies()
         self._links: dict[int, Link] = {}
         self._control_links: defaultdict[str, set[int]] = defaultdict(set)  # by tunnel
         self.strangers = Strangers(domain, deadline_s=hello_deadline_s)
@@ -112,6 +115,8 @@ class Sessions:
                 self._control(event.link, event.data, event.code)
             case EventKind.LINK_DOWN:
                 self._link_down(event.link, event.code, event.data)
+            case EventKind.PONG if event.link in self._links:
+                self._links[event.link].take_pong()
             case _:
                 return  # LINK_WANTED and DRAIN are answered by the client, which opens the links
 
@@ -164,7 +169,7 @@ class Sessions:
                     await self._login(link, agent, request)
                 case _:
                     link.close()  # goodbye before anything was asked
-        except AdmissionRefusedError as error:
+        except (AdmissionRefusedError, CopyError) as error:
             link.say_goodbye(error, retry=True, retry_after_s=error.retry_after_s)
         except StoreError as error:
             log.error("session refused by the store", extra={"peer": link.peer, "detail": str(error)})
@@ -229,6 +234,8 @@ class Sessions:
         if link.handshake.state is State.LOGGING_IN_CONTROL:
             await self._attend_control(link, ready)
             return
+        sitting = self._leading_link(self._registry.get(tunnel.uid))
+        await self.copies.admit(tunnel.uid, tunnel.hostname, link, sitting)
         session = self._take_over(link, agent, tunnel, moves=request.moves)
         try:
             session.config = found.config
@@ -264,7 +271,7 @@ class Sessions:
             tunnel.uid, link=link.id, peer=link.peer, agent=agent, since=clock.wall_s(), moves=moves
         )
         if replaced is not None:
-            self._cut(replaced, ReplacedError("another client logged in as this tunnel"))
+            self._put_out(replaced, tunnel.hostname, link)
         self._presence.put(self._seen(session, TunnelState.ONLINE))
         log.info(
             "tunnel on-line",
@@ -277,6 +284,27 @@ class Sessions:
             },
         )
         return session
+
+    def _put_out(self, replaced: Session, hostname: str, by: Link) -> None:
+        """From now on the replaced session serves nothing; its links are cut once it is known whether they live."""
+        leading, link_ids = self._leading_link(replaced), list(replaced.links)
+
+        def cut() -> None:
+            if leading is not None and leading.id in self._links:
+                error = ReplacedError("another client logged in as this tunnel")
+                leading.say_goodbye(error, retry=error.retryable)
+            for link_id in link_ids:
+                self._engine.abort_link(link_id)
+
+        for link_id in link_ids:
+            self._engine.drain_link(link_id)
+            link = self._links.get(link_id)
+            if link is not None and link.task is not None:
+                link.task.cancel()
+        if leading is None:
+            cut()
+        else:
+            self.copies.when_known(replaced.tunnel_uid, hostname, leading, by, cut)
 
     def _part(self, session: Session, link: Link) -> None:
         """A link of the session is over. The session goes on while another leads, or is about to: a client that lost

@@ -573,10 +573,10 @@ def test_start_sigterm_ends_with_0(run, config, is_shown, engines):
     assert engines.made[0].drained
 
 
-def test_start_replaced_by_another_exits_1(run, config, server, engines):
+def test_start_replaced_by_another_exits_3(run, config, server, engines):
     server.bye = Bye(code="SPK-REPLACED", message="another client logged in as this tunnel", retry=False)
     done = run("start", "--api-port", "0")
-    assert done.code == 1
+    assert done.code == 3
     assert "SPK-REPLACED" in done.err.splitlines()[-1]
     assert len(server.logins) == 0
 

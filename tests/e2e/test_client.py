@@ -204,7 +204,7 @@ def test_second_start_takes_over_and_the_first_does_not_fight(server, client, we
     shutil.copy(client.config, elsewhere)
     first = started(client)
     second = client.start("start", "--api-port", 0, config=elsewhere)
-    assert first.popen.wait(15) == 1
+    assert first.popen.wait(15) == 3
     assert "SPK-REPLACED" in first.log()
     assert server.serves(client.hostname)
     assert second.popen.poll() is None

@@ -24,6 +24,7 @@ class FakeLink:
     peer: FakePeer
     tunnel: int | None = None
     drained: bool = False
+    silent: bool = False  # answers no PING
     ended: str = ""  # "", "closed" (after what was queued) or "aborted" (at once)
 
 
@@ -204,6 +205,10 @@ class FakeEngine:
     def drain_link(self, link: int) -> None:
         if link in self.links:
             self.links[link].drained = True
+
+    def ping_link(self, link: int) -> None:
+        if link in self.links and not self.links[link].silent:
+            self.emit(EventKind.PONG, link, 0, b"")
 
     def close_link(self, link: int) -> None:
         self._end(link, "closed")
