@@ -24,6 +24,7 @@ from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, LinkEngine, L
 from spokes.client.reconnect import Backoff
 from spokes.client.resolve import Lookup, Resolver, ServiceLookup, lookup_system
 from spokes.client.routes import Routes
+from spokes.client.rule_limits import with_refused, within_limits
 from spokes.client.rulebook import Rules
 from spokes.client.session import Session, log_in
 from spokes.client.webroots import WebRoots
@@ -105,6 +106,8 @@ class App:
         self.ready: Ready | None = None  # of the present or the last session
         self.accepted = Accepted()
         self.services = Services()
+        self._offered = Services()  # those of them that are within a tunnel's limits
+        self._over_limits = Accepted()  # the others, as refused
         self.troubles: deque[Trouble] = deque(maxlen=ERRORS_SHOWN)
         self._engine = engine
         self._key = key
@@ -294,7 +297,8 @@ class App:
 
     async def _serve_rules(self) -> None:
         self.services = self._rules.services()
-        await self._routes.apply(self.services.https, self.services.ports)
+        self._offered, self._over_limits = within_limits(self.services)
+        await self._routes.apply(self._offered.https, self._offered.ports)
 
     async def _serve_newest(self) -> None:
         async with self._applying:
@@ -318,9 +322,10 @@ class App:
         """What the server put in force. Where it knows newer rules it sent them first: those are served with
         `serve_newest`, and announced again."""
         while True:
-            ours = self.services
+            ours = self._offered
             services = msgspec.structs.replace(ours, rules_rev=self._rules_rev)
-            self.accepted = await session.announce(services, within_s=within_s)
+            accepted = await session.announce(services, within_s=within_s)
+            self.accepted = with_refused(accepted, self._over_limits)
             if not self.accepted.stale:
                 break
             if self._remote_newest is None:
@@ -329,7 +334,7 @@ class App:
             await serve_newest()
         if self.accepted.rules_rev is not None:
             self._rules_rev = self.accepted.rules_rev
-        if ours is self.services:  # else the answer to a later one tells what is agreed on
+        if ours is self._offered:  # else the answer to a later one tells what is agreed on
             self._rules.take_accepted(services, self.accepted)
         faults = [
             *((site.domain, site.error) for site in self.accepted.https),

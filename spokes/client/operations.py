@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from spokes.client.config_edit import Editable
+from spokes.client.rule_limits import check_rule_count
 from spokes.client.rules import (
     Json,
     Rule,
@@ -128,13 +129,19 @@ class Operations:
         """Change the file's sites; what to give to `_restore` to undo it."""
         with self._file.edit() as config:
             before = {"https": config.document.get("https")}
-            config.set_sites(change(config.sites()))
+            sites = config.sites()
+            changed = change(sites)
+            check_rule_count(changed, sites)
+            config.set_sites(changed)
         return before
 
     def _change_ports(self, change: Callable[[list[Port]], list[Port]]) -> Json:
         with self._file.edit() as config:
             before = {"ports": config.document.get("ports")}
-            config.set_ports(change(config.ports()))
+            ports = config.ports()
+            changed = change(ports)
+            check_rule_count(changed, ports)
+            config.set_ports(changed)
         return before
 
     async def _serve_or_restore(self, before: Json, fault_of: Callable[[Accepted], Fault | None]) -> None:

@@ -9,6 +9,7 @@ from spokes.errors import NotFoundError, PeerError, RulesChangedError
 from spokes.store.models import canonical_json
 from spokes.store.ports import Ports
 from spokes.store.rows import Json, SiteResult
+from spokes.store.rulestate import RULES_BYTES_MAX, too_many_bytes
 from spokes.store.sites import Sites, joined_results
 
 
@@ -39,8 +40,17 @@ class Rules(Sites, Ports):
         raised, unless the rules still stand at `base_rev` (None: wherever they stand). A list that changes nothing, as
         after every reconnect, writes nothing.
         """
-        results, rules = self._checked_list(sites, domain)
         known = self.read_rules(tunnel_uid)
+        room_bytes = RULES_BYTES_MAX - sum(len(canonical_json(rule)) for rule in known.portmaps)
+        heavy: dict[int, PeerError] = {}
+        for number, rule in ports.items():
+            size_bytes = len(canonical_json(rule))
+            if size_bytes > room_bytes:
+                heavy[number] = too_many_bytes()
+            else:
+                room_bytes -= size_bytes
+        ports = {number: {} if number in heavy else rule for number, rule in ports.items()}
+        results, rules = self._checked_list(sites, domain, room_bytes)
         if base_rev is not None and known.rev != base_rev:
             raise RulesChangedError("the rules were changed at the server meanwhile")
         own_ports = {rule["port"]: rule for rule in known.ports}
@@ -52,7 +62,7 @@ class Rules(Sites, Ports):
             and canonical_json({rule["domain"]: rule for rule in known.sites}) == canonical_json(rules)
             and canonical_json(list(wanted.values())) == canonical_json(list(own_ports.values()))
         ):
-            return RulesReplaced(rev=known.rev, sites=results, own_ports=tuple(own_ports))
+            return RulesReplaced(rev=known.rev, sites=results, own_ports=tuple(own_ports), port_errors=heavy)
         with self._transaction() as tx:
             tunnel = self._live_tunnel(tx.rows, tunnel_uid)
             rev = self._require_rev(tx, tunnel_uid, base_rev)
@@ -68,7 +78,7 @@ class Rules(Sites, Ports):
             rev=rev,
             sites=joined_results(results, refused),
             own_ports=tuple(own),
-            port_errors={
+            port_errors=heavy | {
                 number: NotFoundError(f"port {number} is not allocated to this tunnel")
                 for number in ports if number not in own
             },

@@ -83,13 +83,16 @@ class RuleStates(StoreBase):
         """Called inside a transaction, behind its writes."""
         (size_bytes,), = self._db.query(_COUNT_RULE_BYTES, (tunnel_uid,) * 3)
         if size_bytes > RULES_BYTES_MAX:
-            raise LimitError(
-                f"the rules of a tunnel may take {RULES_BYTES_MAX} bytes, with their certificates",
-                hint="remove some first",
-            )
+            raise too_many_bytes()
 
     @staticmethod
     def _rule_state(read: Read, tunnel_uid: str) -> tuple[int, bool]:
         for rev, unmanaged in read(_FIND(tunnel_uid)):
             return rev, bool(unmanaged)
         return 0, False
+
+
+def too_many_bytes() -> LimitError:
+    return LimitError(
+        f"the rules of a tunnel may take {RULES_BYTES_MAX} bytes, with their certificates", hint="remove some first"
+    )

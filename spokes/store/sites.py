@@ -15,7 +15,7 @@ from spokes.store.logged import SITES, RowsOfTunnels
 from spokes.store.models import SiteModel, canonical_json
 from spokes.store.proofs import Proofs
 from spokes.store.rows import Json, Site, SiteResult, Tunnel
-from spokes.store.rulestate import RuleStates
+from spokes.store.rulestate import RuleStates, too_many_bytes
 from spokes.store.tunnels import Tunnels
 
 SITE_COUNT_MAX = 1_000                   # of one tunnel: bounds the length of one writing transaction
@@ -64,9 +64,10 @@ class Sites(RuleStates, Tunnels, Proofs):
 
     @staticmethod
     def _checked_list(
-        sites: Iterable[Json], domain: str | None
+        sites: Iterable[Json], domain: str | None, room_bytes: int
     ) -> tuple[list[SiteResult], dict[str, dict[str, Any]]]:
-        """One result per element, and the rules that may be written if nobody else holds their domains."""
+        """One result per element, and the rules that may be written if nobody else holds their domains. What is too
+        many or takes more than `room_bytes` is refused alone."""
         results: list[SiteResult] = []
         rules: dict[str, dict[str, Any]] = {}
         for rule in sites:
@@ -77,6 +78,10 @@ class Sites(RuleStates, Tunnels, Proofs):
             else:
                 if host not in rules and len(rules) == SITE_COUNT_MAX:
                     results.append(SiteResult(host, LimitError(f"a tunnel may have {SITE_COUNT_MAX} HTTP services")))
+                    continue
+                room_bytes -= len(canonical_json(keyed))
+                if room_bytes < 0:
+                    results.append(SiteResult(host, too_many_bytes()))
                     continue
                 rules[host] = keyed
                 results.append(SiteResult(host))

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from spokes.errors import ProtocolError, SpokesError
-from spokes.wire.rules import DomainName, PortNumber, Ports, ShortText, Sites, TunConfig
+from spokes.wire.rules import LIST_COUNT_MAX, DomainName, PortNumber, ReadPorts, ReadSites, ShortText, TunConfig
 
 PROTOCOL_VERSIONS = (1,)
 
@@ -144,8 +144,8 @@ class Bye(Message, frozen=True, kw_only=True):
 
 
 class Services(Message, frozen=True, kw_only=True):
-    https: Sites = ()
-    ports: Ports = ()
+    https: ReadSites = ()
+    ports: ReadPorts = ()
     unmanaged: bool = False
     rules_rev: RulesRev | None = None  # that the list was made from; None: from no particular one
 
@@ -163,8 +163,8 @@ class PortResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Accepted(Message, frozen=True, kw_only=True):
     """With `stale` nothing was put in force: the rules changed at the server, and the `config` before tells them."""
 
-    https: Annotated[tuple[SiteResult, ...], Meta(max_length=4096)] = ()
-    ports: Annotated[tuple[PortResult, ...], Meta(max_length=4096)] = ()
+    https: Annotated[tuple[SiteResult, ...], Meta(max_length=LIST_COUNT_MAX)] = ()
+    ports: Annotated[tuple[PortResult, ...], Meta(max_length=LIST_COUNT_MAX)] = ()
     stale: bool = False
     rules_rev: RulesRev | None = None
 
@@ -216,8 +216,8 @@ class TunnelInfo(Struct, frozen=True, kw_only=True):
     name: ShortText
     addresses: Annotated[tuple[ShortText, ...], Meta(max_length=64)] = ()
     urls: Urls = ()
-    domains: Annotated[tuple[DomainName, ...], Meta(max_length=4096)] = ()
-    ports: Annotated[tuple[PortNumber, ...], Meta(max_length=4096)] = ()
+    domains: Annotated[tuple[DomainName, ...], Meta(max_length=LIST_COUNT_MAX)] = ()
+    ports: Annotated[tuple[PortNumber, ...], Meta(max_length=LIST_COUNT_MAX)] = ()
 
 
 MESSAGE_CLASSES: tuple[type[Message], ...] = (

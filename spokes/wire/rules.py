@@ -17,8 +17,10 @@ from msgspec import Meta, Struct
 
 from spokes.errors import RuleError
 
-SITE_COUNT_MAX = 1000
+SITE_COUNT_MAX = 1000  # of one tunnel
 PORT_COUNT_MAX = 1000
+RULES_BYTES_MAX = 900_000  # of one tunnel: they travel as one control message, of 1 MiB at most
+LIST_COUNT_MAX = 4096  # that is read: a longer list than a tunnel may have is refused rule by rule, and ends nothing
 FIREWALL_RULE_COUNT_MAX = 1000
 FIREWALL_ACTIONS = ("allow", "drop")
 TRANSPORTS = ("tcp", "udp")
@@ -119,7 +121,9 @@ class PortMap(Struct, frozen=True, kw_only=True, rename={"listen_port": "listenP
 
 Sites = Annotated[tuple[Site, ...], Meta(max_length=SITE_COUNT_MAX)]
 Ports = Annotated[tuple[Port, ...], Meta(max_length=PORT_COUNT_MAX)]
-PortMaps = Annotated[tuple[PortMap, ...], Meta(max_length=PORT_COUNT_MAX)]
+ReadSites = Annotated[tuple[Site, ...], Meta(max_length=LIST_COUNT_MAX)]
+ReadPorts = Annotated[tuple[Port, ...], Meta(max_length=LIST_COUNT_MAX)]
+ReadPortMaps = Annotated[tuple[PortMap, ...], Meta(max_length=LIST_COUNT_MAX)]
 
 
 class TunConfig(
@@ -139,9 +143,9 @@ class TunConfig(
     version: ShortText = ""
     os: ShortText = ""
     arch: ShortText = ""
-    https: Sites = ()
-    ports: Ports = ()
-    portmaps: PortMaps = ()
+    https: ReadSites = ()
+    ports: ReadPorts = ()
+    portmaps: ReadPortMaps = ()
 
     def __repr__(self) -> str:
         return f"TunConfig(hostname={self.hostname!r}, https={len(self.https)}, ports={len(self.ports)})"
