@@ -20,12 +20,14 @@ import msgspec
 
 from spokes.errors import ConfigError, NameRefusedError
 from spokes.ids import canonical_host
+from spokes.machine import processor_limit, worker_count
 
 DEFAULT_CONFIG_PATH = Path("/etc/spokes/spokes.toml")
 CONFIG_BYTES_MAX = 1024 * 1024
 NETWORK_COUNT_MAX = 32
 MEMORY_LIMIT_BYTES_MIN = 16 * 1024 * 1024
 DNS_PORT = 53
+WORKER_COUNT_MAX = 64
 DOMAIN_BYTES_MAX = 200  # leaves room for the labels of tunnels below it
 _SIZE = re.compile(r"(\d{1,15})\s*([kmgt]?)(i?b)?", re.IGNORECASE)
 _SIZE_SHIFT = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -108,7 +110,7 @@ class ServerConfig:
 
     @property
     def worker_count(self) -> int:
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or min(worker_count(processor_limit()), WORKER_COUNT_MAX)
 
 
 class Setting(NamedTuple):
@@ -298,7 +300,7 @@ SETTINGS: Mapping[str, Setting] = {
     "public_https_port": Setting("public_https_port", int, _within(0, 65535), "1 to 65535; 0 = as in https"),
     "tcp_address": Setting("tcp_address", str, _parse_ip, 'an IP address, or "" for all'),
     "tcp_ports": Setting("tcp_ports", str, parse_port_range, 'BEGIN-END within 1-65535; e.g. "22000-22999"'),
-    "workers": Setting("workers", int, _within(0, 64), "0 (one for each CPU) to 64"),
+    "workers": Setting("workers", int, _within(0, WORKER_COUNT_MAX), "0 (one for each CPU) to 64"),
     "memory_limit": Setting(
         "memory_limit_bytes",
         str | int,
@@ -350,9 +352,9 @@ SETTINGS: Mapping[str, Setting] = {
 
 
 def load_server_config(path: Path | None, overrides: Mapping[str, Given]) -> ServerConfig:
-    """`path` None = the default file if it is there. `overrides` win over the file."""
+    """`path` None = the default file where it is there and this user may read it. `overrides` win over the file."""
     given: dict[str, Given] = {}
-    if path is not None or DEFAULT_CONFIG_PATH.exists():
+    if path is not None or os.access(DEFAULT_CONFIG_PATH, os.R_OK):
         given.update(read_config_file(path or DEFAULT_CONFIG_PATH))
     given.update(overrides)
     values = {SETTINGS[key].field: _parse(key, item) for key, item in given.items()}

@@ -47,6 +47,15 @@ def test_config_file_is_read_and_overridden(tmp_path):
     assert (config.workers, config.drain_timeout_s) == (1, 5.0)
 
 
+def test_default_file_that_cannot_be_read_counts_as_absent(tmp_path, monkeypatch):
+    path = write(tmp_path, 'domain = "tun.example.net"')
+    monkeypatch.setattr("spokes.config.DEFAULT_CONFIG_PATH", path)
+    assert load_server_config(None, {}).domain == "tun.example.net"
+    monkeypatch.setattr("os.access", lambda asked, mode: asked != path)
+    assert load_server_config(None, {}) == ServerConfig()
+    assert load_server_config(path, {}).domain == "tun.example.net"  # one that is named has to be readable
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

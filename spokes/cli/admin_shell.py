@@ -103,15 +103,15 @@ class Shell:
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[Shell]:
-    """For a verb that changes nothing, and so makes no empty store where there is none."""
-    with _shell(settings, create=False) as shell:
+    """For a verb that changes nothing."""
+    with _shell(settings) as shell:
         yield shell
 
 
 @contextmanager
-def _shell(settings: Settings, *, create: bool) -> Iterator[Shell]:
+def _shell(settings: Settings) -> Iterator[Shell]:
     config = settings.load()
-    with open_store(config, create=create) as store:
+    with open_store(config) as store:
         admin = Admin(
             store=store, control=_ToldLater(control_path(config)), domain=config.domain, tcp_ports=config.tcp_ports
         )
@@ -122,7 +122,7 @@ def _shell(settings: Settings, *, create: bool) -> Iterator[Shell]:
 @contextmanager
 def changing(settings: Settings) -> Iterator[Shell]:
     """For a verb that changes the store: events name who typed it, and a running server knows when it returns."""
-    with _shell(settings, create=True) as shell:
+    with _shell(settings) as shell:
         with shell.store.acting(shell.caller.actor()):
             yield shell
         tell_server(shell.config)

@@ -47,7 +47,8 @@ def serving_options(command: Command) -> Command:
     """What every verb that serves takes."""
     for add in (
         option("--workers", type=click.IntRange(0, 64), default=0, show_default="one for each CPU, at most 4"),
-        option("--memory-limit", "memory_limit_mib", type=click.IntRange(16), default=256, show_default=True,
+        option("--memory-limit", "memory_limit_mib", type=click.IntRange(16),
+               show_default="a quarter of the memory it may use, at most 256",
                help="MiB for all buffers together."),
         option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
         option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
@@ -256,7 +257,7 @@ def _serve(
     console: Console,
     *,
     workers: int,
-    memory_limit_mib: int,
+    memory_limit_mib: int | None,
     log_format: str,
     log_level: str,
     api_file: HeldConfig | None = None,
@@ -271,7 +272,7 @@ def _serve(
     endpoint = Endpoint.of(config)
 
     async def run() -> int:
-        engine = serving_engine(workers=workers, memory_limit_bytes=memory_limit_mib * MIB)
+        engine = serving_engine(workers=workers, memory_limit_bytes=(memory_limit_mib or 0) * MIB)
         app = App(
             engine,
             endpoint=endpoint,

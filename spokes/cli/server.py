@@ -30,7 +30,7 @@ from spokes.cli.table import print_table
 from spokes.control import call_control
 from spokes.log import setup_logging
 from spokes.outlet import outlet_of
-from spokes.server.limits import memory_budget, open_files_of_ports
+from spokes.server.limits import memory_budget, open_files_of_ports, worker_terms
 
 
 @click.group(cls=AdminVerbs, epilog="Example: spokes server --domain tun.example.net")
@@ -147,7 +147,9 @@ def check_config(settings: Settings, as_json: bool) -> None:
         "admin": config.admin,
         "mail_to": list(config.mail_to),
         "memory_limit_bytes": budget.limit_bytes,
-        "memory_host_bytes": budget.host_bytes,
+        "memory_host_bytes": int(budget.machine.value),
+        "memory_source": budget.machine.source,
+        "workers_terms": worker_terms(config),
         "memory_terms": budget.terms(),
         "open_files_of_ports": open_files_of_ports(config),
     }

@@ -15,7 +15,6 @@ from click.core import ParameterSource
 from spokes.config import Given, ServerConfig, load_server_config
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import ControlError, NoServerError
-from spokes.server.datadir import prepare_directory
 from spokes.store import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -155,14 +154,10 @@ def server_options(command: Command) -> Command:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
-def open_store(config: ServerConfig, *, create: bool = True) -> Store:
-    """The store of the server's data directory, whether a server runs there or not.
-
-    Without `create` one that is not there is an error: a directory that was mistyped is no empty server.
-    """
-    if create:
-        prepare_directory(config.data)
-    return Store.open(config.store_url, create=create)
+def open_store(config: ServerConfig) -> Store:
+    """The store of the server's data directory, whether a server runs there or not. One that is not there is an error:
+    a directory that was mistyped is no empty server."""
+    return Store.open(config.store_url, create=False)
 
 
 def tell_server(config: ServerConfig) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from typing import NamedTuple
 
-from spokes.config import ServerConfig
+from spokes.config import MEMORY_LIMIT_BYTES_MIN, ServerConfig
+from spokes.machine import Limit, memory_limit, processor_limit
 
 MEMORY_LIMIT_BYTES_MAX = 512 * 1024 * 1024  # the default's cap: a tunnel server is rarely alone on its host
-MEMORY_SHARE = 4  # the default takes one part in four of the host's memory
+MEMORY_SHARE = 4  # the default takes one part in four of the memory that it may use: Python and its child take theirs
 VISITOR_SHARE_PERCENT = 75  # of the open files
 ADDRESS_SHARE_PERCENT = 75  # of the visitors; high, because a proxy in front may bring everyone from one address
 OPEN_FILES_LOW = 8192  # below it, a few thousand visitors use up the process
@@ -19,23 +19,34 @@ class MemoryBudget(NamedTuple):
     """All buffers together, and how the number came about."""
 
     limit_bytes: int
-    host_bytes: int
+    machine: Limit  # all that this process may use
     configured: bool
 
     def terms(self) -> str:
+        whole = f"{self.machine.source}, {int(self.machine.value) >> 20} MiB"
         if self.configured:
-            return "as configured (memory_limit)"
-        return (
-            f"the smaller of a quarter of this host's memory ({self.host_bytes >> 20} MiB) "
-            f"and {MEMORY_LIMIT_BYTES_MAX >> 20} MiB"
-        )
+            return f"as configured (memory_limit), of {whole}"
+        return f"a quarter of {whole}, and at most {MEMORY_LIMIT_BYTES_MAX >> 20} MiB"
+
+    def too_large(self) -> bool:
+        """Whether the kernel would end this process before the buffers are full."""
+        return self.limit_bytes > self.machine.value
 
 
 def memory_budget(config: ServerConfig) -> MemoryBudget:
-    host_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = memory_limit()
     if config.memory_limit_bytes:
-        return MemoryBudget(config.memory_limit_bytes, host_bytes, True)
-    return MemoryBudget(min(host_bytes // MEMORY_SHARE, MEMORY_LIMIT_BYTES_MAX), host_bytes, False)
+        return MemoryBudget(config.memory_limit_bytes, machine, True)
+    share_bytes = int(machine.value) // MEMORY_SHARE
+    return MemoryBudget(max(MEMORY_LIMIT_BYTES_MIN, min(share_bytes, MEMORY_LIMIT_BYTES_MAX)), machine, False)
+
+
+def worker_terms(config: ServerConfig) -> str:
+    """How the number of workers came about."""
+    if config.workers:
+        return "as configured (workers)"
+    processors = processor_limit()
+    return f"one for each of {processors.value:g} processors: {processors.source}"
 
 
 def raise_open_files_limit() -> int:

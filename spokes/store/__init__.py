@@ -11,6 +11,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from spokes.errors import StoreError
 from spokes.ids import new_secret
 from spokes.store.alerts import Alerts
 from spokes.store.apikeys import ApiKeys
@@ -21,7 +22,7 @@ from spokes.store.deliveries import Deliveries
 from spokes.store.frozen_lists import FrozenLists
 from spokes.store.logins import Logins
 from spokes.store.marks import Marks
-from spokes.store.migrations import migrate
+from spokes.store.migrations import migrate, schema_version
 from spokes.store.models import MetaModel
 from spokes.store.portmaps import PortMaps
 from spokes.store.ports import Ports
@@ -99,10 +100,12 @@ class Store(
     def open(cls, url: str, *, create: bool = True) -> Self:
         """Open `sqlite:////path/to/file`, a plain path or `postgresql://…`, bringing its schema up to date.
 
-        Without `create`, a SQLite file that is not there is StoreError, not made.
+        Without `create`, a database that is not there, or holds nothing yet, is StoreError and is not made.
         """
         db = Database(url, create=create)
         try:
+            if not create and schema_version(db) == 0:
+                raise StoreError(f"{db.where} is empty", hint="the server makes it; check its address, or --data")
             migrate(db)
             return cls(db)
         except BaseException:

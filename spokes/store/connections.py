@@ -103,7 +103,7 @@ def find_database(url: str, *, create: bool) -> tuple[Sqlite | Postgresql, str]:
     path = _sqlite_path(url)
     if create:
         _create_private(path)
-    elif not path.is_file():
+    elif not path.is_file() or path.stat().st_size == 0:
         raise StoreError(
             f"there is no database {path}", hint="check the store's address, or name the data directory with --data"
         )

@@ -62,4 +62,6 @@ def spokes(tmp_path, monkeypatch):
     for name in list(os.environ):
         if name.startswith("SPOKES_"):
             monkeypatch.delenv(name)
-    return Spokes(tmp_path / "data", monkeypatch)
+    spokes = Spokes(tmp_path / "data", monkeypatch)
+    spokes.store().close()  # as the server makes it; no other verb does
+    return spokes

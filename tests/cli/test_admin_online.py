@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from spokes.store import Store
 from tests.e2e.conftest import client, server, web  # noqa: F401  a server, a client and a service, as real processes
 from tests.support.processes import BIN, DOMAIN, clean_environment, run, wait_until
 
@@ -135,6 +136,8 @@ def test_events_followed_show_what_happens_meanwhile(spokes, server):  # noqa: F
 
 def test_terminal_is_asked_for_a_password_and_shown_tables(tmp_path):
     data = tmp_path / "data"
+    data.mkdir()
+    Store.open(f"sqlite:///{data / 'spokes.db'}").close()
     run("spokes", "user", "create", "--email", "mara@example.org", "--data", data)
     out = on_terminal(["user", "password", "mara@example.org", "--data", data], "correct horse battery\n" * 2)
     assert "New password" in out

@@ -109,5 +109,6 @@ def test_hostile_texts_are_escaped_in_every_listing(spokes):
 
 @pytest.mark.parametrize("line", ["user list", "tunnel list", "token list", "alerts list", "events list", "port list"])
 def test_reading_verb_makes_no_store_where_there_is_none(spokes, line):
+    spokes.data = spokes.data / "mistyped"
     assert "there is no database" in spokes(*line.split(), code=1).err
     assert not spokes.data.exists()

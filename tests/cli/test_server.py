@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from spokes.server.datadir import prepare_directory
+from spokes.store import Store
+
 SPOKES = [sys.executable, "-c", "from spokes.cli.server import main; main()"]
 
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    return tmp_path / "data"
+    """A data directory as a server leaves it."""
+    data = prepare_directory(tmp_path / "data")
+    Store.open(f"sqlite:///{data / 'spokes.db'}").close()
+    return data
 
 
 def spokes(*args, env=None, check=0):
@@ -76,9 +82,34 @@ def test_config_before_and_after_the_verb_and_in_the_environment(tmp_path):
     assert "quarter" in facts["memory_terms"]
 
 
-def test_check_config_changes_nothing(data):
-    spokes("check-config", "--data", data)
-    assert not data.exists()
+def test_check_config_changes_nothing(tmp_path):
+    spokes("check-config", "--data", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("store", [False, True])
+@pytest.mark.parametrize(
+    "verb",
+    ["token create", "token list", "apikey create", "user create --email a@example.net --passwordless", "tunnel create",
+     "webhook list", "events list", "backup b.db", "port list"],
+)  # fmt: skip
+def test_mistyped_data_directory_makes_no_database(tmp_path, verb, store):
+    missing = tmp_path / "mistyped"
+    where = ("--store", f"sqlite:///{missing}/other.db") if store else ("--data", missing)
+    result = subprocess.run(
+        [*SPOKES, *verb.split(), *map(str, where)], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert result.returncode in (1, 2), result
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_database_is_not_filled(tmp_path):
+    (tmp_path / "spokes.db").touch()
+    result = spokes("token", "create", "--data", tmp_path, check=1)
+    assert "there is no database" in result.stderr
+    assert "[SPK-STORE]" in result.stderr
+    assert (tmp_path / "spokes.db").stat().st_size == 0
 
 
 @pytest.mark.parametrize(
@@ -104,10 +135,10 @@ def test_wrong_usage_is_2():
 
 
 @pytest.mark.parametrize("verb", ["status", "reload"])
-def test_verb_without_a_server_says_so(data, verb):
-    result = spokes(verb, "--data", data, check=1)
+def test_verb_without_a_server_says_so(tmp_path, verb):
+    result = spokes(verb, "--data", tmp_path / "data", check=1)
     assert "[SPK-NO-SERVER]" in result.stderr
-    assert not data.exists()
+    assert not (tmp_path / "data").exists()
 
 
 def test_version_is_told_in_three_ways():
@@ -126,5 +157,5 @@ def test_help_of_every_verb_has_an_example(verb):
 
 def test_data_directory_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    result = spokes("token", "create", "--data", tmp_path / "file" / "data", check=1)
+    result = spokes("server", "--data", tmp_path / "file" / "data", check=1)
     assert "[SPK-DATA-DIR]" in result.stderr

@@ -1,9 +1,11 @@
 import json
+import os
+import pwd
 import stat
 
 import pytest
 
-from spokes.client.config import ClientConfig, find_path, join_host_port, split_host_port
+from spokes.client.config import ClientConfig, find_path, give_to_unit, join_host_port, split_host_port
 from spokes.client.config_edit import edit_config
 from spokes.errors import ConfigError
 from spokes.wire.rules import Port, Site
@@ -111,6 +113,34 @@ def test_split_host_port_forms_come_back(text, host, port):
 def test_split_host_port_nonsense_is_refused(text):
     with pytest.raises(ConfigError):
         split_host_port(text)
+
+
+@pytest.mark.parametrize("readable", [False, True])
+def test_find_path_file_of_the_system_counts_where_it_can_be_read(tmp_path, monkeypatch, readable):
+    own, system = tmp_path / "own.json", tmp_path / "system.json"
+    system.touch()
+    monkeypatch.setattr("spokes.client.config.SYSTEM_PATH", system)
+    monkeypatch.setattr("spokes.client.config.user_path", lambda: own)
+    monkeypatch.setattr("os.access", lambda asked, mode: readable)
+    assert find_path(None) == (system if readable else own)
+    own.touch()
+    assert find_path(None) == own
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes for a unit's user")
+def test_give_to_unit_file_and_folder_belong_to_its_user(tmp_path, monkeypatch):
+    path = tmp_path / "spoke" / "config.json"
+    path.parent.mkdir()
+    path.touch()
+    unit = pwd.getpwnam("nobody")
+    monkeypatch.setattr("spokes.client.config.UNIT_USER", "nobody")
+    give_to_unit(path)
+    assert path.stat().st_uid == 0  # any other place is root's own affair
+    monkeypatch.setattr("spokes.client.config.SYSTEM_PATH", path)
+    give_to_unit(path)
+    assert {(owned.stat().st_uid, owned.stat().st_gid) for owned in (path, path.parent)} == {
+        (unit.pw_uid, unit.pw_gid)
+    }
 
 
 def test_find_path_given_wins(tmp_path):
