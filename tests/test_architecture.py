@@ -13,11 +13,12 @@ PACKAGE = ROOT / "spokes"
 
 # What a room may import; single modules at the top of the package are their own rooms.
 ALLOWED = {
-    "cli": {"server", "admin", "client", "cluster", "store", "wire", "_fastpath", "modules"},
-    "admin": {"cluster", "store", "wire", "modules"},
-    "server": {"cluster", "store", "wire", "_fastpath", "modules"},
+    "cli": {"server", "admin", "client", "cluster", "model", "store", "wire", "_fastpath", "modules"},
+    "admin": {"cluster", "model", "store", "wire", "modules"},
+    "server": {"cluster", "model", "store", "wire", "_fastpath", "modules"},
     "client": {"cluster", "wire", "_fastpath", "modules"},
-    "cluster": {"store", "wire", "modules"},
+    "cluster": {"model", "store", "wire", "modules"},
+    "model": {"store", "wire", "modules"},
     "store": {"modules"},
     "wire": {"modules"},
     "_fastpath": {"modules"},

@@ -2,25 +2,18 @@
 
 Bound: one hash at once for logins and one for all other work, because each takes MEMORY_KIB (hash_turns.py). Places for
 logins are taken by nothing else, so that who sets passwords in a loop shuts nobody out.
-Source: argon2id with OWASP's parameters for 19 MiB; TOTP is RFC 6238, 30 s, six digits.
+Source: TOTP is RFC 6238, 30 s, six digits; how passwords are kept: password_hash.py.
 """
 
 from __future__ import annotations
 
 import hmac
-import re
-from functools import cache
-from typing import TYPE_CHECKING
 
 from spokes import clock
 from spokes.admin.hash_turns import HashTurns, Rank
 from spokes.errors import ValueRefusedError
+from spokes.password_hash import fits, hash_of
 
-if TYPE_CHECKING:
-    from argon2 import PasswordHasher
-
-MEMORY_KIB = 19 * 1024
-ROUND_COUNT = 2
 LOGIN_WAITING_MAX = 4                    # some tens of logins a second pass, more than people make
 WORK_WAITING_MAX = 2
 PASSWORD_CHARS_MIN = 10
@@ -28,9 +21,6 @@ PASSWORD_CHARS_MAX = 512                 # argon2 has no limit; how long hashing
 TOTP_STEP_S = 30
 TOTP_DRIFT_STEPS = 1                     # clocks of telephones are a little off
 
-_OWN_HASH = re.compile(
-    rf"\$argon2id\$v=19\$m={MEMORY_KIB},t={ROUND_COUNT},p=1\$[A-Za-z0-9+/]{{22}}\$[A-Za-z0-9+/]{{43}}"
-)
 _logins = HashTurns(LOGIN_WAITING_MAX)
 _work = HashTurns(WORK_WAITING_MAX)
 
@@ -45,37 +35,19 @@ def hash_password(password: str, *, owner: str = "") -> str:
 def hash_text(text: str, *, owner: str = "") -> str:
     """The argon2id hash of any text, as the passwords of pages are: those are as good as whoever sets them wants."""
     with _work.turn(owner):
-        return _hasher().hash(_bytes(text))
-
-
-def is_own_hash(text: str) -> bool:
-    """Whether it is a hash as hash_text() makes them.
-
-    Others, however they look, are texts: their parameters would say how long each check of a visitor's password takes.
-    """
-    return _OWN_HASH.fullmatch(text) is not None
+        return hash_of(text)
 
 
 def verify_login(password_hash: str, password: str, *, source: str = "", rank: Rank = Rank.UNKNOWN) -> bool:
     """As verify_password, in the turns that are for logins. `source`: from where it comes."""
     with _logins.turn(source, rank):
-        return _verify(password_hash, password)
+        return fits(password_hash, password[:PASSWORD_CHARS_MAX])
 
 
 def verify_password(password_hash: str, password: str, *, owner: str = "") -> bool:
     """Whether it is this password; with an empty hash False, after as long a time. `owner`: for whom it is done."""
     with _work.turn(owner):
-        return _verify(password_hash, password)
-
-
-def _verify(password_hash: str, password: str) -> bool:
-    from argon2.exceptions import Argon2Error, InvalidHashError
-
-    password = password[:PASSWORD_CHARS_MAX]
-    try:
-        return _hasher().verify(password_hash or _unknown_hash(), _bytes(password)) and bool(password_hash)
-    except (Argon2Error, InvalidHashError):
-        return False
+        return fits(password_hash, password[:PASSWORD_CHARS_MAX])
 
 
 def new_totp_secret() -> str:
@@ -105,19 +77,6 @@ def totp_step(secret: str, code: str) -> int | None:
         if hmac.compare_digest(totp.generate_otp(step).encode(), _bytes(code)):
             return step
     return None
-
-
-@cache
-def _hasher() -> PasswordHasher:
-    from argon2 import PasswordHasher
-
-    return PasswordHasher(time_cost=ROUND_COUNT, memory_cost=MEMORY_KIB, parallelism=1)
-
-
-@cache
-def _unknown_hash() -> str:
-    """What the password of somebody unknown is held against, so that their login takes as long."""
-    return _hasher().hash("nobody's password")
 
 
 def _bytes(text: str) -> bytes:

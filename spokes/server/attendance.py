@@ -15,12 +15,14 @@ from typing import ParamSpec
 import msgspec
 
 from spokes.errors import RulesChangedError, StoreError
+from spokes.model.rules import plain_texts
 from spokes.server.availability import Availability
 from spokes.server.changes import ChangeFollower
 from spokes.server.link import Link
+from spokes.server.password_seals import PasswordSeals
 from spokes.server.registry import Registry, Session
 from spokes.server.requests import Requests
-from spokes.server.services import StoredConfig, apply_services, read_config, same_rules
+from spokes.server.services import NO_SEALS, StoredConfig, apply_services, read_config, same_rules
 from spokes.server.storethread import StoreThread
 from spokes.wire.messages import Accepted, Bye, Config, Reason, Request, Services
 
@@ -52,6 +54,7 @@ class Attendance:
         self._requests = requests
         self._availability = availability
         self._domain = domain
+        self._seals = PasswordSeals()
 
     async def attend(self, link: Link, tunnel_uid: str, session: Session | None) -> None:
         """Answers until goodbye; without a session, a control link's requests alone. The messages of a link are taken
@@ -89,9 +92,13 @@ class Attendance:
 
     async def _take_services(self, link: Link, session: Session, services: Services) -> None:
         session.unmanaged = services.unmanaged
+        seals = NO_SEALS
+        if any(map(plain_texts, services.https)):
+            stored = await self._store.run(self._store.store.read_rules, session.tunnel_uid)
+            seals = await self._seals.of(session.tunnel_uid, services.https, stored.sites)
         try:
             applied = await self._store.run(
-                apply_services, self._store.store, session.tunnel_uid, services, self._domain
+                apply_services, self._store.store, session.tunnel_uid, services, self._domain, seals
             )
         except RulesChangedError:
             session.config, rules_rev = await self._store.run(self._read_config, session.tunnel_uid)

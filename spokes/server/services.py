@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import msgspec
 
-from spokes.errors import PeerError
+from spokes.errors import LimitError, PeerError
+from spokes.model.rules import HASH_COUNT_MAX, checked_port, checked_site
+from spokes.server.password_seals import Seals
 from spokes.store import Store, Tunnel
 from spokes.store.authority import client_stands
 from spokes.wire.messages import Accepted, Fault, PortResult, Services, SiteResult
-from spokes.wire.rules import Port, Site, TunConfig, check_port, check_site, with_rules
+from spokes.wire.rules import Port, Site, TunConfig, with_rules
+
+NO_SEALS: Seals = {}
 
 
 class Applied(NamedTuple):
@@ -28,25 +33,28 @@ class StoredConfig(NamedTuple):
     rules_rev: int
 
 
-def apply_services(store: Store, tunnel_uid: str, services: Services, domain: str) -> Applied:
-    """Makes the tunnel's sites these; ports must be its own. What is refused is refused alone.
+def apply_services(
+    store: Store, tunnel_uid: str, services: Services, domain: str, seals: Seals = NO_SEALS
+) -> Applied:
+    """Makes the tunnel's sites these; ports must be its own. What is refused is refused alone. `seals`: the hashes of
+    passwords that are none.
 
     Fails: RulesChangedError when the list was made from older rules than the stored ones, InactiveError when the tunnel
     may not log in any longer.
     """
     site_faults: dict[int, PeerError] = {}
+    sites: list[Site] = []
     for index, site in enumerate(services.https):
         try:
-            check_site(site)
+            sites.append(checked_site(site, functools.partial(_sealed, seals, site.domain), from_client=True))
         except PeerError as error:
             site_faults[index] = error
     port_faults: dict[int, PeerError] = {}
     for port in services.ports:
         try:
-            check_port(port)
+            checked_port(port)
         except PeerError as error:
             port_faults[port.port] = error
-    sites = [site for index, site in enumerate(services.https) if index not in site_faults]
     ports = {port.port: port for port in services.ports if port.port not in port_faults}
     with store.checking(client_stands(tunnel_uid)):
         replaced = store.replace_rules(
@@ -81,6 +89,13 @@ def apply_services(store: Store, tunnel_uid: str, services: Services, domain: st
         tuple(https[name] for name in sorted(https)),
         tuple(in_force[number] for number in sorted(in_force)),
     )
+
+
+def _sealed(seals: Seals, domain: str, text: str) -> str:
+    try:
+        return seals[domain, text]
+    except KeyError:
+        raise LimitError(f"one list sets at most {HASH_COUNT_MAX} new passwords", hint="set the others later") from None
 
 
 def find_login(store: Store, key: str, domain: str) -> tuple[Tunnel, StoredConfig]:

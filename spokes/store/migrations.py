@@ -7,10 +7,13 @@ Fails: SchemaTooNewError for a database written by a later program.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from spokes.errors import SchemaTooNewError, StoreError
+from spokes.password_hash import hash_of, is_own_hash
 from spokes.store.db import Database
 
 LOCK_ID = 0x53504F4B                     # PostgreSQL advisory lock: two programs that open one new database take turns
@@ -21,6 +24,36 @@ VERSION_KEY = "schema_version"
 class Migration:
     version: int
     statements: tuple[str, ...]
+    work: Callable[[Database], None] | None = None      # behind them; what SQL cannot do
+
+
+def _seal_passwords(db: Database) -> None:
+    """A client's list was once stored with its pages' passwords as they were typed: in the rule, and in its changes."""
+    sealed: dict[str, str] = {}
+
+    def seal(rule: dict[str, Any]) -> bool:
+        changed = False
+        for member in ("password", "basicHttpAuth"):
+            text = rule.get(member)
+            if isinstance(text, str) and text and not is_own_hash(text):
+                rule[member] = sealed[text] = sealed.get(text) or hash_of(text)
+                changed = True
+        return changed
+
+    like = ("%\"password\":%", "%\"basicHttpAuth\":%")
+    for uid, text in db.query("SELECT uid, rule FROM site WHERE rule LIKE {} OR rule LIKE {}", like):
+        if seal(rule := json.loads(text)):
+            db.query("UPDATE site SET rule = {} WHERE uid = {}", (_canonical(rule), uid))
+    for seq, text in db.query(
+        "SELECT seq, body FROM change WHERE kind = 'site' AND (body LIKE {} OR body LIKE {})", like
+    ):
+        body = json.loads(text)
+        if seal(body["rule"]):
+            db.query("UPDATE change SET body = {} WHERE seq = {}", (_canonical(body), seq))
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -283,6 +316,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         "ALTER TABLE frozen_list ADD COLUMN owner_uid TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX frozen_list_owner_uid ON frozen_list (owner_uid, handed_out)",
     )),
+    Migration(7, (), _seal_passwords),
 )
 
 
@@ -317,5 +351,7 @@ def migrate(db: Database, migrations: Sequence[Migration] = MIGRATIONS) -> int:
                 continue
             for statement in step.statements:
                 db.query(statement)
+            if step.work is not None:
+                step.work(db)
             db.query("UPDATE meta SET value = {} WHERE key = {}", (str(step.version), VERSION_KEY))
     return newest

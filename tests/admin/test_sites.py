@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import NameOID
 
 from spokes.admin.passwords import hash_text, verify_password
-from spokes.admin.rule_checks import HASH_COUNT_MAX
+from spokes.model.rules import HASH_COUNT_MAX
 from tests.admin.tunnel_cases import DOMAIN, new_tunnel
 from tests.support import admin_shapes as shapes
 from tests.support.admin_shapes import check_shape

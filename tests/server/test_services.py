@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from spokes.errors import InactiveError
+from spokes.password_hash import hash_of
 from spokes.server.services import apply_services
 from spokes.store import Store, TunnelState
 from spokes.store.authority import client_stands
@@ -45,3 +48,33 @@ def test_change_that_such_a_client_asked_for_is_refused(store, tunnel, bar):
     with store.checking(client_stands(tunnel.uid)), pytest.raises(InactiveError):
         store.edit_tunnel(tunnel.uid, name="after")
     assert store.get_tunnel(tunnel.uid).name == "before"
+
+
+def test_list_is_held_to_what_the_administration_is_held_to(store, tunnel):
+    """Certificates that are none, names of users that are missing, destinations that cannot be: each refused alone."""
+    junk = base64.b64encode(b"no certificate").decode()
+    sites = (
+        Site(domain="good.example.org", port=80), Site(domain="junk.example.org", ca=junk, private_key=junk),
+        Site(domain="half.example.org", ca="/etc/ssl/a.pem"),
+        Site(domain="nobody.example.org", basic_http_auth="no user name"),
+        Site(domain="spaces.example.org", destination="not a host"),
+        Site(domain="files.example.org", ca="/etc/ssl/a.pem", private_key="/etc/ssl/a.key"),
+    )
+    applied = apply_services(store, tunnel.uid, Services(https=sites), DOMAIN)
+    codes = {one.domain: one.error.code if one.error else None for one in applied.accepted.https}
+    assert codes == {
+        "good.example.org": None, "junk.example.org": "SPK-RULE", "half.example.org": "SPK-RULE",
+        "nobody.example.org": "SPK-RULE", "spaces.example.org": "SPK-RULE", "files.example.org": None,
+    }
+    assert [site.domain for site in store.list_sites()] == ["files.example.org", "good.example.org"]
+
+
+def test_list_password_without_a_hash_is_refused_and_not_stored(store, tunnel):
+    """One that nobody hashed, as those beyond the bound of a list."""
+    sites = (Site(domain="a.example.org", password="sesame"), Site(domain="b.example.org", password="sesame"))
+    sealed = hash_of("sesame")
+    applied = apply_services(
+        store, tunnel.uid, Services(https=sites), DOMAIN, {("a.example.org", "sesame"): sealed}
+    )
+    assert [one.error.code if one.error else None for one in applied.accepted.https] == [None, "SPK-LIMIT"]
+    assert [site.rule["password"] for site in store.list_sites()] == [sealed]

@@ -8,6 +8,7 @@ import pytest
 from spokes import clock
 from spokes._fastpath.engine import EventKind, RouteKind
 from spokes.errors import UnmanagedError
+from spokes.password_hash import fits, is_own_hash
 from spokes.server.link import Link
 from spokes.server.sessions import Sessions
 from spokes.store import TunnelState
@@ -117,6 +118,25 @@ async def test_session_second_login_takes_over_at_once(engine, server, registere
     assert [session.leading for session in server.registry.sessions()] == [second.link]
     assert (await hears(first, m.Bye)).code == "SPK-REPLACED"
     await eventually(lambda: first.link in engine.ended)
+
+
+async def test_session_generation_counts_from_the_first_login(engine, server, registered):
+    """Control links are told which one stands; before the first there is none."""
+    _, control = await log_in(engine, registered[1], mode="control")
+    _, first = await log_in(engine, registered[1])
+    _, told = await log_in(engine, registered[1], mode="control")
+    assert (control.generation, first.generation, told.generation) == (0, 1, 1)
+    assert server.registry.get(registered[0].uid).generation == first.generation
+
+
+async def test_session_taken_over_loses_every_one_of_its_links(engine, server, registered):
+    leading, ready = await log_in(engine, registered[1])
+    further = [await join(engine, ready) for _ in range(ready.link_count_max - 1)]
+    assert further
+    newest, _ = await log_in(engine, registered[1])
+    assert {one.link for one in (leading, *further)} <= set(engine.ended)
+    assert set(engine.links) == {newest.link}
+    await eventually(lambda: server.sessions.link_count == 1)
 
 
 async def test_session_ten_logins_over_silent_links_leave_one(engine, server, registered):
@@ -303,6 +323,24 @@ async def test_session_services_are_in_force_before_they_are_accepted(engine, st
     assert engine.routes[(RouteKind.TLS, "shop.example.org")] == slot
     assert engine.routes[(RouteKind.HTTP, "taken.example.org")] != slot
     assert not [message for message in peer.heard if isinstance(message, m.Config)]
+
+
+async def test_session_password_typed_in_a_list_is_kept_as_a_hash_and_told_to_the_client(engine, store, registered):
+    peer, ready = await log_in(engine, registered[1])
+    typed = Site(domain="Shop.example.org", port=8080, password="open sesame", basic_http_auth="mara:open sesame")
+    peer.say(m.Services(https=(typed,), rules_rev=ready.rules_rev))
+    assert [one.error for one in (await hears(peer, m.Accepted)).https] == [None]
+    told = await hears(peer, m.Config)
+    (site,) = told.config.https
+    for text, plain in ((site.password, typed.password), (site.basic_http_auth, typed.basic_http_auth)):
+        assert is_own_hash(text) and fits(text, plain)
+    assert store.list_sites(registered[0].uid)[0].rule["password"] == site.password
+    # From then on it says the hash; one that keeps its file as it is says the password again. Neither is a change.
+    for say in (site, typed):
+        peer.heard.clear()
+        peer.say(m.Services(https=(say,), rules_rev=told.rules_rev))
+        assert (await hears(peer, m.Accepted)).rules_rev == told.rules_rev
+        assert store.list_sites(registered[0].uid)[0].rule["password"] == site.password
 
 
 async def test_session_rules_changed_by_others_are_brought_to_the_client(engine, server, store, registered):

@@ -3,9 +3,11 @@ import threading
 import pytest
 
 from spokes.errors import SchemaTooNewError, StoreError
+from spokes.password_hash import fits, hash_of
 from spokes.store import Store
 from spokes.store.db import Database
 from spokes.store.migrations import MIGRATIONS, Migration, migrate, schema_version
+from spokes.store.models import canonical_json
 from spokes.store.tables import MODELS
 from tests.support.threads import join_thread
 
@@ -71,6 +73,58 @@ def test_open_version_1_database_keeps_its_rows(database, empty_url):
         assert store.secret("hash_key") == "ab" * 32
         assert store.position() == (1, 3)
         assert store.create_token("next").rev == 4
+
+
+def test_migrated_rules_know_their_newest_change(database, empty_url):
+    """Whatever the tunnel has: sites, ports, or both."""
+    migrate(database, MIGRATIONS[:3])
+    false = "0" if database.is_sqlite else "FALSE"
+    tunnels = {"both": "11" * 16, "ports": "12" * 16, "sites": "13" * 16, "neither": "14" * 16}
+    with database.write():
+        for name, uid in tunnels.items():
+            database.query(
+                f"INSERT INTO tunnel VALUES ('{uid}', '{'00' * 16}', '{'00' * 16}', 1, 1, '', '{name}.example', "
+                f"{false}, NULL, 1)"
+            )
+        for number, (table, name, rev) in enumerate((("site", "both", 2), ("port", "both", 7), ("port", "ports", 5),
+                                                     ("site", "sites", 4))):  # fmt: skip
+            key = f"'{name}.example.org'" if table == "site" else str(22000 + number)
+            database.query(
+                f"INSERT INTO {table} VALUES ('{number:032x}', '{tunnels[name]}', {key}, '{{}}', 1, 1, {rev})"
+            )
+    with Store.open(empty_url) as store:
+        revisions = {name: store.read_rules(uid).rev for name, uid in tunnels.items()}
+    assert revisions == {"both": 7, "ports": 5, "sites": 4, "neither": 0}
+
+
+def test_migrated_passwords_of_clients_lists_are_hashes(database, empty_url):
+    """In the rules and in what the change log tells of them; nothing else is touched."""
+    migrate(database, MIGRATIONS[:6])
+    tunnel, false = "11" * 16, "0" if database.is_sqlite else "FALSE"
+    kept = {"domain": "b.example.org", "password": hash_of("kept"), "port": 1}
+    rules = {"a.example.org": {"basicHttpAuth": "mara:pw", "domain": "a.example.org", "password": "pw {1}%"},
+             "b.example.org": kept, "c.example.org": {"domain": "c.example.org"}}  # fmt: skip
+    with database.write():
+        database.query(
+            f"INSERT INTO tunnel VALUES ('{tunnel}', '{'00' * 16}', '{'00' * 16}', 1, 1, '', 'x.example', {false}, "
+            "NULL, 1)"
+        )
+        for number, (domain, rule) in enumerate(rules.items(), 1):
+            database.query(
+                "INSERT INTO site VALUES ({}, {}, {}, {}, 1, 1, 1)",
+                (f"{number:032x}", tunnel, domain, canonical_json(rule)),
+            )
+            database.query(
+                "INSERT INTO change VALUES ({}, 1, 'site', 'put', {}, 1, {}, 1)",
+                (number, f"{number:032x}", canonical_json({"rule": rule, "domain": domain})),
+            )
+    with Store.open(empty_url) as store:
+        found = {site.domain: site.rule for site in store.list_sites()}
+        logged = [change.body["rule"] for change in store.changes_after(0)]
+    assert [found["b.example.org"], found["c.example.org"]] == [kept, rules["c.example.org"]]
+    sealed = found["a.example.org"]
+    assert fits(sealed["password"], "pw {1}%") and fits(sealed["basicHttpAuth"], "mara:pw")
+    assert logged == list(found.values())
 
 
 def test_migrate_applies_only_missing_steps(database):

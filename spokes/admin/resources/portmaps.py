@@ -5,17 +5,17 @@ from __future__ import annotations
 import msgspec
 
 from spokes.admin.context import Admin, Caller
-from spokes.admin.rule_checks import checked_portmap
 from spokes.admin.schema.envelope import Answer
-from spokes.admin.schema.rules import RemovePortMapsRequest, RulesAnswer, UpdatePortMapsRequest
+from spokes.admin.schema.rules import RemovePortMapsRequest, RulesAnswer, UpdatePortMapsRequest, portmap_of
 from spokes.admin.scope import changing_tunnel, own_tunnel
+from spokes.model.rules import checked_portmap
 from spokes.phrases import counted
 
 
 def update(admin: Admin, caller: Caller, body: UpdatePortMapsRequest, *, tunnel_uid: str) -> RulesAnswer:
     """Add or replace the maps named by listening port and transport; the others stay. All or none."""
     own_tunnel(admin, caller, tunnel_uid)
-    portmaps = [msgspec.to_builtins(checked_portmap(rule)) for rule in body.portmaps]
+    portmaps = [msgspec.to_builtins(checked_portmap(portmap_of(rule))) for rule in body.portmaps]
     if portmaps:
         with changing_tunnel(admin, caller, tunnel_uid):
             portmaps = admin.store.put_portmaps(tunnel_uid, portmaps)

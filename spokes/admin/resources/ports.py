@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 
 from spokes.admin.context import Admin, Caller
-from spokes.admin.rule_checks import checked_port, warning_of
 from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.rules import (
     PortRange,
@@ -19,6 +18,7 @@ from spokes.admin.schema.rules import (
 )
 from spokes.admin.scope import changing_tunnel, own_tunnel, owner_filter
 from spokes.errors import AddressInUseError, ValueRefusedError
+from spokes.model.rules import checked_port, warning_of
 from spokes.phrases import counted
 
 BUSY_PORTS_MAX = 16                      # ports that other programs may hold before an allocation gives up

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from spokes.admin.context import Admin, Caller
-from spokes.admin.rule_checks import check_hash_count, checked_site, warning_of
+from spokes.admin.passwords import hash_text
 from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.rules import RemoveSitesRequest, RulesAnswer, UpdateSitesRequest
 from spokes.admin.scope import changing_tunnel, own_tunnel
+from spokes.model.rules import check_hash_count, checked_site, warning_of
 from spokes.phrases import counted
 
 
@@ -17,7 +20,8 @@ def update(admin: Admin, caller: Caller, body: UpdateSitesRequest, *, tunnel_uid
     own_tunnel(admin, caller, tunnel_uid)
     admin.store.require_managed(tunnel_uid)          # before passwords are hashed
     check_hash_count(body.sites)
-    rules = [msgspec.to_builtins(checked_site(site, owner=caller.user_uid)) for site in body.sites]
+    seal = functools.partial(hash_text, owner=caller.user_uid)
+    rules = [msgspec.to_builtins(checked_site(site, seal)) for site in body.sites]
     count = 0
     if rules:
         with changing_tunnel(admin, caller, tunnel_uid):

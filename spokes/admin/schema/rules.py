@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType, field
 
 from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.admin.schema.types import PortNumber, Text, Uid
-from spokes.wire.rules import PORT_COUNT_MAX, SITE_COUNT_MAX, DomainName, Firewall, Ports, Sites, TunConfig
+from spokes.wire.rules import PORT_COUNT_MAX, SITE_COUNT_MAX, DomainName, Firewall, PortMap, Ports, Sites, TunConfig
 
 DomainNames = Annotated[tuple[DomainName, ...], Meta(max_length=SITE_COUNT_MAX)]
 PortNumbers = Annotated[tuple[PortNumber, ...], Meta(max_length=2 * PORT_COUNT_MAX)]
@@ -90,3 +90,10 @@ class ConfigAnswer(Answer):
     """The shape of a client's configuration file, so that one can be made from it again."""
 
     config: TunConfig
+
+
+def portmap_of(rule: PortMapRule) -> PortMap:
+    return PortMap(
+        listen_port=rule.listen_port, dst_port=rule.dst_port, destination=rule.destination,
+        transport=rule.transport.lower() or "tcp", label=rule.label, http=rule.http,
+    )

@@ -1,0 +1,1 @@
+"""What a mutation must be before it is stored, whoever asks for it: the one door in front of the store."""
