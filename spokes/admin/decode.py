@@ -22,12 +22,17 @@ from spokes.ids import ZERO_UID
 S = TypeVar("S", bound=msgspec.Struct)
 Fold = Callable[[Any], Any]
 
+VALUE_COUNT_MAX = 100_000
+
 _WHERE = re.compile(r" - at `\$?\.?(.*)`$")
 _OBJECT_NEEDED = "the body must be a JSON object"
 
 
 def decode_body(data: bytes, struct: type[S]) -> S:
     """The struct that one JSON value describes; `null` is an empty object."""
+    # Each is an object of up to two hundred bytes once it is decoded, `{},` among them; in texts commas are rare.
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > VALUE_COUNT_MAX:
+        raise RequestError(f"the body holds more than {VALUE_COUNT_MAX} values", http_status=413)
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

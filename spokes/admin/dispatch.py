@@ -11,6 +11,7 @@ import logging
 import math
 import urllib.parse
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +24,7 @@ from spokes.admin.context import Admin, Caller, CallerKind
 from spokes.admin.decode import decode_body, decode_query, decode_uid
 from spokes.admin.routing import JSON, Reply, Route, SessionCookie
 from spokes.admin.schema.envelope import failure
+from spokes.admin.sending import SOURCE
 from spokes.errors import (
     ControlError,
     ForbiddenError,
@@ -34,6 +36,7 @@ from spokes.errors import (
     SpokesError,
     StoreError,
 )
+from spokes.ids import ZERO_UID
 from spokes.store.authority import NOT_SIGNED_IN
 from spokes.store.logins import source_key
 
@@ -88,13 +91,18 @@ class Endpoint(Resource):
         params: dict[str, Any] = {name: decode_uid(text) for name, text in path_params.items()}
         if route.query is not None:
             params["query"] = decode_query(dict(urllib.parse.parse_qsl(req.query_string)), route.query)
-        body = None
-        if route.request is not None:
-            is_known = caller.kind is not CallerKind.NOBODY
-            with self._body_places.place(caller.uid if is_known else source_key(caller.address), signed_in=is_known):
-                body = decode_body(_read_body(req, route.body_bytes_max), route.request)
-            self._admin.store.require(*caller.checks)    # rights may have gone while the body came
-        answer = route.handler(self._admin, caller, body, **params)
+        is_known = caller.kind is not CallerKind.NOBODY
+        source = _share_of(caller) if is_known else source_key(caller.address)
+        req.env[SOURCE] = source
+        with ExitStack() as held:
+            body = None
+            if route.request is not None:
+                length = _check_length(req, route.body_bytes_max)
+                held.enter_context(self._body_places.room(source, length))
+                with self._body_places.place(source, signed_in=is_known):
+                    body = decode_body(_read_body(req, route.body_bytes_max), route.request)
+                self._admin.store.require(*caller.checks)    # rights may have gone while the body came
+            answer = route.handler(self._admin, caller, body, **params)
         _write(resp, answer if isinstance(answer, Reply) else Reply(answer=answer), caller)
 
     def _caller(self, req: falcon.Request, route: Route) -> Caller:
@@ -198,10 +206,23 @@ def _media_type(text: str) -> str:
     return text.partition(";")[0].strip().lower()
 
 
+def _share_of(caller: Caller) -> str:
+    """All keys and sessions of one user take from one share; a key of the system has its own."""
+    return caller.user_uid if caller.user_uid != ZERO_UID else caller.uid
+
+
+def _check_length(req: falcon.Request, bytes_max: int) -> int:
+    """How long the body is, or may be where its head does not say."""
+    length = req.content_length
+    if length is None:
+        return bytes_max if req.env.get("wsgi.input_terminated") else 0
+    if length > bytes_max:
+        raise _too_large(bytes_max)
+    return length
+
+
 def _read_body(req: falcon.Request, bytes_max: int) -> bytes:
     length = req.content_length
-    if length is not None and length > bytes_max:
-        raise _too_large(bytes_max)
     if length is None and not req.env.get("wsgi.input_terminated"):
         return b""                       # no length and not chunked: no body
     stream = req.env["wsgi.input"]

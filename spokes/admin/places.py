@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from spokes.errors import AdmissionRefusedError
+from spokes.shares import Shares
 
 PATIENCE_S = 0.2                         # of a thread, too
 RETRY_AFTER_S = 1.0
@@ -43,3 +44,57 @@ class Places:
 
     def _has_room(self, source: str) -> bool:
         return self._counts.total() < self.count_max and self._counts[source] < self.count_per_source_max
+
+
+class SharedPlaces:
+    """Places of any size, lent to sources as shares.py says; for any number of threads.
+
+    Bound: `waiting_max` wait, for `patience_s` each, one source in all but one of these places at most.
+    """
+
+    def __init__(self, total: int, refusal: str, *, waiting_max: int, patience_s: float = PATIENCE_S) -> None:
+        self._shares = Shares(total)
+        self._refusal = refusal
+        self._waiting_max = waiting_max
+        self._patience_s = patience_s
+        self._waiting: Counter[str] = Counter()
+        self._left = threading.Condition()
+
+    @property
+    def waiting_count(self) -> int:
+        return self._waiting.total()
+
+    def acquire(self, source: str, amount: int = 1) -> None:
+        amount = min(amount, self._shares.total)
+        with self._left:
+            if not self._shares.may(source, amount):
+                self._wait(source, amount)
+            self._shares.take(source, amount)
+
+    def release(self, source: str, amount: int = 1) -> None:
+        with self._left:
+            self._shares.give_back(source, min(amount, self._shares.total))
+            self._left.notify_all()
+
+    @contextmanager
+    def place(self, source: str, amount: int = 1) -> Iterator[None]:
+        self.acquire(source, amount)
+        try:
+            yield
+        finally:
+            self.release(source, amount)
+
+    def _wait(self, source: str, amount: int) -> None:
+        own_max = max(1, self._waiting_max - 1)
+        if self._waiting.total() >= self._waiting_max or self._waiting[source] >= own_max:
+            raise self._refused()
+        self._waiting[source] += 1
+        try:
+            if not self._left.wait_for(lambda: self._shares.may(source, amount), self._patience_s):
+                raise self._refused()
+        finally:
+            self._waiting[source] -= 1
+            self._waiting += Counter()   # leaves no zeros behind
+
+    def _refused(self) -> AdmissionRefusedError:
+        return AdmissionRefusedError(self._refusal, retry_after_s=RETRY_AFTER_S)

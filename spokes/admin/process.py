@@ -27,6 +27,7 @@ from spokes.admin.context import DEFAULT_TCP_PORTS, Admin
 from spokes.admin.deadline import BodyDeadline, Wsgi
 from spokes.admin.routing import JSON
 from spokes.admin.schema.envelope import failure
+from spokes.admin.sending import Sending
 from spokes.config import parse_address, parse_domain, parse_port_range
 from spokes.control import CONTROL_SOCKET_NAME, Control
 from spokes.errors import StoreError
@@ -116,8 +117,8 @@ class LazyApp:
                 )
                 deadline_s = given.body_deadline_s
                 self._apps = (
-                    BodyDeadline(create_app(admin, thread_count=given.threads), deadline_s),
-                    BodyDeadline(create_metrics_app(admin), deadline_s),
+                    BodyDeadline(Sending(create_app(admin, thread_count=given.threads), given.threads), deadline_s),
+                    BodyDeadline(Sending(create_metrics_app(admin), given.threads), deadline_s),
                 )
             return self._apps
 

@@ -19,6 +19,8 @@ from spokes.admin.resources import (
     users,
     webhooks,
 )
+from spokes.admin.routing import LIST_BODY_BYTES_MAX as LIST
+from spokes.admin.routing import SITES_BODY_BYTES_MAX as SITES
 from spokes.admin.routing import Route
 
 V1 = "/api/admin/v1.0"                   # the contract of existing clients
@@ -52,14 +54,18 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{V1}/port/list", ports.list_all),
     Route("GET", f"{V1}/port/range", ports.read_range),
     # traffic rules of a tunnel
-    Route("POST", f"{V1}/tunnel/traffic/http/update/{{tunnel_uid}}", sites.update, statuses=(409,)),
-    Route("POST", f"{V1}/tunnel/traffic/http/remove/{{tunnel_uid}}", sites.remove, statuses=(409,)),
+    Route("POST", f"{V1}/tunnel/traffic/http/update/{{tunnel_uid}}", sites.update, bytes_max=SITES, statuses=(409,)),
+    Route("POST", f"{V1}/tunnel/traffic/http/remove/{{tunnel_uid}}", sites.remove, bytes_max=LIST, statuses=(409,)),
     Route("GET", f"{V1}/tunnel/traffic/tcp/allocate/{{tunnel_uid}}", ports.allocate, scope=WRITE),
     Route("POST", f"{V1}/tunnel/traffic/tcp/release/{{tunnel_uid}}", ports.release),
-    Route("POST", f"{V1}/tunnel/traffic/tcp/update/{{tunnel_uid}}", ports.update, statuses=(409,)),
-    Route("POST", f"{V1}/tunnel/traffic/tcp/reset/{{tunnel_uid}}", ports.reset, statuses=(409,)),
-    Route("POST", f"{V1}/tunnel/traffic/portmap/update/{{tunnel_uid}}", portmaps.update, statuses=(409,)),
-    Route("POST", f"{V1}/tunnel/traffic/portmap/remove/{{tunnel_uid}}", portmaps.remove, statuses=(409,)),
+    Route("POST", f"{V1}/tunnel/traffic/tcp/update/{{tunnel_uid}}", ports.update, bytes_max=LIST, statuses=(409,)),
+    Route("POST", f"{V1}/tunnel/traffic/tcp/reset/{{tunnel_uid}}", ports.reset, bytes_max=LIST, statuses=(409,)),
+    Route(
+        "POST", f"{V1}/tunnel/traffic/portmap/update/{{tunnel_uid}}", portmaps.update, bytes_max=LIST, statuses=(409,)
+    ),
+    Route(
+        "POST", f"{V1}/tunnel/traffic/portmap/remove/{{tunnel_uid}}", portmaps.remove, bytes_max=LIST, statuses=(409,)
+    ),
     # tunnels of users
     Route("POST", f"{V1}/user/tunnel/create", user_tunnels.create, statuses=(404, 409)),
     Route("GET", f"{V1}/user/tunnel/stop/{{tunnel_uid}}", user_tunnels.stop, scope=WRITE),
@@ -73,8 +79,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{V1}/user/activate", users.activate, admin_only=True, statuses=(404,)),
     Route("GET", f"{V1}/user/delete/{{user_uid}}", users.delete, scope=WRITE, admin_only=True),
     Route("POST", f"{V1}/user/bandwidth/cap", users.cap_bandwidth, admin_only=True, statuses=(404,)),
-    Route("POST", f"{V1}/user/domain/allow", users.allow_domains, admin_only=True, statuses=(404,)),
-    Route("POST", f"{V1}/user/domain/remove", users.remove_domains, admin_only=True, statuses=(404,)),
+    Route("POST", f"{V1}/user/domain/allow", users.allow_domains, admin_only=True, bytes_max=LIST, statuses=(404,)),
+    Route("POST", f"{V1}/user/domain/remove", users.remove_domains, admin_only=True, bytes_max=LIST, statuses=(404,)),
     Route("GET", f"{V1}/user/domain/list/{{user_uid}}", users.list_domains),
     Route("GET", f"{V1}/user/domain/reset/{{user_uid}}", users.reset_domains, scope=WRITE, admin_only=True),
     # people

@@ -23,7 +23,9 @@ class SessionCookie:
     max_age_s: int
 
 
-BODY_BYTES_MAX = 4 * 1024 * 1024         # a site may hold certificates
+BODY_BYTES_MAX = 256 * 1024
+LIST_BODY_BYTES_MAX = 1024 * 1024        # of rules or names, hundreds of them
+SITES_BODY_BYTES_MAX = 4 * 1024 * 1024   # a site may hold certificates
 STRANGERS_BODY_BYTES_MAX = 16 * 1024     # of who has not signed in: as objects, a body takes thirty times as much
 
 
@@ -57,6 +59,7 @@ class Route:
     admin_only: bool = False
     media_types: tuple[str, ...] = (JSON,)
     summary: str = ""
+    bytes_max: int = BODY_BYTES_MAX      # of a body, of who is signed in
     statuses: tuple[int, ...] = ()       # refusals beyond those that every route of its form has
 
     def __post_init__(self) -> None:
@@ -74,7 +77,7 @@ class Route:
 
     @property
     def body_bytes_max(self) -> int:
-        return STRANGERS_BODY_BYTES_MAX if self.public else BODY_BYTES_MAX
+        return STRANGERS_BODY_BYTES_MAX if self.public else self.bytes_max
 
     @property
     def path_params(self) -> tuple[str, ...]:

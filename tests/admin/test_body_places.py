@@ -44,3 +44,21 @@ def test_place_is_given_back_when_reading_fails():
     for _ in range(3):
         with pytest.raises(OSError, match="cut"), places.place("a", signed_in=False):
             raise OSError("cut")
+
+
+def test_large_bodies_of_many_are_held_within_one_bound(monkeypatch):
+    monkeypatch.setattr("spokes.admin.body_places.LARGE_PATIENCE_S", 0.01)
+    places = BodyPlaces(8)
+    body = 4 * 1024 * 1024
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(places.room("a", body))
+        with pytest.raises(AdmissionRefusedError):
+            stack.enter_context(places.room("a", body))
+        stack.enter_context(places.room("b", body // 2))
+        with pytest.raises(AdmissionRefusedError):
+            stack.enter_context(places.room("c", body))
+        stack.enter_context(places.room("c", body // 8))
+        for _ in range(100):             # what is small needs none
+            stack.enter_context(places.room("a", 1000))
+    with places.room("a", body):
+        pass

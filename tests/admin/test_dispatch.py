@@ -254,6 +254,11 @@ def test_body_of_the_wrong_shape_is_400_and_names_the_field(api, body, where):
     assert result.json["error"].startswith(where)
 
 
+def test_body_of_very_many_values_is_413_before_they_are_made(api):
+    result = api.post("echo", b'{"x": [' + b",".join([b"{}"] * 60_000) + b"]}")
+    assert (result.status_code, "values" in result.json["error"]) == (413, True)
+
+
 def test_body_too_large_is_413(api):
     assert api.post("echo", b" " * (BODY_BYTES_MAX + 1)).status_code == 413
     assert api.post("echo", b" " * (BODY_BYTES_MAX - 2) + b"{}").status_code == 200
