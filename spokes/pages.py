@@ -45,6 +45,21 @@ PAGES: Final[dict[str, Page]] = {
     "SPK-HEAD-TOO-LARGE": Page(431, "Header too large", "The request's header is larger than allowed."),
     "SPK-UNSUPPORTED": Page(501, "Not supported", "The request uses a part of HTTP that is not supported here."),
     "SPK-UPSTREAM-BROKEN": Page(502, "Broken answer", "The service behind the tunnel sent something that is not HTTP."),
+    "SPK-UPSTREAM-CLOSED": Page(
+        502, "No answer", "The service behind the tunnel closed the connection without an answer."
+    ),
+    "SPK-UPSTREAM-HEAD": Page(
+        502, "Answer too large", "The header of the answer from the service behind the tunnel is larger than allowed."
+    ),
+    "SPK-UPSTREAM-NAME": Page(
+        502, "Service not found", "The tunnel is up, but the name of its service has no address."
+    ),
+    "SPK-UPSTREAM-RESET": Page(
+        502, "No answer", "The service behind the tunnel broke the connection off before an answer."
+    ),
+    "SPK-UPSTREAM-TLS": Page(
+        502, "Service speaks TLS", "The service behind the tunnel wants an encrypted connection and was asked without."
+    ),
     "SPK-UPSTREAM-REFUSED": Page(
         502, "Service not running", "The tunnel is up, but its service refused the connection."
     ),

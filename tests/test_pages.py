@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import spokes.errors
+from spokes.client.health import FAULT_WORDS
 from spokes.pages import ADMIN_DOWN_JSON, CONTENT_TYPE, PAGES, hand_pages, render_admin_down_json, render_page
 from tests.support.fake_engine import FakeEngine
 
@@ -18,6 +19,8 @@ STATUS = {
     "SPK-TIMEOUT": 408, "SPK-MISDIRECTED": 421, "SPK-UNSUPPORTED": 501, "SPK-LIMIT": 503, "SPK-WELCOME": 200,
     "SPK-NO-FILE": 404, "SPK-METHOD": 405, "SPK-PRECONDITION": 412, "SPK-RANGE": 416, "SPK-WEBROOT": 502,
     "SPK-ADMIN-DOWN": 503, "SPK-BANDWIDTH": 503, "SPK-TARGET-TOO-LONG": 414, "SPK-HTTP-VERSION": 505,
+    "SPK-UPSTREAM-NAME": 502, "SPK-UPSTREAM-RESET": 502, "SPK-UPSTREAM-CLOSED": 502, "SPK-UPSTREAM-HEAD": 502,
+    "SPK-UPSTREAM-TLS": 502,
 }  # fmt: skip
 
 
@@ -75,7 +78,7 @@ def test_admin_down_is_an_envelope_for_callers_of_the_api():
 
 def test_errors_md_explains_every_code():
     explained = set(re.findall(r"^### (SPK-[A-Z-]+)$", ERRORS_MD.read_text(), flags=re.MULTILINE))
-    assert explained == error_codes() | set(PAGES) | {"SPK-SYSTEM"}
+    assert explained == error_codes() | set(PAGES) | set(FAULT_WORDS) | {"SPK-SYSTEM"}
 
 
 def test_errors_md_says_cause_and_fix_of_each():

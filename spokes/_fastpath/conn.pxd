@@ -109,6 +109,7 @@ cdef enum PageId:                       # answers the engine gives by itself; co
     PAGE_UPSTREAM_TIMEOUT, PAGE_UPSTREAM_BROKEN, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, PAGE_MISDIRECTED
     PAGE_UNSUPPORTED, PAGE_LIMIT, PAGE_NO_FILE, PAGE_METHOD, PAGE_PRECONDITION, PAGE_RANGE, PAGE_WEBROOT
     PAGE_ADMIN_DOWN, PAGE_BANDWIDTH, PAGE_ADMIN_DOWN_JSON, PAGE_TARGET, PAGE_VERSION
+    PAGE_UPSTREAM_NAME, PAGE_UPSTREAM_RESET, PAGE_UPSTREAM_CLOSED, PAGE_UPSTREAM_HEAD, PAGE_UPSTREAM_TLS
     PAGE_COUNT
 
 cdef struct Page:
@@ -150,6 +151,7 @@ cdef struct Loop:                       # one worker's: everything here is touch
     uint64_t date_s                     # what `date` says
     char date[HTTP_DATE_BYTES]
     void *idle_upstreams                # upstream.pyx
+    uint64_t replay_bytes               # requests kept to be sent again
     uint8_t starved                     # a source was not read for want of memory
     uint8_t gathering                   # another pass follows at once, and is likely to bring links more to send
     upstream_fault_fn upstream_fault    # the worker's: a dial failed

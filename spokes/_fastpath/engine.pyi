@@ -62,6 +62,12 @@ class Upstream:
 
     def __init__(self, *, addresses: list[tuple[str, int]] = ..., unix_path: str = "", host: str = "",
                  name: str = "", fault_page: str = "") -> None: ...
+    def outcomes(self) -> tuple[int, float, list[int]]:
+        """What came of asking it: (what came last, an index of FAULT_CODES, 0 = an answer; Unix time of that, 0.0 =
+        it was never asked; how many faults of each kind so far)."""
+
+# Codes of an upstream's faults; two kinds may have one code. [0] is "": no fault.
+FAULT_CODES: Final[tuple[str, ...]]
 
 class Directory:
     """What finally answers at the client: the files below a directory, as long as it lives.

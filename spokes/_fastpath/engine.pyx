@@ -13,6 +13,7 @@ from spokes._fastpath.net cimport (
     AF_INET, AF_INET6, AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, htons, sockaddr, sockaddr_in,
     sockaddr_in6, sockaddr_storage, sockaddr_un, socket, socklen_t,
 )
+from spokes._fastpath.outcome cimport FAULT_COUNT
 from spokes._fastpath.ring cimport (
     Msg, Ring, ring_clear_wake, ring_free, ring_init, ring_is_empty, ring_pop, ring_push, ring_sleep, ring_wake,
 )
@@ -76,7 +77,16 @@ PAGE_CODES = (
     "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-BROKEN", "SPK-BAD-REQUEST", "SPK-HEAD-TOO-LARGE", "SPK-TIMEOUT",
     "SPK-MISDIRECTED", "SPK-UNSUPPORTED", "SPK-LIMIT", "SPK-NO-FILE", "SPK-METHOD", "SPK-PRECONDITION", "SPK-RANGE",
     "SPK-WEBROOT", "SPK-ADMIN-DOWN", "SPK-BANDWIDTH", "SPK-ADMIN-DOWN.json", "SPK-TARGET-TOO-LONG", "SPK-HTTP-VERSION",
+    "SPK-UPSTREAM-NAME", "SPK-UPSTREAM-RESET", "SPK-UPSTREAM-CLOSED", "SPK-UPSTREAM-HEAD", "SPK-UPSTREAM-TLS",
 )
+
+# Fault's order (outcome.pxd).
+FAULT_CODES = (
+    "", "SPK-UPSTREAM-REFUSED", "SPK-UPSTREAM-UNREACHABLE", "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-NAME", "SPK-LIMIT",
+    "SPK-UPSTREAM-RESET", "SPK-UPSTREAM-CLOSED", "SPK-UPSTREAM-BROKEN", "SPK-UPSTREAM-TLS", "SPK-UPSTREAM-HEAD",
+    "SPK-UPSTREAM-CUT", "SPK-UPSTREAM-TIMEOUT",
+)
+assert len(FAULT_CODES) == FAULT_COUNT and len(PAGE_CODES) == PAGE_COUNT
 
 # What the engine says for a page code nobody gave it: enough for a visitor to quote.
 PAGE_STATUS = {
@@ -85,7 +95,8 @@ PAGE_STATUS = {
     "SPK-HEAD-TOO-LARGE": 431, "SPK-TIMEOUT": 408, "SPK-MISDIRECTED": 421, "SPK-UNSUPPORTED": 501, "SPK-LIMIT": 503,
     "SPK-NO-FILE": 404, "SPK-METHOD": 405, "SPK-PRECONDITION": 412, "SPK-RANGE": 416, "SPK-WEBROOT": 502,
     "SPK-ADMIN-DOWN": 503, "SPK-BANDWIDTH": 503, "SPK-ADMIN-DOWN.json": 503, "SPK-TARGET-TOO-LONG": 414,
-    "SPK-HTTP-VERSION": 505,
+    "SPK-HTTP-VERSION": 505, "SPK-UPSTREAM-NAME": 502, "SPK-UPSTREAM-RESET": 502, "SPK-UPSTREAM-CLOSED": 502,
+    "SPK-UPSTREAM-HEAD": 502, "SPK-UPSTREAM-TLS": 502,
 }
 
 REASON_PHRASES = {
@@ -205,6 +216,14 @@ cdef class Upstream:
     @property
     def id(self):
         return self.c.id
+
+    def outcomes(self):
+        cdef uint64_t last = atomic_get(&self.c.outcomes.last)
+        cdef int i
+        cdef list counts = []
+        for i in range(<int>FAULT_COUNT):
+            counts.append(atomic_get(&self.c.outcomes.faults[i]))
+        return <int>(last & 0xff), (last >> 8) / 1000.0, counts
 
     def __dealloc__(self):
         upstream_release(self.c)

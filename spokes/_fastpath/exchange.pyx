@@ -13,15 +13,21 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from spokes._fastpath.buf cimport slab_get, slab_init
-from spokes._fastpath.conn cimport END_CONN, PAGE_TIMEOUT, PAGE_UPSTREAM_TIMEOUT, Conn, End, Loop, loop_park, loop_task
+from spokes._fastpath.conn cimport (
+    END_CONN, END_STREAM, PAGE_TIMEOUT, PAGE_UPSTREAM_TIMEOUT, Conn, End, Loop, loop_park, loop_task,
+)
 from spokes._fastpath.exchange_end cimport exchange_drop_up, exchange_end, exchange_page
 from spokes._fastpath.exchange_read cimport exchange_conn_ready, exchange_task
 from spokes._fastpath.exchange_request cimport down_ops
+from spokes._fastpath.exchange_response cimport up_count
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_ASK, DEADLINE_BODY, DEADLINE_HEAD, DEADLINE_KEEP_ALIVE, DEADLINE_NONE, DEADLINE_RESPONSE, HALF_CLOSED_MS,
     HEAD_MS, RESPONSE_HEAD, Exchange, exchange_deadline,
 )
 from spokes._fastpath.exchange_write cimport exchange_emit
+from spokes._fastpath.frame cimport REASON_TIMEOUT
+from spokes._fastpath.mux cimport Stream, stream_close
+from spokes._fastpath.outcome cimport FAULT_SILENT
 from spokes._fastpath.timer cimport timer_clear, timer_set
 from spokes._fastpath.types cimport uint8_t, uint16_t, uint64_t
 
@@ -94,6 +100,7 @@ cdef void exchange_expired(void *owner) noexcept nogil:
     if x.deadline_kind == DEADLINE_KEEP_ALIVE:
         exchange_end(x, False)
     elif x.deadline_kind == DEADLINE_RESPONSE:
+        upstream_silent(x)
         if x.response_phase == RESPONSE_HEAD:
             exchange_page(x, PAGE_UPSTREAM_TIMEOUT)
         else:
@@ -101,9 +108,21 @@ cdef void exchange_expired(void *owner) noexcept nogil:
     elif x.deadline_kind == DEADLINE_ASK:
         exchange_ask(x)
     elif x.deadline_kind == DEADLINE_BODY and (x.down.paused or x.to_up.bytes > 0):
-        exchange_page(x, PAGE_UPSTREAM_TIMEOUT)     # the visitor has more to say; nobody takes it
+        upstream_silent(x)              # the visitor has more to say; nobody takes it
+        exchange_page(x, PAGE_UPSTREAM_TIMEOUT)
     else:
         exchange_page(x, PAGE_TIMEOUT)
+
+
+cdef void upstream_silent(Exchange *x) noexcept nogil:
+    """Whoever has the upstream's conn counts it. A visitor that has shut its side is not waited for long enough."""
+    if x.half_closed or x.up == NULL:
+        return
+    if x.up.type == END_STREAM:
+        stream_close(<Stream *>x.up, REASON_TIMEOUT)
+        x.up = NULL
+    else:
+        up_count(x, FAULT_SILENT)
 
 
 cdef void exchange_ask(Exchange *x) noexcept nogil:

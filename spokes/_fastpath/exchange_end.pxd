@@ -3,7 +3,6 @@ from spokes._fastpath.exchange_state cimport Exchange
 from spokes._fastpath.types cimport uint8_t
 
 cdef void exchange_drop_file(Exchange *x) noexcept nogil
-cdef void exchange_forget_replay(Exchange *x) noexcept nogil
 cdef void exchange_drop_up(Exchange *x, bint reusable) noexcept nogil
 cdef void exchange_free(Exchange *x) noexcept nogil
 cdef void exchange_end(Exchange *x, bint abort) noexcept nogil

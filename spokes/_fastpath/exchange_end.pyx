@@ -2,7 +2,6 @@
 
 Owns: nothing beyond the exchange, which may be dead after any call from here. Fails: it cannot.
 """
-from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from spokes._fastpath.buf cimport chain_clear
@@ -13,7 +12,7 @@ from spokes._fastpath.conn cimport (
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS, REQUEST_DONE, REQUEST_HEAD, RESPONSE_NONE, Exchange, exchange_deadline,
 )
-from spokes._fastpath.exchange_write cimport exchange_emit, exchange_write_rest
+from spokes._fastpath.exchange_write cimport exchange_emit, exchange_forget_replay, exchange_write_rest
 from spokes._fastpath.files cimport file_close
 from spokes._fastpath.frame cimport REASON_GONE, REASON_LIMIT
 from spokes._fastpath.http1 cimport METHOD_HEAD
@@ -33,12 +32,6 @@ cdef void exchange_drop_file(Exchange *x) noexcept nogil:
     if x.file != NULL:
         file_close(x.file)
         x.file = NULL
-
-
-cdef void exchange_forget_replay(Exchange *x) noexcept nogil:
-    if x.replay != NULL:
-        free(x.replay)
-        x.replay = NULL
 
 
 cdef void exchange_drop_up(Exchange *x, bint reusable) noexcept nogil:
@@ -179,7 +172,7 @@ cdef void exchange_next(Exchange *x) noexcept nogil:
     x.request_phase = REQUEST_HEAD
     x.response_phase = RESPONSE_NONE
     x.request_resume = x.response_resume = 0
-    x.answered = x.interims = x.half_closed = x.empty_line = 0
+    x.answered = x.interims = x.half_closed = x.empty_line = x.deaf = 0
     x.method = 0
     exchange_deadline(x, DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS)
     if x.down.eof:

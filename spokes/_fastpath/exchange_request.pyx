@@ -3,8 +3,7 @@
 Bound: one request head (32 KiB) kept while it is incomplete. Fails: what the visitor sends wrong is 400 and close.
 Source: RFC 9112.
 """
-from libc.stdlib cimport malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memset
 
 from spokes._fastpath.conn cimport (
     END_CONN, END_STREAM, HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_ADMIN_DOWN_JSON, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE,
@@ -17,26 +16,31 @@ from spokes._fastpath.exchange_end cimport (
 from spokes._fastpath.exchange_files cimport exchange_discard, exchange_send_file, exchange_to_directory
 from spokes._fastpath.exchange_last cimport exchange_last
 from spokes._fastpath.exchange_read cimport exchange_conn_ready, exchange_half_closed
-from spokes._fastpath.exchange_response cimport up_ops
+from spokes._fastpath.exchange_response cimport up_count, up_ops
 from spokes._fastpath.exchange_state cimport (
-    BODY_IDLE_MS, DEADLINE_BODY, DEADLINE_HEAD, DEADLINE_RESPONSE, HEAD_MS, REPLAY_BYTES_MAX, REQUEST_BODY,
-    REQUEST_DONE, REQUEST_HEAD, RESPONSE_HEAD, RESPONSE_IDLE_MS, RESPONSE_NONE, Exchange, exchange_deadline,
+    BODY_IDLE_MS, DEADLINE_BODY, DEADLINE_HEAD, DEADLINE_RESPONSE, HEAD_MS, REPLAY_BYTES_MAX, REPLAY_TOTAL_BYTES_MAX,
+    REQUEST_BODY, REQUEST_DONE, REQUEST_HEAD, RESPONSE_HEAD, RESPONSE_IDLE_MS, RESPONSE_NONE, Exchange,
+    exchange_deadline,
 )
-from spokes._fastpath.exchange_write cimport end_write_chain, exchange_body, exchange_emit, exchange_raw
-from spokes._fastpath.frame cimport OPEN_FLAG_SECURE, SERVICE_HTTP, Open
+from spokes._fastpath.exchange_write cimport (
+    end_write_chain, exchange_body, exchange_emit, exchange_hold, exchange_raw,
+)
+from spokes._fastpath.frame cimport OPEN_FLAG_SECURE, REASON_TIMEOUT, SERVICE_HTTP, Open
 from spokes._fastpath.http1 cimport (
-    BODY_NONE, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PUT, HttpHead,
+    BODY_CHUNKED, BODY_NONE, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PUT,
+    METHOD_TRACE, HttpHead,
     HttpRewrite, http1_body_done, http1_head_end, http1_parse_request, http1_skip_crlf, http1_write_request,
 )
 from spokes._fastpath.mux cimport (
     Link, Stream, end_fin, end_pull, end_wait_room, link_is_busy, link_pick, stream_open, stream_serve,
 )
+from spokes._fastpath.outcome cimport FAULT_SILENT
 from spokes._fastpath.route cimport (
     ROUTE_HTTP, TARGET_DIRECTORY, TARGET_PAGE, TARGET_TUNNEL, TARGET_UPSTREAM, Target, Tunnel, Upstream, route_find,
     route_find_certificate,
 )
 from spokes._fastpath.types cimport (
-    RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, atomic_get, uint8_t, uint32_t,
+    RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, atomic_get, uint8_t,
 )
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect, upstream_take_idle
 
@@ -44,6 +48,7 @@ cdef extern from "string.h" nogil:
     void *memmem(const void *where, size_t where_bytes, const void *what, size_t what_bytes)
 
 cdef enum:
+    REPLAY_GROWTH_BYTES = 1024          # what a head grows by as it is rewritten: our fields, another host
     WANT_HANDOVER = -2
     WANT_PAGE = -3
 
@@ -117,10 +122,20 @@ cdef int exchange_to_tunnel(Exchange *x, Target *target, uint8_t *page) noexcept
     return 0
 
 
-cdef int exchange_to_upstream(Exchange *x, Target *target, uint8_t *page) noexcept nogil:
+cdef bint can_repeat(Exchange *x, const HttpHead *head) noexcept nogil:
+    """The request may be sent twice, and can be kept for that: then a conn that its upstream closes meanwhile costs
+    nothing but time."""
+    if not x.idempotent or head.body.kind == BODY_CHUNKED or x.loop.replay_bytes > REPLAY_TOTAL_BYTES_MAX // 2:
+        return False
+    return head.head_bytes + REPLAY_GROWTH_BYTES + head.body.left <= REPLAY_BYTES_MAX
+
+
+cdef int exchange_to_upstream(Exchange *x, Target *target, const HttpHead *head, uint8_t *page) noexcept nogil:
     cdef Conn *conn
     exchange_drop_up(x, False)
-    conn = upstream_take_idle(x.loop, target.upstream, &up_ops, x, exchange_conn_ready)
+    x.idempotent = (head.method == METHOD_GET or head.method == METHOD_HEAD or head.method == METHOD_OPTIONS
+                    or head.method == METHOD_TRACE or head.method == METHOD_PUT or head.method == METHOD_DELETE)
+    conn = upstream_take_idle(x.loop, target.upstream, &up_ops, x, exchange_conn_ready, not can_repeat(x, head))
     if conn == NULL:
         conn = upstream_connect(x.loop, target.upstream, &up_ops, x, exchange_conn_ready)
     if conn == NULL:
@@ -161,7 +176,6 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     cdef HttpHead head
     cdef HttpRewrite rewrite
     cdef Target *target = NULL
-    cdef UpstreamConn *upstream
     cdef char visitor[64]
     cdef uint8_t page = PAGE_BAD_REQUEST
     cdef size_t skipped = 0
@@ -200,7 +214,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
                 atomic_add(&target.service.requests_total, 1)
         elif target.kind == TARGET_UPSTREAM:
             x.fault_page = fault_page_of(target.upstream, src + skipped + head.path, head.path_bytes)
-            rc = exchange_to_upstream(x, target, &page)
+            rc = exchange_to_upstream(x, target, &head, &page)
         elif target.kind != TARGET_DIRECTORY:
             rc = WANT_PAGE
             page = PAGE_UNKNOWN_HOST
@@ -238,15 +252,8 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     x.keep_up = 1
     x.response_phase = RESPONSE_HEAD
     x.response_resume = 0
-    if x.up.type == END_CONN and x.request_phase == REQUEST_DONE and (<Conn *>x.up).extra != NULL:
-        upstream = <UpstreamConn *>(<Conn *>x.up).extra
-        if upstream.reused and n <= REPLAY_BYTES_MAX and (
-                head.method == METHOD_GET or head.method == METHOD_HEAD or head.method == METHOD_OPTIONS
-                or head.method == METHOD_PUT or head.method == METHOD_DELETE):
-            x.replay = <uint8_t *>malloc(n)     # just so large: many requests may be waiting for long
-            if x.replay != NULL:
-                memcpy(x.replay, x.loop.head, n)
-                x.replay_bytes = <uint32_t>n
+    if x.up.type == END_CONN and (<UpstreamConn *>(<Conn *>x.up).extra).reused:
+        exchange_hold(x, x.loop.head, n)
     exchange_emit(x, x.up, &x.to_up, x.loop.head, n)
     exchange_deadline(x, DEADLINE_RESPONSE if x.request_phase == REQUEST_DONE else DEADLINE_BODY,
                       RESPONSE_IDLE_MS if x.request_phase == REQUEST_DONE else BODY_IDLE_MS)
@@ -269,8 +276,10 @@ cdef size_t down_take(End *end, const uint8_t *src, size_t src_bytes) noexcept n
                 break
             taken += n
         elif x.request_phase == REQUEST_BODY:
-            if x.up != NULL:
+            if x.up != NULL and not x.deaf:
                 n = exchange_body(x, &x.request, end, x.up, &x.to_up, src + taken, src_bytes - taken, &broken)
+                if x.replay != NULL:
+                    exchange_hold(x, src + taken, n)
             else:
                 n = exchange_discard(x, src + taken, src_bytes - taken, &broken)
             taken += n
@@ -329,6 +338,8 @@ cdef void down_room(End *end) noexcept nogil:
 
 cdef void down_gone(End *end, int rc) noexcept nogil:
     cdef Exchange *x = <Exchange *>end.owner
+    if end.type == END_STREAM and (<Stream *>end).reset_reason == REASON_TIMEOUT and x.response_phase != RESPONSE_NONE:
+        up_count(x, FAULT_SILENT)       # the visitor's end has deadlines, this one has the upstream
     exchange_drop_up(x, False)
     if end.type == END_CONN:
         conn_close(<Conn *>end, True)

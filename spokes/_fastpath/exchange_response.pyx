@@ -4,34 +4,41 @@ Bound: one response head (32 KiB) kept while it is incomplete, INTERIM_COUNT_MAX
 Fails: what the upstream sends wrong is 502 while nothing has been answered, and cuts the visitor's end after that.
 Source: RFC 9112, RFC 9110.
 """
+from libc.errno cimport EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
-from spokes._fastpath.buf cimport chain_clear, chain_copy
+from spokes._fastpath.buf cimport chain_clear
 from spokes._fastpath.conn cimport (
-    END_CONN, END_STREAM, HEAD_BYTES, PAGE_LIMIT, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, PAGE_UPSTREAM_BROKEN,
-    PAGE_UPSTREAM_REFUSED, PAGE_UPSTREAM_TIMEOUT, PAGE_UPSTREAM_UNREACHABLE, RX_BYTES, Conn, End, EndOps, Loop,
-    conn_recv_raw, loop_date, loop_task,
+    END_CONN, HEAD_BYTES, PAGE_LIMIT, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, PAGE_UPSTREAM_BROKEN,
+    PAGE_UPSTREAM_CLOSED, PAGE_UPSTREAM_HEAD, PAGE_UPSTREAM_NAME, PAGE_UPSTREAM_REFUSED, PAGE_UPSTREAM_RESET,
+    PAGE_UPSTREAM_TIMEOUT, PAGE_UPSTREAM_TLS, PAGE_UPSTREAM_UNREACHABLE, Conn, End, EndOps, loop_date, loop_task,
 )
 from spokes._fastpath.exchange_end cimport (
-    exchange_answered, exchange_drop_up, exchange_end, exchange_finish, exchange_forget_replay, exchange_page,
+    exchange_answered, exchange_drop_up, exchange_end, exchange_finish, exchange_page,
 )
 from spokes._fastpath.exchange_read cimport exchange_conn_ready
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_NONE, DEADLINE_RESPONSE, INTERIM_COUNT_MAX, REQUEST_DONE, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_IDLE_MS,
     RESPONSE_NONE, Exchange, exchange_deadline,
 )
-from spokes._fastpath.exchange_write cimport end_write_chain, exchange_body, exchange_emit, exchange_raw
+from spokes._fastpath.exchange_write cimport (
+    end_write_chain, exchange_body, exchange_emit, exchange_forget_replay, exchange_raw,
+)
 from spokes._fastpath.frame cimport REASON_LIMIT, REASON_NO_SERVICE, REASON_REFUSED, REASON_TIMEOUT, REASON_UNREACHABLE
 from spokes._fastpath.http1 cimport (
     BODY_CHUNKED, BODY_UNTIL_CLOSE, HttpHead, HttpRewrite, http1_body_done, http1_head_end, http1_parse_response,
     http1_write_response,
 )
 from spokes._fastpath.mux cimport Stream, end_fin, end_pull, end_wait_room
-from spokes._fastpath.relay cimport reason_of
+from spokes._fastpath.net cimport MSG_PEEK, recv
+from spokes._fastpath.outcome cimport (
+    FAULT_CLOSED, FAULT_CUT, FAULT_DIAL_TIMEOUT, FAULT_HEAD, FAULT_LOCAL, FAULT_NAME, FAULT_NONE, FAULT_NOT_HTTP,
+    FAULT_REFUSED, FAULT_RESET, FAULT_SILENT, FAULT_TLS, FAULT_UNREACHABLE, outcome_answered, outcome_fault,
+)
 from spokes._fastpath.route cimport END_IDLE
-from spokes._fastpath.types cimport atomic_get, uint8_t, uint16_t
-from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect
+from spokes._fastpath.types cimport RC_PROTO, RC_TARGET, RC_TIMEOUT, RC_TOO_LARGE, atomic_get, uint8_t
+from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect, upstream_says_keep_alive, upstream_unheard
 
 
 cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
@@ -40,9 +47,11 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
     cdef HttpRewrite rewrite
     cdef ssize_t n = http1_head_end(src, src_bytes, &x.response_resume)
     cdef ssize_t m
+    if n == 0 and memcmp(src, b"HTTP/", src_bytes if src_bytes < 5 else 5) != 0:
+        return RC_PROTO                 # a greeting of another protocol: its end may never come
     if n <= 0:
         return n
-    exchange_forget_replay(x)
+    exchange_forget_replay(x)           # answered, well or badly: never sent twice
     m = http1_parse_response(&head, src, n, x.method)
     if m < 0:
         return m
@@ -63,9 +72,13 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
         if not x.wants_upgrade or not head.upgrade:
             return -1
         x.raw = 1
+        up_answered(x)
     else:
+        up_answered(x)
         x.response = head.body
         x.response_phase = RESPONSE_BODY
+        if x.up.type == END_CONN:
+            upstream_says_keep_alive(<Conn *>x.up, head.keep_alive_s)
         if not head.keep_alive or head.body.kind == BODY_UNTIL_CLOSE:
             x.keep_up = 0
         if x.minor == 0 and head.body.kind == BODY_CHUNKED:
@@ -99,7 +112,7 @@ cdef size_t up_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nog
             if n == 0:
                 break
             if n < 0:
-                exchange_page(x, PAGE_UPSTREAM_BROKEN)
+                up_faulty(x, fault_of_head(src + taken, src_bytes - taken, n))
                 break
             taken += n
             if x.raw:
@@ -115,6 +128,7 @@ cdef size_t up_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nog
             n = exchange_body(x, &x.response, end, x.down, &x.to_down, src + taken, src_bytes - taken, &broken)
             taken += n
             if broken:
+                up_count(x, FAULT_NOT_HTTP)
                 exchange_end(x, True)
                 break
             if n > 0:
@@ -142,10 +156,10 @@ cdef void up_eof(End *end) noexcept nogil:
             exchange_finish(x)
         else:
             end_fin(x.down)
-    elif x.response_phase == RESPONSE_BODY and x.response.kind == BODY_UNTIL_CLOSE:
+    elif x.response_phase == RESPONSE_BODY and x.response.kind == BODY_UNTIL_CLOSE and not x.deaf:
         exchange_answered(x)
     else:
-        up_lost(x, PAGE_UPSTREAM_BROKEN)
+        up_lost(x, FAULT_CLOSED)
 
 
 cdef void up_room(End *end) noexcept nogil:
@@ -162,71 +176,164 @@ cdef void up_room(End *end) noexcept nogil:
 
 # --- losing the upstream ----------------------------------------------------------------------------------------------
 
-cdef void up_lost(Exchange *x, uint8_t page) noexcept nogil:
-    """The upstream end is of no use any more; x.up may already be closed by its peer."""
+cdef UpstreamConn *upstream_of(Exchange *x) noexcept nogil:
+    """NULL where the upstream's end is a stream: its other end knows and counts."""
+    if x.up == NULL or x.up.type != END_CONN:
+        return NULL
+    return <UpstreamConn *>(<Conn *>x.up).extra
+
+
+cdef void up_answered(Exchange *x) noexcept nogil:
+    cdef UpstreamConn *up = upstream_of(x)
+    if up != NULL:
+        outcome_answered(&up.upstream.outcomes, x.loop.wall_ms)
+
+
+cdef void up_count(Exchange *x, uint8_t fault) noexcept nogil:
+    cdef UpstreamConn *up = upstream_of(x)
+    if up != NULL and up.fault == FAULT_NONE:
+        up.fault = fault
+        outcome_fault(&up.upstream.outcomes, fault, x.loop.wall_ms)
+
+
+cdef uint8_t fault_of_head(const uint8_t *src, size_t src_bytes, ssize_t rc) noexcept nogil:
+    """Of bytes that are no head: what else they are. A TLS record is an alert (21) or a handshake (22) of version 3."""
+    if rc == RC_TOO_LARGE or rc == RC_TARGET:
+        return FAULT_HEAD
+    if src_bytes >= 2 and (src[0] == 21 or src[0] == 22) and src[1] == 3:
+        return FAULT_TLS
+    return FAULT_NOT_HTTP
+
+
+cdef uint8_t page_of_fault(uint8_t fault) noexcept nogil:
+    if fault == FAULT_REFUSED:
+        return PAGE_UPSTREAM_REFUSED
+    elif fault == FAULT_UNREACHABLE:
+        return PAGE_UPSTREAM_UNREACHABLE
+    elif fault == FAULT_DIAL_TIMEOUT or fault == FAULT_SILENT:
+        return PAGE_UPSTREAM_TIMEOUT
+    elif fault == FAULT_NAME:
+        return PAGE_UPSTREAM_NAME
+    elif fault == FAULT_LOCAL:
+        return PAGE_LIMIT
+    elif fault == FAULT_RESET:
+        return PAGE_UPSTREAM_RESET
+    elif fault == FAULT_CLOSED:
+        return PAGE_UPSTREAM_CLOSED
+    elif fault == FAULT_HEAD:
+        return PAGE_UPSTREAM_HEAD
+    elif fault == FAULT_TLS:
+        return PAGE_UPSTREAM_TLS
+    return PAGE_UPSTREAM_BROKEN
+
+
+cdef void up_faulty(Exchange *x, uint8_t fault) noexcept nogil:
+    """Nothing was answered yet, and nothing will be."""
+    up_count(x, fault)
+    if upstream_of(x) != NULL and x.fault_page != PAGE_NONE:
+        exchange_page(x, x.fault_page)
+    else:
+        exchange_page(x, page_of_fault(fault))
+
+
+cdef bint up_replay(Exchange *x) noexcept nogil:
+    """The idle conn closed under the request: send it once more, on a new conn. RFC 9110, 9.2.2: what is idempotent may
+    be sent twice; what is not, where it is known that nobody has read it."""
+    cdef Conn *lost = <Conn *>x.up
     cdef Conn *conn
     cdef uint8_t *replay = x.replay
+    cdef size_t replay_bytes = x.replay_bytes
+    cdef size_t replay_size = x.replay_size
+    if replay == NULL or upstream_of(x) == NULL or lost.end.rx.bytes > 0 or x.interims > 0:
+        return False
+    if not x.idempotent and not upstream_unheard(lost):
+        return False
+    if atomic_get(&upstream_of(x).upstream.end_ms) > END_IDLE:
+        return False                    # its rule is gone, and its flows end
+    conn = upstream_connect(x.loop, upstream_of(x).upstream, &up_ops, x, exchange_conn_ready)
+    if conn == NULL:
+        return False
+    x.replay = NULL                     # once: the next conn is no idle one
+    exchange_drop_up(x, False)
+    x.up = &conn.end
+    exchange_emit(x, x.up, &x.to_up, replay, replay_bytes)
+    free(replay)
+    x.loop.replay_bytes -= replay_size
+    x.replay_bytes = x.replay_size = 0
+    if x.down.paused:
+        end_wait_room(x.up)             # the rest of the body has waited for the other one
+    return True
+
+
+cdef void up_lost(Exchange *x, uint8_t fault) noexcept nogil:
+    """The upstream end is of no use any more; x.up may already be closed by its peer."""
     if x.response_phase == RESPONSE_NONE:
         exchange_drop_up(x, False)
-        return
-    if x.response_phase == RESPONSE_BODY or x.answered or x.raw:
+    elif x.response_phase == RESPONSE_BODY or x.answered or x.raw:
+        if not x.raw:
+            up_count(x, FAULT_CUT)
         exchange_end(x, True)
-        return
-    if replay != NULL and x.up != NULL and x.up.type == END_CONN and x.up.rx.bytes == 0 and x.interims == 0 \
-            and atomic_get(&(<UpstreamConn *>(<Conn *>x.up).extra).upstream.end_ms) <= END_IDLE:
-        # The idle conn closed under the request (RFC 9110, 9.2.2: idempotent, may be sent again), once, on a new conn.
-        x.replay = NULL
-        conn = upstream_connect(x.loop, (<UpstreamConn *>(<Conn *>x.up).extra).upstream, &up_ops, x,
-                                exchange_conn_ready)
-        exchange_drop_up(x, False)
-        if conn != NULL:
-            x.up = &conn.end
-            exchange_emit(x, x.up, &x.to_up, replay, x.replay_bytes)
-            free(replay)
-            return
-        free(replay)
-    if x.up != NULL and x.up.type == END_CONN and (<Conn *>x.up).extra != NULL:
-        if x.fault_page != PAGE_NONE:
-            page = x.fault_page
-    exchange_page(x, page)
+    elif not up_replay(x):
+        up_faulty(x, fault)
 
 
-cdef bint up_last_words(Exchange *x, Conn *conn) noexcept nogil:
+cdef bint up_goes_deaf(Exchange *x, Conn *conn) noexcept nogil:
     """An upstream that answers and closes without reading the whole request resets its conn: our writes fail, while its
-    answer waits in the kernel. True: it was there."""
-    cdef Loop *loop = x.loop
-    cdef size_t have
-    cdef ssize_t n
-    if x.response_phase != RESPONSE_HEAD or conn.fd < 0 or conn.tls != NULL or conn.connecting or conn.end.eof:
+    answer waits in the kernel. True: something does; from now on the rest of the request is dropped and the conn read
+    to its end."""
+    cdef uint8_t byte
+    if x.deaf or x.raw or x.response_phase == RESPONSE_NONE or conn.fd < 0 or conn.tls != NULL or conn.connecting \
+            or conn.end.eof:
         return False
-    have = chain_copy(&conn.end.rx, loop.rx, RX_BYTES // 2)
-    n = conn_recv_raw(conn, loop.rx + have, RX_BYTES // 2)
-    if n <= 0:
+    if conn.end.rx.bytes == 0 and recv(conn.fd, &byte, 1, MSG_PEEK) <= 0:
         return False
-    chain_clear(&loop.pool, &conn.end.rx)
-    up_take(&conn.end, loop.rx, have + n)
-    return x.dead or x.up != &conn.end
+    x.deaf = 1
+    x.keep_up = 0
+    conn.error = 0
+    conn.writable = 0
+    conn.readable = 1
+    conn.end.wants_room = 0
+    chain_clear(&x.loop.pool, &conn.out)
+    chain_clear(&x.loop.pool, &x.to_up)
+    exchange_forget_replay(x)
+    x.down.paused = 0
+    loop_task(x.loop, &x.task)
+    return True
 
 
 cdef void up_gone(End *end, int rc) noexcept nogil:
     cdef Exchange *x = <Exchange *>end.owner
-    cdef uint16_t reason = (<Stream *>end).reset_reason if end.type == END_STREAM else reason_of(rc)
+    cdef Stream *stream
+    cdef uint8_t fault = FAULT_RESET
     cdef uint8_t page = PAGE_UPSTREAM_BROKEN
-    if end.type == END_CONN and up_last_words(x, <Conn *>end):
+    if end.type == END_CONN:
+        if up_goes_deaf(x, <Conn *>end):
+            return
+        if rc == RC_TIMEOUT or rc == -ETIMEDOUT:
+            fault = FAULT_SILENT
+        elif rc == -EHOSTUNREACH or rc == -ENETUNREACH:
+            fault = FAULT_UNREACHABLE
+        if (<UpstreamConn *>(<Conn *>end).extra).fault != FAULT_NONE:
+            fault = (<UpstreamConn *>(<Conn *>end).extra).fault
+        up_lost(x, fault)
         return
-    if reason == REASON_REFUSED:
+    stream = <Stream *>end
+    if x.response_phase != RESPONSE_HEAD or x.answered or x.raw:
+        up_lost(x, fault)
+        return
+    if stream.reset_reason == REASON_REFUSED:
         page = PAGE_UPSTREAM_REFUSED
-    elif reason == REASON_UNREACHABLE:
+    elif stream.reset_reason == REASON_UNREACHABLE:
         page = PAGE_UPSTREAM_UNREACHABLE
-    elif reason == REASON_TIMEOUT:
+    elif stream.reset_reason == REASON_TIMEOUT:
         page = PAGE_UPSTREAM_TIMEOUT
-    elif reason == REASON_NO_SERVICE:
+    elif stream.reset_reason == REASON_NO_SERVICE:
         page = PAGE_UNKNOWN_HOST
-    elif reason == REASON_LIMIT:
+    elif stream.reset_reason == REASON_LIMIT:
         page = PAGE_LIMIT
-    elif end.type == END_STREAM and (<Stream *>end).link.down:
+    elif stream.link.down:
         page = PAGE_OFFLINE
-    up_lost(x, page)
+    exchange_page(x, page)
 
 
 cdef EndOps up_ops

@@ -16,7 +16,8 @@ cdef enum:
     HALF_CLOSED_MUTE_MS = 10000         # … and is not one that may be asked whether it is still there
     HALF_CLOSED_ASK_MS = 1000           # until it is asked: most answers are there before
     INTERIM_COUNT_MAX = 16              # 1xx answers to one request
-    REPLAY_BYTES_MAX = 4096             # a longer request is not kept to be sent again
+    REPLAY_BYTES_MAX = 65536            # a longer request is not kept to be sent again
+    REPLAY_TOTAL_BYTES_MAX = 8388608    # of a worker's exchanges together
 
 cdef enum RequestPhase:
     REQUEST_HEAD, REQUEST_BODY, REQUEST_DONE
@@ -41,9 +42,10 @@ cdef struct Exchange:
     HttpBody request
     HttpBody response
     FileBody *file                      # what is sent when no upstream end answers; NULL = nothing
-    uint8_t *replay                     # an idempotent request on a reused conn, until its response's head is whole
+    uint8_t *replay                     # a request on a reused conn, as far as it was sent, until it is answered
     uint64_t deadline_ms
     uint32_t replay_bytes
+    uint32_t replay_size
     size_t request_resume
     size_t response_resume
     uint16_t port
@@ -54,6 +56,8 @@ cdef struct Exchange:
     uint8_t secure
     uint8_t keep_down                   # the visitor's conn outlives this exchange
     uint8_t keep_up
+    uint8_t idempotent                  # RFC 9110, 9.2.2: sent twice is as good as once
+    uint8_t deaf                        # up takes no more of the request, and may still have an answer
     uint8_t wants_upgrade
     uint8_t raw                         # after 101: bytes, both ways
     uint8_t half_closed                 # the visitor has shut its side while this response is awaited

@@ -3,12 +3,15 @@
 Bound: a body goes on only as far as its target has room; a head or a page that finds none waits in a chain.
 Fails: a body whose framing is broken sets `broken`; what came before the break has been passed on.
 """
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
 from spokes._fastpath.buf cimport Chain, chain_append, chain_drop
 from spokes._fastpath.conn cimport END_STREAM, End
-from spokes._fastpath.exchange_state cimport Exchange
+from spokes._fastpath.exchange_state cimport REPLAY_BYTES_MAX, REPLAY_TOTAL_BYTES_MAX, Exchange
 from spokes._fastpath.http1 cimport HttpBody, http1_body_done, http1_body_step
 from spokes._fastpath.mux cimport Stream, end_room, end_wait_room, end_write
-from spokes._fastpath.types cimport uint8_t
+from spokes._fastpath.types cimport uint8_t, uint32_t
 
 
 cdef void end_write_chain(Exchange *x, End *to, Chain *chain) noexcept nogil:
@@ -84,6 +87,38 @@ cdef size_t exchange_body(Exchange *x, HttpBody *body, End *source, End *to, con
         source.paused = 1
         end_wait_room(to)
     return taken
+
+
+cdef void exchange_forget_replay(Exchange *x) noexcept nogil:
+    if x.replay != NULL:
+        free(x.replay)
+        x.replay = NULL
+        x.loop.replay_bytes -= x.replay_size
+        x.replay_size = x.replay_bytes = 0
+
+
+cdef bint exchange_hold(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """A head is kept in just so many bytes, since many requests may wait for long; a body comes in parts."""
+    cdef size_t size = x.replay_bytes + src_bytes
+    cdef uint8_t *grown
+    if size > x.replay_size:
+        if x.replay_size * 2 > size:
+            size = x.replay_size * 2
+        if size > REPLAY_BYTES_MAX:
+            size = REPLAY_BYTES_MAX
+        grown = NULL
+        if x.replay_bytes + src_bytes <= size and \
+                x.loop.replay_bytes - x.replay_size + size <= REPLAY_TOTAL_BYTES_MAX:
+            grown = <uint8_t *>realloc(x.replay, size)
+        if grown == NULL:
+            exchange_forget_replay(x)
+            return False
+        x.loop.replay_bytes += size - x.replay_size
+        x.replay = grown
+        x.replay_size = <uint32_t>size
+    memcpy(x.replay + x.replay_bytes, src, src_bytes)
+    x.replay_bytes += <uint32_t>src_bytes
+    return True
 
 
 cdef size_t exchange_raw(Exchange *x, End *source, End *to, const Chain *waiting, const uint8_t *src,

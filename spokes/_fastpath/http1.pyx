@@ -46,7 +46,7 @@ cdef dict describe(const HttpHead *head, bytes data):
         "status": head.status, "reason": data[head.reason:head.reason + head.reason_bytes],
         "minor": head.minor, "keep_alive": bool(head.keep_alive), "upgrade": bool(head.upgrade),
         "expect_continue": bool(head.expect_continue), "has_date": bool(head.has_date),
-        "max_forwards": head.max_forwards,
+        "max_forwards": head.max_forwards, "keep_alive_s": head.keep_alive_s,
         "host": (<const char *>head.host)[:head.host_bytes], "fields": fields,
         "body": (head.body.kind, head.body.left),
     }

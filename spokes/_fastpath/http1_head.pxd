@@ -46,6 +46,7 @@ cdef struct HttpHead:                   # one parsed head; lives in a worker's s
     uint8_t has_date
     uint8_t has_gaps                    # response: blanks before a colon, to be taken off
     int32_t max_forwards                # of OPTIONS and TRACE; -1 = unbounded
+    int32_t keep_alive_s                # responses: Keep-Alive: timeout=N; -1 = does not say
     uint16_t field_count
     uint8_t host_bytes                  # canonical: lower case, no port, no trailing dot
     char host[256]                      # host_bytes 0 = none: responses, HTTP/1.0

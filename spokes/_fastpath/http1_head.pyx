@@ -244,6 +244,23 @@ cdef int read_coding(Fields *fields, const uint8_t *value, size_t value_bytes) n
         at = i + 1
 
 
+cdef int32_t read_keep_alive(const uint8_t *value, size_t value_bytes) noexcept nogil:
+    """Seconds that an idle conn is kept: `timeout=5, max=100`; -1 where no timeout is said in plain digits."""
+    cdef size_t at = 0, i, word_bytes = next_word(value, value_bytes, &at)
+    cdef int32_t seconds
+    while word_bytes:
+        if word_bytes > 8 and is_word(value + at, 8, b"timeout=", 8):
+            seconds = 0
+            for i in range(8, word_bytes):
+                if not c'0' <= value[at + i] <= c'9' or seconds > 99999:
+                    return -1
+                seconds = seconds * 10 + (value[at + i] - c'0')
+            return seconds
+        at += word_bytes
+        word_bytes = next_word(value, value_bytes, &at)
+    return -1
+
+
 cdef int read_connection(Fields *fields, const uint8_t *value, size_t value_bytes) noexcept nogil:
     cdef size_t at = 0, i, word_bytes = next_word(value, value_bytes, &at)
     cdef const uint8_t *word
@@ -330,6 +347,7 @@ cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t l
     out.has_date = 0
     out.has_gaps = 0
     out.max_forwards = -1
+    out.keep_alive_s = -1
     out.expect_continue = 0
     while True:
         if line + 2 > end:
@@ -391,6 +409,8 @@ cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t l
                 rc = read_forwards(out, fields, src + value, field.value_bytes)
             else:
                 field.id = FIELD_OTHER
+        elif field.id == FIELD_KEEP_ALIVE:
+            out.keep_alive_s = read_keep_alive(src + value, field.value_bytes)
         if rc < 0:
             return rc
         out.field_count += 1

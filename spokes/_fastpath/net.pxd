@@ -52,10 +52,12 @@ cdef extern from "sys/socket.h" nogil:
     int SO_LINGER
     int SHUT_WR
     int MSG_NOSIGNAL
+    int MSG_PEEK
 
 cdef extern from "netinet/tcp.h" nogil:
     int IPPROTO_TCP
     int TCP_NODELAY
+    int TCP_INFO
 
 cdef extern from "unistd.h" nogil:
     int close(int fd)

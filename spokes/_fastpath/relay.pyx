@@ -9,8 +9,8 @@ from libc.errno cimport (
 )
 
 from spokes._fastpath.conn cimport (
-    CONN_DIRECT_BYTES, End, EndOps, conn_close, conn_fin, conn_mark_dirty, conn_room, conn_send_from, conn_send_now,
-    conn_takes_now, conn_write,
+    CONN_DIRECT_BYTES, ROLE_UPSTREAM, End, EndOps, conn_close, conn_fin, conn_mark_dirty, conn_room, conn_send_from,
+    conn_send_now, conn_takes_now, conn_write,
 )
 from spokes._fastpath.frame cimport (
     REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, REASON_REFUSED, REASON_TIMEOUT, REASON_UNREACHABLE,
@@ -20,9 +20,12 @@ from spokes._fastpath.mux cimport (
     stream_wait_room,
     stream_write,
 )
+from spokes._fastpath.outcome cimport (
+    FAULT_CLOSED, FAULT_NONE, FAULT_RESET, FAULT_SILENT, outcome_answered, outcome_fault,
+)
 from spokes._fastpath.timer cimport timer_set
-from spokes._fastpath.types cimport RC_EOF, RC_LOCAL, RC_TIMEOUT, uint8_t
-from spokes._fastpath.upstream cimport upstream_connect
+from spokes._fastpath.types cimport RC_EOF, RC_LOCAL, RC_TIMEOUT, uint8_t, uint64_t
+from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect
 
 
 cdef enum:
@@ -111,10 +114,16 @@ cdef void stream_has_room(End *end) noexcept nogil:
         stream_wait_room(stream)
         return
     n = stream_read_from(stream, conn, STREAM_TURN_BYTES)
+    if n > 0 and stream.tx_offset == <uint64_t>n:
+        relay_answered(conn)
     if n >= 0:
         if conn.readable:
             stream_wait_room(stream)
     elif n == RC_EOF:
+        if not end.eof_told:
+            relay_lost(conn, stream, FAULT_CLOSED)
+        elif stream.tx_offset == 0:
+            relay_answered(conn)        # it has heard all of it and has nothing to say
         stream_fin(stream)
         if end.eof_told:
             relay_finish(conn, stream)
@@ -156,7 +165,26 @@ cdef void conn_has_room(End *end) noexcept nogil:
     end_pull(&stream.end)
 
 
+cdef void relay_answered(Conn *conn) noexcept nogil:
+    if conn.role == ROLE_UPSTREAM:
+        outcome_answered(&(<UpstreamConn *>conn.extra).upstream.outcomes, conn.loop.wall_ms)
+
+
+cdef void relay_lost(Conn *conn, const Stream *stream, uint8_t fault) noexcept nogil:
+    """An upstream that ends a flow before it has said a word has not served it: so does a forwarder with nothing behind
+    it. Later on an end is the business of those who talk."""
+    cdef UpstreamConn *up
+    if conn.role != ROLE_UPSTREAM or stream.tx_offset > 0:
+        return
+    up = <UpstreamConn *>conn.extra
+    if up.fault == FAULT_NONE:          # else of dialling, and counted
+        up.fault = fault
+        outcome_fault(&up.upstream.outcomes, fault, conn.loop.wall_ms)
+
+
 cdef void conn_gone(End *end, int rc) noexcept nogil:
+    if rc != RC_LOCAL:
+        relay_lost(<Conn *>end, <Stream *>end.owner, FAULT_SILENT if rc == -ETIMEDOUT else FAULT_RESET)
     stream_close(<Stream *>end.owner, reason_of(rc))
     conn_close(<Conn *>end, True)
 

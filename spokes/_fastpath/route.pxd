@@ -1,5 +1,6 @@
 # Where a host name or port leads: immutable tables the workers read without a lock, built by the control plane.
 from spokes._fastpath.net cimport sockaddr_storage, socklen_t
+from spokes._fastpath.outcome cimport Outcomes
 from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum RouteKind:
@@ -61,6 +62,10 @@ cdef struct Upstream:                   # immutable after creation but for what 
     char name[256]                      # for people
     socklen_t address_bytes[UPSTREAM_ADDRESS_COUNT_MAX]
     sockaddr_storage addresses[UPSTREAM_ADDRESS_COUNT_MAX]
+    uint64_t idle_learned_ms            # atomic: it closed a conn that had been idle for so long …
+    uint64_t idle_learned_until_ms      # atomic: … which counts until then (monotonic)
+    uint64_t closes_early_until_ms      # atomic: it closed one that had just answered; counts until then
+    Outcomes outcomes
 
 cdef struct Directory:                  # immutable after creation, reference-counted
     uint64_t references                 # atomic

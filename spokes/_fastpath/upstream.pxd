@@ -1,7 +1,7 @@
 # Conns to upstreams: connecting with fall-back over addresses, and idle conns kept for the next request.
 from spokes._fastpath.conn cimport Conn, EndOps, Loop, conn_fn
 from spokes._fastpath.route cimport Upstream
-from spokes._fastpath.types cimport uint8_t, uint16_t, uint64_t
+from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     CONNECT_MS = 10000                  # all addresses together
@@ -10,6 +10,11 @@ cdef enum:
     BUSY_RETRY_MS = 16                  # a Unix socket whose backlog is full: first wait, doubled each time …
     BUSY_RETRY_MS_MAX = 512             # … up to this
     IDLE_MS = 30000
+    IDLE_MARGIN_MS_MAX = 1000           # before the upstream's own idle time-out, a quarter of it at most
+    IDLE_FRESH_MS = 250                 # idle for less, with no time-out known: good for what cannot be sent again
+    LEARNED_MS_MIN = 500                # no idle time-out is shorter: who closes earlier closes behind its answers
+    LEARNED_KEEP_MS = 600000            # until a time-out that was seen is tried again
+    CLOSES_EARLY_KEEP_MS = 60000
     IDLE_COUNT_MAX = 1024               # a worker, all upstreams together
 
 cdef struct UpstreamConn:               # Conn.extra
@@ -20,17 +25,29 @@ cdef struct UpstreamConn:               # Conn.extra
     UpstreamConn *prev
     uint64_t deadline_ms                # of connecting
     uint64_t address_ms                 # … to the address that is being tried
+    uint64_t idle_since_ms
+    uint64_t acked_bytes                # by the peer's kernel, before the request under way was sent
+    uint32_t idle_timeout_ms            # the upstream's, from its Keep-Alive field; IDLE_UNSAID = it says none
     uint16_t retry_ms                   # 0 = not waiting for a place in the backlog
     uint8_t first                       # index of the address that was tried first; the others follow in turn
     uint8_t tried                       # how many have failed
     uint8_t idle
     uint8_t reused
+    uint8_t fault                       # Fault of dialling, counted already
+
+cdef enum:
+    IDLE_UNSAID = 0xffffffff
 
 # A conn that is connecting, or connected; what is written waits. NULL: no descriptor or memory. Failure: ops.gone.
 cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                             conn_fn ready) noexcept nogil
-cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
-                              conn_fn ready) noexcept nogil
+# One that is likely to stay: the upstream's idle time-out is not near. `for_once`: what is sent cannot be sent again,
+# so only one that was looked at just now, and has a time-out that is known or has been idle for a moment only.
+cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,
+                              bint for_once) noexcept nogil
+# Nothing that was sent since upstream_take_idle has reached the other end's kernel, so nobody has read it.
+cdef bint upstream_unheard(const Conn *conn) noexcept nogil
+cdef void upstream_says_keep_alive(Conn *conn, int32_t keep_alive_s) noexcept nogil     # -1: it says no time-out
 # A dial or datagram was refused or is not answered: the control plane looks the name up again, it may have moved.
 cdef void upstream_note_fault(Loop *loop, Upstream *upstream, int rc) noexcept nogil
 cdef void upstream_give_back(Conn *conn) noexcept nogil             # keep it idle: nothing unread, nothing unsent

@@ -1,18 +1,27 @@
 """Conns to what finally answers: non-blocking connect, next address on failure, idle pool.
 
-Owns: one reference to the upstream per conn. Bound: IDLE_COUNT_MAX idle conns a worker, IDLE_MS each.
+Owns: one reference to the upstream per conn. Bound: IDLE_COUNT_MAX idle conns a worker, IDLE_MS each, less where the
+upstream says or shows that it keeps them for less.
 Fails: ops.gone with -errno of the last address, or RC_TIMEOUT. A dial that fails or hangs is told to the control plane.
-A byte or an EOF on an idle conn closes it: it was not asked for.
+A byte or an EOF on an idle conn closes it: it was not asked for. When an EOF came tells how long this upstream waits.
+Source: RFC 9112, section 9.3.1 (a close may cross a request) and 9.5 (Keep-Alive's parameter is no promise).
 """
-from libc.errno cimport EAFNOSUPPORT, EAGAIN, EINPROGRESS, errno
+from libc.errno cimport (
+    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINPROGRESS, ELOOP, EMFILE, ENETUNREACH,
+    ENFILE, ENOENT, ENOMEM, ENOTDIR, ENOTSOCK, EPERM, EPROTOTYPE, ETIMEDOUT, errno,
+)
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from spokes._fastpath.conn cimport (
     ROLE_UPSTREAM, conn_close, conn_mark_dirty, conn_new, conn_recv,
 )
 from spokes._fastpath.net cimport (
-    AF_UNIX, IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, close, connect,
-    getsockopt, setsockopt, sockaddr, socket, socklen_t,
+    AF_UNIX, IPPROTO_TCP, MSG_PEEK, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_INFO,
+    TCP_NODELAY, close, connect, getsockopt, recv, setsockopt, sockaddr, socket, socklen_t,
+)
+from spokes._fastpath.outcome cimport (
+    FAULT_DIAL_TIMEOUT, FAULT_LOCAL, FAULT_NAME, FAULT_REFUSED, FAULT_UNREACHABLE, outcome_fault,
 )
 from spokes._fastpath.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add
 from spokes._fastpath.route cimport END_NEVER, upstream_hold, upstream_release
@@ -21,6 +30,8 @@ from spokes._fastpath.types cimport RC_TIMEOUT, atomic_get, atomic_set
 
 cdef enum:
     POOLS = 64
+    TCP_INFO_BYTES = 232                # linux/tcp.h's struct tcp_info, of which libc's is an older one
+    TCP_INFO_BYTES_ACKED = 120          # where tcpi_bytes_acked lies in it: a u64 since Linux 4.1, part of its ABI
 
 cdef struct IdlePools:
     UpstreamConn *first[POOLS]
@@ -120,8 +131,27 @@ cdef int upstream_dial(UpstreamConn *up) noexcept nogil:
     return last
 
 
+cdef uint8_t upstream_fault_of(int rc) noexcept nogil:
+    """Of dialling. A path without a Unix socket, or with one that is not for us, is a service that is not there."""
+    if rc == RC_TIMEOUT or rc == -ETIMEDOUT:
+        return FAULT_DIAL_TIMEOUT
+    if rc == -EHOSTUNREACH or rc == -ENETUNREACH:
+        return FAULT_UNREACHABLE
+    if rc == -EMFILE or rc == -ENFILE or rc == -ENOMEM or rc == -EADDRNOTAVAIL:
+        return FAULT_LOCAL
+    if rc == -ECONNREFUSED or rc == -ENOENT or rc == -ENOTDIR or rc == -ENOTSOCK or rc == -EPROTOTYPE \
+            or rc == -EACCES or rc == -EPERM or rc == -ELOOP:
+        return FAULT_REFUSED
+    return FAULT_UNREACHABLE
+
+
 cdef void upstream_failed(UpstreamConn *up, int rc) noexcept nogil:
     cdef Conn *conn = up.conn
+    up.fault = upstream_fault_of(rc)
+    if up.upstream.address_count == 0:
+        up.fault = FAULT_NAME
+        upstream_tell(up, rc)           # its name may have an address by now
+    outcome_fault(&up.upstream.outcomes, up.fault, conn.loop.wall_ms)
     conn.error = rc
     conn.connecting = 0
     conn_mark_dirty(conn)               # the flush tells ops.gone
@@ -226,6 +256,7 @@ cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, v
     up.ready = ready
     if upstream.address_count > 0:
         up.first = <uint8_t>(atomic_get(&upstream.first_address) % upstream.address_count)
+    up.idle_timeout_ms = IDLE_UNSAID
     up.deadline_ms = loop.now_ms + CONNECT_MS
     conn.extra = up
     conn.on_close = upstream_closed
@@ -243,17 +274,86 @@ cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, v
     return conn
 
 
-cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
-                              conn_fn ready) noexcept nogil:
+# --- idle conns -------------------------------------------------------------------------------------------------------
+
+cdef uint64_t acked_bytes(const Conn *conn) noexcept nogil:
+    """How much of what was sent the other end's kernel has acknowledged; 0 where it cannot be told (a Unix socket)."""
+    cdef uint8_t info[TCP_INFO_BYTES]
+    cdef socklen_t n = TCP_INFO_BYTES
+    cdef uint64_t acked
+    if conn.fd < 0 or getsockopt(conn.fd, IPPROTO_TCP, TCP_INFO, info, &n) != 0 or n < TCP_INFO_BYTES_ACKED + 8:
+        return 0
+    memcpy(&acked, info + TCP_INFO_BYTES_ACKED, sizeof(acked))
+    return acked
+
+
+cdef bint upstream_unheard(const Conn *conn) noexcept nogil:
+    cdef const UpstreamConn *up = <const UpstreamConn *>conn.extra
+    return up.acked_bytes != 0 and acked_bytes(conn) == up.acked_bytes
+
+
+cdef uint64_t idle_timeout_ms(const UpstreamConn *up) noexcept nogil:
+    """The upstream's, as it says or as it was seen; IDLE_UNSAID where neither is known."""
+    cdef Upstream *upstream = up.upstream
+    cdef uint64_t timeout_ms = up.idle_timeout_ms
+    cdef uint64_t learned_ms = atomic_get(&upstream.idle_learned_ms)
+    if learned_ms > 0 and learned_ms < timeout_ms and up.conn.loop.now_ms < atomic_get(&upstream.idle_learned_until_ms):
+        timeout_ms = learned_ms
+    return timeout_ms
+
+
+cdef uint64_t idle_usable_ms(const UpstreamConn *up) noexcept nogil:
+    """How long this conn may be idle: our time, or the upstream's less what two clocks and a path may differ by."""
+    cdef uint64_t timeout_ms = idle_timeout_ms(up)
+    cdef uint64_t margin_ms = timeout_ms // 4
+    if margin_ms > IDLE_MARGIN_MS_MAX:
+        margin_ms = IDLE_MARGIN_MS_MAX
+    return timeout_ms - margin_ms if timeout_ms - margin_ms < IDLE_MS else IDLE_MS
+
+
+cdef void idle_learn(UpstreamConn *up) noexcept nogil:
+    """The upstream has closed an idle conn."""
+    cdef Upstream *upstream = up.upstream
+    cdef uint64_t now_ms = up.conn.loop.now_ms
+    cdef uint64_t idle_ms = now_ms - up.idle_since_ms
+    if idle_ms < LEARNED_MS_MIN:
+        atomic_set(&upstream.closes_early_until_ms, now_ms + CLOSES_EARLY_KEEP_MS)
+        return
+    if idle_ms < atomic_get(&upstream.idle_learned_ms) or now_ms >= atomic_get(&upstream.idle_learned_until_ms):
+        atomic_set(&upstream.idle_learned_ms, idle_ms)
+    atomic_set(&upstream.idle_learned_until_ms, now_ms + LEARNED_KEEP_MS)
+
+
+cdef bint idle_is_quiet(const Conn *conn) noexcept nogil:
+    """Neither a byte nor an end waits in the kernel, whatever events are still to be read."""
+    cdef uint8_t byte
+    return recv(conn.fd, &byte, 1, MSG_PEEK) < 0 and errno == EAGAIN
+
+
+cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,
+                              bint for_once) noexcept nogil:
     cdef IdlePools *pools = <IdlePools *>loop.idle_upstreams
     cdef UpstreamConn *up
+    cdef UpstreamConn *following
     cdef Conn *conn
-    if pools == NULL:
+    cdef uint64_t idle_ms
+    if pools == NULL or (for_once and loop.now_ms < atomic_get(&upstream.closes_early_until_ms)):
         return NULL
     up = pools.first[upstream.id % POOLS]
     while up != NULL:
         conn = up.conn
-        if up.upstream == upstream and not conn.readable and conn.error == 0 and not conn.rdhup:
+        following = up.next
+        idle_ms = loop.now_ms - up.idle_since_ms
+        if up.upstream == upstream and not conn.readable and conn.error == 0 and not conn.rdhup \
+                and idle_ms < idle_usable_ms(up):
+            if for_once:
+                if idle_ms >= IDLE_FRESH_MS and idle_timeout_ms(up) == IDLE_UNSAID:
+                    return NULL         # the most recent one is first: the others have been idle for longer
+                if not idle_is_quiet(conn):
+                    conn.readable = 1   # its event, which is on its way, closes it
+                    up = following
+                    continue
+                up.acked_bytes = acked_bytes(conn)
             idle_remove(up)
             timer_clear(&loop.wheel, &conn.timer)
             up.reused = 1
@@ -261,13 +361,21 @@ cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops,
             conn.end.owner = owner
             conn.on_ready = ready
             return conn
-        up = up.next
+        up = following
     return NULL
 
 
 cdef void idle_ready(Conn *conn) noexcept nogil:
     if conn.readable or conn.rdhup or conn.error < 0:
+        if conn.rdhup or conn.error < 0:
+            idle_learn(<UpstreamConn *>conn.extra)
         conn_close(conn, False)
+
+
+cdef void upstream_says_keep_alive(Conn *conn, int32_t keep_alive_s) noexcept nogil:
+    cdef UpstreamConn *up = <UpstreamConn *>conn.extra
+    if keep_alive_s >= 0:
+        up.idle_timeout_ms = <uint32_t>keep_alive_s * 1000
 
 
 cdef void upstream_give_back(Conn *conn) noexcept nogil:
@@ -283,8 +391,9 @@ cdef void upstream_give_back(Conn *conn) noexcept nogil:
     if pools == NULL:
         pools = <IdlePools *>calloc(1, sizeof(IdlePools))
         loop.idle_upstreams = pools
-    if pools == NULL or pools.count >= IDLE_COUNT_MAX or atomic_get(&up.upstream.end_ms) != END_NEVER \
-            or conn.readable or conn.rdhup or conn.error < 0 \
+    up.idle_since_ms = loop.now_ms
+    if idle_usable_ms(up) == 0 or pools == NULL or pools.count >= IDLE_COUNT_MAX \
+            or atomic_get(&up.upstream.end_ms) != END_NEVER or conn.readable or conn.rdhup or conn.error < 0 \
             or conn.out.bytes > 0 or conn.end.rx.bytes > 0 or conn.end.fin:
         conn_close(conn, False)
         return
@@ -301,7 +410,7 @@ cdef void upstream_give_back(Conn *conn) noexcept nogil:
     up.idle = 1
     pools.count += 1
     loop.stats.upstreams_idle += 1
-    timer_set(&loop.wheel, &conn.timer, loop.now_ms + IDLE_MS)
+    timer_set(&loop.wheel, &conn.timer, loop.now_ms + idle_usable_ms(up))
 
 
 cdef void upstream_clear(Loop *loop) noexcept nogil:

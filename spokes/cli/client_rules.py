@@ -10,7 +10,7 @@ import msgspec
 from spokes.cli.client_options import PORT, Settings, config_option, json_option, option, pass_settings, perform, show
 from spokes.client.config import ClientConfig
 from spokes.client.local_caller import LocalCaller
-from spokes.client.tables import port_table, site_table
+from spokes.client.tables import Failing, failing_of, port_table, site_table
 from spokes.client.webroots import usable_web_root
 from spokes.wire.messages import Accepted
 from spokes.wire.rules import UNIX_PREFIX
@@ -82,7 +82,7 @@ def http_rm(settings: Settings, domain: str, as_json: bool) -> None:
 def http_ls(settings: Settings, as_json: bool) -> None:
     """List the rules."""
     sites = ClientConfig.load(settings.path).sites()
-    show({"https": msgspec.to_builtins(sites)}, site_table(sites, _accepted(settings)), as_json=as_json)
+    show({"https": msgspec.to_builtins(sites)}, site_table(sites, *_standing(settings)), as_json=as_json)
 
 
 @tunnel.group("tcp", epilog="Example: spoke tunnel tcp ls")
@@ -135,11 +135,12 @@ def tcp_release(settings: Settings, port: int, as_json: bool) -> None:
 def tcp_ls(settings: Settings, as_json: bool) -> None:
     """List the ports."""
     ports = ClientConfig.load(settings.path).ports()
-    show({"ports": msgspec.to_builtins(ports)}, port_table(ports, _accepted(settings)), as_json=as_json)
+    show({"ports": msgspec.to_builtins(ports)}, port_table(ports, *_standing(settings)), as_json=as_json)
 
 
-def _accepted(settings: Settings) -> Accepted | None:
-    """What the server has in force, as the running client knows it."""
+def _standing(settings: Settings) -> tuple[Accepted | None, Failing]:
+    """What the server has in force and which services fail, as the running client knows it."""
     running = LocalCaller.find(settings.path)
     status = running.status() if running is not None else {}
-    return msgspec.convert(status["accepted"], Accepted) if status.get("state") == "online" else None
+    accepted = msgspec.convert(status["accepted"], Accepted) if status.get("state") == "online" else None
+    return accepted, failing_of(status)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -35,6 +35,7 @@ from spokes.wire.rules import Port, Site, check_destination
 
 if TYPE_CHECKING:
     from spokes.client.app import App, Console
+    from spokes.client.health import Turn
     from spokes.client.rulebook import Rules
 
 MIB = 1024 * 1024
@@ -222,6 +223,10 @@ class OneAddressConsole:
 
     def changed(self, app: App) -> None:
         """Its one rule never changes."""
+
+    def turned(self, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            self._say(escape(turn.line()))
 
     def offline(self, error: SpokesError, wait_s: float) -> None:
         self._failed = True

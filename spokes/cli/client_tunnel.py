@@ -27,7 +27,7 @@ from spokes.cli.client_options import (
 from spokes.client.config import DEFAULT_SERVER_PORT, ClientConfig, give_to_unit, join_host_port, split_host_port
 from spokes.client.local_caller import LocalCaller
 from spokes.client.probe import shown_fingerprint
-from spokes.client.tables import port_table, site_table
+from spokes.client.tables import failing_of, port_table, site_table
 from spokes.errors import ConfigError, ServerKeyError, SpokesError
 from spokes.file_edit import require_writable, write_file
 from spokes.pins import parse_fingerprint
@@ -192,6 +192,7 @@ def info(settings: Settings, as_json: bool) -> None:
     running = LocalCaller.find(path)
     status = running.status() if running is not None else {}
     accepted = msgspec.convert(status["accepted"], Accepted) if status.get("state") == "online" else None
+    failing = failing_of(status)
     server_facts, trouble = _ask_info(path, running)
     sites, ports = config.sites(), config.ports()
     facts = {
@@ -206,6 +207,7 @@ def info(settings: Settings, as_json: bool) -> None:
         "urls": server_facts.get("urls", []),
         "https": msgspec.to_builtins(sites),
         "ports": msgspec.to_builtins(ports),
+        "failing": status.get("failing", []),
     }
     lines = [
         f"Hostname: {config.hostname}",
@@ -215,9 +217,9 @@ def info(settings: Settings, as_json: bool) -> None:
         f"Client: {facts['state']}",
         f"Configuration: {path}",
         "",
-        site_table(sites, accepted) if sites else "No HTTP services.",
+        site_table(sites, accepted, failing) if sites else "No HTTP services.",
         "",
-        port_table(ports, accepted) if ports else "No ports.",
+        port_table(ports, accepted, failing) if ports else "No ports.",
     ]
     show(facts, "\n".join(lines), as_json=as_json)
 

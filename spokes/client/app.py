@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ import msgspec
 from spokes._fastpath.engine import Directory, Upstream
 from spokes.client.config import ClientConfig
 from spokes.client.further_links import FurtherLinks
+from spokes.client.health import LOOK_INTERVAL_S, REPEAT_S, Conditions, Turn
 from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, LinkEngine, Links
 from spokes.client.reconnect import Backoff
 from spokes.client.resolve import Lookup, Resolver, ServiceLookup, lookup_system
@@ -30,7 +31,7 @@ from spokes.client.session import Session, log_in
 from spokes.client.webroots import WebRoots
 from spokes.errors import InternalError, NobodyThereError, ProtocolError, RemoteError, SpokesError, UnreachableError
 from spokes.supervisor import Supervisor
-from spokes.wire.messages import Accepted, Config, Ready, Services
+from spokes.wire.messages import Accepted, Config, Health, Ready, Services
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,10 @@ class Console(Protocol):
         """Rules changed while serving."""
         ...
 
+    def turned(self, turns: Sequence[Turn]) -> None:
+        """Services began to fail, or answer again; once a second at most."""
+        ...
+
     def offline(self, error: SpokesError, wait_s: float) -> None: ...
     async def run(self, app: App) -> None:
         """Show what changes by itself, until cancelled."""
@@ -109,6 +114,7 @@ class App:
         self._offered = Services()  # those of them that are within a tunnel's limits
         self._over_limits = Accepted()  # the others, as refused
         self.troubles: deque[Trouble] = deque(maxlen=ERRORS_SHOWN)
+        self.conditions = Conditions()
         self._engine = engine
         self._key = key
         self._rules = rules
@@ -147,6 +153,7 @@ class App:
             serving = self._spawn(self._serve_for_ever())
             self.supervisor.keep("resolver", self._resolver.run)
             self.supervisor.keep("web roots", self._web_roots.run)
+            self.supervisor.keep("health", self._watch_health)
             self.supervisor.keep("further links", self._further.tend)
             stopping = self._spawn(self._stopped.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -365,6 +372,31 @@ class App:
                 await asyncio.sleep(REMOTE_RULES_INTERVAL_S)
         finally:
             self._applying_remote = False
+
+    # how the services do
+
+    async def _watch_health(self) -> None:
+        """What comes of the services is read, shown, and told to the server where it changed."""
+        spoken: Session | None = None
+        link: Link | None = None  # that the server was told over last
+        told: Health | None = None
+        told_at = 0.0
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            turns = self.conditions.look(self._routes.served())
+            if turns:
+                self._console.turned(turns)
+            session = self._session
+            if session is None or session.ended is not None or self.state != "online":
+                continue
+            if session.link is not link:
+                told = None if session is spoken else Health()  # what was told last may have been lost with a link
+                spoken, link, told_at = session, session.link, 0.0
+            now = self.conditions.message()
+            if now != told and time.monotonic() - told_at >= REPEAT_S:
+                with contextlib.suppress(SpokesError):  # the link was lost: told again over the next one
+                    link.send(now)
+                    told, told_at = now, time.monotonic()
 
     # the end
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Protocol, cast
 
 from spokes._fastpath.engine import Directory, RouteKind, Upstream
+from spokes.client.health import Served
 from spokes.client.resolve import Resolver
 from spokes.client.rules import Place, http_place, place_text, site_key, tcp_place, tls_place
 from spokes.client.webroots import OpenDirectory, WebRoots
@@ -47,7 +48,6 @@ class Target:
     directory: OpenDirectory | None = None  # None: it cannot be opened
 
 
-PAGE_UNRESOLVED = "SPK-UPSTREAM-UNREACHABLE"
 PAGE_NO_DIRECTORY = WebRootError.code
 
 
@@ -62,7 +62,7 @@ class Routes:
         resolver.on_change = web_roots.on_change = self.refresh
         self._rules: tuple[list[Site], list[Port]] = ([], [])
         self._set: dict[RouteKey, Target] = {}
-        self._upstreams: dict[RouteKey, Upstream] = {}  # of the routes that lead to one
+        self._upstreams: dict[RouteKey, Upstream] = {}  # of the routes that lead to one: they count what comes of them
         self._hosts: dict[int, str] = {}  # of those, by the upstream's id: what was looked up for it
 
     async def apply(self, sites: Iterable[Site], ports: Iterable[Port]) -> None:
@@ -101,21 +101,28 @@ class Routes:
 
     def _give(self, key: RouteKey, target: Target) -> None:
         kind, name = key
-        if target.addresses or target.unix_path:
+        if target.directory is not None:
+            self._engine.set_directory_route(str(name), cast(Directory, target.directory))
+        elif target.is_directory:
+            self._engine.set_page_route(kind, str(name), PAGE_NO_DIRECTORY)
+        else:  # without addresses as well: asking it is a fault that counts
             upstream = Upstream(
                 addresses=list(target.addresses), unix_path=target.unix_path, host=target.host, name=target.name
             )
             self._engine.set_upstream_route(kind, name, upstream)
             self._upstreams[key] = upstream
             self._hosts[upstream.id] = target.destination
-        elif target.directory is not None:
-            self._engine.set_directory_route(str(name), cast(Directory, target.directory))
-        elif target.is_directory:
-            self._engine.set_page_route(kind, str(name), PAGE_NO_DIRECTORY)
-        elif kind == RouteKind.HTTP:
-            self._engine.set_page_route(kind, str(name), PAGE_UNRESOLVED)
-        elif key in self._set:
-            self._engine.drop_route(kind, name)  # a stream for it is then reset with no_service
+
+    def served(self) -> dict[RouteKey, Served]:
+        """Where each route leads now."""
+        return {
+            key: Served(
+                upstream=target.name,
+                counter=self._upstreams.get(key),
+                code=PAGE_NO_DIRECTORY if target.is_directory and target.directory is None else "",
+            )
+            for key, target in self._set.items()
+        }
 
     def _targets(self, sites: list[Site], ports: list[Port]) -> dict[RouteKey, Target]:
         targets: dict[RouteKey, Target] = {}

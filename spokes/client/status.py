@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO, cast
 
 import msgspec
@@ -16,6 +17,7 @@ from rich.text import Text
 
 import spokes
 from spokes.client.app import App
+from spokes.client.health import Turn
 from spokes.client.tables import PORT_COLUMNS, SITE_COLUMNS, port_rows, port_table, site_rows, site_table
 from spokes.errors import SpokesError
 from spokes.log import escape
@@ -23,6 +25,7 @@ from spokes.outlet import OutletFile, outlet_of
 from spokes.wire.messages import Accepted
 
 REFRESH_INTERVAL_S = 0.5
+TURNS_SHOWN_MAX = 20  # of services that fail or answer again, in one second
 _STATE_STYLES = {"online": "bold green", "waiting": "bold red"}
 
 
@@ -45,8 +48,25 @@ def status_document(app: App) -> dict[str, Any]:
         "bytes_to_visitors": bytes_to_visitors,
         "services": msgspec.to_builtins(app.services),
         "accepted": msgspec.to_builtins(app.accepted),
+        "failing": [
+            {
+                "domain": service.domain,
+                "port": service.port,
+                "upstream": fault.upstream,
+                "code": fault.code,
+                "message": fault.words(),
+                "at": fault.at,
+                "count": fault.count,
+            }
+            for service, fault in sorted(app.conditions.faults.items())
+        ],
         "errors": [{"at": trouble.at, "message": trouble.line} for trouble in app.troubles],
     }
+
+
+def failing(app: App) -> dict[tuple[str, int], str]:
+    """Services that failed last, in words."""
+    return {(service.domain, service.port): fault.words() for service, fault in app.conditions.faults.items()}
 
 
 class PlainConsole:
@@ -73,15 +93,21 @@ class PlainConsole:
         if tables != self._shown_tables:  # what a server confirms once more is no news
             self._show_tables(tables)
 
+    def turned(self, turns: Sequence[Turn]) -> None:
+        for turn in turns[:TURNS_SHOWN_MAX]:
+            self._say(escape(turn.line()))
+        if len(turns) > TURNS_SHOWN_MAX:
+            self._say(f"... and {len(turns) - TURNS_SHOWN_MAX} services more")
+
     def _show_tables(self, tables: str) -> None:
         self._shown_tables = tables
         self._say(tables)
 
     def _tables(self, app: App) -> str:
         sites, ports = app.services.https, app.services.ports
-        lines = ["Running HTTP services:", site_table(sites, app.accepted) if sites else "(none)"]
+        lines = ["Running HTTP services:", site_table(sites, app.accepted, failing(app)) if sites else "(none)"]
         if ports:
-            lines += ["Running TCP services:", port_table(ports, app.accepted)]
+            lines += ["Running TCP services:", port_table(ports, app.accepted, failing(app))]
         return "\n".join(lines)
 
     def offline(self, error: SpokesError, wait_s: float) -> None:
@@ -119,6 +145,9 @@ class LiveConsole:
     def changed(self, app: App) -> None:
         """The block shows it by itself."""
 
+    def turned(self, turns: Sequence[Turn]) -> None:
+        """So does it of services that fail."""
+
     def offline(self, error: SpokesError, wait_s: float) -> None:
         self._next_attempt_at = time.monotonic() + wait_s
 
@@ -140,10 +169,10 @@ class LiveConsole:
         parts: list[RenderableType] = [self._facts(app)]
         parts.append(Text("Running HTTP services:" if app.state == "online" else "HTTP services:"))
         accepted = app.accepted if app.state == "online" else Accepted()
-        parts.append(_rich_table(SITE_COLUMNS, site_rows(app.services.https, accepted)))
+        parts.append(_rich_table(SITE_COLUMNS, site_rows(app.services.https, accepted, failing(app))))
         if app.services.ports:
             parts.append(Text("TCP services:"))
-            parts.append(_rich_table(PORT_COLUMNS, port_rows(app.services.ports, accepted)))
+            parts.append(_rich_table(PORT_COLUMNS, port_rows(app.services.ports, accepted, failing(app))))
         for trouble in app.troubles:
             at = time.strftime("%H:%M:%S", time.localtime(trouble.at))
             parts.append(Text(f"{at} {escape(trouble.line)}", style="yellow"))

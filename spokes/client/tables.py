@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from spokes.client.rules import domain_key, http_place, place_text, site_key, tcp_place
@@ -12,6 +13,8 @@ from spokes.wire.rules import Port, Site
 
 SITE_COLUMNS = ("Domain", "Destination", "HTTP", "TLS", "Secure", "State")
 PORT_COLUMNS = ("Protocol", "Port", "Destination", "State")
+Failing = Mapping[tuple[str, int], str]  # domain or port -> words, of services that failed last
+_NONE: Failing = MappingProxyType({})
 
 
 def draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -21,7 +24,7 @@ def draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-+-".join("-" * width for width in widths), *lines[1:]])
 
 
-def site_rows(sites: Sequence[Site], accepted: Accepted | None = None) -> list[list[str]]:
+def site_rows(sites: Sequence[Site], accepted: Accepted | None = None, failing: Failing = _NONE) -> list[list[str]]:
     """`accepted` None: nobody serves, the state stays blank."""
     faults = {domain_key(result.domain): result.error for result in accepted.https} if accepted else {}
     return [
@@ -31,26 +34,36 @@ def site_rows(sites: Sequence[Site], accepted: Accepted | None = None) -> list[l
             str(site.port or "-"),
             str(site.tls or "-"),
             "yes" if site.secure else "no",
-            _state(faults, site_key(site)) if accepted else "",
+            _state(faults, site_key(site), failing.get((site_key(site), 0))) if accepted else "",
         ]
         for site in sites
     ]
 
 
-def port_rows(ports: Sequence[Port], accepted: Accepted | None = None) -> list[list[str]]:
+def port_rows(ports: Sequence[Port], accepted: Accepted | None = None, failing: Failing = _NONE) -> list[list[str]]:
     faults = {result.port: result.error for result in accepted.ports} if accepted else {}
     return [
-        ["TCP", str(port.port), place_text(tcp_place(port)) or "-", _state(faults, port.port) if accepted else ""]
+        [
+            "TCP",
+            str(port.port),
+            place_text(tcp_place(port)) or "-",
+            _state(faults, port.port, failing.get(("", port.port))) if accepted else "",
+        ]
         for port in ports
     ]
 
 
-def site_table(sites: Sequence[Site], accepted: Accepted | None = None) -> str:
-    return _without_blank_state(SITE_COLUMNS, site_rows(sites, accepted))
+def site_table(sites: Sequence[Site], accepted: Accepted | None = None, failing: Failing = _NONE) -> str:
+    return _without_blank_state(SITE_COLUMNS, site_rows(sites, accepted, failing))
 
 
-def port_table(ports: Sequence[Port], accepted: Accepted | None = None) -> str:
-    return _without_blank_state(PORT_COLUMNS, port_rows(ports, accepted))
+def port_table(ports: Sequence[Port], accepted: Accepted | None = None, failing: Failing = _NONE) -> str:
+    return _without_blank_state(PORT_COLUMNS, port_rows(ports, accepted, failing))
+
+
+def failing_of(status: Mapping[str, Any]) -> Failing:
+    """Of a running client's status, which an older one may give without it."""
+    return {(str(one["domain"]), int(one["port"])): str(one["message"]) for one in status.get("failing", ())}
 
 
 def _without_blank_state(columns: Sequence[str], rows: list[list[str]]) -> str:
@@ -59,8 +72,8 @@ def _without_blank_state(columns: Sequence[str], rows: list[list[str]]) -> str:
     return draw_table(columns[:-1], [row[:-1] for row in rows])
 
 
-def _state(faults: Mapping[Any, Fault | None], key: str | int) -> str:
+def _state(faults: Mapping[Any, Fault | None], key: str | int, failing: str | None) -> str:
     if key not in faults:
         return "waiting"
     fault = faults[key]
-    return f"{fault.message} [{fault.code}]" if fault else "running"
+    return f"{fault.message} [{fault.code}]" if fault else failing or "running"

@@ -24,7 +24,7 @@ from spokes.server.registry import Registry, Session
 from spokes.server.requests import Requests
 from spokes.server.services import NO_SEALS, StoredConfig, apply_services, read_config, same_rules
 from spokes.server.storethread import StoreThread
-from spokes.wire.messages import Accepted, Bye, Config, Reason, Request, Services
+from spokes.wire.messages import Accepted, Bye, Config, Health, Reason, Request, Services
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,9 @@ class Attendance:
                 case Services() as services if session is not None:
                     await link.pace.turn((len(services.https) + len(services.ports)) / RULES_PER_TURN)
                     await self._steadily(self._take_services, link, session, services)
+                case Health() as health if session is not None:
+                    await link.pace.turn(len(health.failing) / RULES_PER_TURN)
+                    self._take_health(session, health)
                 case Request() as request:
                     link.send(await self._requests.answer(tunnel_uid, request))
                 case Bye() as bye:
@@ -108,12 +111,18 @@ class Attendance:
         session.config = msgspec.structs.replace(session.config, https=applied.https, ports=applied.ports)
         await self._follower.catch_up()
         if self._registry.is_live(session):
-            self._availability.serves(session.tunnel_uid, session.config)
+            self._availability.serves(session.tunnel_uid, session.config, session.failing)
         link.send(applied.accepted)
         log.info(
             "services in force",
             extra={"tunnel_uid": session.tunnel_uid, "sites": len(applied.https), "ports": len(applied.ports)},
         )
+
+    def _take_health(self, session: Session, health: Health) -> None:
+        """A service that does not answer is not available, however well its tunnel does."""
+        session.failing = frozenset((one.domain, one.port) for one in health.failing)
+        if self._registry.is_live(session):
+            self._availability.serves(session.tunnel_uid, session.config, session.failing)
 
     async def _bring_config(self, link: Link, session: Session, *, always: bool = False) -> None:
         """Sends the stored rules to the client if it does not have them, or may not."""

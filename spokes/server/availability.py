@@ -5,7 +5,7 @@ Bound: what is served by tunnels that are on-line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from spokes import clock
@@ -35,11 +35,13 @@ class Availability:
         self._up: dict[str, frozenset[ServiceKey]] = {}
         self.on_moves: Callable[[list[ServiceMove]], None] = _nobody
 
-    def serves(self, tunnel_uid: str, config: TunConfig) -> None:
-        """The tunnel is on-line and these rules are in force at both ends."""
+    def serves(
+        self, tunnel_uid: str, config: TunConfig, failing: Collection[tuple[str, int]] = frozenset()
+    ) -> None:
+        """The tunnel is on-line and these rules are in force at both ends; `failing`: of those that do not answer."""
         up = {ServiceKey(site.domain, 0) for site in config.https}
         up |= {ServiceKey("", port.port) for port in config.ports if port.destination or port.dst_port}
-        self._become(tunnel_uid, frozenset(up))
+        self._become(tunnel_uid, frozenset(up.difference(failing)))
 
     def offline(self, tunnel_uid: str) -> None:
         self._become(tunnel_uid, frozenset())

@@ -53,6 +53,10 @@ class Live:
             "streams_open": streams_open,
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
-            "sites": [site.domain for site in session.config.https],
-            "ports": [port.port for port in session.config.ports if port.destination or port.dst_port],
+            "sites": [site.domain for site in session.config.https if (site.domain, 0) not in session.failing],
+            "ports": [
+                port.port
+                for port in session.config.ports
+                if (port.destination or port.dst_port) and ("", port.port) not in session.failing
+            ],
         }

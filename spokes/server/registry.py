@@ -30,6 +30,7 @@ class Session:
     links: set[int]
     config: TunConfig = field(default_factory=TunConfig)  # the rules that the client is known to have
     unmanaged: bool = False
+    failing: frozenset[tuple[str, int]] = frozenset()  # domain or port of services whose upstream failed last
 
     @property
     def token(self) -> str:

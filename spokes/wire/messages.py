@@ -192,6 +192,20 @@ class Answer(Message, frozen=True, kw_only=True, omit_defaults=True):
             raise ValueError("an answer has either a result or an error")
 
 
+class FailingService(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A site by its domain or a port by its number; `code` says what came of it last."""
+
+    code: Code
+    domain: DomainName = ""
+    port: PortNumber = 0
+
+
+class Health(Message, frozen=True, kw_only=True):
+    """Every service whose upstream failed last; those not named answer, or were not asked yet."""
+
+    failing: Annotated[tuple[FailingService, ...], Meta(max_length=LIST_COUNT_MAX)] = ()
+
+
 class Drain(Message, frozen=True, kw_only=True):
     retry_after_s: Seconds = 0.0
 
@@ -222,7 +236,7 @@ class TunnelInfo(Struct, frozen=True, kw_only=True):
 
 MESSAGE_CLASSES: tuple[type[Message], ...] = (
     Hello, Welcome, Register, Registered, Login, Ready, Join, Joined, Lead, Leading, Bye,
-    Services, Accepted, Config, Request, Answer, Drain,
+    Services, Accepted, Config, Request, Answer, Drain, Health,
 )  # fmt: skip
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 
-from spokes._fastpath.engine import Event, EventKind, LinkDown, RouteKind
+from spokes._fastpath.engine import FAULT_CODES, Event, EventKind, LinkDown, RouteKind
 from spokes.wire.handshake import ServerHandshake
 from spokes.wire.messages import (
     Accepted,
     Answer,
     Bye,
     Config,
+    Health,
     Hello,
     Join,
     Joined,
@@ -54,6 +55,12 @@ class FakeUpstream:
     name: str = ""
     id: int = field(default_factory=itertools.count(1).__next__, compare=False)
 
+    def outcomes(self) -> tuple[int, float, list[int]]:
+        return OUTCOMES.get(self.name, (0, 0.0, [0] * len(FAULT_CODES)))
+
+
+OUTCOMES: dict[str, tuple[int, float, list[int]]] = {}  # by an upstream's name; of one test
+
 
 class FakeServer:
     """The other end of every link of one engine; attributes say how it behaves, lists what it heard."""
@@ -78,6 +85,7 @@ class FakeServer:
         self.waiting: list[tuple[int, Services]] = []
         self.urls = (f"http://{HOSTNAME}:8080", f"https://{HOSTNAME}:8443")
         self.goodbyes: list[Bye] = []
+        self.healths: list[Health] = []
 
     def answer(self, link: int, message: Message) -> list[Message]:
         match message:
@@ -113,6 +121,9 @@ class FakeServer:
                 self.rules_rev += 1
                 self.config = msgspec.structs.replace(self.config, https=message.https, ports=message.ports)
                 return [self._accepted(message)]
+            case Health():
+                self.healths.append(message)
+                return []
             case Request():
                 result = self.answers[message.op](message.args)
                 return [result if isinstance(result, Answer) else Answer(id=message.id, result=result)]

@@ -3,7 +3,7 @@ import asyncio
 from spokes._fastpath.engine import Directory, RouteKind
 from spokes.client.name_lookup import Answer
 from spokes.client.resolve import Resolver
-from spokes.client.routes import PAGE_NO_DIRECTORY, PAGE_UNRESOLVED, Routes
+from spokes.client.routes import PAGE_NO_DIRECTORY, Routes
 from spokes.client.webroots import WebRoots
 from spokes.pages import PAGES
 from spokes.wire.rules import Port, Site
@@ -69,12 +69,27 @@ async def test_apply_same_rules_publishes_nothing(engine):
     assert engine.publish_count == 1
 
 
-async def test_apply_unresolved_name_answers_with_a_page(engine):
+async def test_apply_unresolved_name_is_an_upstream_without_addresses(engine):
     routes, _ = make_routes(engine)
     await routes.apply([Site(domain="a", destination="nowhere", port=1)], [Port(port=5, destination="x", dst_port=1)])
-    assert engine.pages == {(HTTP, "a"): PAGE_UNRESOLVED}
-    assert engine.upstreams == {}
-    assert PAGE_UNRESOLVED in PAGES
+    assert engine.upstreams == {
+        (HTTP, "a"): FakeUpstream(name="nowhere:1"),
+        (TCP, 5): FakeUpstream(name="x:1"),
+        (UDP, 5): FakeUpstream(name="x:1"),
+    }
+    assert engine.pages == {}
+
+
+async def test_served_names_every_route_and_who_counts_there(engine, tmp_path):
+    routes, _ = make_routes(engine)
+    sites = [Site(domain="a", port=1), Site(domain="b", web_root=str(tmp_path / "none"))]
+    await routes.apply(sites, [Port(port=5, dst_port=1)])
+    served = routes.served()
+    assert served.keys() == {(HTTP, "a"), (HTTP, "b"), (TCP, 5), (UDP, 5)}
+    assert served[HTTP, "a"].counter is engine.upstreams[HTTP, "a"]
+    assert (served[HTTP, "b"].counter, served[HTTP, "b"].code) == (None, PAGE_NO_DIRECTORY)
+    await routes.apply(sites[:1], [])
+    assert routes.served().keys() == {(HTTP, "a")}
 
 
 async def test_refresh_changed_address_is_set(engine):

@@ -7,7 +7,8 @@ import json
 import pytest
 from rich.console import Console as RichConsole
 
-from spokes._fastpath.engine import LinkDown
+import spokes.client.app
+from spokes._fastpath.engine import FAULT_CODES, LinkDown
 from spokes.client.app import App
 from spokes.client.links import Endpoint
 from spokes.client.reconnect import Backoff
@@ -15,7 +16,7 @@ from spokes.client.rulebook import SavedRules
 from spokes.client.status import LiveConsole, PlainConsole, status_document
 from spokes.client.tables import draw_table
 from spokes.wire.messages import Fault
-from tests.client.fake_engine import HOSTNAME
+from tests.client.fake_engine import HOSTNAME, OUTCOMES
 from tests.support.eventually import eventually
 
 
@@ -62,6 +63,44 @@ async def test_plain_console_prints_lines_with_state_and_faults(engine, rules_pa
     assert any(line.startswith("a.example") and line.endswith("running") for line in lines)
     assert any(line.startswith("taken.example") and line.endswith("[SPK-TAKEN]") for line in lines)
     assert any("22000" in line for line in lines)
+
+
+@pytest.fixture
+def failing_site(monkeypatch):
+    """a.example's upstream refuses; asked all the time."""
+    monkeypatch.setattr(spokes.client.app, "LOOK_INTERVAL_S", 0.001)
+    counts = [0] * len(FAULT_CODES)
+    counts[1] = 3
+    monkeypatch.setitem(OUTCOMES, "localhost:8080", (1, 1_790_000_000.0, counts))
+
+
+async def test_service_that_fails_is_shown_as_failing_and_told_to_the_server(engine, rules_path, failing_site):
+    out = io.StringIO()
+    console = PlainConsole(out)
+    app = make_app(engine, rules_path, console)
+    await run_until(app, console, lambda: engine.server.healths)
+    assert "Service a.example fails: localhost:8080 refused the connection [SPK-UPSTREAM-REFUSED]" in out.getvalue()
+    (told,) = engine.server.healths
+    assert [(one.domain, one.code) for one in told.failing] == [("a.example", "SPK-UPSTREAM-REFUSED")]
+    (shown,) = status_document(app)["failing"]
+    assert (shown["domain"], shown["count"], shown["at"]) == ("a.example", 3, 1_790_000_000.0)
+    (line,) = [line for line in console._tables(app).splitlines() if line.startswith("a.example")]
+    assert "failing: refused the connection, 3 times" in line and "running" not in line
+
+
+async def test_service_that_answers_again_is_told_once(engine, rules_path, failing_site):
+    out = io.StringIO()
+    console = PlainConsole(out)
+    app = make_app(engine, rules_path, console)
+
+    def mended():
+        if engine.server.healths:
+            OUTCOMES["localhost:8080"] = (0, 1_790_000_001.0, OUTCOMES["localhost:8080"][2])
+        return len(engine.server.healths) == 2
+
+    await run_until(app, console, mended)
+    assert engine.server.healths[1].failing == ()
+    assert out.getvalue().count("Service a.example answers again") == 1
 
 
 async def test_plain_console_server_away_says_connecting_once(engine, rules_path):

@@ -267,10 +267,32 @@ def test_upstream_that_cannot_be_reached_is_a_page_with_a_code(server, client):
         nobody = holder.getsockname()[1]
     client.spoke("http", "add", "--domain", client.hostname, "--http", nobody)
     client.spoke("http", "add", "--domain", "lost.test", "--destination", "no-such-host.invalid", "--http", 80)
-    started(client)
-    for host, code in ((client.hostname, b"SPK-UPSTREAM-REFUSED"), ("lost.test", b"SPK-UPSTREAM-UNREACHABLE")):
+    process = started(client)
+    for host, code in ((client.hostname, "SPK-UPSTREAM-REFUSED"), ("lost.test", "SPK-UPSTREAM-NAME")):
         wait_until(lambda: server.serves(host, 502), what=host)  # noqa: B023
-        assert code in server.get(host)[1]
+        assert code.encode() in server.get(host)[1]
+        wait_until(lambda: f"Service {host} fails" in process.log() and f"code={code}" in process.log())  # noqa: B023
+    failing = {one["domain"]: one["code"] for one in json.loads(client.spoke("info", "--json").stdout)["failing"]}
+    assert failing == {client.hostname: "SPK-UPSTREAM-REFUSED", "lost.test": "SPK-UPSTREAM-NAME"}
+    assert "failing: refused the connection" in client.spoke("info").stdout
+
+
+def test_tcp_service_that_is_not_there_fails_until_it_is(server, client):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        service = holder.getsockname()[1]
+    client.spoke("tcp", "forward", "--destination", "127.0.0.1", "--dstport", service)
+    process = started(client)
+    port = document(client)["ports"][0]["port"]
+
+    def visit() -> bytes:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10) as visitor:
+            visitor.sendall(b"hello")
+            return visitor.recv(10)
+        return b""
+
+    wait_until(lambda: not visit() and f"Service port {port} fails" in process.log())
+    with serving(EchoServer(("127.0.0.1", service), Echo)):
+        wait_until(lambda: visit() == b"hello" and f"Service port {port} answers again" in process.log())
 
 
 def test_unix_socket_as_upstream(server, client, tmp_path):

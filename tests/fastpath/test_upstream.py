@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from spokes._fastpath.engine import EventKind, RouteKind, Upstream
+from spokes._fastpath.engine import FAULT_CODES, EventKind, RouteKind, Upstream
 from spokes.errors import EngineError
 from tests.support.engines import Pair, engine_pair, eventually, wait_events
 from tests.support.http_wire import (
@@ -37,6 +37,15 @@ def closed_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def faults(upstream: Upstream) -> dict[str, int]:
+    """How many of each code, without those there were none of."""
+    counts: dict[str, int] = {}
+    for code, count in zip(FAULT_CODES, upstream.outcomes()[2], strict=True):
+        if count:
+            counts[code] = counts.get(code, 0) + count
+    return counts
 
 
 def wait_readable(wire: Wire) -> None:
@@ -141,7 +150,7 @@ def test_pool_conn_lost_under_a_request_that_is_not_idempotent_is_not_replayed(
         assert visitor.read_response().body == b"first"
         visitor.send(request(method=method))
         answer = visitor.read_response()
-        assert (answer.status, answer.code) == (502, "SPK-UPSTREAM-BROKEN")
+        assert (answer.status, answer.code) == (502, "SPK-UPSTREAM-CLOSED")
         assert len(upstream.conns) == 1
 
 
@@ -158,8 +167,173 @@ def test_pool_conn_lost_twice_under_a_request_is_not_replayed_again(pair: Pair, 
         visitor.send(request())
         assert visitor.read_response().body == b"first"
         visitor.send(request())
-        assert visitor.read_response().code == "SPK-UPSTREAM-BROKEN"
+        assert visitor.read_response().code == "SPK-UPSTREAM-CLOSED"
         assert len(upstream.conns) == 2
+
+
+@pytest.mark.parametrize("head_bytes", [5_000, 30_000])
+def test_pool_conn_lost_under_a_get_with_a_long_head_is_replayed(pair: Pair, visit: Visit, head_bytes: int) -> None:
+    cookies = [f"Cookie: a={'x' * 5000}" for _ in range(head_bytes // 5000)]
+
+    def script(wire: Wire) -> None:
+        wire.read_request()
+        wire.send(response(b"first"))
+        if wire.index == 1:
+            return
+        wire.read_request()
+
+    with ScriptedUpstream(script) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        visitor = visit()
+        visitor.send(request())
+        assert visitor.read_response().body == b"first"
+        visitor.send(request("/", *cookies))
+        assert visitor.read_response().body == b"first"
+        assert len(upstream.conns) == 2
+
+
+@pytest.mark.parametrize("size", [1, 4_000, 60_000])
+@pytest.mark.parametrize("in_parts", [False, True], ids=["at once", "in parts"])
+def test_pool_conn_lost_under_a_put_with_a_body_is_replayed_whole(
+    pair: Pair, visit: Visit, size: int, in_parts: bool
+) -> None:
+    body = bytes(i % 251 for i in range(size))
+    lost = threading.Event()
+
+    def script(wire: Wire) -> None:
+        asked = wire.read_request()
+        assert asked is not None
+        wire.send(response(asked.body or b"first"))
+        if wire.index == 0:
+            wire.read_head()
+            if in_parts:
+                lost.set()
+            else:
+                wire.read(size)
+
+    with ScriptedUpstream(script) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        visitor = visit()
+        visitor.send(request())
+        assert visitor.read_response().body == b"first"
+        asked = request(method="PUT", body=body)
+        if in_parts:
+            visitor.send(asked[: -len(body)])
+            assert lost.wait(5)
+            eventually(lambda: len(upstream.conns) == 2)
+            visitor.send(body)
+        else:
+            visitor.send(asked)
+        assert visitor.read_response().body == body
+        assert len(upstream.conns) == 2
+        assert pair.client.stats()["upstreams_open"] <= 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        request(method="PUT", body=b"x" * 100_000),
+        request("/", "Transfer-Encoding: chunked", method="PUT") + b"5\r\nhello\r\n0\r\n\r\n",
+        request(method="POST", body=b"x"),
+        request(method="DELETE", body=b"x" * 100_000),
+    ],
+    ids=["long", "chunked", "POST", "DELETE"],
+)
+def test_pool_what_cannot_be_sent_again_takes_no_conn_that_was_idle_for_long(
+    pair: Pair, visit: Visit, asked: bytes
+) -> None:
+    with ScriptedUpstream(answering(response())) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        visitor = visit()
+        visitor.send(request())
+        assert visitor.read_response().body == b"hello"
+        idle = time.monotonic()
+        eventually(lambda: time.monotonic() > idle + 0.4)      # the engine's own limit is a quarter of a second
+        visitor.send(asked)
+        assert visitor.read_response().body == b"hello"
+        assert len(upstream.conns) == 2
+
+
+def test_pool_what_cannot_be_sent_again_takes_a_fresh_conn(pair: Pair, visit: Visit) -> None:
+    with ScriptedUpstream(answering(response(b"hello", "200 OK", "Keep-Alive: timeout=60"))) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        visitor = visit()
+        for _ in range(20):
+            visitor.send(request(method="POST", body=b"x"))
+            assert visitor.read_response().body == b"hello"
+        idle = time.monotonic()
+        eventually(lambda: time.monotonic() > idle + 0.4)      # a time-out that is known allows more
+        visitor.send(request(method="POST", body=b"x"))
+        assert visitor.read_response().body == b"hello"
+        assert len(upstream.conns) == 1
+
+
+def test_pool_upstream_that_closes_after_each_answer_costs_no_post(pair: Pair, visit: Visit) -> None:
+    def script(wire: Wire) -> None:
+        wire.read_request()
+        wire.send(response())
+
+    with ScriptedUpstream(script) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        visitor = visit()
+        for _ in range(300):
+            visitor.send(request(method="POST", body=b"x" * 100))
+            answer = visitor.read_response()
+            assert (answer.status, answer.code, answer.body) == (200, "", b"hello")
+
+
+@pytest.mark.parametrize("field", ["Keep-Alive: timeout=1", "keep-alive: max=100, Timeout=1"])
+def test_pool_conn_is_not_kept_for_as_long_as_its_upstream_says(pair: Pair, visit: Visit, field: str) -> None:
+    """The engine closes it first: the upstream, which would wait for ever, sees the end."""
+    ended: list[float] = []
+
+    def script(wire: Wire) -> None:
+        wire.read_request()
+        wire.send(response(b"hello", "200 OK", field))
+        since = time.monotonic()
+        assert wire.read_request() is None
+        ended.append(time.monotonic() - since)
+
+    with ScriptedUpstream(script) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        visitor = visit()
+        visitor.send(request())
+        assert visitor.read_response().body == b"hello"
+        eventually(lambda: ended)
+        assert pair.client.stats()["upstreams_open"] == 0
+
+
+def test_pool_conn_that_its_upstream_keeps_for_no_time_is_not_kept(pair: Pair, visit: Visit) -> None:
+    with ScriptedUpstream(answering(response(b"hello", "200 OK", "Keep-Alive: timeout=0"))) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        visitor = visit()
+        for i in range(3):
+            visitor.send(request())
+            assert visitor.read_response().body == b"hello"
+            assert len(upstream.conns) == i + 1
+
+
+def test_pool_time_out_that_was_seen_is_kept_away_from(pair: Pair, visit: Visit) -> None:
+    """It says nothing and closes after 0.8 s: the next conn is closed by us, before that."""
+    ended: list[bool] = []
+
+    def script(wire: Wire) -> None:
+        wire.read_request()
+        wire.send(response())
+        wire.sock.settimeout(0.8 if wire.index == 0 else 10)
+        try:
+            ended.append(wire.read_request() is None)
+        except TimeoutError:
+            ended.append(False)
+
+    with ScriptedUpstream(script) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        visitor = visit()
+        for told in ([False], [False, True]):
+            visitor.send(request())
+            assert visitor.read_response().body == b"hello"
+            eventually(lambda told=told: ended == told)
+            eventually(lambda: pair.client.stats()["upstreams_open"] == 0)
 
 
 def test_pool_conn_lost_after_part_of_the_answer_is_not_replayed(pair: Pair, visit: Visit) -> None:
@@ -175,7 +349,7 @@ def test_pool_conn_lost_after_part_of_the_answer_is_not_replayed(pair: Pair, vis
         visitor.send(request())
         assert visitor.read_response().body == b"first"
         visitor.send(request())
-        assert visitor.read_response().code == "SPK-UPSTREAM-BROKEN"
+        assert visitor.read_response().code == "SPK-UPSTREAM-CLOSED"
         assert len(upstream.conns) == 1
 
 
@@ -296,12 +470,12 @@ def test_connect_refused_with_a_body_under_way_shows_its_page(pair: Pair, visit:
     assert (answer.status, answer.code, answer.one("Connection")) == (502, "SPK-UPSTREAM-REFUSED", "close")
 
 
-def test_connect_without_addresses_is_unreachable(pair: Pair, visit: Visit) -> None:
+def test_connect_without_addresses_is_a_name_that_was_not_found(pair: Pair, visit: Visit) -> None:
     pair.serve_http("a.tun.test", Upstream(addresses=[]))
     visitor = visit()
     visitor.send(request())
     answer = visitor.read_response()
-    assert (answer.status, answer.code) == (502, "SPK-UPSTREAM-UNREACHABLE")
+    assert (answer.status, answer.code) == (502, "SPK-UPSTREAM-NAME")
 
 
 def test_connect_to_an_unroutable_address_is_unreachable(pair: Pair, visit: Visit) -> None:
@@ -310,7 +484,7 @@ def test_connect_to_an_unroutable_address_is_unreachable(pair: Pair, visit: Visi
     visitor = visit()
     visitor.send(request())
     answer = visitor.read_response()
-    assert answer.status == 502 and answer.code in ("SPK-UPSTREAM-UNREACHABLE", "SPK-UPSTREAM-BROKEN")
+    assert (answer.status, answer.code) == (502, "SPK-UPSTREAM-UNREACHABLE")
 
 
 def test_connect_falls_back_to_the_next_address_and_keeps_the_conn(pair: Pair, visit: Visit) -> None:
@@ -476,13 +650,20 @@ def test_unix_socket_whose_backlog_stays_full_is_a_timeout(pair: Pair, visit: Vi
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("code", "answer"),
     [
-        b"",
-        b"HTTP/1.1 200 OK\r\nContent-",
+        ("CLOSED", b""),
+        ("CLOSED", b"HTTP/1.1 200 OK\r\nContent-"),
+        ("TLS", b"\x15\x03\x01\x00\x02\x02\x46"),
+        ("TLS", b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03"),
+        ("HEAD", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 101 + b"\r\n"),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nX: " + b"y" * 9000 + b"\r\n\r\n"),
+        ("HEAD", b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %s\r\n" % (i, b"y" * 7000) for i in range(6)) + b"\r\n"),
+        *(("BROKEN", answer) for answer in (
         b"garbage\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
-        b"\x15\x03\x01\x00\x02\x02\x46",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"220",
         b"HTTP/2 200 OK\r\n\r\n",
         b"HTTP/1.1 20 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
@@ -491,19 +672,18 @@ def test_unix_socket_whose_backlog_stays_full_is_a_timeout(pair: Pair, visit: Vi
         b"HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: 1\r\n folded\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX : 1\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: a\x00b\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nhello",
         b"HTTP/1.1 100 Continue\r\n\r\n" * 17 + response(),
         b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000,
-        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 101 + b"\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 9000 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %s\r\n" % (i, b"y" * 7000) for i in range(6)) + b"\r\n",
+        )),
     ],
 )
 @pytest.mark.parametrize("with_body", [False, True], ids=["GET", "POST"])
-def test_broken_response_head_is_502(pair: Pair, visit: Visit, answer: bytes, with_body: bool) -> None:
+def test_broken_response_head_is_502(
+    pair: Pair, visit: Visit, code: str, answer: bytes, with_body: bool
+) -> None:
     def script(wire: Wire) -> None:
         wire.read_request()
         wire.send(answer)
@@ -511,12 +691,15 @@ def test_broken_response_head_is_502(pair: Pair, visit: Visit, answer: bytes, wi
         wire.read_to_end()
 
     with ScriptedUpstream(script) as upstream:
-        pair.serve_http("a.tun.test", upstream.upstream())
+        asked = upstream.upstream()
+        pair.serve_http("a.tun.test", asked)
         visitor = visit()
         visitor.send(request(method="POST", body=b"x" * 10) if with_body else request())
         got = visitor.read_response()
-        assert (got.status, got.code) == (502, "SPK-UPSTREAM-BROKEN")
+        assert (got.status, got.code) == (502, f"SPK-UPSTREAM-{code}")
         eventually(lambda: pair.client.stats()["upstreams_open"] == 0)
+        assert faults(asked) == {f"SPK-UPSTREAM-{code}": 1}
+        assert FAULT_CODES[asked.outcomes()[0]] == f"SPK-UPSTREAM-{code}"
 
 
 @pytest.mark.parametrize(
@@ -570,7 +753,59 @@ def test_upstream_that_resets_at_once_is_502(pair: Pair, visit: Visit) -> None:
         visitor = visit()
         for _ in range(5):
             visitor.send(request())
-            assert visitor.read_response().status == 502
+            answer = visitor.read_response()
+            assert (answer.status, answer.code) == (502, "SPK-UPSTREAM-RESET")
+
+
+# --- what came of it --------------------------------------------------------------------------------------------------
+
+
+def test_outcomes_of_an_upstream_that_was_never_asked() -> None:
+    assert Upstream(addresses=[("127.0.0.1", 1)]).outcomes() == (0, 0.0, [0] * len(FAULT_CODES))
+
+
+def test_outcomes_say_what_came_last_and_count_the_rest(pair: Pair, visit: Visit) -> None:
+    upstream = Upstream(addresses=[("127.0.0.1", closed_port())])
+    pair.serve_http("a.tun.test", upstream)
+    visitor = visit()
+    for count in (1, 2):
+        visitor.send(request())
+        visitor.read_response()
+        assert faults(upstream) == {"SPK-UPSTREAM-REFUSED": count}
+    last, at, _ = upstream.outcomes()
+    assert FAULT_CODES[last] == "SPK-UPSTREAM-REFUSED" and abs(at - time.time()) < 5
+
+
+def test_outcomes_count_an_answer_broken_off_in_the_middle_and_the_next_one_mends_it(pair: Pair, visit: Visit) -> None:
+    def script(wire: Wire) -> None:
+        wire.read_request()
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort" if wire.index == 0 else response())
+
+    with ScriptedUpstream(script) as scripted:
+        upstream = scripted.upstream()
+        pair.serve_http("a.tun.test", upstream)
+        visitor = visit()
+        visitor.send(request())
+        with pytest.raises(Ended):
+            visitor.read_response()
+        assert faults(upstream) == {"SPK-UPSTREAM-CUT": 1}
+        assert FAULT_CODES[upstream.outcomes()[0]] == "SPK-UPSTREAM-CUT"
+        visitor = visit()
+        visitor.send(request())
+        assert visitor.read_response().body == b"hello"
+        assert faults(upstream) == {"SPK-UPSTREAM-CUT": 1} and upstream.outcomes()[0] == 0
+
+
+def test_outcomes_count_no_fault_where_the_visitor_leaves(pair: Pair, visit: Visit) -> None:
+    with ScriptedUpstream(lambda wire: (wire.read_request(), wire.read_to_end())[0]) as scripted:
+        upstream = scripted.upstream()
+        pair.serve_http("a.tun.test", upstream)
+        visitor = visit()
+        visitor.send(request())
+        eventually(lambda: len(scripted.conns) == 1)
+        visitor.abort()
+        eventually(lambda: scripted.ended_count == 1)
+        assert faults(upstream) == {}
 
 
 # --- the way there ----------------------------------------------------------------------------------------------------

@@ -67,3 +67,29 @@ async def test_metrics_bad_count_is_refused(server, tunnel_count):
 
 async def test_health_is_answered_with_nothing_more(server):
     assert await call(server, "health") == {}
+
+
+async def test_service_that_fails_at_the_client_is_not_available_until_it_answers(engine, server, registered):  # noqa: F811
+    tunnel, key = registered
+    peer, _ = await log_in(engine, key)
+    sites = (Site(domain="shop.example.org", port=80), Site(domain="other.example.org", port=81))
+    peer.say(m.Services(https=sites))
+    await hears(peer, m.Accepted)
+    moves = []
+    server.availability.on_moves = moves.extend
+
+    async def served(domains):
+        async with asyncio.timeout(5):
+            while (await call(server, "live"))["tunnels"][tunnel.uid]["sites"] != domains:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    peer.say(m.Health(failing=(m.FailingService(domain="shop.example.org", code="SPK-UPSTREAM-REFUSED"),)))
+    await served(["other.example.org"])
+    peer.say(m.Services(https=sites))
+    await hears(peer, m.Accepted)
+    await served(["other.example.org"])
+    peer.say(m.Health())
+    await served(["other.example.org", "shop.example.org"])
+    assert [(move.key.domain, move.available) for move in moves] == [
+        ("shop.example.org", False), ("shop.example.org", True)
+    ]

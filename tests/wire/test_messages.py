@@ -41,6 +41,7 @@ SAMPLES = [
     m.Request(id=7, op="tcp.release", args={"port": 22001}),
     m.Answer(id=7, result={}),
     m.Answer(id=8, error=m.Fault(code="SPK-NOT-FOUND")),
+    m.Health(failing=(m.FailingService(domain="a.example", code="SPK-UPSTREAM-CUT"),)),
     m.Drain(retry_after_s=2.0),
 ]  # fmt: skip
 

@@ -1,0 +1,218 @@
+"""How the local services do: what came last of each, read from the engine's counters four times a second.
+
+Owns: the last reading of every route. Bound: one fault a service; one line a second for each, LINES_PER_LOOK_MAX lines
+a look; the others wait and count on.
+Fails: it cannot; a service that was never asked is not known to fail.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from spokes._fastpath.engine import FAULT_CODES
+from spokes.errors import WebRootError
+from spokes.wire.messages import FailingService, Health
+from spokes.wire.rules import LIST_COUNT_MAX
+
+log = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 0.25
+REPEAT_S = 1.0  # lines and turns of one service
+LINES_PER_LOOK_MAX = 20
+FAULT_WORDS = {
+    "SPK-UPSTREAM-REFUSED": "refused the connection",
+    "SPK-UPSTREAM-UNREACHABLE": "cannot be reached",
+    "SPK-UPSTREAM-TIMEOUT": "did not answer in time",
+    "SPK-UPSTREAM-NAME": "has a name without an address",
+    "SPK-UPSTREAM-RESET": "broke the connection off before an answer",
+    "SPK-UPSTREAM-CLOSED": "closed the connection before an answer",
+    "SPK-UPSTREAM-BROKEN": "answered something that is not HTTP",
+    "SPK-UPSTREAM-TLS": "answered in TLS",
+    "SPK-UPSTREAM-HEAD": "answered with a header that is too large",
+    "SPK-UPSTREAM-CUT": "broke off in the middle of an answer",
+    "SPK-LIMIT": "was not asked: no open files or ports are left here",
+    WebRootError.code: "cannot be read",
+}
+
+
+class Outcomes(Protocol):
+    """The engine's upstream, as far as it is read here."""
+
+    def outcomes(self) -> tuple[int, float, list[int]]: ...
+
+
+class ServiceName(NamedTuple):
+    """A site by its canonical domain, or a port by its number."""
+
+    domain: str
+    port: int
+
+    def __str__(self) -> str:
+        return self.domain or f"port {self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A route that is in force: where it leads, and who counts there; None: nothing can."""
+
+    upstream: str
+    counter: Outcomes | None
+    code: str = ""                       # why nothing can
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What came last of a service that does not answer."""
+
+    upstream: str
+    code: str
+    at: float                            # Unix time
+    count: int                           # since it last answered, or since the start
+
+    def words(self) -> str:
+        at = time.strftime("%H:%M:%S", time.localtime(self.at))
+        times = f", {self.count} times, last" if self.count > 1 else ","
+        return f"failing: {fault_words(self.code)}{times} {at} [{self.code}]"
+
+
+class Turn(NamedTuple):
+    """A service began to fail, fails otherwise, or answers again (`fault` None)."""
+
+    service: ServiceName
+    fault: Fault | None
+
+    def line(self) -> str:
+        if self.fault is None:
+            return f"Service {self.service} answers again"
+        return f"Service {self.service} fails: {self.fault.upstream} {fault_words(self.fault.code)} [{self.fault.code}]"
+
+
+def fault_words(code: str) -> str:
+    return FAULT_WORDS.get(code, "fails")
+
+
+def service_of(kind: int, key: str | int) -> ServiceName:
+    return ServiceName("", key) if isinstance(key, int) else ServiceName(key, 0)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Of one route."""
+
+    counter: Outcomes
+    counts: list[int]
+    count: int = 0                       # faults since it last answered
+    fault: Fault | None = None
+
+
+class Conditions:
+    """The faults of all services, as of the last look."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.faults: Mapping[ServiceName, Fault] = {}
+        self._clock = clock
+        self._readings: dict[tuple[int, str | int], _Reading] = {}
+        self._told: dict[ServiceName, Fault | None] = {}  # what its last turn said
+        self._turned_at: dict[ServiceName, float] = {}
+        self._unsaid: dict[ServiceName, tuple[Fault, int]] = {}  # faults that wait for their line
+        self._said_at: dict[ServiceName, float] = {}
+
+    def look(self, served: Mapping[tuple[int, str | int], Served]) -> list[Turn]:
+        """Read the counters; what is new goes to the log, what turned is answered. One line and one turn a second for
+        each service, whatever happens in it."""
+        faults: dict[ServiceName, Fault] = {}
+        for route in self._readings.keys() - served.keys():
+            del self._readings[route]
+        for (kind, key), one in served.items():
+            service = service_of(kind, key)
+            if one.counter is None:
+                fault = self._lasting(service, one)
+            else:
+                fault, latest, new_count = self._read((kind, key), one)
+                if latest is not None and new_count:  # be it that it has answered meanwhile
+                    self._unsaid[service] = (latest, new_count + self._unsaid.get(service, (latest, 0))[1])
+            if fault is not None:
+                faults[service] = fault
+        self.faults = faults
+        self._forget({service_of(*route) for route in served})
+        self._say()
+        return self._turns()
+
+    def _lasting(self, service: ServiceName, one: Served) -> Fault | None:
+        """Of a directory: it is there, or not since it was first missed."""
+        before = self.faults.get(service)
+        if not one.code:
+            return None
+        if before is not None and before.code == one.code:
+            return before
+        return Fault(one.upstream, one.code, time.time(), 1)
+
+    def _forget(self, services: Set[ServiceName]) -> None:
+        """What is known of services that are no more."""
+        for known in (self._told, self._turned_at, self._unsaid, self._said_at):
+            for service in known.keys() - services:
+                del known[service]
+
+    def _read(self, route: tuple[int, str | int], one: Served) -> tuple[Fault | None, Fault | None, int]:
+        """The route's fault if it failed last, the latest one, and how many came since the last look."""
+        assert one.counter is not None
+        last, at, counts = one.counter.outcomes()
+        reading = self._readings.get(route)
+        if reading is None:
+            reading = self._readings[route] = _Reading(one.counter, [0] * len(counts))
+        elif reading.counter is not one.counter:  # other addresses: it counts from nothing
+            reading.counter, reading.counts = one.counter, [0] * len(counts)
+        new = [count - before for count, before in zip(counts, reading.counts, strict=True)]
+        reading.counts = counts
+        if not at:  # not asked since its addresses changed: what was known stays
+            return reading.fault, None, 0
+        latest = last or max(range(len(new)), key=new.__getitem__)
+        fault = Fault(one.upstream, FAULT_CODES[latest], at, max(1, reading.count + sum(new)))
+        reading.count = fault.count if last else 0
+        reading.fault = fault if last else None
+        return reading.fault, fault, sum(new)
+
+    def _turns(self) -> list[Turn]:
+        now = self._clock()
+        turns = []
+        for service in self.faults.keys() | self._told.keys():
+            fault, told = self.faults.get(service), self._told.get(service)
+            if (fault.code if fault else "") == (told.code if told else ""):
+                continue
+            if now - self._turned_at.get(service, -REPEAT_S) < REPEAT_S:
+                continue
+            self._turned_at[service] = now
+            self._told[service] = fault
+            turns.append(Turn(service, fault))
+        return sorted(turns, key=lambda turn: turn.service)
+
+    def _say(self) -> None:
+        """How many faults more each line stands for is in it."""
+        now = self._clock()
+        due = [service for service in self._unsaid if now - self._said_at.get(service, -REPEAT_S) >= REPEAT_S]
+        for service in due[:LINES_PER_LOOK_MAX]:
+            fault, count = self._unsaid.pop(service)
+            self._said_at[service] = now
+            log.warning(
+                "service failed",
+                extra={
+                    "service": str(service),
+                    "upstream": fault.upstream,
+                    "cause": fault_words(fault.code),
+                    "code": fault.code,
+                    "left_out": count - 1,
+                },
+            )
+
+    def message(self) -> Health:
+        """What the server is told."""
+        return Health(
+            failing=tuple(
+                FailingService(domain=service.domain, port=service.port, code=fault.code)
+                for service, fault in sorted(self.faults.items())[:LIST_COUNT_MAX]
+            )
+        )

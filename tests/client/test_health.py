@@ -1,0 +1,198 @@
+"""What is known of services: what came last, lines at a bounded rate, and what the server is told."""
+
+import logging
+
+import pytest
+
+from spokes._fastpath.engine import FAULT_CODES, RouteKind
+from spokes.client import health
+from spokes.client.health import LINES_PER_LOOK_MAX, Conditions, Served, ServiceName
+
+HTTP, TCP, TLS = (int(kind) for kind in (RouteKind.HTTP, RouteKind.TCP, RouteKind.TLS))
+SITE, PORT = ServiceName("a.example", 0), ServiceName("", 22000)
+REFUSED, CLOSED = FAULT_CODES.index("SPK-UPSTREAM-REFUSED"), FAULT_CODES.index("SPK-UPSTREAM-CLOSED")
+
+
+class Counter:
+    """An upstream of the engine: faults and answers come when the test says so."""
+
+    def __init__(self):
+        self.last, self.at, self.counts = 0, 0.0, [0] * len(FAULT_CODES)
+
+    def outcomes(self):
+        return self.last, self.at, list(self.counts)
+
+    def fail(self, kind, count=1):
+        self.last, self.at = kind, self.at + 1
+        self.counts[kind] += count
+
+    def answer(self):
+        self.last, self.at = 0, self.at + 1
+
+
+class Clock:
+    """Time passes by a second with every look, unless a test holds it."""
+
+    def __init__(self):
+        self.now, self.step = 0.0, 0.5  # a look reads it twice
+
+    def __call__(self):
+        self.now += self.step
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def conditions(clock):
+    return Conditions(clock=clock)
+
+
+@pytest.fixture
+def counter():
+    return Counter()
+
+
+@pytest.fixture
+def served(counter):
+    return {(HTTP, "a.example"): Served(upstream="127.0.0.1:8080", counter=counter)}
+
+
+def lines(caplog):
+    return [(record.service, record.upstream, record.code, record.left_out)
+            for record in caplog.records if record.message == "service failed"]
+
+
+def test_service_that_was_never_asked_does_not_fail(conditions, served):
+    assert conditions.look(served) == []
+    assert conditions.faults == {}
+
+
+def test_faults_turn_the_service_once_and_count_until_it_answers(conditions, served, counter):
+    counter.fail(REFUSED)
+    (turn,) = conditions.look(served)
+    assert turn.service == SITE and turn.fault.code == "SPK-UPSTREAM-REFUSED"
+    assert "127.0.0.1:8080 refused the connection [SPK-UPSTREAM-REFUSED]" in turn.line()
+    counter.fail(REFUSED, 4)
+    assert conditions.look(served) == []
+    assert conditions.faults[SITE].count == 5
+    assert "5 times" in conditions.faults[SITE].words()
+    counter.answer()
+    (turn,) = conditions.look(served)
+    assert turn.fault is None and turn.line() == "Service a.example answers again"
+    assert conditions.faults == {}
+    counter.fail(REFUSED)
+    conditions.look(served)
+    assert conditions.faults[SITE].count == 1
+
+
+def test_another_cause_is_another_turn(conditions, served, counter):
+    counter.fail(REFUSED)
+    conditions.look(served)
+    counter.fail(CLOSED)
+    (turn,) = conditions.look(served)
+    assert turn.fault.code == "SPK-UPSTREAM-CLOSED" and turn.fault.count == 2
+
+
+def test_line_stands_for_all_faults_of_a_look(conditions, served, counter, caplog):
+    with caplog.at_level(logging.WARNING, health.__name__):
+        conditions.look(served)
+        counter.fail(REFUSED, 1000)
+        conditions.look(served)
+        conditions.look(served)
+    assert lines(caplog) == [("a.example", "127.0.0.1:8080", "SPK-UPSTREAM-REFUSED", 999)]
+
+
+def test_fault_that_was_followed_by_an_answer_has_its_line_and_no_turn(conditions, served, counter, caplog):
+    counter.fail(CLOSED)
+    counter.answer()
+    with caplog.at_level(logging.WARNING, health.__name__):
+        assert conditions.look(served) == []
+    assert lines(caplog) == [("a.example", "127.0.0.1:8080", "SPK-UPSTREAM-CLOSED", 0)]
+
+
+def test_many_services_that_fail_at_once_have_a_bounded_number_of_lines(conditions, caplog):
+    served = {}
+    for index in range(300):
+        one = Counter()
+        one.fail(REFUSED)
+        served[HTTP, f"s{index}.example"] = Served(upstream="u", counter=one)
+    with caplog.at_level(logging.WARNING, health.__name__):
+        assert len(conditions.look(served)) == 300
+        assert len(lines(caplog)) == LINES_PER_LOOK_MAX
+        for _ in range(300 // LINES_PER_LOOK_MAX):
+            conditions.look(served)
+    assert len({service for service, *_ in lines(caplog)}) == len(lines(caplog)) == 300
+
+
+def test_one_line_and_one_turn_a_second_whatever_happens_in_it(conditions, served, counter, clock, caplog):
+    counter.fail(REFUSED)
+    clock.step = 0
+    with caplog.at_level(logging.WARNING, health.__name__):
+        assert len(conditions.look(served)) == 1
+        for _ in range(10):
+            counter.answer()
+            assert conditions.look(served) == []
+            counter.fail(CLOSED, 5)
+            assert conditions.look(served) == []
+        assert len(lines(caplog)) == 1
+        clock.now += 1
+        (turn,) = conditions.look(served)
+        clock.now += 1
+        assert conditions.look(served) == []
+    assert turn.fault.code == "SPK-UPSTREAM-CLOSED"
+    assert lines(caplog)[1:] == [("a.example", "127.0.0.1:8080", "SPK-UPSTREAM-CLOSED", 49)]
+
+
+def test_other_addresses_keep_what_was_known_until_they_are_asked(conditions, served, counter):
+    counter.fail(REFUSED, 3)
+    conditions.look(served)
+    other = Counter()
+    served[HTTP, "a.example"] = Served(upstream="127.0.0.1:8080", counter=other)
+    assert conditions.look(served) == [] and SITE in conditions.faults
+    other.answer()
+    conditions.look(served)
+    assert conditions.faults == {}
+
+
+def test_site_fails_while_one_of_its_routes_does(conditions, served, counter):
+    tls = Counter()
+    served[TLS, "a.example"] = Served(upstream="127.0.0.1:8443", counter=tls)
+    counter.answer()
+    tls.fail(REFUSED)
+    conditions.look(served)
+    assert conditions.faults[SITE].upstream == "127.0.0.1:8443"
+
+
+def test_directory_that_is_not_there_fails_since_it_was_first_seen_so(conditions):
+    served = {(HTTP, "a.example"): Served(upstream="/srv/www", counter=None, code="SPK-WEBROOT")}
+    (turn,) = conditions.look(served)
+    assert turn.fault.code == "SPK-WEBROOT"
+    at = conditions.faults[SITE].at
+    assert conditions.look(served) == [] and conditions.faults[SITE].at == at
+    served[HTTP, "a.example"] = Served(upstream="/srv/www", counter=None)
+    (turn,) = conditions.look(served)
+    assert turn.fault is None
+
+
+def test_service_that_is_removed_is_forgotten(conditions, served, counter):
+    counter.fail(REFUSED)
+    conditions.look(served)
+    assert conditions.look({}) == [] and conditions.faults == {}
+
+
+def test_message_names_what_fails(conditions, served, counter):
+    port = Counter()
+    served[TCP, 22000] = Served(upstream="localhost:22", counter=port)
+    counter.fail(REFUSED)
+    port.fail(CLOSED)
+    conditions.look(served)
+    told = {(one.domain, one.port): one.code for one in conditions.message().failing}
+    assert told == {SITE: "SPK-UPSTREAM-REFUSED", PORT: "SPK-UPSTREAM-CLOSED"}
+
+
+def test_every_code_has_words():
+    assert {code for code in FAULT_CODES if code} <= health.FAULT_WORDS.keys()
