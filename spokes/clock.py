@@ -59,6 +59,19 @@ def monotonic_s() -> float:
     return _current.monotonic_s()
 
 
+class Since:
+    """A moment from which a duration is told: right whatever is done to the wall clock meanwhile."""
+
+    __slots__ = ("_began_s", "wall_s")
+
+    def __init__(self) -> None:
+        self.wall_s = wall_s()  # as the clock was then: to be shown, not to be reckoned with
+        self._began_s = monotonic_s()
+
+    def lasted_s(self) -> float:
+        return monotonic_s() - self._began_s
+
+
 @contextmanager
 def replaced(clock: Clock) -> Iterator[None]:
     """Use `clock` for the whole process inside the block."""

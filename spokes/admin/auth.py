@@ -67,14 +67,14 @@ class Authenticator:
         )
 
     def _note_use(self, admin: Admin, key_uid: str, address: str) -> None:
-        now = clock.wall_s()
-        if now - self._used.get(key_uid, 0.0) < KEY_USE_INTERVAL_S:
+        now = clock.monotonic_s()
+        if now - self._used.get(key_uid, -KEY_USE_INTERVAL_S) < KEY_USE_INTERVAL_S:
             return
         if len(self._used) >= KEY_USE_COUNT_MAX:
             self._used.clear()
         self._used[key_uid] = now
         try:
-            admin.store.touch_api_keys({key_uid: (now, address)})
+            admin.store.touch_api_keys({key_uid: (clock.wall_s(), address)})
         except StoreError as error:      # a full disk must not refuse those who only read
             log.warning("use of a key not noted", extra={"key_uid": key_uid, "error": str(error)})
 

@@ -115,7 +115,7 @@ class Admin:
     lookups: Places = field(default_factory=lambda: Places(LOOKUP_COUNT_MAX, "too many look-ups at once; try again"))
     path_prefix: str = ""                # what a front proxy puts before our paths; "" for none
     version: str = spokes.__version__
-    started_at: float = field(default_factory=clock.wall_s)
+    started: clock.Since = field(default_factory=clock.Since)
 
     @property
     def server_host(self) -> str:

@@ -30,7 +30,7 @@ _SEEN = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)
 class Live(NamedTuple):
     """What a server knows of a tunnel that is on-line."""
 
-    connected_at: float
+    uptime_s: int
     address: str
     version: str
     os: str
@@ -54,7 +54,7 @@ def live_tunnels(admin: Admin, uids: Sequence[str] | None = None) -> Mapping[str
 
 def _live(facts: Mapping[str, Any]) -> Live:
     return Live(
-        connected_at=float(facts["connected_at"]), address=str(facts["address"]), version=str(facts["version"]),
+        uptime_s=int(facts["uptime_s"]), address=str(facts["address"]), version=str(facts["version"]),
         os=str(facts["os"]), arch=str(facts["arch"]), domains=frozenset(facts["sites"]),
         ports=frozenset(facts["ports"]),
     )
@@ -82,7 +82,7 @@ def tunnel_objects(
             created=time_text(tunnel.created),
             last_active=time_text(now if state == TunnelState.ONLINE else tunnel.last_active),
             state=int(state),
-            uptime=max(0, int(now - session.connected_at)) if session is not None else 0,
+            uptime=session.uptime_s if session is not None else 0,
             bandwidth=_usage(usage.get(tunnel.uid)),
             name=tunnel.name,
             hostname=tunnel.hostname,

@@ -101,7 +101,7 @@ class Server:
         self.public = PublicPorts()
         self.certificate: Certificate
         self.directory: Path
-        self.started_at = 0.0
+        self.started: clock.Since | None = None  # None: does not serve yet
 
     # start
 
@@ -172,7 +172,7 @@ class Server:
                 command, admin_environment(config), socket_path=socket_path, supervisor=self.supervisor
             )
             self.admin.start()
-        self.started_at = clock.wall_s()
+        self.started = clock.Since()
 
     def _assemble(self, engine: Engine) -> None:
         config = self.config
@@ -299,7 +299,7 @@ class Server:
 
     async def stop(self) -> None:
         """Accepts no more, lets streams end for as long as configured, then ends all."""
-        if self._engine is not None and self.started_at:
+        if self._engine is not None and self.started is not None:
             await self._drain(self._engine)
         await self._end()
 

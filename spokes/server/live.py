@@ -43,7 +43,8 @@ class Live:
         slot = self._routes.slot(session.tunnel_uid)
         bytes_in, bytes_out, streams_open, _ = self._engine.tunnel_counters(slot) if slot is not None else (0, 0, 0, 0)
         return {
-            "connected_at": session.since,
+            "connected_at": session.since.wall_s,
+            "uptime_s": int(session.since.lasted_s()),
             "address": session.address,
             "version": session.agent.version,
             "os": session.agent.os,

@@ -42,7 +42,7 @@ class Serving(Protocol):
 
     config: ServerConfig
     admin: AdminProcess | None
-    started_at: float
+    started: clock.Since | None
     ports: PortListeners
     supervisor: Supervisor
 
@@ -102,7 +102,7 @@ class Operations:
             "version": spokes.__version__,
             "pid": os.getpid(),
             "domain": server.config.domain,
-            "uptime_s": int(clock.wall_s() - server.started_at),
+            "uptime_s": int(server.started.lasted_s()) if server.started else 0,
             "http": [str(address) for address in server.addresses(ListenerKind.HTTP)],
             "https": [str(address) for address in server.addresses(ListenerKind.TLS)],
             "tcp_ports": str(self._server.config.tcp_ports),
@@ -118,8 +118,7 @@ class Operations:
         }
 
     async def tunnels(self, _args: Args) -> list[dict[str, Any]]:
-        now = clock.wall_s()
-        return [tunnel_figures(self._engine, self._routes, session, now) for session in self._registry.sessions()]
+        return [tunnel_figures(self._engine, self._routes, session) for session in self._registry.sessions()]
 
     async def live(self, args: Args) -> dict[str, Any]:
         return self._live.figures(args)
@@ -129,7 +128,7 @@ class Operations:
         admin = self._server.admin
         return {
             "version": spokes.__version__,
-            "started_at": self._server.started_at,
+            "started_at": self._server.started.wall_s if self._server.started else 0.0,
             "engine": self._engine.stats(),
             "workers": self._engine.worker_stats(),
             "process": process_figures(),

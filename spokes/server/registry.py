@@ -9,6 +9,7 @@ import hmac
 import secrets
 from dataclasses import dataclass, field
 
+from spokes.clock import Since
 from spokes.errors import LimitError, SessionUnknownError
 from spokes.wire.messages import Agent
 from spokes.wire.rules import TunConfig
@@ -25,7 +26,7 @@ class Session:
     leading: int | None  # the link that carries its messages; None between its loss and the client's `lead`
     peer: str
     agent: Agent
-    since: float
+    since: Since
     moves: bool  # the client sends `lead`
     links: set[int]
     config: TunConfig = field(default_factory=TunConfig)  # the rules that the client is known to have
@@ -66,7 +67,7 @@ class Registry:
         return self._generations.get(tunnel_uid, 0)
 
     def open(
-        self, tunnel_uid: str, *, link: int, peer: str, agent: Agent, since: float, moves: bool = False
+        self, tunnel_uid: str, *, link: int, peer: str, agent: Agent, moves: bool = False
     ) -> tuple[Session, Session | None]:
         """The new session, and the one it replaced."""
         replaced = self._by_tunnel.get(tunnel_uid)
@@ -82,7 +83,7 @@ class Registry:
             leading=link,
             peer=peer,
             agent=agent,
-            since=since,
+            since=Since(),
             moves=moves,
             links={link},
         )

@@ -268,7 +268,7 @@ class Sessions:
     def _take_over(self, link: Link, agent: Agent, tunnel: Tunnel, *, moves: bool) -> Session:
         """The tunnel's new session; nobody waits for the old one, whose peer may be long gone."""
         session, replaced = self._registry.open(
-            tunnel.uid, link=link.id, peer=link.peer, agent=agent, since=clock.wall_s(), moves=moves
+            tunnel.uid, link=link.id, peer=link.peer, agent=agent, moves=moves
         )
         if replaced is not None:
             self._put_out(replaced, tunnel.hostname, link)

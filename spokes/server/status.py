@@ -9,7 +9,7 @@ from spokes.server.registry import Registry, Session
 from spokes.server.routes import RouteTable
 
 
-def tunnel_figures(engine: Engine, routes: RouteTable, session: Session, now: float) -> dict[str, Any]:
+def tunnel_figures(engine: Engine, routes: RouteTable, session: Session) -> dict[str, Any]:
     """One tunnel that is on-line here."""
     slot = routes.slot(session.tunnel_uid)
     bytes_in, bytes_out, streams_open, last_heard = engine.tunnel_counters(slot) if slot is not None else (0, 0, 0, 0.0)
@@ -22,7 +22,7 @@ def tunnel_figures(engine: Engine, routes: RouteTable, session: Session, now: fl
         "arch": session.agent.arch,
         "generation": session.generation,
         "links": len(session.links),
-        "uptime_s": max(0, int(now - session.since)),
+        "uptime_s": int(session.since.lasted_s()),
         "rtt_ms": round(engine.link_rtt_ms(session.leading), 3) if session.leading is not None else 0.0,
         "bytes_in": bytes_in,
         "bytes_out": bytes_out,

@@ -217,7 +217,7 @@ class WebhookEvents:
         since = {move.tunnel_uid: self._since(move.tunnel_uid) for move in moves}
         return await self._queue(await self._store.run(_of_moves, self._store.store, moves, since, webhooks))
 
-    def _since(self, tunnel_uid: str) -> float | None:
+    def _since(self, tunnel_uid: str) -> clock.Since | None:
         session = self._registry.get(tunnel_uid)
         return session.since if session is not None else None
 
@@ -297,7 +297,7 @@ def _deliveries(
 
 
 def _of_moves(
-    store: Store, moves: Sequence[ServiceMove], since: Mapping[str, float | None], webhooks: list[Webhook]
+    store: Store, moves: Sequence[ServiceMove], since: Mapping[str, clock.Since | None], webhooks: list[Webhook]
 ) -> list[NewDelivery]:
     """On the store's thread: three reads for the batch, whatever its size."""
     now, uids = clock.wall_s(), list(dict.fromkeys(move.tunnel_uid for move in moves))
@@ -353,7 +353,7 @@ def _of_moves(
     return new
 
 
-def _tunnel_info(tunnel: Tunnel, since: float | None, usage: Usage, now: float) -> TunnelInfo:
+def _tunnel_info(tunnel: Tunnel, since: clock.Since | None, usage: Usage, now: float) -> TunnelInfo:
     """What is live comes from here; the store is told of it a few seconds later."""
     state = tunnel.state
     if state in (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE):
@@ -364,7 +364,7 @@ def _tunnel_info(tunnel: Tunnel, since: float | None, usage: Usage, now: float) 
         created=_time(tunnel.created),
         last_active=_time(now if since is not None or tunnel.seen is TunnelState.ONLINE else tunnel.last_active),
         state=int(state),
-        uptime=max(0, int(now - since)) if since is not None else 0,
+        uptime=int(since.lasted_s()) if since is not None else 0,
         bandwidth=_usage(usage),
         name=tunnel.name,
         hostname=tunnel.hostname,

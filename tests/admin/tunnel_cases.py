@@ -29,7 +29,8 @@ def put_online(
         os="linux", arch="amd64",
     )])
     control.answers["live"]["tunnels"][tunnel.uid] = {
-        "connected_at": now - uptime_s, "address": "198.51.100.7", "version": "1.2.0", "os": "linux", "arch": "amd64",
+        "connected_at": now - uptime_s, "uptime_s": uptime_s, "address": "198.51.100.7",
+        "version": "1.2.0", "os": "linux", "arch": "amd64",
         "sites": list(sites), "ports": list(ports),
     }
 

@@ -30,6 +30,20 @@ async def test_live_tells_of_tunnels_that_are_online_and_what_they_serve(engine,
     assert 0 <= clock.wall_s() - facts["connected_at"] < 60
 
 
+@pytest.mark.parametrize("jump_s", [-86_400.0, 86_400.0])
+async def test_uptime_stays_right_when_the_clock_is_set(engine, server, registered, jump_s):  # noqa: F811
+    tunnel, key = registered
+    manual = clock.ManualClock(wall_s=clock.wall_s(), monotonic_s=clock.monotonic_s())
+    with clock.replaced(manual):
+        await log_in(engine, key)
+        manual.set_wall(manual.wall_s() + jump_s)
+        manual.advance(7.5)
+        assert (await call(server, "live"))["tunnels"][tunnel.uid]["uptime_s"] == 7
+        (facts,) = await call(server, "tunnels")
+        assert facts["uptime_s"] == 7
+        assert 7 <= (await call(server, "status"))["uptime_s"] < 3600
+
+
 async def test_live_of_some_tunnels_leaves_out_the_others_and_the_unknown(engine, server, registered):  # noqa: F811
     tunnel, key = registered
     await log_in(engine, key)

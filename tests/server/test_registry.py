@@ -8,7 +8,7 @@ from spokes.wire.messages import Agent
 
 
 def open_session(registry, tunnel_uid="t", link=1):
-    return registry.open(tunnel_uid, link=link, peer="::1 5", agent=Agent(), since=0.0)
+    return registry.open(tunnel_uid, link=link, peer="::1 5", agent=Agent())
 
 
 def test_registry_second_session_replaces_the_first():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from spokes import clock
 from spokes.admin.auth import LOGIN_LIFETIME_S, check_key, note_login
 from spokes.admin.context import Admin, Caller
 from spokes.admin.routing import Reply, SessionCookie
@@ -81,4 +80,4 @@ def _uptime_s(admin: Admin) -> int:
     try:
         return max(0, int(admin.control.call("status")["uptime_s"]))
     except (ControlError, KeyError, TypeError, ValueError):
-        return max(0, int(clock.wall_s() - admin.started_at))
+        return int(admin.started.lasted_s())
