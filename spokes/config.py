@@ -6,12 +6,13 @@ Owns: names, defaults and allowed values of every setting. Fails: ConfigError th
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import re
 import tomllib
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -351,14 +352,30 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
+_KNOWN_KEYS = f"known keys: {', '.join(SETTINGS)}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What was probably meant, as the beginning of a hint; "" where nothing is like it."""
+    by_lower = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(word.lower().replace("-", "_"), by_lower, 1)
+    return f"did you mean {by_lower[found[0]]!r}? " if found else ""
+
+
 def load_server_config(path: Path | None, overrides: Mapping[str, Given]) -> ServerConfig:
     """`path` None = the default file where it is there and this user may read it. `overrides` win over the file."""
+    given = given_settings(path, overrides)
+    values = {SETTINGS[key].field: _parse(key, item) for key, item in given.items()}
+    return ServerConfig(**values)
+
+
+def given_settings(path: Path | None, overrides: Mapping[str, Given]) -> dict[str, Given]:
+    """The settings that somebody set, each with where; what is not here is as by default."""
     given: dict[str, Given] = {}
     if path is not None or os.access(DEFAULT_CONFIG_PATH, os.R_OK):
         given.update(read_config_file(path or DEFAULT_CONFIG_PATH))
     given.update(overrides)
-    values = {SETTINGS[key].field: _parse(key, item) for key, item in given.items()}
-    return ServerConfig(**values)
+    return given
 
 
 def read_config_file(path: Path) -> dict[str, Given]:
@@ -380,7 +397,7 @@ def read_config_file(path: Path) -> dict[str, Given]:
     for key, value in table.items():
         origin = f"{path}, line {_line_of(key, text)}"
         if key not in SETTINGS:
-            raise ConfigError(f"{origin}: unknown key {key!r}", hint=f"known keys: {', '.join(SETTINGS)}")
+            raise ConfigError(f"{origin}: unknown key {key!r}", hint=f"{nearest(key, SETTINGS)}{_KNOWN_KEYS}")
         given[key] = Given(value, origin)
     return given
 

@@ -69,6 +69,12 @@ class StoreError(OwnError):
     retryable = True
 
 
+class DatabaseMissingError(StoreError):
+    """A database that was to be there already."""
+
+    retryable = False
+
+
 class SchemaTooNewError(StoreError):
     code = "SPK-SCHEMA-TOO-NEW"
     retryable = False
@@ -311,6 +317,12 @@ class RuleError(PeerError):
     """A traffic rule that cannot be served as written."""
 
     code = "SPK-RULE"
+
+
+class UsageFaultError(PeerError):
+    """A command line that says something no verb takes."""
+
+    code = "SPK-USAGE"
 
 
 class ServerKeyError(PeerError):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from spokes.errors import ReplacedError, SpokesError, StoppedByOperatorError
+from spokes.errors import ReplacedError, SpokesError, StoppedByOperatorError, UsageFaultError
 from spokes.log import escape
 from spokes.outlet import outlet_of
 
@@ -27,12 +27,16 @@ _EXITS = {ReplacedError.code: EXIT_REPLACED, StoppedByOperatorError.code: EXIT_S
 def run_program(command: click.Command, name: str, args: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     try:
-        result = command.main(args=args, prog_name=name, standalone_mode=False)
+        # An option without a variable of its own has one by the verb's words: SPOKES_TOKEN_CREATE_DESCRIPTION.
+        result = command.main(args=args, prog_name=name, standalone_mode=False, auto_envvar_prefix=name.upper())
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.UsageError as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return EXIT_USAGE
+    except click.UsageError as error:
+        click.UsageError(f"{error.format_message()} [{UsageFaultError.code}]", error.ctx).show()
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED

@@ -13,6 +13,7 @@ import click
 
 import spokes
 from spokes.cli.admin_verbs import AdminVerbs
+from spokes.cli.check_config import check_config
 from spokes.cli.entry import run_program
 from spokes.cli.server_options import (
     Settings,
@@ -30,7 +31,6 @@ from spokes.cli.table import print_table
 from spokes.control import call_control
 from spokes.log import setup_logging
 from spokes.outlet import outlet_of
-from spokes.server.limits import memory_budget, open_files_of_ports, worker_terms
 
 
 @click.group(cls=AdminVerbs, epilog="Example: spokes server --domain tun.example.net")
@@ -122,50 +122,11 @@ def reload(settings: Settings, as_json: bool) -> None:
     click.echo("Configuration read again" + (f"; after a restart: {', '.join(later)}" if later else ""))
 
 
-@main_group.command("check-config", epilog="Example: spokes check-config --config /etc/spokes/spokes.toml")
-@json_option
-@server_options
-@pass_settings
-def check_config(settings: Settings, as_json: bool) -> None:
-    """Read everything the server would read, print what it would do, change nothing."""
-    from spokes.server.notices import make_mailer  # loads the engine
-
-    config = settings.load()
-    make_mailer(config)
-    budget = memory_budget(config)
-    facts = {
-        "domain": config.domain,
-        "data": str(config.data.absolute()),
-        "store": "sqlite" if config.store_url.startswith("sqlite:") else "postgresql",
-        "http": [str(address) for address in config.http],
-        "https": [str(address) for address in config.https],
-        "tcp_address": config.tcp_address,
-        "tcp_ports": str(config.tcp_ports),
-        "workers": config.worker_count,
-        "drain_timeout_s": config.drain_timeout_s,
-        "removed_drain_s": config.removed_drain_s,
-        "admin": config.admin,
-        "mail_to": list(config.mail_to),
-        "memory_limit_bytes": budget.limit_bytes,
-        "memory_host_bytes": int(budget.machine.value),
-        "memory_source": budget.machine.source,
-        "workers_terms": worker_terms(config),
-        "memory_terms": budget.terms(),
-        "open_files_of_ports": open_files_of_ports(config),
-    }
-    if as_json:
-        print_json(facts)
-        return
-    rows = [
-        [name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value)]
-        for name, value in facts.items()
-        if not name.startswith("memory")
-    ]
-    rows.append(["memory limit", f"{size_text(budget.limit_bytes)} for all buffers: {budget.terms()}"])
-    print_table(["Setting", "Value"], rows)
+main_group.add_command(check_config)
 
 
 @main_group.command(epilog="Example: spokes version --json")
+@config_option
 @json_option
 def version(as_json: bool) -> None:
     """Print the version."""

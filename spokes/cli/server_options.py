@@ -12,36 +12,41 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from spokes.config import Given, ServerConfig, load_server_config
+from spokes.config import SETTINGS, Given, ServerConfig, given_settings, load_server_config
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import ControlError, NoServerError
 from spokes.store import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# Every setting that has an option; SPOKES_… in the environment is the same word.
-OPTION_OF_SETTING = {
-    "data": "--data",
-    "domain": "--domain",
-    "store": "--store",
-    "http": "--http",
-    "https": "--https",
-    "public_http_port": "--public-http-port",
-    "public_https_port": "--public-https-port",
-    "tcp_address": "--tcp-address",
-    "tcp_ports": "--tcp-ports",
-    "workers": "--workers",
-    "memory_limit": "--memory-limit",
-    "drain_timeout_s": "--drain-timeout",
-    "removed_drain_s": "--removed-drain",
-    "admin": "--admin",
-    "log_format": "--log-format",
-    "log_level": "--log-level",
+def _option_of(key: str) -> str:
+    """The setting's word without the unit of a duration: drain_timeout_s is --drain-timeout."""
+    word = key if key.endswith("_per_s") else key.removesuffix("_s")
+    return "--" + word.replace("_", "-")
+
+
+# Every setting has an option; SPOKES_… in the environment is the same word.
+OPTION_OF_SETTING = {key: _option_of(key) for key in SETTINGS}
+_NUMBERS = {key: setting.raw_type for key, setting in SETTINGS.items() if setting.raw_type in (int, float)}
+_LISTS = {key for key, setting in SETTINGS.items() if "list" in str(setting.raw_type)}
+
+_STORE_SETTINGS = ("data", "store")  # of every verb that reads the store
+_WORDS = {
+    "log_level": ("debug, info, warning or error.", "LEVEL"),
+    "log_format": ("text or json.", "FORMAT"),
+    "admin": ("Serve the administration under the server's own name.", "true|false"),
+    "drain_timeout_s": ("How long streams may go on after SIGTERM.", "SECONDS"),
+    "removed_drain_s": ("How long what visitors have open may go on where it was removed.", "SECONDS"),
+    "memory_limit": ("All buffers together, e.g. 512M.", "SIZE"),
+    "workers": ("Threads of the engine; 0 = one for each CPU.", "N"),
+    "tcp_ports": ("Range that TCP and UDP ports are allocated from.", "BEGIN-END"),
+    "tcp_address": ("Address that those ports listen on.", "ADDR"),
+    "public_https_port": ("Port that visitors know; 0 = as in --https.", "PORT"),
+    "public_http_port": ("Port that visitors know; 0 = as in --http.", "PORT"),
+    "https": ("Where TLS is served: visitors and links.", "ADDR:PORT"),
+    "http": ("Where plain HTTP is served.", "ADDR:PORT"),
+    "domain": ("The server's own name; tunnels get names under it.", "NAME"),
 }
-_NUMBERS = {
-    "workers": int, "public_http_port": int, "public_https_port": int,
-    "drain_timeout_s": float, "removed_drain_s": float,
-}  # fmt: skip
 
 
 @dataclass
@@ -54,6 +59,11 @@ class Settings:
     def load(self) -> ServerConfig:
         return load_server_config(self.config, self.given)
 
+    def origins(self) -> dict[str, str]:
+        """Where each setting comes from: file and line, variable, option; `default` for the others."""
+        given = given_settings(self.config, self.given)
+        return {key: given[key].origin if key in given else "default" for key in SETTINGS}
+
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)
 
@@ -62,7 +72,7 @@ def variable_of(option: str) -> str:
     return "SPOKES_" + option.removeprefix("--").upper().replace("-", "_")
 
 
-def setting_option(key: str, help_text: str, *, metavar: str, multiple: bool = False) -> Callable[[Command], Command]:
+def setting_option(key: str, help_text: str, *, metavar: str) -> Callable[[Command], Command]:
     """An option for one setting; its value is checked with the file's, by the same words."""
     option = OPTION_OF_SETTING[key]
 
@@ -78,7 +88,7 @@ def setting_option(key: str, help_text: str, *, metavar: str, multiple: bool = F
         option,
         key,
         metavar=metavar,
-        multiple=multiple,
+        multiple=key in _LISTS,
         envvar=variable_of(option),
         show_envvar=True,
         expose_value=False,
@@ -128,26 +138,11 @@ def store_options(command: Command) -> Command:
 
 
 def server_options(command: Command) -> Command:
-    """Every setting of a server."""
-    for option in (
-        setting_option("log_level", "debug, info, warning or error.", metavar="LEVEL"),
-        setting_option("log_format", "text or json.", metavar="FORMAT"),
-        setting_option("admin", "Serve API and dashboard under the server's own name.", metavar="true|false"),
-        setting_option("drain_timeout_s", "How long streams may go on after SIGTERM.", metavar="SECONDS"),
-        setting_option(
-            "removed_drain_s", "How long what visitors have open may go on where it was removed.", metavar="SECONDS"
-        ),
-        setting_option("memory_limit", "All buffers together, e.g. 512M.", metavar="SIZE"),
-        setting_option("workers", "Threads of the engine; 0 = one for each CPU.", metavar="N"),
-        setting_option("tcp_ports", "Range that TCP and UDP ports are allocated from.", metavar="BEGIN-END"),
-        setting_option("tcp_address", "Address that those ports listen on.", metavar="ADDR"),
-        setting_option("public_https_port", "Port that visitors know; 0 = as in --https.", metavar="PORT"),
-        setting_option("public_http_port", "Port that visitors know; 0 = as in --http.", metavar="PORT"),
-        setting_option("https", "Where TLS is served: visitors and links.", metavar="ADDR:PORT", multiple=True),
-        setting_option("http", "Where plain HTTP is served.", metavar="ADDR:PORT", multiple=True),
-        setting_option("domain", "The server's own name; tunnels get names under it.", metavar="NAME"),
-    ):
-        command = option(command)
+    """Every setting of a server; those without words of their own here are told by what they may be."""
+    for key in reversed(list(SETTINGS)):
+        if key not in _STORE_SETTINGS:
+            words, metavar = _WORDS.get(key, (f"Setting {key}: {SETTINGS[key].allowed}.", "VALUE"))
+            command = setting_option(key, words, metavar=metavar)(command)
     return store_options(command)
 
 

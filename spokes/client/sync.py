@@ -2,7 +2,7 @@
 
 Both may have changed meanwhile: the user typed `spoke tunnel http add` while no client ran, the operator used the Admin
 API. So the file remembers what both last agreed on (`synced`), and each rule is merged on its own: whoever changed it
-since wins; where both did, the server does, because that is what its dashboard shows.
+since wins; where both did, the server does, because that is what its administration shows.
 """
 
 from __future__ import annotations

@@ -68,10 +68,7 @@ def ensure_certificate(data_dir: Path, domain: str, *, now: dt.datetime | None =
     key_pem, chain_pem = _read(key_path, secret=True), _read(chain_path)
     if key_pem is None:
         if chain_pem is not None:
-            raise CertificateError(
-                f"{chain_path} is there but its key {key_path} is not",
-                hint="put the key back; or remove the certificate for a new pair, and clients must then pin its key",
-            )
+            raise _key_missing(key_path, chain_path)
         key_pem = _make_key()
         # The key first: if the second write does not happen, the next start issues the certificate for this key.
         _write(key_path, key_pem)
@@ -105,6 +102,30 @@ def read_certificate(data_dir: Path, domain: str, *, now: dt.datetime | None = N
         ended = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
         raise CertificateError(f"the certificate in {chain_path} ended on {ended}", hint="put a new one there")
     return _certificate(key_path, key_pem, chain_path, chain_pem, certificate)
+
+
+def check_certificate(data_dir: Path, domain: str) -> None:
+    """Raise where ensure_certificate() would, without making what is missing."""
+    names = names_for(domain)
+    key_path, chain_path = data_dir / KEY_NAME, data_dir / CHAIN_NAME
+    key_pem, chain_pem = _read(key_path, secret=True), _read(chain_path)
+    if key_pem is None:
+        if chain_pem is not None:
+            raise _key_missing(key_path, chain_path)
+        return
+    key = _load_key(key_path, key_pem)
+    if chain_pem is not None:
+        certificate = _load_certificate(chain_path, chain_pem)
+        _check_pair(key_path, key, chain_path, certificate)
+        if certificate.issuer != certificate.subject:
+            _check_foreign(chain_path, certificate, names)
+
+
+def _key_missing(key_path: Path, chain_path: Path) -> CertificateError:
+    return CertificateError(
+        f"{chain_path} is there but its key {key_path} is not",
+        hint="put the key back; or remove the certificate for a new pair, and clients must then pin its key",
+    )
 
 
 def names_for(domain: str) -> tuple[str, ...]:

@@ -11,18 +11,19 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from spokes.errors import StoreError
+from spokes.errors import DatabaseMissingError, StoreError
 from spokes.ids import new_secret
 from spokes.store.alerts import Alerts
 from spokes.store.apikeys import ApiKeys
 from spokes.store.audit import Audit
 from spokes.store.audit_budget import EventBudget
+from spokes.store.connections import check_place
 from spokes.store.db import Database
 from spokes.store.deliveries import Deliveries
 from spokes.store.frozen_lists import FrozenLists
 from spokes.store.logins import Logins
 from spokes.store.marks import Marks
-from spokes.store.migrations import migrate, schema_version
+from spokes.store.migrations import check_version, migrate, schema_version
 from spokes.store.models import MetaModel
 from spokes.store.portmaps import PortMaps
 from spokes.store.ports import Ports
@@ -104,7 +105,9 @@ class Store(
         """
         db = Database(url, create=create)
         try:
-            if not create and schema_version(db) == 0:
+            with db.translated():
+                found = schema_version(db)
+            if not create and found == 0:
                 raise StoreError(f"{db.where} is empty", hint="the server makes it; check its address, or --data")
             migrate(db)
             return cls(db)
@@ -145,3 +148,17 @@ class Store(
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def check_store(url: str) -> None:
+    """Raise where Store.open() would; nothing is made and no schema is changed."""
+    try:
+        db = Database(url, create=False)
+    except DatabaseMissingError:
+        check_place(url)
+        return
+    try:
+        with db.translated():
+            check_version(schema_version(db), db)
+    finally:
+        db.close()

@@ -17,7 +17,7 @@ from typing import Any
 import peewee
 import psycopg
 
-from spokes.errors import StoreError
+from spokes.errors import DatabaseMissingError, StoreError
 
 BUSY_TIMEOUT_S = 10                      # another process (the admin API) may be writing
 FILE_MODE = 0o600                        # the database holds every token in full
@@ -104,7 +104,7 @@ def find_database(url: str, *, create: bool) -> tuple[Sqlite | Postgresql, str]:
     if create:
         _create_private(path)
     elif not path.is_file() or path.stat().st_size == 0:
-        raise StoreError(
+        raise DatabaseMissingError(
             f"there is no database {path}", hint="check the store's address, or name the data directory with --data"
         )
     found = Sqlite(
@@ -128,6 +128,17 @@ def _sqlite_path(url: str) -> Path:
     if not text or text == ":memory:":
         raise StoreError("the store needs a file", hint="use sqlite:////path/to/file")
     return Path(text).absolute()
+
+
+def check_place(url: str) -> None:
+    """Raise where the folder of a SQLite database that is not there yet does not let it be made. The data directory
+    may be missing too: a start makes it."""
+    path = _sqlite_path(url)
+    standing = next(folder for folder in path.parents if folder.exists())
+    if not os.access(standing, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"cannot write the database {path}: {standing} is closed to this user", hint="change its owner"
+        )
 
 
 def _create_private(path: Path) -> None:

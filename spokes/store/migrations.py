@@ -333,16 +333,21 @@ def schema_version(db: Database) -> int:
     return int(rows[0][0])
 
 
+def check_version(found: int, db: Database, newest: int = MIGRATIONS[-1].version) -> None:
+    """Raise for a schema that a later version made."""
+    if found > newest:
+        raise SchemaTooNewError(
+            f"{db.where} has schema version {found}; this program knows up to {newest}",
+            hint="start the version of Spokes that wrote it, or a later one",
+        )
+
+
 def migrate(db: Database, migrations: Sequence[Migration] = MIGRATIONS) -> int:
     """Apply the missing steps, all or none; the version that stands afterwards."""
     newest = migrations[-1].version
     with db.exclusive(LOCK_ID):
         found = schema_version(db)
-        if found > newest:
-            raise SchemaTooNewError(
-                f"{db.where} has schema version {found}; this program knows up to {newest}",
-                hint="start the version of Spokes that wrote it, or a later one",
-            )
+        check_version(found, db, newest)
         if found == 0:
             db.query("CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)")
             db.query("INSERT INTO meta (key, value) VALUES ({}, '0')", (VERSION_KEY,))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from spokes.config import SETTINGS
 from spokes.server.datadir import prepare_directory
 from spokes.store import Store
 
@@ -159,3 +161,69 @@ def test_data_directory_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     result = spokes("server", "--data", tmp_path / "file" / "data", check=1)
     assert "[SPK-DATA-DIR]" in result.stderr
+
+
+FREE = ("--http", "127.0.0.1:0", "--https", "127.0.0.1:0")
+
+
+def checked(*args, check=0):
+    result = spokes("check-config", "--json", *args, check=check)
+    return json.loads(result.stdout)
+
+
+def test_check_config_shows_every_setting_with_its_source(tmp_path):
+    config = tmp_path / "s.toml"
+    config.write_text('domain = "tun.example.net"\nlink_count_max = 2\n')
+    result = spokes("check-config", "--config", config, "--data", tmp_path / "data", "--json", *FREE,
+                    env={"SPOKES_HANDSHAKES_PER_S": "7"})  # fmt: skip
+    facts = json.loads(result.stdout)
+    assert set(facts["sources"]) == set(SETTINGS) <= set(facts)
+    assert facts["sources"]["link_count_max"] == f"{config}, line 2"
+    assert (facts["handshakes_per_s"], facts["sources"]["handshakes_per_s"]) == (7, "SPOKES_HANDSHAKES_PER_S")
+    assert (facts["sources"]["data"], facts["sources"]["smtp"]) == ("--data", "default")
+    table = spokes("check-config", "--config", config, "--data", tmp_path / "data", *FREE).stdout
+    assert [key for key in SETTINGS if f"| {key} " not in table] == []
+
+
+def test_check_config_broken_key_is_a_problem(data):
+    (data / "server.key").write_text("no key")
+    (data / "server.key").chmod(0o600)
+    facts = checked("--data", data, *FREE, check=1)
+    assert [one["code"] for one in facts["problems"]] == ["SPK-CERTIFICATE"]
+    assert not (data / "server.crt").exists()
+
+
+def test_check_config_database_that_does_not_answer_is_a_problem(tmp_path, unused_tcp_port):
+    store = f"postgresql://spokes@127.0.0.1:{unused_tcp_port}/spokes"
+    facts = checked("--data", tmp_path / "data", "--store", store, *FREE, check=1)
+    assert [one["code"] for one in facts["problems"]] == ["SPK-STORE"]
+
+
+def test_check_config_address_in_use_is_a_problem(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        facts = checked("--data", tmp_path / "data", "--http", address, "--https", "127.0.0.1:0", check=1)
+    assert [one["code"] for one in facts["problems"]] == ["SPK-ADDRESS-IN-USE"]
+
+
+def test_check_config_address_that_is_not_ours_is_a_problem(tmp_path):
+    facts = checked("--data", tmp_path / "data", "--tcp-address", "192.0.2.1", *FREE, check=1)
+    assert "192.0.2.1" in facts["problems"][0]["message"]
+
+
+def test_check_config_more_memory_than_there_is_is_a_problem(tmp_path):
+    facts = checked("--data", tmp_path / "data", "--memory-limit", "900T", *FREE, check=1)
+    assert [one["code"] for one in facts["problems"]] == ["SPK-CONFIG"]
+    assert facts["memory_source"] in facts["problems"][0]["message"]
+
+
+def test_check_config_every_problem_is_told_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    facts = checked("--data", tmp_path / "file" / "data", "--memory-limit", "900T", *FREE, check=1)
+    assert {"SPK-DATA-DIR", "SPK-CONFIG"} <= {one["code"] for one in facts["problems"]}
+
+
+def test_check_config_unknown_key_gets_the_nearest_known_one(tmp_path):
+    config = tmp_path / "s.toml"
+    config.write_text("memory-limt = 5\n")
+    assert "did you mean 'memory_limit'?" in spokes("check-config", "--config", config, check=1).stderr
