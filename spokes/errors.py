@@ -271,6 +271,12 @@ class TakenError(PeerError):
     http_status = 409
 
 
+class HeldNameError(TakenError):
+    """The host name of a tunnel that was deleted a short while ago."""
+
+    code = "SPK-HELD"
+
+
 class RulesChangedError(PeerError):
     """A list of rules that was made before the latest change at the server; the newer rules come along."""
 
@@ -311,6 +317,12 @@ class NameRefusedError(PeerError):
     """A host name that is reserved, malformed or not allowed here."""
 
     code = "SPK-NAME"
+
+
+class WildcardNameError(NameRefusedError):
+    """A rule for every name below a domain."""
+
+    code = "SPK-WILDCARD"
 
 
 class RuleError(PeerError):

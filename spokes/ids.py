@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import idna
 
-from spokes.errors import NameRefusedError
+from spokes.errors import NameRefusedError, WildcardNameError
 from spokes.wordlists import ADJECTIVES, NOUNS
 
 # ruff: noqa: SIM905  a list of quoted words would hide the words
@@ -71,6 +71,10 @@ def canonical_host(text: str) -> str:
     and underscores, IDN that IDNA 2008 does not allow, ports, and addresses (a last label of digits or 0x… is an
     address to browsers).
     """
+    if text.startswith("*."):
+        raise WildcardNameError(
+            f"{text} stands for many names, and a rule serves one", hint="add a rule for each name that is served"
+        )
     name = text[:-1] if text.endswith(".") else text
     if not name or len(name) > HOST_BYTES_MAX * 4:          # four: an IDN is never that much longer than its A-labels
         raise NameRefusedError("host name is empty or too long", hint="use a name such as shop.example.org")

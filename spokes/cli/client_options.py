@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from spokes.client.config import ClientConfig, find_path
 from spokes.client.config_edit import ConfigFile
 from spokes.client.local_caller import LocalCaller
-from spokes.client.operations import NOT_SAVED, Operations, apply_nowhere
+from spokes.client.operations import NOT_CHECKED, NOT_SAVED, Operations, apply_nowhere
 from spokes.errors import ConfigError
 from spokes.log import escape
 
@@ -116,9 +116,12 @@ def perform(path: Path, op: str, args: Json) -> Json:
         result = caller.perform(op, args)
         if reason := result.pop(NOT_SAVED, ""):
             click.echo(f"spoke: in force until the client ends, and not kept: {escape(str(reason))}", err=True)
-        return result
-    operations = Operations(ConfigFile(path), ask=lambda op, args: ask_once(path, op, args), apply=apply_nowhere)
-    return asyncio.run(operations.perform(op, args))
+    else:
+        operations = Operations(ConfigFile(path), ask=lambda op, args: ask_once(path, op, args), apply=apply_nowhere)
+        result = asyncio.run(operations.perform(op, args))
+    if what := result.pop(NOT_CHECKED, ""):
+        click.echo(f"spoke: not checked: {what}", err=True)
+    return result
 
 
 async def ask_once(path: Path, op: str, args: Json) -> Json:

@@ -29,7 +29,18 @@ from spokes.client.rule_limits import with_refused, within_limits
 from spokes.client.rulebook import Rules
 from spokes.client.session import Session, log_in
 from spokes.client.webroots import WebRoots
-from spokes.errors import InternalError, NobodyThereError, ProtocolError, RemoteError, SpokesError, UnreachableError
+from spokes.errors import (
+    HeldNameError,
+    InternalError,
+    NameRefusedError,
+    NobodyThereError,
+    ProtocolError,
+    RemoteError,
+    SpokesError,
+    TakenError,
+    UnreachableError,
+    WildcardNameError,
+)
 from spokes.supervisor import Supervisor
 from spokes.wire.messages import Accepted, Config, Health, Ready, Services
 
@@ -37,6 +48,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 10.0
 ERRORS_SHOWN = 5
+NAME_CODES = frozenset(kind.code for kind in (HeldNameError, NameRefusedError, TakenError, WildcardNameError))
 REMOTE_RULES_INTERVAL_S = 0.1  # between configurations put in force: a server that floods keeps nothing else waiting
 
 
@@ -349,7 +361,9 @@ class App:
         ]
         for what, fault in faults:
             if fault is not None:
-                self.note_trouble(RemoteError(f"{what}: {fault.message}", code=fault.code))
+                cure = f"choose another name, and type: spoke tunnel http rm --domain {what}"
+                hint = cure if fault.code in NAME_CODES else ""
+                self.note_trouble(RemoteError(f"{what}: {fault.message}", code=fault.code, hint=hint))
         return self.accepted
 
     def _take_config(self, remote: Config) -> None:

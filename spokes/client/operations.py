@@ -24,7 +24,8 @@ from spokes.client.rules import (
     site_key,
 )
 from spokes.client.webroots import usable_web_root
-from spokes.errors import ConfigError, NotFoundError, RemoteError
+from spokes.errors import ConfigError, NameRefusedError, NotFoundError, RemoteError
+from spokes.ids import canonical_host, is_reserved
 from spokes.wire.messages import Accepted, Fault, PortArgs, TunnelEditArgs
 from spokes.wire.rules import UNIX_PREFIX, Port, Site, check_destination
 
@@ -34,6 +35,8 @@ Apply = Callable[[], Awaitable[Accepted | None]]  # serve the changed rules; Non
 Operation = Callable[["Operations", Json], Awaitable[Json]]
 
 
+NOT_CHECKED = "notChecked"  # member of a result: what only the server can say, which was not asked
+UNCHECKED_NAME = "whether the name is free; the server says so when the client is on-line, and `spoke info` shows it"
 NOT_SAVED = "notSaved"  # member of a result: why what was changed is lost when the client ends
 
 
@@ -58,11 +61,12 @@ class Operations:
         site = parse_site(args)
         if site.destination:
             check_destination(site.destination)
+        self._require_free(site)
         if site.web_root:
             site = msgspec.structs.replace(site, web_root=usable_web_root(site.web_root))
         before = self._change_sites(lambda sites: _put(sites, site, site_key))
-        await self._serve_or_restore(before, lambda accepted: site_fault(accepted, site))
-        return {"domain": site.domain}
+        accepted = await self._serve_or_restore(before, lambda accepted: site_fault(accepted, site))
+        return {"domain": site.domain} | ({} if accepted else {NOT_CHECKED: UNCHECKED_NAME})
 
     async def http_rm(self, args: Json) -> Json:
         wanted = domain_key(str(args.get("domain") or ""))
@@ -144,11 +148,23 @@ class Operations:
             config.set_ports(changed)
         return before
 
-    async def _serve_or_restore(self, before: Json, fault_of: Callable[[Accepted], Fault | None]) -> None:
+    def _require_free(self, site: Site) -> None:
+        """What can be said of a name without asking the server: those that it keeps for itself."""
+        config = self._file.read()
+        _, _, parent = config.hostname.partition(".")
+        domains = {parent, config.server_address()[0] if config.server_host else ""} - {""}
+        name = canonical_host(site.domain)
+        if any(is_reserved(name, domain_key(domain)) for domain in domains):
+            raise NameRefusedError(
+                f"{name} is reserved: the server keeps it for itself", hint="choose another name"
+            )
+
+    async def _serve_or_restore(self, before: Json, fault_of: Callable[[Accepted], Fault | None]) -> Accepted | None:
+        """What the server says of it; None while nobody can ask."""
         accepted = await self._apply()
         fault = fault_of(accepted) if accepted is not None else None
         if fault is None:
-            return
+            return accepted
         with self._file.edit() as config:
             config.document.update(before)
         await self._apply()

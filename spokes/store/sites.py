@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from spokes.errors import LimitError, NameRefusedError, NotFoundError, PeerError, TakenError, ValueRefusedError
+from spokes.errors import LimitError, NameRefusedError, NotFoundError, PeerError, ValueRefusedError
 from spokes.ids import canonical_host, is_reserved, new_uid
 from spokes.store.changes import Writer
 from spokes.store.limits import owner_of, refused_domains
@@ -127,7 +127,7 @@ class Sites(RuleStates, Tunnels, Proofs):
                 proved=self._proved_domains(tx.read, owner.uid) if self.needs_proof else None,
             )
         refused |= {
-            host: TakenError(f"{host} belongs to another tunnel", hint="remove it there first")
+            host: self._taken(tx.rows, host, holder, hint="remove it there first")
             for host, holder in self._holders(tx.rows, hosts).items()
             if holder != tunnel_uid
         }

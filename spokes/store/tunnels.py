@@ -13,6 +13,7 @@ import peewee
 from spokes import clock
 from spokes.errors import (
     AdmissionRefusedError,
+    HeldNameError,
     InactiveError,
     LimitError,
     NameRefusedError,
@@ -282,8 +283,9 @@ class Tunnels(Tokens):
             raise NameRefusedError(f"{hostname} is reserved", hint="choose another name")
         if hostname.removesuffix("." + domain).count(".") >= HOSTNAME_LABELS_MAX:
             raise NameRefusedError(f"a hostname has {HOSTNAME_LABELS_MAX} labels under {domain} at most")
-        if self._holders(tx.rows, [hostname]).get(hostname, holder) != holder:
-            raise TakenError(f"{hostname} belongs to another tunnel", hint="choose another name")
+        found = self._holders(tx.rows, [hostname]).get(hostname, holder)
+        if found != holder:
+            raise self._taken(tx.rows, hostname, found, hint="choose another name")
         for error in self._under_others(tx, [hostname], domain, holder).values():
             raise error
         if self._has_others_below(hostname, holder):
@@ -316,6 +318,17 @@ class Tunnels(Tokens):
     @staticmethod
     def _hostname_holders(rows: Read, hosts: Sequence[str]) -> dict[str, str]:
         return dict(rows(_HOSTNAME_HOLDERS(json.dumps(hosts), clock.wall_s() - HOSTNAME_RESERVED_S)))
+
+    def _taken(self, rows: Read, host: str, holder: str, *, hint: str) -> TakenError:
+        """Why nobody else gets a name: it is in use, or was a short while ago."""
+        tunnel = self._tunnel(rows, holder)
+        if tunnel.state == TunnelState.DELETED and tunnel.hostname == host:
+            days = HOSTNAME_RESERVED_S // 86_400
+            return HeldNameError(
+                f"{host} belonged to a tunnel that was deleted, and is held for {days} days",
+                hint="choose another name, or wait",
+            )
+        return TakenError(f"{host} belongs to another tunnel", hint=hint)
 
     @staticmethod
     def _auth_token(read: Read, tunnel_uid: str) -> AuthToken:

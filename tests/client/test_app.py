@@ -304,7 +304,9 @@ async def test_refused_rule_is_shown_and_the_others_run(engine, config_path, mak
     app = make_app()
     async with running(app):
         await eventually(lambda: app.state == "online")
-        assert "taken.example: held by another tunnel [SPK-TAKEN]" in [trouble.line for trouble in app.troubles]
+        cure = "choose another name, and type: spoke tunnel http rm --domain taken.example"
+        line = f"taken.example: held by another tunnel; {cure} [SPK-TAKEN]"
+        assert line in [trouble.line for trouble in app.troubles]
     assert read(config_path)["synced"]["https"] == [{"domain": "a.example", "port": 1}]
 
 

@@ -171,3 +171,37 @@ async def test_unknown_operation_is_not_found(operations):
 async def test_tcp_release_wrong_arguments_are_named(operations, args):
     with pytest.raises(ConfigError, match="wrong arguments"):
         await operations.perform("tcp.release", args)
+
+
+@pytest.mark.parametrize(
+    ("domain", "code"),
+    [
+        ("tun.example", "SPK-NAME"),  # the server itself
+        ("ADMIN.tun.example.", "SPK-NAME"),
+        ("a.admin.tun.example", "SPK-NAME"),
+        ("example", "SPK-NAME"),  # above it
+        ("server.example", "SPK-NAME"),  # as the client calls it
+        ("*.shop.example", "SPK-WILDCARD"),
+        ("a b.example", "SPK-NAME"),
+    ],
+)
+async def test_http_add_name_that_no_server_would_take_is_refused_off_line(operations, config_path, domain, code):
+    document = json.loads(config_path.read_text())
+    document |= {"hostname": "calm-otter-104.tun.example", "serverHost": "server.example:8443"}
+    config_path.write_text(json.dumps(document))
+    with pytest.raises(NameRefusedError) as caught:
+        await operations.perform("http.add", {"domain": domain, "port": 80})
+    assert caught.value.code == code
+    assert caught.value.hint or code == "SPK-NAME"
+    assert rules(config_path)[0] == []
+
+
+async def test_http_add_off_line_says_what_was_not_checked(operations, config_path, server):
+    rule = {"domain": "calm-otter-104.tun.example", "port": 80}
+    assert "free" in (await operations.perform("http.add", rule))["notChecked"]
+
+    async def apply():
+        return Accepted(https=(SiteResult(domain=rule["domain"]),))
+
+    online = Operations(ConfigFile(config_path), ask=server.ask, apply=apply)
+    assert await online.perform("http.add", rule) == {"domain": rule["domain"]}

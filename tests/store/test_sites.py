@@ -153,3 +153,12 @@ def test_replace_sites_over_the_bound_refuses_the_rest(store, tunnels):
         f"s{SITE_COUNT_MAX}.example.org", f"s{SITE_COUNT_MAX + 1}.example.org",
     ]
     assert len(store.list_sites()) == SITE_COUNT_MAX
+
+
+def test_replace_rules_name_of_a_deleted_tunnel_is_held_in_words_of_its_own(store, tunnels):
+    gone, other = tunnels
+    store.delete_tunnel(gone.uid)
+    (result,) = replace_sites(store, other.uid, [{"domain": gone.hostname}], domain=DOMAIN)
+    assert result.error.code == "SPK-HELD"
+    assert "30 days" in str(result.error)
+    assert store.list_sites(other.uid) == []
