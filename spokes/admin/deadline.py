@@ -59,7 +59,7 @@ class BodyDeadline:
                     self._changed.wait(wait_s)
                     continue
                 del self._reading[number]
-                _shut_reading(sock)      # raises nothing; whatever it were, this thread must go on
+                _shut_reading(sock)
 
 
 def _shut_reading(sock: socket.socket) -> None:

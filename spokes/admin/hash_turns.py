@@ -1,8 +1,10 @@
 """Turns at hashing passwords: one at a time, because each hash takes memory and a core, and who waits holds a thread.
 
 Who is better known comes first, then whose source was served longest ago: so a crowd shuts nobody out for longer than
-its sources are many. Bound: `waiting_max` wait, QUEUE_TIMEOUT_S at most. Beyond that who is less known, or has more
-waiting, makes room. Fails: AdmissionRefusedError for who finds no place or had to make room.
+its sources are many.
+Bound: `waiting_max` wait, QUEUE_TIMEOUT_S at most. Beyond that who is less known, has more waiting, or knocked more
+often within ARRIVALS_MEMORY_S, makes room: one who tries once comes before those who hammer.
+Fails: AdmissionRefusedError for who finds no place or had to make room.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+from spokes import clock
 from spokes.errors import AdmissionRefusedError
 
 QUEUE_TIMEOUT_S = 5.0
-SOURCE_COUNT_MAX = 1_000                 # whose last turn is remembered
+SOURCE_COUNT_MAX = 1_000                 # whose last turn and arrivals are remembered
+ARRIVALS_MEMORY_S = 60.0
 
 
 class Rank(IntEnum):
@@ -46,6 +50,7 @@ class HashTurns:
         self._waiting: list[_Waiter] = []            # oldest first
         self._served: OrderedDict[str, int] = OrderedDict()      # source: number of its last turn
         self._number = 0
+        self._arrivals: OrderedDict[str, tuple[int, float]] = OrderedDict()    # source: how many, since when
 
     @property
     def waiting(self) -> int:
@@ -61,6 +66,7 @@ class HashTurns:
 
     def _enter(self, source: str, rank: Rank) -> None:
         with self._lock:
+            self._note_arrival(source)
             if not self._busy:
                 self._busy = True
                 self._note_turn(source)
@@ -79,9 +85,13 @@ class HashTurns:
     def _make_room(self, newcomer: _Waiter) -> None:
         counts = Counter(waiter.source for waiter in self._waiting)
         counts[newcomer.source] += 1
+
+        def standing(one: _Waiter) -> tuple[int, int, int]:
+            return one.rank, counts[one.source], self._arrivals.get(one.source, (0, 0.0))[0]
+
         # The newest of the worst goes: the others have waited longer.
-        worst = max(reversed(self._waiting), key=lambda one: (one.rank, counts[one.source]))
-        if (worst.rank, counts[worst.source]) <= (newcomer.rank, counts[newcomer.source]):
+        worst = max(reversed(self._waiting), key=standing)
+        if standing(worst) <= standing(newcomer):
             raise _busy()
         self._waiting.remove(worst)
         worst.woken.set()
@@ -96,6 +106,13 @@ class HashTurns:
             self._note_turn(following.source)
             following.has_turn = True
             following.woken.set()
+
+    def _note_arrival(self, source: str) -> None:
+        now = clock.monotonic_s()
+        count, since = self._arrivals.pop(source, (0, now))
+        self._arrivals[source] = (count + 1, since) if now - since < ARRIVALS_MEMORY_S else (1, now)
+        if len(self._arrivals) > SOURCE_COUNT_MAX:
+            self._arrivals.popitem(last=False)
 
     def _note_turn(self, source: str) -> None:
         self._number += 1

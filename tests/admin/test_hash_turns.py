@@ -77,6 +77,15 @@ def test_source_with_many_waiting_makes_room_for_one_with_none(crowd):
     assert crowd.refused == ["crowd", "crowd"]
 
 
+def test_source_that_knocks_once_comes_before_those_that_hammer(crowd):
+    for _ in range(2):                   # the second time around the places are taken
+        for source in "abc":
+            crowd.come(source)
+    refused = len(crowd.refused)
+    crowd.come("once")
+    assert crowd.refused[refused:] == ["c"]
+
+
 def test_sources_take_turns():
     crowd = Crowd(HashTurns(9))
     for _ in range(3):
