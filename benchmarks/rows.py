@@ -9,6 +9,7 @@ from benchmarks.loads.admin import admin_calls
 from benchmarks.loads.admin_effects import admin_effects
 from benchmarks.loads.admin_mutations import admin_mutations
 from benchmarks.loads.bulk import bulk
+from benchmarks.loads.crowd import crowd
 from benchmarks.loads.fleet import fleet
 from benchmarks.loads.http import http_close, http_keepalive, latency, tcp_keepalive
 from benchmarks.loads.idle import idle_http, idle_tcp
@@ -20,6 +21,7 @@ OWN = "spokes"
 WAN = "spokes-wan"
 ADMIN = "spokes-admin"
 SMALL = "spokes-1gb"
+TWO = "spokes-two"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,15 @@ ROWS = (
         targets=(
             Target(metric="download_mbit_per_s", at_least=200),
             Target(metric="beside_download_p99_ms", at_most=3.0, own_metric="alone_p99_ms"),
+        ),
+        fresh=True,
+    ),
+    Row(
+        name="crowd", title="A neighbour beside 4,000 readers of nothing, pool of 64 MiB", load=crowd, peers=(TWO,),
+        own=TWO,
+        targets=(
+            Target(metric="crowded_p99_ms", at_most=2.0, own_metric="quiet_p99_ms"),
+            Target(metric="crowded_mb_per_s", at_least=0.5, own_metric="quiet_mb_per_s"),
         ),
         fresh=True,
     ),

@@ -81,6 +81,7 @@ class ServerConfig:
     link_count_max: int = 4
     handshakes_per_s: int = 500
     visitors_per_address: int = 0
+    visitors_per_tunnel: int = 0
     handshakes_per_address_per_s: int = 50
     unmetered_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     drain_timeout_s: float = 30.0
@@ -312,6 +313,9 @@ SETTINGS: Mapping[str, Setting] = {
     "handshakes_per_s": Setting("handshakes_per_s", int, _within(1, 100_000), "1 to 100000"),
     "visitors_per_address": Setting(
         "visitors_per_address", int, _within(0, 1_000_000), "1 to 1000000; 0 = from the machine"
+    ),
+    "visitors_per_tunnel": Setting(
+        "visitors_per_tunnel", int, _within(0, 1_000_000), "1 to 1000000; 0 = from the machine"
     ),
     "handshakes_per_address_per_s": Setting(
         "handshakes_per_address_per_s", int, _within(0, 100_000), "1 to 100000; 0 = any number"

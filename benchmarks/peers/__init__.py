@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.peers import haproxy, nginx, rathole, spokes, spokes_1gb, spokes_wan
+from benchmarks.peers import haproxy, nginx, rathole, spokes, spokes_1gb, spokes_two, spokes_wan
 from benchmarks.peers.running import Endpoint, RunningPeer
 from benchmarks.processes import Room
 from benchmarks.upstream import Upstream
@@ -13,6 +13,7 @@ PEERS: dict[str, Callable[[Room, Upstream], RunningPeer]] = {
     "spokes": spokes.start,
     "spokes-admin": spokes.start_with_admin,
     "spokes-1gb": spokes_1gb.start,
+    "spokes-two": spokes_two.start,
     "spokes-wan": spokes_wan.start,
     "haproxy": haproxy.start,
     "nginx-default": nginx.start_default,

@@ -125,22 +125,27 @@ def start_with_admin(room: Room, upstream: Upstream) -> RunningPeer:
     return dataclasses.replace(start_client(room, server, upstream, client_room=room), name="spokes-admin")
 
 
-def start_client(room: Room, server: Server, upstream: Upstream, *, client_room: Room) -> RunningPeer:
+def start_client(
+    room: Room, server: Server, upstream: Upstream, *, client_room: Room, name: str = "benchmark",
+    host: str = HTTP_HOST, options: Sequence[str] = (),
+) -> RunningPeer:
     """A client with every service of `upstream`; `client_room` may lie in another network namespace."""
     program = find_cli("spoke")
-    config = client_room.path / "client.json"
+    config = client_room.path / f"{name}.json"
     token_variable = {"SPOKE_TOKEN": server.control.token}      # never in argv
 
     def spoke(*words: str) -> str:
         return client_room.run([program, *words, "--config", str(config)], env=token_variable)
 
     url = f"https://{room.address}:{server.control.link_port}"
-    spoke("configure", "--url", url, "--server-key", server.fingerprint, "--name", "benchmark")
-    client = client_room.start("spoke", [program, "start", "--config", str(config)])
+    spoke("configure", "--url", url, "--server-key", server.fingerprint, "--name", name)
+    client = client_room.start(
+        f"spoke-{name}", [program, "start", "--config", str(config), "--api-port", str(free_port()), *options],
+    )
     client.wait_for(lambda: b"Connected to" in client.log_path.read_bytes(), "is on-line", READY_WITHIN_S)
-    spoke("tunnel", "http", "add", "--domain", HTTP_HOST, "--destination", upstream.address,
+    spoke("tunnel", "http", "add", "--domain", host, "--destination", upstream.address,
           "--http", str(upstream.http_port))
-    endpoints = {"http": Endpoint(room.address, server.http_port, HTTP_HOST)}
+    endpoints = {"http": Endpoint(room.address, server.http_port, host)}
     wanted = {"tcp": upstream.http_port}
     if upstream.bulk_port:
         wanted["bulk"] = upstream.bulk_port

@@ -9,6 +9,10 @@ cdef extern from "sys/uio.h" nogil:
 cdef enum:
     BLOCK_BYTES = 16384                 # data bytes of a block: one full TLS record
     POOL_SPARE_COUNT_MAX = 128          # free blocks a worker keeps (2 MiB) before it gives them back
+    HOLDER_COUNT = 16384                # visitor addresses told apart; those that share a place share its share
+    SHARE_TUNNEL = 4                    # halves of what is free that one tunnel may hold …
+    SHARE_VISITOR = 2                   # … and one visitor address
+    SHARE_VISITOR_MAX = 3               # beyond it nothing more is taken for that address
 
 cdef struct Buf:                        # one block; head <= tail <= BLOCK_BYTES; one owner at a time
     Buf *next
@@ -20,6 +24,7 @@ cdef struct Budget:                     # shared by all workers of a process
     uint64_t limit_bytes
     uint64_t used_bytes                 # atomic: blocks owned by somebody, spares not counted
     uint64_t promised_bytes             # atomic: what stream windows have grown beyond their first size
+    uint64_t held_by_visitor[HOLDER_COUNT]  # atomic: bytes of the blocks in which something of an address waits
 
 cdef struct Pool:                       # one worker's
     Buf *spare
@@ -31,6 +36,7 @@ cdef struct Chain:
     Buf *first
     Buf *last
     size_t bytes
+    uint32_t blocks
 
 cdef struct Slab:                       # objects of one size; memory stays with the slab until slab_clear
     void *free
@@ -46,6 +52,8 @@ cdef void buf_put(Pool *pool, Buf *buf) noexcept nogil
 cdef void pool_trim(Pool *pool) noexcept nogil         # after a burst: what the heap keeps goes back to the system
 cdef bint pool_is_low(Pool *pool) noexcept nogil       # too little left for one more read of a link
 cdef bint pool_is_full(Pool *pool) noexcept nogil
+# What one holder may hold now: so many halves of what nobody holds, and never less than a small floor.
+cdef uint64_t pool_share(const Pool *pool, uint32_t halves) noexcept nogil
 # May a stream's window grow by so much? At most a quarter of the limit is promised, nothing once half of it is used.
 cdef bint pool_promise(Pool *pool, uint64_t bytes) noexcept nogil
 cdef void pool_promise_end(Pool *pool, uint64_t bytes) noexcept nogil

@@ -23,6 +23,8 @@ cdef extern from "malloc.h" nogil:
 
 cdef enum:
     LOW_WATER_BLOCKS = 64               # 1 MiB: one read of every scratch buffer still fits
+    SHARE_RESERVE_PARTS = 8             # that part of the limit is for those who hold less than a floor …
+    SHARE_FLOOR_PARTS = 512             # … which is this part of it
     SLAB_CHUNK_OBJECTS = 64
 
 
@@ -84,6 +86,15 @@ cdef bint pool_is_full(Pool *pool) noexcept nogil:
     return atomic_get(&pool.budget.used_bytes) >= pool.budget.limit_bytes
 
 
+cdef uint64_t pool_share(const Pool *pool, uint32_t halves) noexcept nogil:
+    """Dynamic thresholds (Choudhury and Hahne, 1998): who is alone may hold most of the pool, and always leaves a part;
+    the more holders there are, the less each may hold. Nobody is counted."""
+    cdef uint64_t limit = pool.budget.limit_bytes
+    cdef uint64_t used = atomic_get(&pool.budget.used_bytes) + limit // SHARE_RESERVE_PARTS
+    cdef uint64_t share = (limit - used) * halves // 2 if used < limit else 0
+    return share if share > limit // SHARE_FLOOR_PARTS else limit // SHARE_FLOOR_PARTS
+
+
 cdef bint pool_promise(Pool *pool, uint64_t bytes) noexcept nogil:
     if atomic_get(&pool.budget.used_bytes) * 2 > pool.budget.limit_bytes:
         return False
@@ -104,6 +115,7 @@ cdef void chain_push(Chain *chain, Buf *buf) noexcept nogil:
     else:
         chain.last.next = buf
     chain.last = buf
+    chain.blocks += 1
 
 
 cdef size_t chain_append(Pool *pool, Chain *chain, const uint8_t *src, size_t src_bytes, bint force) noexcept nogil:
@@ -157,6 +169,7 @@ cdef void chain_drop(Pool *pool, Chain *chain, size_t bytes) noexcept nogil:
         chain.first = buf.next
         if chain.first == NULL:
             chain.last = NULL
+        chain.blocks -= 1
         buf_put(pool, buf)
 
 
@@ -168,6 +181,7 @@ cdef void chain_clear(Pool *pool, Chain *chain) noexcept nogil:
         buf_put(pool, buf)
     chain.last = NULL
     chain.bytes = 0
+    chain.blocks = 0
 
 
 cdef size_t chain_copy(const Chain *chain, uint8_t *dst, size_t dst_bytes) noexcept nogil:
@@ -304,6 +318,13 @@ cdef class ChainDoor:
     @property
     def used_blocks(self):
         return self.budget.used_bytes // BLOCK_BYTES
+
+    @property
+    def chain_blocks(self):
+        return self.chain.blocks
+
+    def share(self, uint32_t halves):
+        return pool_share(&self.pool, halves)
 
     @property
     def spare_blocks(self):

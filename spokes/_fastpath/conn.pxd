@@ -15,8 +15,9 @@ cdef enum:
     HEAD_BYTES = 65536                  # scratch: a head being rewritten, a page
     JOIN_BYTES = 65536                  # scratch: bytes that waited in a chain, made contiguous
     CONN_OUT_BYTES_MAX = 65536          # what a conn lets wait before its source must stop
-    UNSENT_BYTES_MIN = 131072           # in the kernel, of a link: little where the path is slow …
-    UNSENT_BYTES_MAX = 2097152          # … ten milliseconds' worth where it is fast
+    UNSENT_BYTES_MIN = 2048             # in the kernel, of a link: ten milliseconds' worth, one segment at least …
+    UNSENT_BYTES_START = 32768          # … this much until the path's rate is known …
+    UNSENT_BYTES_MAX = 2097152          # … and no more than this
     LINGER_VISITOR_BYTES_MAX = 67108864  # read of a visitor and dropped: the rest of a body whose answer came early
     CONN_DIRECT_BYTES = 4096            # writes from this size go to the kernel at once, smaller ones at a pass's end
 
@@ -99,6 +100,8 @@ cdef struct Conn:
     uint64_t linger_end_ms              # conn_linger closes it then; 0 = not set: as long as some goes out
     uint64_t linger_bytes               # … and this much it has read and dropped meanwhile
     Address peer
+    uint64_t *holder                    # of a visitor: what its address holds; NULL = not counted
+    uint32_t held_blocks                # this conn's part of it
     Conn *next_dirty
     Conn *next_parked
     Conn *next                          # loop.conns
@@ -152,6 +155,8 @@ cdef struct Loop:                       # one worker's: everything here is touch
     char date[HTTP_DATE_BYTES]
     void *idle_upstreams                # upstream.pyx
     uint64_t replay_bytes               # requests kept to be sent again
+    uint64_t *dialled                   # upstream.pyx; shared by all workers, NULL = none
+    uint64_t tunnel_stream_count_max    # of one tunnel, all links together; 0 = any number
     uint8_t starved                     # a source was not read for want of memory
     uint8_t gathering                   # another pass follows at once, and is likely to bring links more to send
     upstream_fault_fn upstream_fault    # the worker's: a dial failed
@@ -199,11 +204,13 @@ cdef void conn_fin(Conn *conn) noexcept nogil                       # half-close
 cdef void conn_close(Conn *conn, bint abort) noexcept nogil         # now; no callback
 # Send what waits, half-close, discard input for a while, close; no callback.
 cdef void conn_linger(Conn *conn) noexcept nogil
+cdef void conn_hold(Conn *conn, uint64_t *holder) noexcept nogil    # who its blocks are counted for; NULL: nobody
 cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil
 cdef void tune_link(int fd) noexcept nogil              # socket options of a link
 cdef void tune_listener(int fd) noexcept nogil          # what accepted conns inherit
 cdef void tune_congestion(int fd) noexcept nogil        # once the path's round trip is known
 cdef void tune_retries(int fd) noexcept nogil
+cdef bint tune_again(int fd, uint32_t rtt_us) noexcept nogil    # as for a long path, once the round trip is as long
 cdef void tune_unsent(int fd, int unsent_bytes) noexcept nogil
 cdef size_t address_text(char *dst, const Address *address) noexcept nogil   # at most 46 bytes, not terminated
 cdef void address_read(Address *out, const void *sockaddr_any) noexcept nogil

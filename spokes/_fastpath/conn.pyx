@@ -9,8 +9,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from spokes._fastpath.buf cimport (
-    Buf, chain_append, chain_clear, chain_copy, chain_drop, chain_iov, iovec, pool_clear, slab_clear, slab_get,
-    slab_init, slab_put,
+    BLOCK_BYTES, Budget, Buf, chain_append, chain_clear, chain_copy, chain_drop, chain_iov, iovec, pool_clear,
+    slab_clear, slab_get, slab_init, slab_put,
 )
 from spokes._fastpath.net cimport (
     AF_INET, AF_INET6, IPPROTO_TCP, MSG_NOSIGNAL, SHUT_WR, SO_KEEPALIVE, SO_LINGER, SOL_SOCKET, TCP_NODELAY, close,
@@ -21,7 +21,7 @@ from spokes._fastpath.timer cimport timer_clear, timer_set, wheel_init
 from spokes._fastpath.tls cimport (
     TLS_RECORD_BYTES_MAX, tls_free, tls_handshake, tls_has_pending, tls_read, tls_shutdown, tls_write,
 )
-from spokes._fastpath.types cimport RC_EOF, RC_MEMORY, RC_TLS
+from spokes._fastpath.types cimport RC_EOF, RC_MEMORY, RC_TLS, atomic_add, atomic_get, atomic_sub
 
 cdef extern from "time.h" nogil:
     cdef struct timespec:
@@ -66,9 +66,13 @@ cdef enum:
     LINGER_BYTES_MAX = 8388608          # read and dropped, of any peer: what may have been on its way
     LINGER_READS_MAX = 32               # 8 MiB: what a kernel may hold with its end, for which there is no second edge
     SETTLE_ROUNDS = 16
+    HOLDER_LARGE_PARTS = 64             # an address that holds more than this part of the limit is given less room
     SHORT_PATH_US = 2000                # round trip of a path without wide-area loss
     TCP_RTO_MAX_MS = 44                 # linux/tcp.h of 6.15; the C library's headers may be older
     RETRY_WAIT_MS_MAX = 1900
+
+
+cdef uint64_t HOLDER_BYTES = (<uint64_t>1 << 44) - 1         # of a holder's number; above them mux counts its streams
 
 
 cdef int loop_init(Loop *loop, uint32_t index) noexcept nogil:
@@ -437,10 +441,39 @@ cdef ssize_t conn_recv(Conn *conn, uint8_t *dst, size_t dst_bytes) noexcept nogi
     return n
 
 
+cdef void conn_count(Conn *conn) noexcept nogil:
+    """Differences add up to what an address holds; they wrap, their sum does not."""
+    cdef uint32_t blocks
+    if conn.holder == NULL:
+        return
+    blocks = conn.out.blocks + conn.end.rx.blocks
+    if conn.tls != NULL:
+        blocks += conn.tls.rx.blocks + conn.tls.tx.blocks
+    if blocks != conn.held_blocks:
+        atomic_add(conn.holder, (<uint64_t>blocks - conn.held_blocks) * BLOCK_BYTES)
+        conn.held_blocks = blocks
+
+
+cdef void conn_hold(Conn *conn, uint64_t *holder) noexcept nogil:
+    if conn.holder != NULL:
+        atomic_sub(conn.holder, <uint64_t>conn.held_blocks * BLOCK_BYTES)
+    conn.held_blocks = 0
+    conn.holder = holder
+    conn_count(conn)
+
+
 cdef size_t conn_room(Conn *conn) noexcept nogil:
-    if conn.out.bytes >= CONN_OUT_BYTES_MAX:
+    """Where memory is short, or its address holds much already, a conn lets one block wait."""
+    cdef const Budget *budget = conn.loop.pool.budget
+    cdef size_t room = CONN_OUT_BYTES_MAX
+    if conn.holder != NULL:
+        if atomic_get(conn.holder) & HOLDER_BYTES > budget.limit_bytes // HOLDER_LARGE_PARTS:
+            room = BLOCK_BYTES
+    elif atomic_get(<uint64_t *>&budget.used_bytes) > budget.limit_bytes // 2:
+        room = BLOCK_BYTES
+    if conn.out.bytes >= room:
         return 0
-    return CONN_OUT_BYTES_MAX - conn.out.bytes
+    return room - conn.out.bytes
 
 
 cdef void conn_mark_dirty(Conn *conn) noexcept nogil:
@@ -514,6 +547,7 @@ cdef void conn_write(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept 
         if src_bytes == 0 and not conn.end.wants_room:
             return
     chain_append(&conn.loop.pool, &conn.out, src, src_bytes, True)
+    conn_count(conn)
     if conn.writable or conn.end.wants_room:
         conn_mark_dirty(conn)
 
@@ -585,6 +619,7 @@ cdef void conn_flush(Conn *conn) noexcept nogil:
             while conn.out.bytes > 0 and conn.writable:
                 if conn_send_chain(conn, &conn.out, NULL, 0) < 0:
                     break
+        conn_count(conn)
     if conn.error < 0:
         if end.ops != NULL:
             end.ops.gone(end, conn.error)
@@ -639,6 +674,7 @@ cdef void conn_close(Conn *conn, bint abort) noexcept nogil:
         linger.l_onoff = 1
         linger.l_linger = 0
         setsockopt(conn.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger))
+    conn_hold(conn, NULL)
     close(conn.fd)
     conn.fd = -1
     conn_unlist(conn)
@@ -739,6 +775,7 @@ cdef void conn_linger(Conn *conn) noexcept nogil:
 cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil:
     """Keep bytes that were read but not taken; they are bounded by the scratch buffer they came from."""
     chain_append(&conn.loop.pool, &conn.end.rx, src, src_bytes, True)
+    conn_count(conn)
 
 
 cdef size_t octet_text(char *dst, uint8_t octet) noexcept nogil:
@@ -798,7 +835,7 @@ cdef void tune_link(int fd) noexcept nogil:
     """Every option is a wish: a kernel without it refuses, and the link works all the same."""
     cdef int on = 1
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
-    tune_unsent(fd, UNSENT_BYTES_MIN)
+    tune_unsent(fd, UNSENT_BYTES_START)
 
 
 cdef void tune_congestion(int fd) noexcept nogil:
@@ -819,6 +856,17 @@ cdef void tune_retries(int fd) noexcept nogil:
     LINK_DEAD_MS."""
     cdef int wait_ms_max = RETRY_WAIT_MS_MAX
     setsockopt(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, &wait_ms_max, sizeof(wait_ms_max))
+
+
+cdef bint tune_again(int fd, uint32_t rtt_us) noexcept nogil:
+    """A slow line may begin with a short round trip; what fills its queue makes it long."""
+    cdef tcp_info info
+    cdef unsigned int info_bytes = sizeof(info)
+    memset(&info, 0, sizeof(info))
+    if getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &info_bytes) < 0 or info.tcpi_rtt < rtt_us:
+        return False
+    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, b"bbr", 3)
+    return True
 
 
 cdef void tune_unsent(int fd, int unsent_bytes) noexcept nogil:

@@ -38,6 +38,7 @@ from spokes._fastpath.tls cimport SSL_CTX, tls_client_context, tls_context_free,
 from spokes._fastpath.types cimport (
     atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
+from spokes._fastpath.upstream cimport NOTED_COUNT
 from spokes._fastpath.visits cimport Visit, visits_free, visits_init, visits_take
 from spokes._fastpath.worker cimport worker_clear, worker_init, worker_main
 
@@ -286,7 +287,7 @@ cdef class Engine:
     def __cinit__(self, *, int workers, uint64_t memory_limit_bytes, bint accepting,
                   uint32_t stream_count_max=100_000, uint64_t visitor_count_max=1_000_000,
                   uint64_t visitor_count_per_address_max=0, uint32_t handshakes_per_address_per_s=0,
-                  list unmetered_networks=None, uint32_t visit_count_max=0):
+                  list unmetered_networks=None, uint32_t visit_count_max=0, uint64_t tunnel_stream_count_max=0):
         cdef int i, rc
         if not 1 <= workers <= 64:
             raise EngineError(f"workers={workers} is not between 1 and 64")
@@ -303,6 +304,11 @@ cdef class Engine:
         self.set_throttle(handshakes_per_address_per_s, unmetered_networks or [])
         self.shared.link_serial = 1
         self.shared.accepting = accepting
+        self.shared.tunnel_stream_count_max = tunnel_stream_count_max
+        if not accepting:
+            self.shared.dialled = <uint64_t *>calloc(NOTED_COUNT, sizeof(uint64_t))
+            if self.shared.dialled == NULL:
+                raise MemoryError
         self.shared.workers = <Worker *>calloc(workers, sizeof(Worker))
         self.threads = <pthread_t *>calloc(workers, sizeof(pthread_t))
         if self.shared.workers == NULL or self.threads == NULL:
@@ -349,6 +355,7 @@ cdef class Engine:
             visits_free(&self.shared.workers[i].loop.visits)
         free(self.threads)
         free(self.shared.workers)
+        free(self.shared.dialled)
         free(self.shared)
 
     cdef set_throttle(self, uint32_t rate_per_s, list networks):
@@ -959,7 +966,7 @@ cdef class Engine:
 
     def stats(self):
         cdef uint32_t i
-        cdef int64_t sums[25]
+        cdef int64_t sums[28]
         cdef int64_t *counters
         cdef uint64_t timers = 0
         cdef int j
@@ -967,10 +974,10 @@ cdef class Engine:
         if not self.gone():
             for i in range(self.shared.worker_count):
                 counters = <int64_t *>&self.shared.workers[i].loop.stats
-                for j in range(25):
+                for j in range(28):
                     sums[j] += counters[j]
                 timers += self.shared.workers[i].loop.wheel.count
-        answer = dict(zip(STATS_NAMES, [sums[j] for j in range(25)], strict=True))
+        answer = dict(zip(STATS_NAMES, [sums[j] for j in range(28)], strict=True))
         answer["timers_open"] = timers
         answer["buffer_bytes"] = atomic_get(&self.shared.budget.used_bytes)
         answer["buffer_limit_bytes"] = self.shared.budget.limit_bytes
@@ -985,7 +992,7 @@ cdef class Engine:
         answer = []
         for i in range(0 if self.gone() else self.shared.worker_count):
             counters = <int64_t *>&self.shared.workers[i].loop.stats
-            row = dict(zip(STATS_NAMES, [counters[j] for j in range(25)], strict=True))
+            row = dict(zip(STATS_NAMES, [counters[j] for j in range(28)], strict=True))
             row["timers_open"] = self.shared.workers[i].loop.wheel.count
             answer.append(row)
         return answer
@@ -997,9 +1004,9 @@ STATS_NAMES = (
     "streams_total", "streams_open", "upstreams_total", "upstreams_open", "upstreams_idle", "bytes_in", "bytes_out",
     "link_bytes_in", "link_bytes_out", "datagrams_in", "datagrams_out", "datagrams_dropped", "handovers_total",
     "errors_total", "passes_total", "accept_paused_total", "conns_open",
-    "visits_dropped",
+    "visits_dropped", "streams_refused", "streams_reclaimed", "loops_total",
 )
-assert sizeof(Stats) == 8 * 25, "STATS_NAMES does not match stats.pxd"
+assert sizeof(Stats) == 8 * 28, "STATS_NAMES does not match stats.pxd"
 
 
 cdef void wake_again(Ring *ring) noexcept nogil:

@@ -8,11 +8,12 @@ cdef enum:
     OPEN_FIXED_BYTES = 25
     OPEN_BYTES_MAX = 280
     OPEN_FLAG_SECURE = 1
-    STREAM_WINDOW_BYTES = 262144        # first limit of each direction; yamux's default
+    STREAM_WINDOW_BYTES = 262144        # first limit of each direction, unless a WINDOW narrows it; yamux's default
 
 cdef enum FrameType:
     FRAME_OPEN = 1, FRAME_DATA = 2, FRAME_FIN = 3, FRAME_RESET = 4, FRAME_CREDIT = 5
     FRAME_PING = 6, FRAME_PONG = 7, FRAME_CONTROL = 8, FRAME_DRAIN = 9, FRAME_DATAGRAM = 10
+    FRAME_WINDOW = 11
 
 cdef enum Service:
     SERVICE_HTTP = 1, SERVICE_TCP = 2, SERVICE_TLS = 3, SERVICE_UDP = 4
@@ -20,6 +21,7 @@ cdef enum Service:
 cdef enum Reason:
     REASON_GONE = 1, REASON_NO_SERVICE = 2, REASON_REFUSED = 3, REASON_UNREACHABLE = 4, REASON_TIMEOUT = 5
     REASON_LIMIT = 6, REASON_PROTOCOL = 7, REASON_INTERNAL = 8, REASON_DRAIN = 9
+    REASON_LOOP = 10
 
 cdef struct Frame:
     uint32_t stream

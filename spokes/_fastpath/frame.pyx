@@ -12,10 +12,10 @@ cdef ssize_t frame_parse(Frame *out, const uint8_t *src, size_t src_bytes) noexc
     out.type = src[2]
     out.flags = src[3]
     out.stream = get_u32(src + 4)
-    if out.type > FRAME_DATAGRAM or out.type == 0:
+    if out.type > FRAME_WINDOW or out.type == 0:
         return FRAME_HEADER_BYTES                       # unknown: skipped by its length
     on_link = FRAME_PING <= out.type <= FRAME_DRAIN
-    if on_link != (out.stream == 0):
+    if on_link != (out.stream == 0) and out.type != FRAME_WINDOW:
         return RC_PROTO
     if out.type == FRAME_OPEN:
         if out.length < OPEN_FIXED_BYTES or out.length > OPEN_BYTES_MAX:
@@ -31,6 +31,9 @@ cdef ssize_t frame_parse(Frame *out, const uint8_t *src, size_t src_bytes) noexc
             return RC_PROTO
     elif out.type == FRAME_CREDIT or out.type == FRAME_PING or out.type == FRAME_PONG:
         if out.length != 8:
+            return RC_PROTO
+    elif out.type == FRAME_WINDOW:
+        if out.length != (0 if out.stream == 0 else 4):
             return RC_PROTO
     elif out.type == FRAME_DATAGRAM:
         if out.length > 65507:
@@ -82,9 +85,10 @@ NUMBERS = {
     "open_fixed": OPEN_FIXED_BYTES,
     "OPEN": FRAME_OPEN, "DATA": FRAME_DATA, "FIN": FRAME_FIN, "RESET": FRAME_RESET, "CREDIT": FRAME_CREDIT,
     "PING": FRAME_PING, "PONG": FRAME_PONG, "CONTROL": FRAME_CONTROL, "DRAIN": FRAME_DRAIN, "DATAGRAM": FRAME_DATAGRAM,
+    "WINDOW": FRAME_WINDOW,
     "gone": REASON_GONE, "no_service": REASON_NO_SERVICE, "refused": REASON_REFUSED, "unreachable": REASON_UNREACHABLE,
     "timeout": REASON_TIMEOUT, "limit": REASON_LIMIT, "protocol": REASON_PROTOCOL, "internal": REASON_INTERNAL,
-    "drain": REASON_DRAIN,
+    "drain": REASON_DRAIN, "loop": REASON_LOOP,
 }
 
 

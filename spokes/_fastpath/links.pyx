@@ -6,6 +6,7 @@ Fails: LINK_DOWN with the reason, once for each id.
 """
 from libc.errno cimport ENOMEM, errno
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
 
 from spokes._fastpath.conn cimport (
     ROLE_LINK, address_read, address_text, conn_close, conn_flush, conn_handshake, conn_new, conn_start_tls, conn_watch,
@@ -13,22 +14,24 @@ from spokes._fastpath.conn cimport (
 from spokes._fastpath.events cimport emit, emit_down, events_have_room
 from spokes._fastpath.exchange cimport exchange_start
 from spokes._fastpath.frame cimport (
-    OPEN_FLAG_SECURE, REASON_INTERNAL, REASON_NO_SERVICE, SERVICE_HTTP, SERVICE_TCP, SERVICE_TLS, SERVICE_UDP, Open,
+    OPEN_FLAG_SECURE, REASON_INTERNAL, REASON_LOOP, REASON_NO_SERVICE, SERVICE_HTTP, SERVICE_TCP, SERVICE_TLS,
+    SERVICE_UDP, Address, Open,
 )
 from spokes._fastpath.mux cimport LinkOps, Stream, link_fail, link_free, link_is_busy, link_new
 from spokes._fastpath.net cimport (
     SO_ERROR, SOL_SOCKET, close, getpeername, getsockopt, sockaddr, sockaddr_storage, socklen_t,
 )
 from spokes._fastpath.relay cimport relay_to_upstream
-from spokes._fastpath.route cimport ROUTE_TCP, ROUTE_TLS, TARGET_UPSTREAM, Target, route_find, route_find_port
+from spokes._fastpath.route cimport ROUTE_TCP, ROUTE_TLS, TARGET_UPSTREAM, Target, Upstream, route_find, route_find_port
 from spokes._fastpath.shared cimport (
     EVENT_CONTROL, EVENT_DRAIN, EVENT_LINK_CONNECTED, EVENT_LINK_UP, EVENT_LINK_WANTED, EVENT_PONG, HANDSHAKE_MS,
     LINK_BUCKETS,
 )
 from spokes._fastpath.timer cimport timer_clear, timer_set
 from spokes._fastpath.tls cimport SSL, tls_check_pin, tls_has_link_alpn, tls_new
-from spokes._fastpath.types cimport RC_LOCAL, RC_PROTO, RC_TIMEOUT, RC_TLS, atomic_add, uint8_t, uint32_t
+from spokes._fastpath.types cimport RC_LOCAL, RC_PROTO, RC_TIMEOUT, RC_TLS, atomic_add, uint8_t, uint16_t, uint32_t
 from spokes._fastpath.udp cimport udp_serve
+from spokes._fastpath.upstream cimport NOTED_HOPS_MAX, upstream_hops
 
 cdef extern from "stdio.h" nogil:
     int snprintf(char *dst, size_t n, const char *format, ...)
@@ -78,7 +81,24 @@ cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
         target = route_find(link.loop.routes, ROUTE_TLS, open.name, open.name_bytes)
     if target == NULL or target.kind != TARGET_UPSTREAM:
         return REASON_NO_SERVICE
+    stream.hops = upstream_hops(link.loop, &open.visitor)
+    if stream.hops >= NOTED_HOPS_MAX or (open.service == SERVICE_TCP and leads_back(link, target.upstream, open.port)):
+        link.loop.stats.loops_total += 1
+        return REASON_LOOP
     return relay_to_upstream(stream, target.upstream)
+
+
+cdef bint leads_back(const Link *link, const Upstream *upstream, uint16_t port) noexcept nogil:
+    """To the server's own address and the port that the visitor came through: whatever translates addresses in between,
+    a flow that goes there comes back here."""
+    cdef Address address
+    cdef int i
+    for i in range(upstream.address_count):
+        address_read(&address, &upstream.addresses[i])
+        if address.port == port and address.family != 0 and address.family == link.conn.peer.family \
+                and memcmp(address.ip, link.conn.peer.ip, 16) == 0:
+            return True
+    return False
 
 
 cdef void on_control(Link *link, uint8_t flags, const uint8_t *src, uint32_t src_bytes) noexcept nogil:

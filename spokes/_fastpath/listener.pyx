@@ -6,9 +6,11 @@ Fails: what cannot be accepted now waits in the kernel's queue; a conn that cann
 from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 
 from spokes._fastpath.conn cimport (
-    ROLE_LISTENER, ROLE_UDP, ROLE_VISITOR, Conn, Loop, address_read, conn_close, conn_new, conn_watch, tune_listener,
+    ROLE_LISTENER, ROLE_UDP, ROLE_VISITOR, Conn, Loop, address_read, conn_close, conn_hold, conn_new, conn_watch,
+    tune_listener,
 )
 from spokes._fastpath.frame cimport Address
+from spokes._fastpath.mux cimport address_holder
 from spokes._fastpath.net cimport (
     SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, sockaddr, sockaddr_storage, socklen_t,
 )
@@ -78,6 +80,7 @@ cdef void listener_ready(Conn *listener) noexcept nogil:
         conn.port = listener.port
         conn.tag = listener.tag
         conn.peer = peer
+        conn_hold(conn, address_holder(&loop.pool, &peer))
         loop.stats.visitors_total += 1
         loop.stats.visitors_open += 1
         if conn_watch(conn) < 0:

@@ -1,6 +1,6 @@
 # Links and their streams: frames in and out, credit, turns, liveness.
 from spokes._fastpath.backlog cimport Backlog
-from spokes._fastpath.buf cimport Chain
+from spokes._fastpath.buf cimport Chain, Pool
 from spokes._fastpath.conn cimport Conn, End, Loop, Parked, Task
 from spokes._fastpath.frame cimport Address, Open
 from spokes._fastpath.route cimport Counts, Service, Tunnel
@@ -8,16 +8,20 @@ from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64
 
 cdef enum:
     LINK_OUT_BYTES_MAX = 262144         # frames gathered for one write
-    LINK_OUT_BYTES_MIN = 65536          # where the path is slow: less queued here means fresher turns
+    LINK_OUT_BYTES_MIN = 65536          # where a flush was not taken whole: less queued here means fresher turns
+    LINK_OUT_BYTES_START = 32768        # where it is slow, as little as in the kernel (UNSENT_BYTES_MIN)
     LINK_OUT_RESERVE_BYTES = 65536      # beyond it, for streams that do not wait for turns
     LINK_GATHER_BYTES_MAX = 16384       # a record's worth: it waits for no further pass
     LINK_OUT_BYTES_LIMIT = 8388608      # with answers and control messages: a peer that lets more pile up is cut off
     STREAM_TURN_BYTES = 65528           # one turn: a frame that fills four blocks
     STREAM_WINDOW_BYTES_MAX = 8388608
+    STREAM_WINDOW_BYTES_MIN = 16384     # one block, where a tunnel or a visitor holds its share already
+    STREAM_WINDOW_PARTS = 128           # a first window is at most this part of what is left of a share
     PING_ACCEPTOR_MS = 15000            # docs/protocol.md, "Liveness"
     PING_CONNECTOR_MS = 10000
     LINK_DEAD_MS = 25000
-    STREAM_STALL_MS_MAX = 10000         # an owner that takes nothing for longer while memory is short loses its stream
+    STREAM_STALL_MS_MAX = 10000         # an owner slower for what waits loses its stream where memory is short …
+    STREAM_STALL_MS_MIN = 2000          # … after it was watched for so long
     BUSY_BYTES_PER_S = 1000000          # a link that carries more is busy: new streams go elsewhere when they can
     LINK_BYE_MS = 2000                  # for a goodbye to a peer that broke the rules, all in all
     PEER_PINGS_PER_S_MAX = 100
@@ -65,6 +69,9 @@ cdef struct Link:
     Stream *turns_first                 # streams that want to send, in turn
     Stream *turns_last
     Stream *credits                     # streams that owe a CREDIT
+    Stream *waiting_first               # streams with bytes that their owner has not taken, in turn
+    Stream *waiting_last
+    uint32_t waiting_count
     Backlog backlog                     # datagrams that wait
     uint64_t id                         # handle given to Python
     uint64_t last_rx_ms
@@ -75,7 +82,8 @@ cdef struct Link:
     uint64_t wanted_ms
     uint32_t rtt_us                     # last measured
     uint32_t rtt_min_us                 # smallest seen: what a window must cover, queues left out
-    uint32_t busy_rate                  # bytes a second over the last second
+    uint32_t busy_rate                  # bytes a second over the last quarter of one
+    uint64_t sent_bytes                 # of busy_bytes, those that we sent
     uint64_t rate_since_ms              # begin of the second the next two are counted in
     uint32_t unsent_bytes               # TCP_NOTSENT_LOWAT as last set
     uint32_t peer_pings
@@ -89,6 +97,11 @@ cdef struct Link:
     uint8_t peer_drained                # the peer has said DRAIN
     uint8_t unread                      # was not read when it could have been: memory or the control plane is behind
     uint8_t stalled                     # whole frames wait in conn.end.rx for want of memory
+    uint8_t blocked                     # since busy_since_ms the socket did not take a whole flush
+    uint8_t is_slow                     # ten milliseconds of its path are less than LINK_OUT_BYTES_MIN
+    uint8_t long_path                   # its congestion control was chosen again, for a long or slow path
+    uint8_t crowded                     # a stream's visitor holds more than its share
+    uint8_t peer_windows                # the peer understands WINDOW
     uint8_t closing                     # by us: its conn lingers until what is queued has left
     uint8_t pong_wanted                 # the control plane asked whether the peer is there
     uint8_t in_message                  # a part of a control message went out, and more parts are to follow
@@ -101,6 +114,12 @@ cdef struct Stream:
     Stream *turn_next
     Stream *turn_prev
     Stream *credit_next
+    Stream *waiting_next
+    Stream *waiting_prev
+    uint64_t *holder                    # what its visitor's address holds; NULL = not counted
+    uint64_t waiting_since_ms           # since when something has waited …
+    uint64_t waiting_taken              # … and what was taken since; both halve as they grow old
+    uint32_t held_blocks                # in end.rx, as counted for its tunnel and its holder
     Counts *counts                      # where its bytes are counted; NULL = its link is bound to no tunnel
     Service *serves                     # whose counts these are; NULL = the tunnel's
     stream_datagram_fn on_datagram
@@ -121,10 +140,15 @@ cdef struct Stream:
     Address visitor
     uint16_t reset_reason               # from the peer
     uint8_t service
+    uint8_t hops                        # of a raw flow: times that it has been here before
+    uint8_t in_waiting
+    uint8_t narrowed                    # by the peer's WINDOW
     uint8_t in_turns
     uint8_t in_credits
     uint8_t reset
 
+# Where is counted what a visitor's address holds; NULL: it is not known.
+cdef uint64_t *address_holder(Pool *pool, const Address *address) noexcept nogil
 cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept nogil    # takes the conn over, TLS done
 cdef void link_free(Link *link) noexcept nogil              # after ops.down
 cdef void link_bind(Link *link, Tunnel *tunnel) noexcept nogil

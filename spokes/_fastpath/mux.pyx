@@ -13,24 +13,27 @@ from spokes._fastpath.backlog cimport (
     Datagram, backlog_drop, backlog_first, backlog_is_empty, backlog_push,
 )
 from spokes._fastpath.buf cimport (
-    BLOCK_BYTES, Buf, buf_get, buf_put, chain_append, chain_clear, chain_copy, chain_drop, chain_reserve, iovec,
-    pool_is_full, pool_is_low, pool_promise, pool_promise_end, slab_get, slab_init,
+    BLOCK_BYTES, HOLDER_COUNT, SHARE_TUNNEL, SHARE_VISITOR, SHARE_VISITOR_MAX, Buf, buf_get, buf_put, chain_append,
+    chain_clear, chain_copy, chain_drop, chain_reserve, iovec, pool_is_full, pool_is_low, pool_promise,
+    pool_promise_end, pool_share, slab_get, slab_init,
 )
 from spokes._fastpath.conn cimport (
-    END_CONN, END_STREAM, JOIN_BYTES, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN, EndOps, conn_close,
+    END_CONN, END_STREAM, JOIN_BYTES, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN, UNSENT_BYTES_START,
+    EndOps, conn_close,
     conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_recv, conn_room, conn_rx_keep, conn_write, loop_hold,
-    loop_park, loop_task, tune_congestion, tune_retries, tune_unsent,
+    loop_park, loop_task, tune_again, tune_congestion, tune_retries, tune_unsent,
 )
 from spokes._fastpath.frame cimport (
     FRAME_CONTROL, FRAME_CONTROL_MORE, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN,
     FRAME_HEADER_BYTES, FRAME_OPEN,
-    FRAME_PAYLOAD_BYTES_MAX, FRAME_PING, FRAME_PONG, FRAME_RESET, OPEN_BYTES_MAX, REASON_LIMIT, STREAM_WINDOW_BYTES,
-    Frame, frame_parse, frame_put, get_u16, get_u64, open_parse, open_put, put_u16, put_u64,
+    FRAME_PAYLOAD_BYTES_MAX, FRAME_PING, FRAME_PONG, FRAME_RESET, FRAME_WINDOW, OPEN_BYTES_MAX, REASON_LIMIT,
+    STREAM_WINDOW_BYTES,
+    Frame, frame_parse, frame_put, get_u16, get_u32, get_u64, open_parse, open_put, put_u16, put_u32, put_u64,
 )
 from spokes._fastpath.timer cimport timer_set
 from spokes._fastpath.types cimport (
-    RC_DEAD, RC_EOF, RC_GONE, RC_LIMIT, RC_LOCAL, RC_PROTO, atomic_add, atomic_and, atomic_or, atomic_set, atomic_sub,
-    atomic_sub_acq,
+    RC_DEAD, RC_EOF, RC_GONE, RC_LIMIT, RC_LOCAL, RC_PROTO, atomic_add, atomic_and, atomic_get, atomic_or, atomic_set,
+    atomic_sub, atomic_sub_acq,
 )
 from spokes._fastpath.visits cimport Visit, visits_put
 
@@ -46,8 +49,17 @@ cdef enum:
     FLUSH_ROUNDS = 4
     WANTED_INTERVAL_MS = 2000
     RATE_INTERVAL_MS = 250
-    RELIEF_INTERVAL_MS = 200            # each look frees what one read needs; the next may be needed at once
+    HOLDER_SHIFT = 44                   # of a holder's number: above it how many streams it has, below it bytes
+    WINDOW_STREAM_PARTS = 8             # all that are open may begin to hold at once: each this part of an even share
+    RELIEF_INTERVAL_MS = 200            # between two looks for streams to end for want of memory …
+    RELIEF_COUNT_MAX = 1024             # … which go through so many of those that wait
+    WINDOW_SLOW_US = 1000000            # half a window takes longer while bytes wait: it is too large for its reader
+    SLOW_BYTES_PER_S = 1048576          # a blocked link that carries less, …
+    SLOW_PATH_US = 8000                 # … with this round trip, is a slow line, not a slow reader next door
     BROKEN_READS_MAX = 16               # 4 MiB: more than a kernel keeps of a conn that was reset
+
+
+cdef uint64_t HOLDER_BYTES = (<uint64_t>1 << 44) - 1
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------
@@ -167,6 +179,175 @@ cdef Stream *stream_new(Link *link, uint32_t id) noexcept nogil:
     return stream
 
 
+cdef uint64_t *address_holder(Pool *pool, const Address *address) noexcept nogil:
+    """IPv6 by its /64, as admission counts."""
+    cdef uint32_t h = 2166136261u ^ address.family
+    cdef int i
+    if address.family == 0:
+        return NULL
+    for i in range(8):
+        h = (h ^ address.ip[i]) * 16777619u
+    return &pool.budget.held_by_visitor[(h ^ (h >> 15)) % HOLDER_COUNT]
+
+
+# --- shares of memory -------------------------------------------------------------------------------------------------
+
+cdef void waiting_add(Stream *stream) noexcept nogil:
+    cdef Link *link = stream.link
+    stream.in_waiting = 1
+    stream.waiting_next = NULL
+    stream.waiting_prev = link.waiting_last
+    if link.waiting_last != NULL:
+        link.waiting_last.waiting_next = stream
+    else:
+        link.waiting_first = stream
+    link.waiting_last = stream
+    link.waiting_count += 1
+
+
+cdef void waiting_remove(Stream *stream) noexcept nogil:
+    cdef Link *link = stream.link
+    if stream.waiting_prev != NULL:
+        stream.waiting_prev.waiting_next = stream.waiting_next
+    else:
+        link.waiting_first = stream.waiting_next
+    if stream.waiting_next != NULL:
+        stream.waiting_next.waiting_prev = stream.waiting_prev
+    else:
+        link.waiting_last = stream.waiting_prev
+    stream.waiting_next = stream.waiting_prev = NULL
+    stream.in_waiting = 0
+    link.waiting_count -= 1
+
+
+cdef void stream_count_held(Stream *stream) noexcept nogil:
+    """What waits in rx is held by the tunnel and by the visitor's address. Differences wrap, their sum does not."""
+    cdef uint32_t blocks = stream.end.rx.blocks
+    cdef uint64_t more
+    if blocks == stream.held_blocks:
+        return
+    more = (<uint64_t>blocks - stream.held_blocks) * BLOCK_BYTES
+    stream.held_blocks = blocks
+    if stream.link.tunnel != NULL:
+        atomic_add(&stream.link.tunnel.held_bytes, more)
+    if stream.holder != NULL:
+        atomic_add(stream.holder, more)
+    if blocks == 0:
+        if stream.in_waiting:
+            waiting_remove(stream)
+    elif not stream.in_waiting:
+        stream.waiting_since_ms = stream.link.loop.now_ms
+        stream.waiting_taken = 0
+        waiting_add(stream)
+
+
+cdef uint32_t window_within(uint32_t window, uint64_t share, uint64_t held, uint64_t stream_count) noexcept nogil:
+    """A part of what is left of the share; and of an even one, where so many streams might be read by nobody."""
+    cdef uint64_t left = (share - held if share > held else 0) // STREAM_WINDOW_PARTS
+    if stream_count > 0 and share // (WINDOW_STREAM_PARTS * stream_count) < left:
+        left = share // (WINDOW_STREAM_PARTS * stream_count)
+    while window > STREAM_WINDOW_BYTES_MIN and window > left:
+        window //= 2
+    return window
+
+
+cdef uint32_t stream_window(const Stream *stream, bint is_new) noexcept nogil:
+    """What a stream may be promised now: little where its tunnel or its visitor holds most of a share already. One that
+    is not new has shown that it is read."""
+    cdef Link *link = stream.link
+    cdef Pool *pool = &link.loop.pool
+    cdef uint32_t window = STREAM_WINDOW_BYTES
+    cdef uint64_t held
+    if link.tunnel != NULL:
+        window = window_within(window, pool_share(pool, SHARE_TUNNEL), atomic_get(&link.tunnel.held_bytes),
+                               atomic_get(&link.tunnel.stream_count) if is_new else 0)
+    if stream.holder != NULL:
+        held = atomic_get(stream.holder)
+        window = window_within(window, pool_share(pool, SHARE_VISITOR), held & HOLDER_BYTES,
+                               held >> HOLDER_SHIFT if is_new else 0)
+    return window
+
+
+cdef void stream_hold(Stream *stream, uint64_t *holder) noexcept nogil:
+    if stream.holder != NULL:
+        atomic_sub(stream.holder, <uint64_t>1 << HOLDER_SHIFT)
+    if holder != NULL:
+        atomic_add(holder, <uint64_t>1 << HOLDER_SHIFT)
+    stream.holder = holder
+
+
+cdef void stream_narrow(Stream *stream) noexcept nogil:
+    """Of a new stream. What the peer has sent by then counts; it may be a first window of the usual size."""
+    cdef uint32_t window
+    cdef uint8_t *place
+    if not stream.link.peer_windows:
+        return
+    window = stream_window(stream, True)
+    if window == STREAM_WINDOW_BYTES:
+        return
+    place = link_put(stream.link, FRAME_WINDOW, 0, stream.id, 4)
+    if place != NULL:
+        put_u32(place, window)
+        stream.window_bytes = window
+        stream.rx_limit = window
+
+
+cdef bint visitor_holds_more(const Stream *stream, uint32_t halves) noexcept nogil:
+    return stream.holder != NULL \
+        and atomic_get(stream.holder) & HOLDER_BYTES > pool_share(&stream.link.loop.pool, halves)
+
+
+cdef bint link_must_wait(Link *link) noexcept nogil:
+    """Whose tunnel holds its share is not read: the peer's window and the kernel hold back what comes."""
+    cdef Pool *pool = &link.loop.pool
+    cdef uint64_t held
+    if pool_is_full(pool):
+        return True
+    if link.tunnel == NULL:
+        return pool_is_low(pool)
+    held = atomic_get(&link.tunnel.held_bytes)
+    return held > 0 and (pool_is_low(pool) or held > pool_share(pool, SHARE_TUNNEL))
+
+
+cdef bint stream_is_slow(const Stream *stream) noexcept nogil:
+    """Its owner would need ten seconds for what waits, or has taken nothing for as long."""
+    cdef uint64_t now_ms = stream.link.loop.now_ms
+    cdef uint64_t watched_ms = now_ms - stream.waiting_since_ms
+    if now_ms - stream.taken_ms >= STREAM_STALL_MS_MAX:
+        return True
+    return watched_ms >= STREAM_STALL_MS_MIN \
+        and stream.end.rx.bytes * watched_ms > stream.waiting_taken * STREAM_STALL_MS_MAX
+
+
+cdef void stream_reclaim(Stream *stream) noexcept nogil:
+    stream.link.loop.stats.streams_reclaimed += 1
+    stream_reset(stream, REASON_LIMIT)
+    stream_gone(stream, RC_GONE)
+
+
+cdef void link_relieve(Link *link) noexcept nogil:
+    """Take memory back from slow readers: where the link must wait, of all; else of visitors above their share."""
+    cdef Loop *loop = link.loop
+    cdef Stream *stream
+    cdef uint32_t count = link.waiting_count
+    cdef uint32_t _i
+    if loop.now_ms - link.relief_ms < RELIEF_INTERVAL_MS:
+        return
+    link.relief_ms = loop.now_ms
+    if count > RELIEF_COUNT_MAX:
+        count = RELIEF_COUNT_MAX
+    for _i in range(count):
+        stream = link.waiting_first
+        if stream == NULL or link.down:
+            return
+        waiting_remove(stream)          # the next look begins where this one ends
+        waiting_add(stream)
+        if stream_is_slow(stream) and (visitor_holds_more(stream, SHARE_VISITOR) or link_must_wait(link)):
+            stream_reclaim(stream)
+
+
+# --- streams, life ----------------------------------------------------------------------------------------------------
+
 cdef void stream_end_visit(Stream *stream) noexcept nogil:
     """The record comes before the count: who sees that no stream serves a service any more finds all its records."""
     cdef Loop *loop = stream.link.loop
@@ -229,6 +410,15 @@ cdef void turns_remove(Stream *stream) noexcept nogil:
     stream.in_turns = 0
 
 
+cdef void stream_unpromise(Stream *stream, uint32_t bytes) noexcept nogil:
+    """The window becomes smaller by so much: what was promised beyond its first size is given back."""
+    cdef uint32_t left = stream.window_bytes - bytes
+    if stream.window_bytes > STREAM_WINDOW_BYTES:
+        pool_promise_end(&stream.link.loop.pool,
+                         stream.window_bytes - (left if left > STREAM_WINDOW_BYTES else STREAM_WINDOW_BYTES))
+    stream.window_bytes = left
+
+
 cdef void stream_drop(Stream *stream) noexcept nogil:
     """Forget the stream; its memory stays until the pass is over."""
     cdef Link *link = stream.link
@@ -243,7 +433,9 @@ cdef void stream_drop(Stream *stream) noexcept nogil:
     turns_remove(stream)
     stream_end_visit(stream)
     chain_clear(&link.loop.pool, &stream.end.rx)
-    pool_promise_end(&link.loop.pool, stream.window_bytes - STREAM_WINDOW_BYTES)
+    stream_count_held(stream)
+    stream_hold(stream, NULL)
+    stream_unpromise(stream, stream.window_bytes)
     link.stream_count -= 1
     link.loop.stats.streams_open -= 1
     if link.tunnel != NULL:
@@ -300,17 +492,26 @@ cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcep
     cdef uint8_t *place
     cdef uint32_t length
     cdef Stream *stream
+    cdef uint64_t *holder
     if link.down or link.draining or link.stream_count >= link.stream_count_max:
+        return NULL
+    holder = address_holder(&link.loop.pool, &open.visitor)
+    if (link.loop.tunnel_stream_count_max > 0 and link.tunnel != NULL
+            and atomic_get(&link.tunnel.stream_count) >= link.loop.tunnel_stream_count_max) \
+            or (holder != NULL and atomic_get(holder) & HOLDER_BYTES > pool_share(&link.loop.pool, SHARE_VISITOR_MAX)):
+        link.loop.stats.streams_refused += 1
         return NULL
     stream = stream_new(link, link_take_id(link))
     if stream == NULL:
         return NULL
+    stream_hold(stream, holder)
     length = <uint32_t>open_put(payload, open)
     place = link_put(link, FRAME_OPEN, 0, stream.id, length)
     if place != NULL:
         memcpy(place, payload, length)
     stream.service = open.service
     stream.visitor = open.visitor
+    stream_narrow(stream)
     stream_serve(stream, service)
     if link.rtt_us == 0 and link.ping_sent_us == 0:
         link_ping(link)                 # windows grow by round trips: measure one as soon as it matters
@@ -318,11 +519,15 @@ cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcep
 
 
 cdef size_t stream_room(Stream *stream) noexcept nogil:
+    cdef Link *link = stream.link
     cdef size_t credit = stream.tx_limit - stream.tx_offset
-    cdef size_t queued = stream.link.conn.out.bytes
-    if queued >= LINK_OUT_BYTES_MAX + LINK_OUT_RESERVE_BYTES or stream.end.closed or stream.end.fin:
+    cdef size_t queued = link.conn.out.bytes
+    cdef size_t limit = LINK_OUT_BYTES_MAX + LINK_OUT_RESERVE_BYTES
+    if link.is_slow:
+        limit = link.out_limit_bytes * 2
+    if queued >= limit or stream.end.closed or stream.end.fin:
         return 0
-    queued = LINK_OUT_BYTES_MAX + LINK_OUT_RESERVE_BYTES - queued
+    queued = limit - queued
     return credit if credit < queued else queued
 
 
@@ -333,20 +538,28 @@ cdef void link_account(Link *link, size_t bytes) noexcept nogil:
     if now_ms - link.busy_since_ms < RATE_INTERVAL_MS:
         return
     link.busy_rate = <uint32_t>(link.busy_bytes * 1000 // (now_ms - link.busy_since_ms))
+    link_tune(link, link.sent_bytes * 1000 // (now_ms - link.busy_since_ms))
     link.busy_since_ms = now_ms
-    link.busy_bytes = 0
-    link_tune(link)
+    link.busy_bytes = link.sent_bytes = 0
     if link.busy_rate >= BUSY_BYTES_PER_S and link.tunnel != NULL and now_ms - link.wanted_ms >= WANTED_INTERVAL_MS:
         link.wanted_ms = now_ms
         if link.ops.wanted != NULL:
             link.ops.wanted(link)
 
 
-cdef void link_tune(Link *link) noexcept nogil:
-    """Room in the kernel for ten milliseconds at the present rate, in powers of two so that it rarely changes."""
-    cdef uint32_t unsent_bytes = UNSENT_BYTES_MIN
-    while unsent_bytes < link.busy_rate // 100 and unsent_bytes < UNSENT_BYTES_MAX:
+cdef void link_tune(Link *link, uint64_t sent_per_s) noexcept nogil:
+    """Room in the kernel for ten milliseconds at the present rate, in powers of two so that it rarely changes. Only a
+    link that was blocked shows what its path carries; one that was not may have had little to send."""
+    cdef uint32_t unsent_bytes = UNSENT_BYTES_MIN if link.blocked else link.unsent_bytes
+    cdef uint64_t rate = sent_per_s if link.blocked else link.busy_rate
+    while unsent_bytes < rate // 100 and unsent_bytes < UNSENT_BYTES_MAX:
         unsent_bytes *= 2
+    link.is_slow = unsent_bytes < LINK_OUT_BYTES_MIN and (link.blocked or link.is_slow)
+    if link.is_slow:
+        link.out_limit_bytes = unsent_bytes
+        if not link.long_path and sent_per_s < SLOW_BYTES_PER_S:
+            link.long_path = tune_again(link.conn.fd, SLOW_PATH_US)
+    link.blocked = 0
     if unsent_bytes != link.unsent_bytes:
         link.unsent_bytes = unsent_bytes
         tune_unsent(link.conn.fd, <int>unsent_bytes)
@@ -357,6 +570,7 @@ cdef void stream_sent(Stream *stream, size_t bytes) noexcept nogil:
     stream.tx_offset += bytes
     link.loop.stats.link_bytes_out += bytes
     stream_count_in(stream, bytes)
+    link.sent_bytes += bytes
     link_account(link, bytes)
 
 
@@ -395,6 +609,8 @@ cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noex
         want = stream.read_bytes
     if want > STREAM_TURN_BYTES:
         want = STREAM_TURN_BYTES
+    if link.is_slow and want > link.out_limit_bytes:
+        want = link.out_limit_bytes
     if want == 0:
         return 0
     if conn.error < 0:
@@ -451,6 +667,7 @@ cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noex
     if fresh_count == count:            # the first part is in a fresh block as well
         buf = fresh[0]
         i = 1
+        out.blocks += 1
         if out.last == NULL:
             out.first = buf
         else:
@@ -469,6 +686,7 @@ cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noex
         left -= step
         out.last.next = buf
         out.last = buf
+        out.blocks += 1
     out.bytes += FRAME_HEADER_BYTES + n
     if conn.role == ROLE_VISITOR:
         link.loop.stats.bytes_in += n
@@ -517,16 +735,35 @@ cdef void stream_close(Stream *stream, uint16_t reason) noexcept nogil:
     stream_drop(stream)
 
 
+cdef bint stream_may_grow(Stream *stream) noexcept nogil:
+    """By as much again. Up to its usual size a window grows within the shares, beyond it as the pool promises too."""
+    cdef uint32_t window = stream_window(stream, False)
+    if stream.window_bytes < STREAM_WINDOW_BYTES:
+        return stream.window_bytes * 2 <= window
+    return stream.window_bytes < STREAM_WINDOW_BYTES_MAX and window == STREAM_WINDOW_BYTES \
+        and pool_promise(&stream.link.loop.pool, stream.window_bytes)
+
+
 cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil:
     cdef Link *link = stream.link
     stream.rx_taken += bytes
     stream.taken_ms = link.loop.now_ms
+    if stream.in_waiting:
+        stream.waiting_taken += bytes
+        if stream.taken_ms - stream.waiting_since_ms > 2 * STREAM_STALL_MS_MAX:
+            stream.waiting_since_ms += (stream.taken_ms - stream.waiting_since_ms) // 2
+            stream.waiting_taken //= 2
+    stream_count_held(stream)
     if stream.end.eof or stream.end.closed or stream.in_credits:
         return
-    if stream.rx_limit - stream.rx_taken > stream.window_bytes // 2:
+    if stream.rx_limit > stream.rx_taken + stream.window_bytes // 2:
         return
-    if link.loop.now_us - stream.credit_us < 2 * <uint64_t>link.rtt_min_us \
-            and stream.window_bytes < STREAM_WINDOW_BYTES_MAX and pool_promise(&link.loop.pool, stream.window_bytes):
+    if stream.end.rx.bytes > 0 and stream.window_bytes > STREAM_WINDOW_BYTES_MIN \
+            and link.loop.now_us - stream.credit_us > WINDOW_SLOW_US + 8 * <uint64_t>link.rtt_us:
+        stream_unpromise(stream, stream.window_bytes // 2)
+        if stream.rx_limit > stream.rx_taken + stream.window_bytes // 2:
+            return
+    elif link.loop.now_us - stream.credit_us < 2 * <uint64_t>link.rtt_min_us and stream_may_grow(stream):
         # Half a window passed in under two of the shortest round trips: it is smaller than four times bandwidth x
         # delay. That much lets the path's own start-up double every round and covers the round a loss takes. Larger
         # would only queue, and what queues goes cold.
@@ -691,10 +928,11 @@ cdef void link_flush(Conn *conn) noexcept nogil:
             return
         if not conn.writable:
             # The path is slower than we are: queue less ahead of it.
+            link.blocked = 1
             if before > LINK_OUT_BYTES_MIN and link.out_limit_bytes > LINK_OUT_BYTES_MIN:
                 link.out_limit_bytes //= 2
             return
-        if link.out_limit_bytes < LINK_OUT_BYTES_MAX and before >= link.out_limit_bytes:
+        if link.out_limit_bytes < LINK_OUT_BYTES_MAX and before >= link.out_limit_bytes and not link.is_slow:
             link.out_limit_bytes *= 2
         if link.turns_first == NULL and link.credits == NULL and backlog_is_empty(&link.backlog):
             break
@@ -716,8 +954,8 @@ cdef int link_data(Link *link, const uint8_t *src, size_t src_bytes) noexcept no
     if end.eof:
         return RC_PROTO
     stream.rx_offset += src_bytes
-    if stream.rx_offset > stream.rx_limit:
-        return RC_PROTO
+    if stream.rx_offset > stream.rx_limit and stream.rx_offset > STREAM_WINDOW_BYTES:
+        return RC_PROTO                 # a WINDOW may have crossed what came
     stream_count_out(stream, src_bytes)
     waiting = end.rx.bytes > 0
     if not waiting and end.ops != NULL and not end.paused:
@@ -731,10 +969,17 @@ cdef int link_data(Link *link, const uint8_t *src, size_t src_bytes) noexcept no
             stream.taken_ms = link.loop.now_ms
         if chain_append(&link.loop.pool, &end.rx, src + taken, src_bytes - taken, True) < src_bytes - taken:
             return RC_LIMIT
+        stream_count_held(stream)
         if waiting and not end.paused:
             end_pull(end)               # a head that was cut may be whole now
-    # Each stream with a byte to wait takes a block: one read of tiny frames could take thousands.
-    link.stalled = pool_is_full(&link.loop.pool)
+            if end.closed:
+                return 0
+        # Each stream with a byte to wait takes a block: one read of tiny frames could take thousands.
+        link.stalled = link_must_wait(link)
+        if visitor_holds_more(stream, SHARE_VISITOR):
+            link.crowded = 1
+            if visitor_holds_more(stream, SHARE_VISITOR_MAX):
+                stream_reclaim(stream)
     return 0
 
 
@@ -793,6 +1038,8 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
         stream_gone(stream, RC_GONE)
     elif frame.type == FRAME_CREDIT:
         limit = get_u64(payload)
+        if stream.narrowed and limit < stream.tx_limit:
+            return 0                    # counted from a WINDOW that came behind more than it allowed
         if limit < stream.tx_limit or limit - stream.tx_limit > (<uint64_t>1 << 40):
             return RC_PROTO
         stream.tx_limit = limit
@@ -814,6 +1061,9 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
             if stream == NULL:
                 return RC_LIMIT
             stream.service = open.service
+            stream.visitor = open.visitor
+            stream_hold(stream, address_holder(&link.loop.pool, &open.visitor))
+            stream_narrow(stream)
             if link.rtt_us == 0 and link.ping_sent_us == 0:
                 link_ping(link)
             rc = link.ops.open(link, stream, &open)
@@ -856,6 +1106,15 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
         if not link.peer_drained:       # said again, it is no news
             link.peer_drained = 1
             link.ops.drain(link)
+    elif frame.type == FRAME_WINDOW:
+        if stream == NULL:
+            link.peer_windows = 1
+            return 0
+        limit = get_u32(payload)
+        if stream.narrowed or stream.tx_limit != STREAM_WINDOW_BYTES or limit > STREAM_WINDOW_BYTES:
+            return RC_PROTO
+        stream.narrowed = 1
+        stream.tx_limit = limit if limit > stream.tx_offset else stream.tx_offset
     elif frame.type == FRAME_DATAGRAM:
         if stream.on_datagram != NULL:
             stream_count_out(stream, frame.length)
@@ -889,7 +1148,7 @@ cdef ssize_t link_feed(Link *link, const uint8_t *src, size_t src_bytes) noexcep
             return rc
         if rc == 0:
             break
-        if frame.type == 0 or frame.type > FRAME_DATAGRAM:
+        if frame.type == 0 or frame.type > FRAME_WINDOW:
             link.skip_left = frame.length
             pos += FRAME_HEADER_BYTES
             continue
@@ -915,7 +1174,7 @@ cdef void link_read(void *owner) noexcept nogil:
     if conn.error < 0:
         conn_mark_dirty(conn)           # the flush tells
         return
-    if pool_is_low(&loop.pool) or not link.ops.may_read(link):
+    if link_must_wait(link) or not link.ops.may_read(link):
         # Not read: the peer's window and the kernel hold it back. Looked at again with the next tick.
         link.last_rx_ms = loop.now_ms
         link.unread = 1
@@ -947,6 +1206,11 @@ cdef void link_read(void *owner) noexcept nogil:
         return
     if <size_t>n < have:
         conn_rx_keep(conn, loop.rx + n, have - n)
+    if link.crowded:
+        link.crowded = 0
+        link_relieve(link)
+        if link.down:
+            return
     if conn.readable or link.stalled:
         loop_task(loop, &link.task)
 
@@ -977,24 +1241,9 @@ cdef void link_conn_gone(End *end, int rc) noexcept nogil:
 
 cdef void link_unread(Link *link, uint64_t ping_ms) noexcept nogil:
     """The peer must go on hearing from us; and visitors that do not read must not hold up all others for ever."""
-    cdef Loop *loop = link.loop
-    cdef Stream *stream
-    cdef Stream *following
-    cdef uint32_t i
-    if loop.now_us - link.ping_sent_us >= ping_ms * 1000:
+    if link.loop.now_us - link.ping_sent_us >= ping_ms * 1000:
         link_ping(link)
-    if loop.now_ms - link.relief_ms < RELIEF_INTERVAL_MS:
-        return
-    link.relief_ms = loop.now_ms
-    for i in range(link.bucket_count):
-        stream = link.buckets[i]
-        while stream != NULL and pool_is_low(&loop.pool):
-            following = stream.hash_next
-            if stream.end.rx.bytes > 0 and loop.now_ms - stream.taken_ms >= STREAM_STALL_MS_MAX:
-                loop.stats.errors_total += 1
-                stream_reset(stream, REASON_LIMIT)
-                stream_gone(stream, RC_GONE)
-            stream = following
+    link_relieve(link)
 
 
 cdef void link_tick(void *owner) noexcept nogil:
@@ -1045,8 +1294,8 @@ cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept n
     if test_last_id != 0:
         link.last_id = test_last_id + (not is_acceptor)
         link.peer_last_id = test_last_id + is_acceptor
-    link.out_limit_bytes = LINK_OUT_BYTES_MAX
-    link.unsent_bytes = UNSENT_BYTES_MIN
+    link.out_limit_bytes = LINK_OUT_BYTES_START
+    link.unsent_bytes = UNSENT_BYTES_START
     tune_congestion(conn.fd)
     tune_retries(conn.fd)
     link.stream_count_max = 0xFFFFFFFFu
@@ -1063,6 +1312,7 @@ cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept n
     timer_set(&loop.wheel, &conn.timer, loop.now_ms + (PING_ACCEPTOR_MS if is_acceptor else PING_CONNECTOR_MS))
     loop.stats.links_open += 1
     loop.stats.links_total += 1
+    link_put(link, FRAME_WINDOW, 0, 0, 0)   # we understand it; who does not skips it
     return link
 
 
@@ -1085,6 +1335,7 @@ cdef void link_bind(Link *link, Tunnel *tunnel) noexcept nogil:
         stream = link.buckets[i]
         while stream != NULL:
             stream.counts = &tunnel.counts
+            atomic_add(&tunnel.held_bytes, <uint64_t>stream.held_blocks * BLOCK_BYTES)
             stream = stream.hash_next
 
 

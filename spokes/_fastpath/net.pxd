@@ -34,6 +34,7 @@ cdef extern from "sys/socket.h" nogil:
     int socket(int family, int type, int protocol)
     int connect(int fd, const sockaddr *address, socklen_t n)
     int accept4(int fd, sockaddr *address, socklen_t *n, int flags)
+    int getsockname(int fd, sockaddr *address, socklen_t *n)
     int getpeername(int fd, sockaddr *address, socklen_t *n)
     int getsockopt(int fd, int level, int name, void *value, socklen_t *n)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t n)

@@ -25,7 +25,7 @@ from spokes._fastpath.outcome cimport (
 )
 from spokes._fastpath.timer cimport timer_set
 from spokes._fastpath.types cimport RC_EOF, RC_LOCAL, RC_TIMEOUT, uint8_t, uint64_t
-from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect
+from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect_raw
 
 
 cdef enum:
@@ -224,7 +224,7 @@ cdef void relay_join(Conn *conn, Stream *stream) noexcept nogil:
 
 
 cdef int relay_to_upstream(Stream *stream, Upstream *upstream) noexcept nogil:
-    cdef Conn *conn = upstream_connect(stream.link.loop, upstream, &conn_ops, stream, relay_ready)
+    cdef Conn *conn = upstream_connect_raw(stream.link.loop, upstream, &conn_ops, stream, relay_ready, stream.hops + 1)
     if conn == NULL:
         return REASON_INTERNAL
     stream.end.ops = &stream_ops

@@ -59,6 +59,8 @@ cdef struct Shared:                     # one engine's
     Worker *workers
     uint32_t worker_count
     uint32_t stream_count_max
+    uint64_t tunnel_stream_count_max    # 0 = any number
+    uint64_t *dialled                   # upstream.pyx; a client's alone
     uint64_t visitor_count_max
     uint64_t visitor_count              # atomic
     uint64_t visitor_count_per_address_max

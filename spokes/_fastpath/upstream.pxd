@@ -1,5 +1,6 @@
 # Conns to upstreams: connecting with fall-back over addresses, and idle conns kept for the next request.
 from spokes._fastpath.conn cimport Conn, EndOps, Loop, conn_fn
+from spokes._fastpath.frame cimport Address
 from spokes._fastpath.route cimport Upstream
 from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -9,6 +10,8 @@ cdef enum:
     FAULT_INTERVAL_MS = 1000            # between failed dials that are told; one not answered for so long is one
     BUSY_RETRY_MS = 16                  # a Unix socket whose backlog is full: first wait, doubled each time …
     BUSY_RETRY_MS_MAX = 512             # … up to this
+    NOTED_HOPS_MAX = 3                  # a raw flow that comes back to its client so often is a loop
+    NOTED_COUNT = 16384                 # own addresses of raw flows, all workers together
     IDLE_MS = 30000
     IDLE_MARGIN_MS_MAX = 1000           # before the upstream's own idle time-out, a quarter of it at most
     IDLE_FRESH_MS = 250                 # idle for less, with no time-out known: good for what cannot be sent again
@@ -33,7 +36,9 @@ cdef struct UpstreamConn:               # Conn.extra
     uint8_t tried                       # how many have failed
     uint8_t idle
     uint8_t reused
+    uint8_t hops                        # > 0: its own address is noted, with this number
     uint8_t fault                       # Fault of dialling, counted already
+    uint64_t *noted                     # where its own address is noted
 
 cdef enum:
     IDLE_UNSAID = 0xffffffff
@@ -41,6 +46,10 @@ cdef enum:
 # A conn that is connecting, or connected; what is written waits. NULL: no descriptor or memory. Failure: ops.gone.
 cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                             conn_fn ready) noexcept nogil
+# The same for a raw flow, whose own address is noted: a visitor from there is this flow, come back.
+cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,
+                                uint8_t hops) noexcept nogil
+cdef uint8_t upstream_hops(Loop *loop, const Address *visitor) noexcept nogil   # 0: it is none of ours
 # One that is likely to stay: the upstream's idle time-out is not near. `for_once`: what is sent cannot be sent again,
 # so only one that was looked at just now, and has a time-out that is known or has been idle for a moment only.
 cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,

@@ -14,11 +14,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from spokes._fastpath.conn cimport (
-    ROLE_UPSTREAM, conn_close, conn_mark_dirty, conn_new, conn_recv,
+    ROLE_UPSTREAM, address_read, conn_close, conn_mark_dirty, conn_new, conn_recv,
 )
 from spokes._fastpath.net cimport (
     AF_UNIX, IPPROTO_TCP, MSG_PEEK, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_INFO,
-    TCP_NODELAY, close, connect, getsockopt, recv, setsockopt, sockaddr, socket, socklen_t,
+    TCP_NODELAY, close, connect, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_storage, socket,
+    socklen_t,
 )
 from spokes._fastpath.outcome cimport (
     FAULT_DIAL_TIMEOUT, FAULT_LOCAL, FAULT_NAME, FAULT_REFUSED, FAULT_UNREACHABLE, outcome_fault,
@@ -26,12 +27,13 @@ from spokes._fastpath.outcome cimport (
 from spokes._fastpath.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add
 from spokes._fastpath.route cimport END_NEVER, upstream_hold, upstream_release
 from spokes._fastpath.timer cimport timer_clear, timer_set
-from spokes._fastpath.types cimport RC_TIMEOUT, atomic_get, atomic_set
+from spokes._fastpath.types cimport RC_TIMEOUT, atomic_cas, atomic_get, atomic_set
 
 cdef enum:
     POOLS = 64
     TCP_INFO_BYTES = 232                # linux/tcp.h's struct tcp_info, of which libc's is an older one
     TCP_INFO_BYTES_ACKED = 120          # where tcpi_bytes_acked lies in it: a u64 since Linux 4.1, part of its ABI
+    NOTED_TRIES = 4
 
 cdef struct IdlePools:
     UpstreamConn *first[POOLS]
@@ -53,8 +55,66 @@ cdef void idle_remove(UpstreamConn *up) noexcept nogil:
     loop.stats.upstreams_idle -= 1
 
 
+# --- own addresses of raw flows ---------------------------------------------------------------------------------------
+
+cdef uint64_t address_key(const Address *address) noexcept nogil:
+    """Never 0, its last two bits free for NOTED_HOPS_MAX. splitmix64's mix over address and port."""
+    cdef uint64_t low, high
+    memcpy(&low, address.ip, 8)
+    memcpy(&high, address.ip + 8, 8)
+    low ^= (high << 7 | high >> 57) ^ (<uint64_t>address.port << 32 | address.family)
+    low = (low ^ (low >> 30)) * 0xBF58476D1CE4E5B9u
+    low = (low ^ (low >> 27)) * 0x94D049BB133111EBu
+    return ((low ^ (low >> 31)) | 4) & ~<uint64_t>NOTED_HOPS_MAX
+
+
+cdef void address_note(UpstreamConn *up) noexcept nogil:
+    """Before the other side can have accepted and told. Where no place is free the flow is not noted: a loop makes
+    many, and is found at another."""
+    cdef uint64_t *dialled = up.conn.loop.dialled
+    cdef sockaddr_storage own
+    cdef socklen_t own_bytes = sizeof(own)
+    cdef Address address
+    cdef uint64_t key, nobody
+    cdef int i
+    if up.hops == 0 or dialled == NULL or getsockname(up.conn.fd, <sockaddr *>&own, &own_bytes) < 0:
+        return
+    address_read(&address, &own)
+    if address.family == 0:
+        return
+    key = address_key(&address)
+    for i in range(NOTED_TRIES):
+        nobody = 0
+        up.noted = &dialled[((key >> 2) + i) % NOTED_COUNT]
+        if atomic_cas(up.noted, &nobody, key | up.hops):
+            return
+    up.noted = NULL
+
+
+cdef void address_forget(UpstreamConn *up) noexcept nogil:
+    if up.noted != NULL:
+        atomic_set(up.noted, 0)
+        up.noted = NULL
+
+
+cdef uint8_t upstream_hops(Loop *loop, const Address *visitor) noexcept nogil:
+    cdef uint64_t key, noted
+    cdef int i
+    if loop.dialled == NULL or visitor.family == 0:
+        return 0
+    key = address_key(visitor)
+    for i in range(NOTED_TRIES):
+        noted = atomic_get(&loop.dialled[((key >> 2) + i) % NOTED_COUNT])
+        if noted & ~<uint64_t>NOTED_HOPS_MAX == key:
+            return <uint8_t>(noted & NOTED_HOPS_MAX)
+    return 0
+
+
+# --- dialling ---------------------------------------------------------------------------------------------------------
+
 cdef void upstream_closed(Conn *conn) noexcept nogil:
     cdef UpstreamConn *up = <UpstreamConn *>conn.extra
+    address_forget(up)
     if up.idle:
         idle_remove(up)
     conn.loop.stats.upstreams_open -= 1
@@ -114,6 +174,7 @@ cdef int upstream_dial(UpstreamConn *up) noexcept nogil:
                 if up.deadline_ms > conn.loop.now_ms:
                     share_ms = (up.deadline_ms - conn.loop.now_ms) // (upstream.address_count - up.tried)
                 up.address_ms = conn.loop.now_ms + (share_ms if share_ms < ADDRESS_MS else ADDRESS_MS)
+            address_note(up)
             rc = poller_add(conn.loop.epoll_fd, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn)
             return rc
         last = -errno
@@ -171,6 +232,7 @@ cdef void upstream_next(UpstreamConn *up, int rc) noexcept nogil:
     """The address that is being tried has failed: the next one, or that was all."""
     cdef int dialled
     upstream_tell(up, rc)
+    address_forget(up)
     close(up.conn.fd)
     up.conn.fd = -1
     up.tried += 1
@@ -242,6 +304,11 @@ cdef void upstream_expired(void *owner) noexcept nogil:
 
 cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                             conn_fn ready) noexcept nogil:
+    return upstream_connect_raw(loop, upstream, ops, owner, ready, 0)
+
+
+cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,
+                                uint8_t hops) noexcept nogil:
     cdef UpstreamConn *up = <UpstreamConn *>calloc(1, sizeof(UpstreamConn))
     cdef Conn *conn
     cdef int rc
@@ -257,6 +324,7 @@ cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, v
     if upstream.address_count > 0:
         up.first = <uint8_t>(atomic_get(&upstream.first_address) % upstream.address_count)
     up.idle_timeout_ms = IDLE_UNSAID
+    up.hops = hops
     up.deadline_ms = loop.now_ms + CONNECT_MS
     conn.extra = up
     conn.on_close = upstream_closed

@@ -8,8 +8,8 @@ from libc.string cimport memcpy, memset
 
 from spokes._fastpath.buf cimport chain_append, chain_clear, chain_copy
 from spokes._fastpath.conn cimport (
-    ROLE_LINK, RX_BYTES, Loop, conn_close, conn_flush, conn_hand_over, conn_handshake, conn_linger, conn_recv,
-    conn_start_tls, conn_write, tune_link,
+    ROLE_LINK, RX_BYTES, Loop, conn_close, conn_flush, conn_hand_over, conn_handshake, conn_hold, conn_linger,
+    conn_recv, conn_start_tls, conn_write, tune_link,
 )
 from spokes._fastpath.exchange cimport exchange_start
 from spokes._fastpath.frame cimport SERVICE_TCP, SERVICE_TLS, Open
@@ -189,6 +189,7 @@ cdef void visitor_left(Conn *conn) noexcept nogil:
     conn.role = ROLE_LINK
     conn.on_close = NULL
     visitor_closed(conn)
+    conn_hold(conn, NULL)
     conn.loop.stats.visitors_open -= 1
     conn.loop.stats.visitors_total -= 1
 

@@ -106,6 +106,8 @@ cdef int worker_init(Worker *worker, Shared *shared, uint32_t index) noexcept no
     worker.commands.wake_fd = -1
     pool_init(&worker.loop.pool, &shared.budget)
     worker.loop.pages = shared.pages
+    worker.loop.dialled = shared.dialled
+    worker.loop.tunnel_stream_count_max = shared.tunnel_stream_count_max
     worker.loop.worker = worker
     rc = loop_init(&worker.loop, index)
     if rc < 0:

@@ -51,6 +51,16 @@ WORKER = (
     Family("spokes_errors_total", "errors_total", "Conns and links that ended by a fault."),
     Family("spokes_accept_paused_total", "accept_paused_total", "Times that accepting paused for want of files."),
     Family("spokes_visits_dropped_total", "visits_dropped", "Records of visitors' conns that had no room."),
+    Family(
+        "spokes_streams_refused_total",
+        "streams_refused",
+        "Visitors refused because their tunnel or their address has used up its share.",
+    ),
+    Family(
+        "spokes_streams_reclaimed_total",
+        "streams_reclaimed",
+        "Slow readers reset, to take back memory from who holds most.",
+    ),
     Family("spokes_loop_passes_total", "passes_total", "Turns of the worker's loop."),
     Family("spokes_timers", "timers_open", "Timers that run."),
 )

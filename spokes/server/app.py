@@ -41,6 +41,7 @@ from spokes.server.limits import (
     raise_open_files_limit,
     visitor_count_max,
     visitor_count_per_address_max,
+    visitor_count_per_tunnel_max,
 )
 from spokes.server.listeners import BoundAddress, check_free
 from spokes.server.notices import Notices
@@ -131,6 +132,7 @@ class Server:
             accepting=True,
             visitor_count_max=visitor_count_max(open_files),
             visitor_count_per_address_max=visitor_count_per_address_max(config, open_files),
+            tunnel_stream_count_max=visitor_count_per_tunnel_max(config, open_files),
             handshakes_per_address_per_s=config.handshakes_per_address_per_s,
             unmetered_networks=list(config.unmetered_networks),
             visit_count_max=VISIT_COUNT_MAX if config.connection_metrics else 0,

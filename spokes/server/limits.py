@@ -12,6 +12,7 @@ MEMORY_LIMIT_BYTES_MAX = 512 * 1024 * 1024  # the default's cap: a tunnel server
 MEMORY_SHARE = 4  # the default takes one part in four of the memory that it may use: Python and its child take theirs
 VISITOR_SHARE_PERCENT = 75  # of the open files
 ADDRESS_SHARE_PERCENT = 75  # of the visitors; high, because a proxy in front may bring everyone from one address
+TUNNEL_SHARE_PERCENT = 50  # of the visitors; a loop through one tunnel, or a crowd at it, leaves the rest to the others
 OPEN_FILES_LOW = 8192  # below it, a few thousand visitors use up the process
 
 
@@ -67,6 +68,12 @@ def visitor_count_per_address_max(config: ServerConfig, open_files: int) -> int:
     """Of those, how many may come from one address (IPv6: one /64)."""
     count_max = visitor_count_max(open_files)
     return min(config.visitors_per_address or count_max * ADDRESS_SHARE_PERCENT // 100 or 1, count_max)
+
+
+def visitor_count_per_tunnel_max(config: ServerConfig, open_files: int) -> int:
+    """Of those, how many one tunnel may carry at once, over all its links."""
+    count_max = visitor_count_max(open_files)
+    return min(config.visitors_per_tunnel or count_max * TUNNEL_SHARE_PERCENT // 100 or 1, count_max)
 
 
 def open_files_of_ports(config: ServerConfig) -> int:

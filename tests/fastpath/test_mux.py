@@ -203,7 +203,8 @@ def test_mux_frames_byte_by_byte_read_the_same():
 
 @pytest.mark.parametrize("kind", FrameType)
 def test_mux_link_that_ends_within_a_frame_ends_in_order(kind):
-    payload = {FrameType.OPEN: open_payload(), FrameType.RESET: b"\0\1"}.get(kind, b"12345678")
+    payloads = {FrameType.OPEN: open_payload(), FrameType.RESET: b"\0\1", FrameType.WINDOW: b"1234"}
+    payload = payloads.get(kind, b"12345678")
     stream = 0 if kind in (FrameType.PING, FrameType.PONG, FrameType.CONTROL, FrameType.DRAIN) else 2
     if kind == FrameType.OPEN:
         stream = 3

@@ -28,6 +28,7 @@ class FrameType(IntEnum):
     CONTROL = 8
     DRAIN = 9
     DATAGRAM = 10
+    WINDOW = 11
 
 
 class Service(IntEnum):

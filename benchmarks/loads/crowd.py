@@ -1,0 +1,60 @@
+"""Visitors of one tunnel who ask for a download and read nothing, and what its neighbour's visitors feel of them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+from benchmarks.loads import Metrics
+from benchmarks.loads.http import parse_percentile_ms, run_wrk
+from benchmarks.peers import RunningPeer
+from benchmarks.processes import BenchmarkError
+from benchmarks.scale import Scale
+from benchmarks.upstream import DOWNLOAD_PATH, ENDLESS_PATH
+
+CROWD_ADDRESS = "127.0.0.2"
+RECEIVE_BUFFER_BYTES = 4096
+SMALL_CONN_COUNT = 1
+
+
+def crowd(peer: RunningPeer, scale: Scale) -> Metrics:
+    quiet_p99_ms, quiet_rate = _small_requests_p99_ms(peer, scale), _download_mb_per_s(peer)
+    with contextlib.ExitStack() as stack:
+        for _ in range(scale.crowd_count):
+            stack.enter_context(_stand_still(peer))
+        crowded_p99_ms, crowded_rate = _small_requests_p99_ms(peer, scale), _download_mb_per_s(peer)
+    return {
+        "quiet_p99_ms": quiet_p99_ms, "crowded_p99_ms": crowded_p99_ms,
+        "quiet_mb_per_s": quiet_rate, "crowded_mb_per_s": crowded_rate,
+    }
+
+
+def _stand_still(peer: RunningPeer) -> socket.socket:
+    endpoint = peer.endpoint("crowded")
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    sock.settimeout(10.0)
+    sock.bind((CROWD_ADDRESS, 0))
+    sock.connect((endpoint.address, endpoint.port))
+    sock.sendall(f"GET {ENDLESS_PATH} HTTP/1.1\r\nHost: {endpoint.host}\r\n\r\n".encode())
+    return sock
+
+
+def _small_requests_p99_ms(peer: RunningPeer, scale: Scale) -> float:
+    text = run_wrk(
+        peer, peer.endpoint("http"), conn_count=SMALL_CONN_COUNT, thread_count=1, duration_s=scale.duration_s,
+    )
+    return parse_percentile_ms(text, 99)
+
+
+def _download_mb_per_s(peer: RunningPeer) -> float:
+    endpoint = peer.endpoint("http")
+    began, got = time.monotonic(), 0
+    with socket.create_connection((endpoint.address, endpoint.port), timeout=30.0) as sock:
+        sock.sendall(f"GET {DOWNLOAD_PATH} HTTP/1.1\r\nHost: {endpoint.host}\r\nConnection: close\r\n\r\n".encode())
+        while data := sock.recv(1 << 18):
+            got += len(data)
+    if got < 100_000_000:
+        raise BenchmarkError(f"the download ended after {got} bytes")
+    return got / 1e6 / (time.monotonic() - began)

@@ -1,0 +1,258 @@
+"""Shares of the pool, for tunnels and visitor addresses; visitors of a tunnel; raw flows in a ring."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from spokes._fastpath.buf import BLOCK_SIZE, ChainDoor
+
+from spokes._fastpath.engine import ListenerKind, RouteKind, Upstream
+from tests.fastpath.test_mux import Bench, assert_broken, hostile_client, hostile_server
+from tests.support.engines import Pair, engine_pair, eventually
+from tests.support.frames import WINDOW_BYTES, FrameType, credit, frame, open_frame
+from tests.support.upstreams import (
+    abort,
+    connect,
+    echo,
+    exchange_bytes,
+    is_refused,
+    is_reset,
+    pattern,
+    read_all,
+    tcp_upstream,
+)
+
+LIMIT = 8 << 20
+CROWD = "127.0.0.2"
+TUNNEL_HALVES, VISITOR_HALVES = 4, 2
+UNDERSTOOD = frame(FrameType.WINDOW)
+
+
+def window(stream: int, limit: int) -> bytes:
+    return frame(FrameType.WINDOW, stream, limit.to_bytes(4, "big"))
+
+
+def small_port(pair: Pair, tunnel: int) -> int:
+    """A TCP port of the tunnel whose conns hold next to nothing in the kernel."""
+    (sock,) = pair.bind(ListenerKind.TCP)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    port = sock.getsockname()[1]
+    pair.server.set_tunnel_route(RouteKind.TCP, port, tunnel)
+    pair.server.publish()
+    pair.server.add_listener(ListenerKind.TCP, sock.detach(), worker=0, port=port)
+    return port
+
+
+def stand_still(port: int) -> socket.socket:
+    """A visitor of the crowd's address that reads nothing."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.bind((CROWD, 0))
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
+# --- the pool's -------------------------------------------------------------------------------------------------------
+
+
+def test_share_shrinks_with_what_is_used_and_never_below_its_floor():
+    door = ChainDoor(1024)
+    whole, floor = 1024 * 7 // 8 * BLOCK_SIZE, 2 * BLOCK_SIZE
+    assert door.share(TUNNEL_HALVES) == 2 * whole
+    assert door.share(VISITOR_HALVES) == whole
+    door.append(bytes(400 * BLOCK_SIZE))
+    assert door.chain_blocks == 400
+    assert door.share(VISITOR_HALVES) == whole - 400 * BLOCK_SIZE
+    door.append(bytes(600 * BLOCK_SIZE))
+    assert door.share(TUNNEL_HALVES) == door.share(VISITOR_HALVES) == floor
+    door.drop(1000 * BLOCK_SIZE)
+    assert door.chain_blocks == 0
+    assert door.share(VISITOR_HALVES) == whole
+
+
+def fill(bench: Bench, port: int, count: int) -> list[socket.socket]:
+    """Readers of nothing, each with a whole first window on its way to it unless it is refused."""
+    visitors, stats = [], bench.engine.stats
+    for number in range(1, count + 1):
+        visitors.append(stand_still(port))
+        eventually(lambda number=number: stats()["streams_total"] + stats()["streams_refused"] == number)
+        stream = 2 * stats()["streams_total"]
+        if stats()["streams_refused"] == 0:
+            bench.peer.send(*[frame(FrameType.DATA, stream, bytes(WINDOW_BYTES // 8))] * 8)
+            bench.peer.ping()
+    return visitors
+
+
+def test_share_crowd_behind_an_old_client_gives_back_what_it_holds_above_it():
+    """The peer knows no WINDOW: forty first windows are more than the pool, and their visitors read nothing."""
+    with hostile_client(memory_limit_bytes=LIMIT) as bench:
+        server = bench.pair.server
+        port = small_port(bench.pair, bench.tunnel)
+        visitors = fill(bench, port, 40)
+        assert server.stats()["streams_reclaimed"] + server.stats()["streams_refused"] > 0
+        assert server.stats()["buffer_bytes"] <= LIMIT * 3 // 4
+        assert server.stats()["links_open"] == 2
+        for visitor in visitors:
+            abort(visitor)
+
+
+def test_share_crowd_that_reads_nothing_is_left_alone_in_small_windows_and_nobody_waits_for_it():
+    data = pattern(3_000_000)
+    with (
+        engine_pair(memory_limit_bytes=LIMIT) as pair,
+        tcp_upstream(lambda conn: conn.sendall(data)) as upstream,
+    ):
+        port = small_port(pair, pair.server_tunnel)
+        pair.client.set_upstream_route(RouteKind.TCP, port, upstream.upstream)
+        pair.client.publish()
+        crowd = [stand_still(port) for _ in range(60)]
+        eventually(lambda: pair.server.stats()["streams_open"] == 60)
+        for _ in range(3):
+            with connect(port) as visitor:
+                assert read_all(visitor) == data
+        eventually(lambda: pair.server.stats()["streams_open"] == 60)
+        stats = pair.server.stats()
+        assert (stats["streams_reclaimed"], stats["streams_refused"]) == (0, 0)
+        assert stats["buffer_bytes"] < LIMIT // 2
+        for sock in crowd:
+            abort(sock)
+        pair.assert_idle()
+
+
+# --- WINDOW -----------------------------------------------------------------------------------------------------------
+
+
+def test_window_is_sent_to_a_peer_that_knows_it_and_first_windows_are_smaller():
+    with hostile_client(memory_limit_bytes=LIMIT) as bench:
+        port = small_port(bench.pair, bench.tunnel)
+        bench.peer.send(UNDERSTOOD)
+        bench.peer.ping()
+        with stand_still(port):
+            opened = bench.peer.read(FrameType.OPEN, FrameType.WINDOW)
+            narrowed = bench.peer.next_frame()
+            assert (opened.type, narrowed.type, narrowed.stream) == (FrameType.OPEN, FrameType.WINDOW, opened.stream)
+            limit = int.from_bytes(narrowed.payload, "big")
+            assert 0 < limit < WINDOW_BYTES
+            # What was on its way already ends nothing.
+            bench.peer.send(*[frame(FrameType.DATA, opened.stream, bytes(WINDOW_BYTES // 8))] * 8)
+            bench.peer.ping()
+        bench.peer.read(FrameType.RESET)
+
+
+def test_window_of_the_peer_holds_until_its_credit():
+    with hostile_server() as bench:
+        bench.peer.send(UNDERSTOOD, open_frame(2), window(2, 1000), frame(FrameType.DATA, 2, bytes(5000)))
+        got = 0
+        while got < 1000:
+            got += len(bench.peer.read(FrameType.DATA).payload)
+        bench.peer.ping()               # nothing else has come
+        assert got == 1000
+        bench.peer.send(credit(2, 5000))
+        while got < 5000:
+            got += len(bench.peer.read(FrameType.DATA).payload)
+        bench.peer.send(frame(FrameType.RESET, 2, b"\0\1"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        window(2, WINDOW_BYTES + 1),
+        window(2, 1000) * 2,
+        credit(2, WINDOW_BYTES + 1) + window(2, 1000),
+        frame(FrameType.WINDOW, 2, b"12"),
+        frame(FrameType.WINDOW, 0, b"1234"),
+        window(4, 1000),
+    ],
+    ids=["larger", "twice", "behind credit", "short", "on the link with a payload", "of no stream"],
+)
+def test_window_that_breaks_the_protocol_ends_the_link(text):
+    with hostile_client() as bench, connect(bench.port):
+        bench.peer.read(FrameType.OPEN)
+        bench.peer.send(text)
+        assert_broken(bench)
+
+
+# --- visitors of a tunnel ---------------------------------------------------------------------------------------------
+
+
+def test_tunnel_with_its_share_of_visitors_is_refused_more_and_others_are_not():
+    with engine_pair(tunnel_stream_count_max=2) as pair, tcp_upstream(echo) as upstream:
+        port = pair.serve_tcp("echo", upstream.upstream)
+        pair.serve_http("a.tun.test", upstream.upstream)
+        inside = [connect(port), connect(port)]
+        eventually(lambda: pair.server.stats()["streams_open"] == 2)
+        assert is_refused(port)
+        with connect(pair.ports["http"]) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: a.tun.test\r\nConnection: close\r\n\r\n")
+            answer = read_all(sock)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"SPK-LIMIT" in answer
+        assert pair.server.stats()["streams_refused"] == 2
+        inside.pop().close()
+        eventually(lambda: pair.server.stats()["streams_open"] == 1)
+        assert exchange_bytes(port, b"room again") == b"room again"
+        inside.pop().close()
+        pair.assert_idle()
+
+
+# --- raw flows in a ring ----------------------------------------------------------------------------------------------
+
+
+def elsewhere(pair: Pair, address: str = "127.0.0.3") -> int:
+    """A TCP port at an address that is not the one the link leads to, as where addresses are translated."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.bind((address, 0))
+    sock.listen(64)
+    port = sock.getsockname()[1]
+    pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel)
+    pair.server.publish()
+    pair.server.add_listener(ListenerKind.TCP, sock.detach(), worker=0, port=port)
+    return port
+
+
+def lead(pair: Pair, port: int, address: str, to: int) -> None:
+    pair.client.set_upstream_route(RouteKind.TCP, port, Upstream(addresses=[(address, to)]))
+    pair.client.publish()
+
+
+def is_ended(address: str, port: int) -> bool:
+    with socket.create_connection((address, port), timeout=10) as sock:
+        return is_reset(sock)
+
+
+def test_loop_to_the_server_itself_is_ended_before_anything_is_dialled():
+    with engine_pair() as pair:
+        port = pair.serve_tcp("loop", Upstream(addresses=[("127.0.0.1", 1)]))
+        lead(pair, port, "127.0.0.1", port)
+        assert is_refused(port)
+        assert pair.client.stats()["loops_total"] == 1
+        assert pair.client.stats()["upstreams_total"] == 0
+        pair.assert_idle()
+
+
+def test_loop_of_two_ports_by_another_address_is_found_by_the_dialled_socket():
+    with engine_pair() as pair:
+        one, two = elsewhere(pair), elsewhere(pair)
+        lead(pair, one, "127.0.0.3", two)
+        lead(pair, two, "127.0.0.3", one)
+        for count in (1, 2):
+            assert is_ended("127.0.0.3", one)
+            assert pair.client.stats()["loops_total"] == count
+            assert pair.client.stats()["upstreams_total"] == 3 * count
+            pair.assert_idle()
+
+
+def test_two_ports_one_behind_the_other_are_no_loop():
+    with engine_pair() as pair, tcp_upstream(echo) as upstream:
+        one, two = elsewhere(pair), elsewhere(pair)
+        lead(pair, one, "127.0.0.3", two)
+        pair.client.set_upstream_route(RouteKind.TCP, two, upstream.upstream)
+        pair.client.publish()
+        with socket.create_connection(("127.0.0.3", one), timeout=10) as sock:
+            sock.sendall(b"through both")
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock) == b"through both"
+        assert pair.client.stats()["loops_total"] == 0
+        pair.assert_idle()
