@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
+import msgspec
 
 from spokes.cli.client_options import (
     PORT,
@@ -27,7 +31,7 @@ from spokes.client.config_edit import HeldConfig
 from spokes.client.local_caller import LocalCaller
 from spokes.client.operations import port_fault, site_fault
 from spokes.client.webroots import usable_web_root
-from spokes.errors import ConfigError, RemoteError, SpokesError
+from spokes.errors import ConfigError, NotFoundError, RemoteError, ReplacedError, SpokesError, UnreachableError
 from spokes.log import escape, setup_logging
 from spokes.outlet import outlet_of
 from spokes.wire.messages import Accepted, Fault
@@ -39,6 +43,10 @@ if TYPE_CHECKING:
     from spokes.client.rulebook import Rules
 
 MIB = 1024 * 1024
+CLIENT_BACK_S = 2.0  # a client that ended may be started again by what supervises it
+CLIENT_STARTS_S = 10.0
+YIELDED = -1  # in place of an exit code: `spoke start` takes over from here
+YIELD = "one-off.yield"
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -48,8 +56,7 @@ def serving_options(command: Command) -> Command:
     """What every verb that serves takes."""
     for add in (
         option("--workers", type=click.IntRange(0, 64), default=0, show_default="one for each CPU, at most 4"),
-        option("--memory-limit", "memory_limit_mib", type=click.IntRange(16),
-               show_default="a quarter of the memory it may use, at most 256",
+        option("--memory-limit", "memory_limit_mib", type=click.IntRange(16), default=256, show_default=True,
                help="MiB for all buffers together."),
         option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
         option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
@@ -110,9 +117,7 @@ def _serve_http(
 ) -> int:
     if port is None and not webroot:
         raise click.UsageError("missing PORT, the service's port; or --webroot, a directory")
-    from spokes.client.rulebook import SavedRules
-
-    config = _config_nobody_runs(settings.path)
+    config = ClientConfig.load(settings.path)
     if not config.hostname:
         raise ConfigError(f"{config.path}: hostname is missing", hint="type: spoke configure")
     check_destination(destination)
@@ -121,7 +126,7 @@ def _serve_http(
     else:
         site = Site(domain=config.hostname, destination=destination, port=port or 0)
     console = OneAddressConsole("url", public_url, lambda accepted: site_fault(accepted, site), as_json=as_json)
-    return _serve(config, SavedRules(HeldConfig(config.path), passing_sites=(site,)), console, **serving)
+    return _serve_one_off(config, lambda: site, console, serving)
 
 
 @click.command("tcp")
@@ -131,18 +136,27 @@ def _serve_http(
 @serving_options
 @pass_settings
 def _serve_tcp(settings: Settings, /, port: int, destination: str, as_json: bool, **serving: Any) -> int:
-    from spokes.client.rulebook import SavedRules
-
     check_destination(destination)
-    config = _config_nobody_runs(settings.path)
-    public_port = _public_port(config)
-    rule = Port(port=public_port, destination=destination, dst_port=port)
+    config = ClientConfig.load(settings.path)
+    public_port = 0  # whichever it gets first
+
+    def rule() -> Port:
+        return Port(port=public_port, destination=destination, dst_port=port)
+
+    def rule_of_our_own() -> Port:
+        nonlocal public_port
+        public_port = public_port or _public_port(config)
+        return rule()
+
+    def remember(number: int) -> None:
+        nonlocal public_port
+        public_port = number
 
     async def address(app: App) -> str:
         return f"{app.endpoint.host}:{public_port}"
 
     console = OneAddressConsole("address", address, lambda accepted: port_fault(accepted, public_port), as_json=as_json)
-    return _serve(config, SavedRules(HeldConfig(config.path), passing_ports=(rule,)), console, **serving)
+    return _serve_one_off(config, rule_of_our_own, console, serving, lent_rule=rule, on_port=remember)
 
 
 http = config_option(
@@ -165,21 +179,116 @@ tcp = config_option(
 
 
 async def public_url(app: App) -> str:
-    """Where visitors reach the tunnel's own name. The server says it: something in front of it may translate ports."""
-    assert app.ready is not None
-    return next(iter(app.ready.urls), f"http://{app.ready.hostname}")
+    return app.public_url()
+
+
+def _serve_one_off(
+    config: ClientConfig,
+    own_rule: Callable[[], Site | Port],
+    console: OneAddressConsole,
+    serving: dict[str, Any],
+    *,
+    lent_rule: Callable[[], Site | Port] | None = None,
+    on_port: Callable[[int], None] = lambda _number: None,
+) -> int:
+    """Serve one rule: through the client that runs with this configuration, or as that client where none does. When
+    the running one ends the next one takes over."""
+    from spokes.client.rulebook import SavedRules
+
+    path = config.path
+    while True:
+        running = LocalCaller.find(path)
+        if running is not None:
+            try:
+                code = asyncio.run(_serve_through(running, (lent_rule or own_rule)(), console, on_port))
+            except RemoteError as error:
+                if error.code == NotFoundError.code:  # of a version that serves nothing for others
+                    raise _already_runs(path, running) from None
+                raise
+            if code is not None:
+                return code
+            if _client_comes(path, CLIENT_BACK_S + random.uniform(0.0, 1.0)):  # noqa: S311 (guards nothing)
+                continue
+        rule = own_rule()
+        sites, ports = ((rule,), ()) if isinstance(rule, Site) else ((), (rule,))
+        file = HeldConfig(path)
+        rules = SavedRules(file, passing_sites=sites, passing_ports=ports)
+        try:
+            code = _serve(config, rules, console, api_file=file, api_port=0, one_off=True, **serving)
+        except RemoteError as error:
+            if error.code != ReplacedError.code or LocalCaller.find(path) is None:
+                raise
+            continue  # another command of this host began at the same moment
+        if code != YIELDED:
+            return code
+        _client_comes(path, CLIENT_STARTS_S)
+
+
+async def _serve_through(
+    running: LocalCaller, rule: Site | Port, console: OneAddressConsole, on_port: Callable[[int], None]
+) -> int | None:
+    """The exit code; None when the running client is over and the rule with it."""
+    from spokes.client.one_offs import borrow
+
+    def served(result: dict[str, Any]) -> None:
+        on_port(int(result.get("port") or 0))
+        console.served_through(str(result.get("address")), running.pid)
+
+    member = "site" if isinstance(rule, Site) else "port"
+    borrowing = asyncio.ensure_future(borrow(running, {member: msgspec.to_builtins(rule)}, served))
+    code: int | None = None
+
+    def end(with_code: int) -> None:
+        nonlocal code
+        code = with_code
+        borrowing.cancel()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, end, EXIT_INTERRUPTED)
+    loop.add_signal_handler(signal.SIGTERM, end, 0)
+    with contextlib.suppress(asyncio.CancelledError, UnreachableError):
+        await borrowing
+    if code is None:
+        console.client_gone()
+    return code
+
+
+def _client_comes(path: Path, within_s: float) -> bool:
+    """Whether a client runs with this configuration, now or soon."""
+    deadline = time.monotonic() + within_s
+    while LocalCaller.find(path) is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _config_nobody_runs(path: Path) -> ClientConfig:
-    """The configuration; refused while a client runs with it, which this command would end."""
+    """The configuration; refused while a client runs with it, which this command would end. One that serves a single
+    rule makes room and goes on through this one."""
     config = ClientConfig.load(path)
     running = LocalCaller.find(path)
+    if running is not None and _is_one_off(running):
+        running.perform(YIELD, {})
+        deadline = time.monotonic() + CLIENT_STARTS_S
+        while (running := LocalCaller.find(path)) is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
     if running is not None:
-        raise ConfigError(
-            f"a client already runs with {path} (process {running.pid})",
-            hint="it takes new rules from `spoke tunnel http add` and `tcp forward`; or end it first",
-        )
+        raise _already_runs(path, running)
     return config
+
+
+def _is_one_off(running: LocalCaller) -> bool:
+    with contextlib.suppress(UnreachableError, RemoteError):
+        return bool(running.status().get("one_off"))
+    return False
+
+
+def _already_runs(path: Path, running: LocalCaller) -> ConfigError:
+    return ConfigError(
+        f"a client already runs with {path} (process {running.pid})",
+        hint="it takes new rules from `spoke tunnel http add` and `tcp forward`; or end it first",
+    )
 
 
 def _public_port(config: ClientConfig) -> int:
@@ -214,12 +323,22 @@ class OneAddressConsole:
         fault = self._fault(app.accepted)
         if fault is not None:
             raise RemoteError(fault.message, code=fault.code)
-        if not self._shown:
-            address = await self._address(app)
-            outlet_of(sys.stdout).write((json.dumps({self._name: address}) if self._as_json else address) + "\n")
-            self._shown = True
+        self._show(await self._address(app))
         self._failed = False
         self._say("Serving; Ctrl-C ends it.")
+
+    def served_through(self, address: str, pid: int) -> None:
+        """The client that runs already serves it."""
+        self._show(address)
+        self._say(f"Serving through the client that runs already (process {pid}); Ctrl-C ends it.")
+
+    def client_gone(self) -> None:
+        self._say("The running client is over.")
+
+    def _show(self, address: str) -> None:
+        if not self._shown:
+            outlet_of(sys.stdout).write((json.dumps({self._name: address}) if self._as_json else address) + "\n")
+            self._shown = True
 
     def changed(self, app: App) -> None:
         """Its one rule never changes."""
@@ -262,11 +381,12 @@ def _serve(
     console: Console,
     *,
     workers: int,
-    memory_limit_mib: int | None,
+    memory_limit_mib: int,
     log_format: str,
     log_level: str,
     api_file: HeldConfig | None = None,
     api_port: int | None = None,
+    one_off: bool = False,
 ) -> int:
     from spokes.client.app import App
     from spokes.client.engine import serving_engine
@@ -277,7 +397,7 @@ def _serve(
     endpoint = Endpoint.of(config)
 
     async def run() -> int:
-        engine = serving_engine(workers=workers, memory_limit_bytes=(memory_limit_mib or 0) * MIB)
+        engine = serving_engine(workers=workers, memory_limit_bytes=memory_limit_mib * MIB)
         app = App(
             engine,
             endpoint=endpoint,
@@ -287,16 +407,26 @@ def _serve(
             removed_drain_s=config.removed_drain_s,
             reread=lambda: ClientConfig.load(config.path),
         )
-        return await run_app(app, console, api_file, api_port)
+        return await run_app(app, console, api_file, api_port, rules=rules, one_off=one_off)
 
     return asyncio.run(run())
 
 
-async def run_app(app: App, console: Console, api_file: HeldConfig | None, api_port: int | None) -> int:
+async def run_app(
+    app: App,
+    console: Console,
+    api_file: HeldConfig | None,
+    api_port: int | None,
+    *,
+    rules: Rules | None = None,
+    one_off: bool = False,
+) -> int:
     """The client until a signal ends it: Ctrl-C at once, SIGTERM after the open streams had a while. SIGHUP makes it
     read its configuration again."""
     from spokes.client.local_api import LocalApi
+    from spokes.client.one_offs import OneOffs
     from spokes.client.operations import Operations
+    from spokes.client.rulebook import SavedRules
     from spokes.client.status import status_document
 
     code = 0
@@ -311,9 +441,32 @@ async def run_app(app: App, console: Console, api_file: HeldConfig | None, api_p
     loop.add_signal_handler(signal.SIGTERM, lambda: app.stop(drain=True))
     loop.add_signal_handler(signal.SIGHUP, app.reload)
     local_api: LocalApi | None = None
+    one_offs: OneOffs | None = None
     if api_file is not None:
         operations = Operations(api_file, ask=app.ask, apply=app.apply_rules)
-        local_api = LocalApi(api_file.path, status=lambda: status_document(app), perform=operations.perform)
+
+        async def perform_one(op: str, args: dict[str, Any]) -> dict[str, Any]:
+            if op == YIELD and one_off:
+                loop.call_soon(give_way)
+                return {}
+            return await operations.perform(op, args)
+
+        def give_way() -> None:
+            nonlocal code
+            code = YIELDED
+            app.stop(drain=False)
+
+        async def allocate() -> int:
+            return int((await operations.perform("tcp.allocate", {}))["port"])
+
+        if isinstance(rules, SavedRules):
+            one_offs = OneOffs(rules, apply=app.apply_rules, allocate=allocate, address=app.public_address)
+        local_api = LocalApi(
+            api_file.path,
+            status=lambda: {**status_document(app), "one_off": one_off},
+            perform=perform_one,
+            lend=one_offs.lend if one_offs is not None else None,
+        )
         await local_api.start(api_port)
     showing = asyncio.create_task(console.run(app))
     try:
@@ -321,6 +474,8 @@ async def run_app(app: App, console: Console, api_file: HeldConfig | None, api_p
     finally:
         showing.cancel()
         await asyncio.gather(showing, return_exceptions=True)
+        if one_offs is not None:
+            one_offs.closed = True
         if local_api is not None:
             await local_api.stop()
     return code

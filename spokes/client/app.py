@@ -22,6 +22,7 @@ from spokes.client.config import ClientConfig
 from spokes.client.further_links import FurtherLinks
 from spokes.client.health import LOOK_INTERVAL_S, REPEAT_S, Conditions, Turn
 from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, LinkEngine, Links
+from spokes.client.network import NetworkWatch
 from spokes.client.reconnect import Backoff
 from spokes.client.resolve import Lookup, Resolver, ServiceLookup, lookup_system
 from spokes.client.routes import Routes
@@ -43,10 +44,12 @@ from spokes.errors import (
 )
 from spokes.supervisor import Supervisor
 from spokes.wire.messages import Accepted, Config, Health, Ready, Services
+from spokes.wire.rules import Port, Site
 
 log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 10.0
+PATH_ANSWER_S = 1.5  # for a PING after a change of the network; a path that is up needs one round trip
 ERRORS_SHOWN = 5
 NAME_CODES = frozenset(kind.code for kind in (HeldNameError, NameRefusedError, TakenError, WildcardNameError))
 REMOTE_RULES_INTERVAL_S = 0.1  # between configurations put in force: a server that floods keeps nothing else waiting
@@ -150,6 +153,8 @@ class App:
         self.supervisor = Supervisor(on_failed=self._task_failed)
         self._reread = reread
         self._reloading = asyncio.Lock()
+        self._network_changed = asyncio.Event()
+        self._checking: asyncio.Task[Any] | None = None  # whether the links outlived a change of the network
         self._redial = asyncio.Event()  # the configuration names another server or key: no use in waiting
         self._further = FurtherLinks(engine, self._links, spawn=self._spawn, streams_open=self.streams_open)
         self._links.on_link_wanted = self._further.want
@@ -167,6 +172,7 @@ class App:
             self.supervisor.keep("web roots", self._web_roots.run)
             self.supervisor.keep("health", self._watch_health)
             self.supervisor.keep("further links", self._further.tend)
+            self.supervisor.keep("network", NetworkWatch(self.network_changed).run)
             stopping = self._spawn(self._stopped.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
@@ -212,13 +218,45 @@ class App:
         wait_s = self._backoff.next_wait_s(retry_after_s, nobody_since_s=nobody_since_s)
         self.note_trouble(error)
         self._console.offline(error, wait_s)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self._redial.wait()
+        deadline = time.monotonic() + wait_s
+        while not self._redial.is_set() and (left_s := deadline - time.monotonic()) > 0:
+            await self._wait_for_news(left_s)
+            if self._network_changed.is_set() and not retry_after_s:
+                self._network_changed.clear()
+                self._backoff.reset()
+                deadline = min(deadline, time.monotonic() + self._backoff.next_wait_s())
+
+    async def _wait_for_news(self, within_s: float) -> None:
+        """Until the configuration or the network changed, or the time is over."""
+        waiting = [asyncio.create_task(event.wait()) for event in (self._redial, self._network_changed)]
+        try:
+            await asyncio.wait(waiting, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    def network_changed(self) -> None:
+        """Another address, another route, or back from a suspend: what kept the client away may be over, and what
+        seems to be up may be dead."""
+        self._network_changed.set()
+        if self._session is not None and (self._checking is None or self._checking.done()):
+            self._checking = self._spawn(self._check_links())
+
+    async def _check_links(self) -> None:
+        """Give up links on which the server does not answer: their deadline is far, and a new one is quick."""
+        links = self._open_links()
+        for link in links:
+            link.ask()
+        answers = await asyncio.gather(*(link.wait_answered(PATH_ANSWER_S) for link in links))
+        for link in (link for link, answered in zip(links, answers, strict=True) if not answered):
+            if link.ended is None:
+                log.info("link given up", extra={"reason": "no answer after a change of the network"})
+                link.abort()
 
     async def _serve_once(self) -> None:
         """One session from login to its end; always raises."""
         self._redial.clear()
+        self._network_changed.clear()
         if self.ready is None:
             async with self._applying:
                 await self._serve_rules()  # routes before streams, which may come right behind `ready`
@@ -461,6 +499,15 @@ class App:
 
     def note_trouble(self, error: SpokesError) -> None:
         self.troubles.append(Trouble(at=time.time(), line=error.line()))
+
+    def public_url(self) -> str:
+        """Where visitors reach the tunnel's own name. The server says it: a router before it may translate ports."""
+        if self.ready is None:
+            return f"http://{self._rules.hostname()}"
+        return next(iter(self.ready.urls), f"http://{self.ready.hostname}")
+
+    def public_address(self, rule: Site | Port) -> str:
+        return self.public_url() if isinstance(rule, Site) else f"{self.endpoint.host}:{rule.port}"
 
     def streams_open(self) -> int:
         return self._engine.tunnel_counters(self._tunnel)[2]

@@ -1,7 +1,8 @@
 """The running client's local API: its state, and changes to its rules, on the loopback interface alone.
 
-GET /status tells what the client does. POST /operations {"op", "args"} changes rules as operations.py defines them and
-needs the token of the access file (access_file.py), written at start and removed at the end.
+GET /status tells what the client does. POST /operations {"op", "args"} changes rules as operations.py defines them.
+POST /one-offs serves a rule for as long as its connection is open (one_offs.py). Both need the token of the access file
+(access_file.py), written at start and removed at the end.
 Bound: one request of at most 1 MiB a connection, 10 s to arrive, CONNECTION_COUNT_MAX connections.
 Fails: foreign Host or Origin is refused before the path is looked at, so no web page can reach it by a name of its own.
 """
@@ -9,6 +10,7 @@ Fails: foreign Host or Origin is refused before the path is looked at, so no web
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -53,12 +55,19 @@ class Refusal(Exception):
 
 class LocalApi:
     def __init__(
-        self, config_path: Path, *, status: Callable[[], Json], perform: Callable[[str, Json], Awaitable[Json]]
+        self,
+        config_path: Path,
+        *,
+        status: Callable[[], Json],
+        perform: Callable[[str, Json], Awaitable[Json]],
+        lend: Callable[[Json], contextlib.AbstractAsyncContextManager[Json]] | None = None,
     ) -> None:
         self._config_path = config_path
         self._access_path: Path | None = None
         self._status = status
         self._perform = perform
+        self._lend = lend
+        self._held: set[asyncio.StreamWriter] = set()  # of those that were lent something
         self._token = secrets.token_urlsafe(32)
         self._server: asyncio.Server | None = None
         self._connection_count = 0
@@ -83,6 +92,8 @@ class LocalApi:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+            for writer in self._held:
+                writer.close()  # who is at the other end hears that this client is over
             if self._access_path is not None:
                 remove_access(self._access_path, self._token)
 
@@ -98,11 +109,12 @@ class LocalApi:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connection_count += 1
+        lent = contextlib.AsyncExitStack()
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
         try:
             if self._connection_count > CONNECTION_COUNT_MAX:
                 return
-            status, answer = await self._answer(connection, reader)
+            status, answer = await self._answer(connection, reader, lent)
             body = json.dumps(answer).encode()
             headers = [
                 ("Content-Type", "application/json"),
@@ -114,17 +126,24 @@ class LocalApi:
             writer.write(connection.send(h11.Data(data=body)) or b"")
             writer.write(connection.send(h11.EndOfMessage()) or b"")
             await writer.drain()
+            if "lent" in answer:
+                self._held.add(writer)
+                await reader.read(1)  # until the other end is over
         except (OSError, h11.ProtocolError, TimeoutError) as error:
             log.debug("local API connection ended", extra={"reason": str(error)})
         finally:
             self._connection_count -= 1
+            self._held.discard(writer)
             writer.close()
+            await lent.aclose()
 
-    async def _answer(self, connection: h11.Connection, reader: asyncio.StreamReader) -> tuple[int, Json]:
+    async def _answer(
+        self, connection: h11.Connection, reader: asyncio.StreamReader, lent: contextlib.AsyncExitStack
+    ) -> tuple[int, Json]:
         try:
             async with asyncio.timeout(HEAD_DEADLINE_S):
                 request, body = await _read_request(connection, reader)
-            return 200, await self._dispatch(request, body)
+            return 200, await self._dispatch(request, body, lent)
         except h11.RemoteProtocolError as error:
             return error.error_status_hint, _error("SPK-PROTOCOL", str(error))
         except Refusal as refusal:
@@ -134,16 +153,18 @@ class LocalApi:
         except (TypeError, ValueError, RecursionError) as error:
             return 400, _error("SPK-PROTOCOL", f"wrong arguments: {error}")
 
-    async def _dispatch(self, request: h11.Request, body: bytes) -> Json:
+    async def _dispatch(self, request: h11.Request, body: bytes, lent: contextlib.AsyncExitStack) -> Json:
         headers = {bytes(name).decode("ascii"): bytes(value).decode("latin-1") for name, value in request.headers}
         self._check_origin(headers)
         match bytes(request.method), bytes(request.target):
             case b"GET", b"/status":
                 return self._status()
+            case b"POST", b"/one-offs" if self._lend is not None:
+                self._check_caller(headers)
+                result = await lent.enter_async_context(self._lend(msgspec.json.decode(body, type=Json)))
+                return {"result": result, "lent": True}
             case b"POST", b"/operations":
-                self._check_token(headers)
-                if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-                    raise Refusal(415, "SPK-PROTOCOL", "the body has to be application/json")
+                self._check_caller(headers)
                 call = msgspec.json.decode(body, type=Call)
                 return {"result": await self._perform(call.op, call.args)}
             case _:
@@ -156,6 +177,11 @@ class LocalApi:
         origin = headers.get("origin")
         if origin is not None and origin not in {f"http://{host}" for host in own}:
             raise Refusal(403, "SPK-TOKEN", "requests from other origins are refused")
+
+    def _check_caller(self, headers: dict[str, str]) -> None:
+        self._check_token(headers)
+        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise Refusal(415, "SPK-PROTOCOL", "the body has to be application/json")
 
     def _check_token(self, headers: dict[str, str]) -> None:
         given = headers.get("authorization", "").removeprefix("Bearer ")

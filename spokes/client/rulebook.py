@@ -26,7 +26,7 @@ from spokes.client.rules import (
     site_key,
 )
 from spokes.client.sync import merge_rules
-from spokes.errors import NameRefusedError, RuleError
+from spokes.errors import NameRefusedError, RuleError, TakenError
 from spokes.wire.messages import Accepted, Ready, Services
 from spokes.wire.rules import Port, Site, TunConfig
 
@@ -37,6 +37,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Rules(Protocol):
+    def hostname(self) -> str:
+        """The tunnel's own name, as far as it is known."""
+        ...
+
     def services(self) -> Services:
         """What to serve now."""
         ...
@@ -130,6 +134,34 @@ class SavedRules:
         # The base of the next merge is what the server said last: what it adds and removes again is not ours.
         config.mark_synced(said_sites, said_ports)
         config.mark_portmaps_synced(portmaps)
+
+    # rules of other commands, for as long as those run
+
+    def lend(self, rule: Site | Port) -> None:
+        """Serve this one too; it hides a rule of the file that has the same name or port."""
+        if isinstance(rule, Site):
+            if site_key(rule) in self._passing_sites:
+                raise TakenError(f"another command serves {rule.domain} already", hint="end it first")
+            self._passing_sites[site_key(rule)] = rule
+        else:
+            if port_key(rule) in self._passing_ports:
+                raise TakenError(f"another command serves port {rule.port} already", hint="end it first")
+            self._passing_ports[port_key(rule)] = rule
+
+    def take_back(self, rule: Site | Port) -> None:
+        if isinstance(rule, Site):
+            self._passing_sites.pop(site_key(rule), None)
+        else:
+            self._passing_ports.pop(port_key(rule), None)
+
+    def hostname(self) -> str:
+        return self._file.read().hostname
+
+    def free_port(self) -> int:
+        """A port of the tunnel that leads nowhere yet; 0 for none."""
+        ports = self._file.read().ports()
+        free = (port.port for port in ports if not port.dst_port and not port.destination)
+        return next((number for number in free if number not in self._passing_ports), 0)
 
     def _update(self, change: Callable[[ClientConfig], None]) -> None:
         with self._file.edit() as config:

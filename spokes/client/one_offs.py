@@ -1,0 +1,133 @@
+"""`spoke http` and `spoke tcp` beside a client that runs already: it serves their rule for as long as they run.
+
+The command opens a connection to the running client's local API, says its rule and holds the connection; however the
+command ends, the kernel closes that, and the rule goes. However the client ends, the command notices the same way.
+Bound: ONE_OFF_COUNT_MAX rules at once. Fails: TakenError where another command serves the same name or port,
+LimitError, or what the server refused; nothing is served then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import h11
+
+from spokes.client.local_caller import LocalCaller
+from spokes.client.operations import Apply, port_fault, site_fault
+from spokes.client.rulebook import SavedRules
+from spokes.client.rules import parse_port, parse_site
+from spokes.errors import LimitError, RemoteError, SpokesError, UnreachableError
+from spokes.wire.messages import Fault
+from spokes.wire.rules import Port, Site
+
+Json = dict[str, Any]
+
+ONE_OFF_COUNT_MAX = 16
+ANSWER_DEADLINE_S = 40.0  # it may wait for the server's answer twice
+
+
+class OneOffs:
+    """The rules that the running client serves for other commands."""
+
+    def __init__(
+        self,
+        rules: SavedRules,
+        *,
+        apply: Apply,
+        allocate: Callable[[], Awaitable[int]],
+        address: Callable[[Site | Port], str],
+    ) -> None:
+        self._rules = rules
+        self._apply = apply
+        self._allocate = allocate
+        self._address = address
+        self._count = 0
+        self.closed = False  # the client ends: nothing needs to be put back
+
+    @contextlib.asynccontextmanager
+    async def lend(self, args: Json) -> AsyncIterator[Json]:
+        """Serves the rule inside the block: `site`, or `port`, whose number 0 means any."""
+        if self._count >= ONE_OFF_COUNT_MAX:
+            raise LimitError(f"a client serves at most {ONE_OFF_COUNT_MAX} commands at once")
+        self._count += 1
+        try:
+            rule = await self._rule(args)
+            self._rules.lend(rule)
+            try:
+                await self._serve(rule)
+                yield {"address": self._address(rule), "port": rule.port if isinstance(rule, Port) else 0}
+            finally:
+                self._rules.take_back(rule)
+                if not self.closed:
+                    with contextlib.suppress(SpokesError):
+                        await self._apply()
+        finally:
+            self._count -= 1
+
+    async def _rule(self, args: Json) -> Site | Port:
+        if "port" not in args:
+            return parse_site(args.get("site") or {})
+        wanted: Json = args["port"]
+        number = int(wanted.get("port") or 0) or self._rules.free_port() or await self._allocate()
+        return parse_port({**wanted, "port": number})
+
+    async def _serve(self, rule: Site | Port) -> None:
+        accepted = await self._apply()
+        fault: Fault | None = None
+        if accepted is not None:
+            fault = site_fault(accepted, rule) if isinstance(rule, Site) else port_fault(accepted, rule.port)
+        if fault is not None:
+            raise RemoteError(fault.message, code=fault.code)
+
+
+async def borrow(caller: LocalCaller, args: Json, on_served: Callable[[Json], None]) -> None:
+    """Have the running client serve a rule; returns when that client is gone, or serves it no longer."""
+    try:
+        reader, writer = await asyncio.open_connection(caller.address, caller.port)
+    except OSError as error:
+        raise UnreachableError(f"the running client does not answer: {error}", hint="try again") from None
+    try:
+        body = json.dumps(args).encode()
+        head = (
+            f"POST /one-offs HTTP/1.1\r\nHost: {caller.address}:{caller.port}\r\n"
+            f"Authorization: Bearer {caller.token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode("ascii") + body)
+        try:
+            async with asyncio.timeout(ANSWER_DEADLINE_S):
+                answer = await _read_answer(reader)
+        except (OSError, TimeoutError, ValueError, h11.ProtocolError) as error:
+            raise UnreachableError(f"the running client does not answer: {error}", hint="try again") from None
+        if refusal := answer.get("error"):
+            raise RemoteError(
+                str(refusal.get("message")), code=str(refusal.get("code")), hint=str(refusal.get("hint") or "")
+            )
+        on_served(answer.get("result") or {})
+        with contextlib.suppress(OSError):
+            while await reader.read(4096):
+                pass
+    finally:
+        writer.close()
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> Json:
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="GET", target="/", headers=[("Host", "local")]))
+    connection.send(h11.EndOfMessage())
+    body = bytearray()
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(65536))
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            document = json.loads(bytes(body))
+            return document if isinstance(document, dict) else {}
+        elif not isinstance(event, h11.Response):
+            raise ConnectionError("closed before an answer")
