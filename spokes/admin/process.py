@@ -28,6 +28,7 @@ from spokes.admin.deadline import BodyDeadline, Wsgi
 from spokes.admin.routing import JSON
 from spokes.admin.schema.envelope import failure
 from spokes.admin.sending import Sending
+from spokes.admin.worker import AdminWorker
 from spokes.config import parse_address, parse_domain, parse_port_range
 from spokes.control import CONTROL_SOCKET_NAME, Control
 from spokes.errors import StoreError
@@ -148,7 +149,7 @@ class AdminApplication(BaseApplication):
             "bind": self._addresses(),
             "umask": SOCKET_UMASK,
             "workers": self._arguments.workers,
-            "worker_class": "gthread",
+            "worker_class": AdminWorker,
             "threads": self._arguments.threads,
             "worker_connections": 1000,
             "preload_app": True,         # the worker shares what the master has loaded

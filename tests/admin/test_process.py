@@ -41,6 +41,26 @@ def test_socket_is_private(running):
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
 
 
+GARBAGE = {
+    "no HTTP": (b"hello\r\n\r\n", 400, "SPK-BAD-REQUEST"),
+    "bad field": (request("GET", PING).replace(b"Host:", b"Ho st:"), 400, "SPK-BAD-REQUEST"),
+    "expectation": (request("GET", PING, Expect="200-ok"), 417, "SPK-UNSUPPORTED"),
+    "coding": (request("POST", AUTH, **{"Transfer-Encoding": "br, chunked"}), 501, "SPK-UNSUPPORTED"),
+    "long target": (request("GET", PING + "?" + "x" * 9000), 414, "SPK-TARGET-TOO-LONG"),
+    "many fields": (request("GET", PING, **{f"X-{i}": "1" for i in range(130)}), 431, "SPK-HEAD-TOO-LARGE"),
+    "large field": (request("GET", PING, X="1" * 20_000), 431, "SPK-HEAD-TOO-LARGE"),
+}
+
+
+@pytest.mark.parametrize(("raw", "status", "code"), GARBAGE.values(), ids=GARBAGE.keys())
+def test_refusal_before_the_app_is_an_envelope(running, raw, status, code):
+    answer = running.ask(raw)
+    assert (answer.status, answer.json["status"], answer.json["code"]) == (status, False, code)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["connection"] == "close"
+    assert running.ask(request("GET", PING)).status == 401
+
+
 def test_session_as_a_client_speaks(running, key):
     cookie = signed_in(running, key)
     with running.wire() as wire:                         # one connection, kept alive
