@@ -9,7 +9,7 @@ import json
 from typing import Final, NamedTuple, Protocol
 
 CONTENT_TYPE: Final = "text/html; charset=utf-8"
-ADMIN_DOWN_JSON: Final = "SPK-ADMIN-DOWN.json"  # the same for callers of the API, who read JSON
+JSON_SUFFIX: Final = ".json"  # of the code of a page for callers of the API
 
 
 class Page(NamedTuple):
@@ -41,6 +41,8 @@ PAGES: Final[dict[str, Page]] = {
     "SPK-PRECONDITION": Page(412, "Changed meanwhile", "The file is not the one that the request asked for."),
     "SPK-TARGET-TOO-LONG": Page(414, "Address too long", "The address that was asked for is longer than allowed."),
     "SPK-RANGE": Page(416, "No such part", "The file ends before the part that the request asked for."),
+    "SPK-HTTPS": Page(308, "Moved to https", "This site is served with https alone. Use the same address with https."),
+    "SPK-PLAIN-HTTP": Page(400, "Use https", "This port speaks TLS. Use the same address with https."),
     "SPK-MISDIRECTED": Page(421, "Wrong connection", "This connection was made for another host name. Open a new one."),
     "SPK-HEAD-TOO-LARGE": Page(431, "Header too large", "The request's header is larger than allowed."),
     "SPK-UNSUPPORTED": Page(501, "Not supported", "The request uses a part of HTTP that is not supported here."),
@@ -81,6 +83,9 @@ PAGES: Final[dict[str, Page]] = {
         503, "Tunnel off-line", "This tunnel is known, but its client is not connected. Try again later."
     ),
     "SPK-UPSTREAM-TIMEOUT": Page(504, "Service too slow", "The service behind the tunnel did not answer in time."),
+    "SPK-LOOP": Page(
+        508, "A loop", "The request has been here before: the service behind the tunnel leads back to this server."
+    ),
     "SPK-HTTP-VERSION": Page(505, "Another HTTP", "The request is in a version of HTTP that is not spoken here."),
 }
 
@@ -121,14 +126,13 @@ def render_page(code: str) -> bytes:
     return _TEMPLATE.format(code=code, title=page.title, text=page.text).encode()
 
 
-def render_admin_down_json() -> bytes:
+def render_json(code: str) -> bytes:
     """The envelope of the Admin API's answers."""
-    page = PAGES["SPK-ADMIN-DOWN"]
-    return json.dumps({"status": False, "error": page.text, "code": "SPK-ADMIN-DOWN"}).encode()
+    return json.dumps({"status": False, "error": PAGES[code].text, "code": code}).encode()
 
 
 def hand_pages(engine: PageTaker) -> None:
-    """Gives every page to the engine; before its start."""
+    """Gives every page to the engine, in both its forms; before its start."""
     for code, page in PAGES.items():
         engine.set_page(
             code,
@@ -137,11 +141,10 @@ def hand_pages(engine: PageTaker) -> None:
             body=render_page(code),
             retry_after_s=page.retry_after_s,
         )
-    down = PAGES["SPK-ADMIN-DOWN"]
-    engine.set_page(
-        ADMIN_DOWN_JSON,
-        status=down.status,
-        content_type="application/json",
-        body=render_admin_down_json(),
-        retry_after_s=down.retry_after_s,
-    )
+        engine.set_page(
+            code + JSON_SUFFIX,
+            status=page.status,
+            content_type="application/json",
+            body=render_json(code),
+            retry_after_s=page.retry_after_s,
+        )

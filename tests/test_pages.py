@@ -9,7 +9,7 @@ import pytest
 
 import spokes.errors
 from spokes.client.health import FAULT_WORDS
-from spokes.pages import ADMIN_DOWN_JSON, CONTENT_TYPE, PAGES, hand_pages, render_admin_down_json, render_page
+from spokes.pages import CONTENT_TYPE, JSON_SUFFIX, PAGES, hand_pages, render_json, render_page
 from tests.support.fake_engine import FakeEngine
 
 ERRORS_MD = Path(__file__).parent.parent / "docs" / "errors.md"
@@ -20,7 +20,7 @@ STATUS = {
     "SPK-NO-FILE": 404, "SPK-METHOD": 405, "SPK-PRECONDITION": 412, "SPK-RANGE": 416, "SPK-WEBROOT": 502,
     "SPK-ADMIN-DOWN": 503, "SPK-BANDWIDTH": 503, "SPK-TARGET-TOO-LONG": 414, "SPK-HTTP-VERSION": 505,
     "SPK-UPSTREAM-NAME": 502, "SPK-UPSTREAM-RESET": 502, "SPK-UPSTREAM-CLOSED": 502, "SPK-UPSTREAM-HEAD": 502,
-    "SPK-UPSTREAM-TLS": 502,
+    "SPK-UPSTREAM-TLS": 502, "SPK-LOOP": 508, "SPK-HTTPS": 308, "SPK-PLAIN-HTTP": 400,
 }  # fmt: skip
 
 
@@ -65,14 +65,15 @@ def test_page_words_need_no_escaping():
 def test_hand_pages_gives_all_to_the_engine():
     engine = FakeEngine()
     hand_pages(engine)
-    assert engine.pages == {**STATUS, ADMIN_DOWN_JSON: 503}
+    assert engine.pages == STATUS | {code + JSON_SUFFIX: status for code, status in STATUS.items()}
     assert CONTENT_TYPE == "text/html; charset=utf-8"
     engine.stop()
 
 
-def test_admin_down_is_an_envelope_for_callers_of_the_api():
-    answer = json.loads(render_admin_down_json())
-    assert (answer["status"], answer["code"]) == (False, "SPK-ADMIN-DOWN")
+@pytest.mark.parametrize("code", PAGES)
+def test_page_has_an_envelope_for_callers_of_the_api(code):
+    answer = json.loads(render_json(code))
+    assert (answer["status"], answer["code"]) == (False, code)
     assert answer["error"] and "%" not in answer["error"]
 
 

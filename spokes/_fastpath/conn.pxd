@@ -21,6 +21,10 @@ cdef enum:
     LINGER_VISITOR_BYTES_MAX = 67108864  # read of a visitor and dropped: the rest of a body whose answer came early
     CONN_DIRECT_BYTES = 4096            # writes from this size go to the kernel at once, smaller ones at a pass's end
 
+cdef enum TlsAlert:                     # RFC 8446, section 6
+    ALERT_UNEXPECTED_MESSAGE = 10, ALERT_RECORD_OVERFLOW = 22, ALERT_DECODE_ERROR = 50, ALERT_PROTOCOL_VERSION = 70
+    ALERT_INTERNAL_ERROR = 80, ALERT_UNRECOGNIZED_NAME = 112
+
 cdef enum EndType:
     END_CONN = 1, END_STREAM = 2
 
@@ -111,8 +115,9 @@ cdef enum PageId:                       # answers the engine gives by itself; co
     PAGE_NONE, PAGE_WELCOME, PAGE_UNKNOWN_HOST, PAGE_OFFLINE, PAGE_UPSTREAM_REFUSED, PAGE_UPSTREAM_UNREACHABLE
     PAGE_UPSTREAM_TIMEOUT, PAGE_UPSTREAM_BROKEN, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, PAGE_MISDIRECTED
     PAGE_UNSUPPORTED, PAGE_LIMIT, PAGE_NO_FILE, PAGE_METHOD, PAGE_PRECONDITION, PAGE_RANGE, PAGE_WEBROOT
-    PAGE_ADMIN_DOWN, PAGE_BANDWIDTH, PAGE_ADMIN_DOWN_JSON, PAGE_TARGET, PAGE_VERSION
+    PAGE_ADMIN_DOWN, PAGE_BANDWIDTH, PAGE_TARGET, PAGE_VERSION
     PAGE_UPSTREAM_NAME, PAGE_UPSTREAM_RESET, PAGE_UPSTREAM_CLOSED, PAGE_UPSTREAM_HEAD, PAGE_UPSTREAM_TLS
+    PAGE_LOOP, PAGE_SECURE, PAGE_PLAIN
     PAGE_COUNT
 
 cdef struct Page:
@@ -151,6 +156,9 @@ cdef struct Loop:                       # one worker's: everything here is touch
     TlsIo io
     RouteTable *routes                  # the table of this pass
     const Page *pages                   # PAGE_COUNT of them, set before start
+    const Page *json_pages              # the same for callers of an API; head NULL = there is none
+    const char *via                     # our name in Via (RFC 9110 §7.6.3); NULL = none
+    uint8_t via_bytes
     uint64_t date_s                     # what `date` says
     char date[HTTP_DATE_BYTES]
     void *idle_upstreams                # upstream.pyx
@@ -204,6 +212,8 @@ cdef void conn_fin(Conn *conn) noexcept nogil                       # half-close
 cdef void conn_close(Conn *conn, bint abort) noexcept nogil         # now; no callback
 # Send what waits, half-close, discard input for a while, close; no callback.
 cdef void conn_linger(Conn *conn) noexcept nogil
+# The same with a TLS alert to a peer that has sent its ClientHello and got nothing yet.
+cdef void conn_alert(Conn *conn, uint8_t description) noexcept nogil
 cdef void conn_hold(Conn *conn, uint64_t *holder) noexcept nogil    # who its blocks are counted for; NULL: nobody
 cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil
 cdef void tune_link(int fd) noexcept nogil              # socket options of a link

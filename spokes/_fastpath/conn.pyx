@@ -772,6 +772,15 @@ cdef void conn_linger(Conn *conn) noexcept nogil:
     linger_flush(conn)
 
 
+cdef void conn_alert(Conn *conn, uint8_t description) noexcept nogil:
+    cdef uint8_t alert[7]
+    memcpy(alert, b"\x15\x03\x01\x00\x02\x02\x00", 7)
+    alert[6] = description
+    timer_clear(&conn.loop.wheel, &conn.timer)
+    conn_write(conn, alert, 7)
+    conn_linger(conn)
+
+
 cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil:
     """Keep bytes that were read but not taken; they are bounded by the scratch buffer they came from."""
     chain_append(&conn.loop.pool, &conn.end.rx, src, src_bytes, True)

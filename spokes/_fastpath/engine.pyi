@@ -55,8 +55,8 @@ class Upstream:
     `addresses` are literal IPs (the control plane resolves names), at most eight; tried in turn, beginning with the one
     that worked last. `host`: value for the Host header
     instead of the visitor's, "" = unchanged. `name`: shown in error pages, e.g. "127.0.0.1:8080". `fault_page`: code of
-    the page for one that cannot be reached or ends without an answer, "" = the page of that fault; SPK-ADMIN-DOWN has
-    a second page in JSON for paths with `/api/` in them.
+    the page for one that cannot be reached or ends without an answer, "" = the page of that fault. With SPK-ADMIN-DOWN,
+    paths with `/api/` in them get every page in its JSON form where there is one.
     """
     id: int                             # of this object alone, in this process
 
@@ -139,6 +139,8 @@ class Engine:
         """Answer HTTP requests for this host with the directory's files."""
     def set_page_route(self, kind: int, key: str, code: str) -> None:
         """Answer requests for this host with page `code`."""
+    def set_secure_route(self, host: str, https_port: int) -> None:
+        """Answer requests for this host by sending them to https, where its TLS is passed through."""
     def drop_route(self, kind: int, key: str | int) -> None: ...
     def retire_upstream(self, upstream: Upstream) -> None:
         """No route leads to it any more (the caller has published): its idle conns are closed, and its flows of
@@ -153,7 +155,7 @@ class Engine:
         """The newest version of the routes that every worker has; 0 before the first pass of one, and after stop()."""
     def set_page(self, code: str, *, status: int, content_type: str, body: bytes, retry_after_s: int = 0) -> None:
         """The answer the engine gives by itself for `code` (docs/errors.md); before start(). `retry_after_s`: says when
-        to come back, 0 = does not."""
+        to come back, 0 = does not. A code with `.json` behind it is the form for callers of an API."""
     def set_certificate(self, names: list[str], chain_pem: bytes, key_pem: bytes) -> None:
         """Names (exact or "*.domain") terminated here; the first certificate set is also the links'."""
 

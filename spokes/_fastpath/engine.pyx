@@ -19,10 +19,9 @@ from spokes._fastpath.ring cimport (
 )
 from spokes._fastpath.route cimport (
     END_IDLE, ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, TARGET_CERTIFICATE, TARGET_DIRECTORY,
-    TARGET_PAGE, TARGET_TUNNEL, TARGET_UPSTREAM, UPSTREAM_ADDRESS_COUNT_MAX, RouteTable, Service, Target, Tunnel,
-    directory_release,
-    route_find, route_table_discard, route_table_drop, route_table_drop_tunnel, route_table_fork, route_table_put,
-    route_table_release, route_table_succeed,
+    TARGET_PAGE, TARGET_SECURE, TARGET_TUNNEL, TARGET_UPSTREAM, UPSTREAM_ADDRESS_COUNT_MAX, RouteTable, Service, Target,
+    Tunnel, directory_release, route_find, route_table_discard, route_table_drop, route_table_drop_tunnel,
+    route_table_fork, route_table_put, route_table_release, route_table_succeed,
 )
 from spokes._fastpath.route cimport Directory as DirectoryStruct
 from spokes._fastpath.route cimport Upstream as UpstreamStruct
@@ -30,7 +29,7 @@ from spokes._fastpath.route cimport directory_new, upstream_new, upstream_releas
 from spokes._fastpath.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
     COMMAND_PING, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN, EVENT_RING_CAPACITY,
-    LinkSlot, Shared, Worker,
+    VIA_BYTES_MAX, LinkSlot, Shared, Worker,
 )
 from spokes._fastpath.stats cimport Stats
 from spokes._fastpath.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
@@ -67,6 +66,7 @@ cdef extern from "unistd.h" nogil:
     int usleep(unsigned int us)
 
 LINK_ALPN = b"spokes/1"
+JSON_SUFFIX = ".json"                   # of a page's code: the same for callers of an API
 
 HANDSHAKE_BURST_S = 10                  # worth of handshakes that an address may begin at once
 END_AFTER_S_MAX = 86400.0
@@ -77,8 +77,9 @@ PAGE_CODES = (
     "", "SPK-WELCOME", "SPK-UNKNOWN-HOST", "SPK-OFFLINE", "SPK-UPSTREAM-REFUSED", "SPK-UPSTREAM-UNREACHABLE",
     "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-BROKEN", "SPK-BAD-REQUEST", "SPK-HEAD-TOO-LARGE", "SPK-TIMEOUT",
     "SPK-MISDIRECTED", "SPK-UNSUPPORTED", "SPK-LIMIT", "SPK-NO-FILE", "SPK-METHOD", "SPK-PRECONDITION", "SPK-RANGE",
-    "SPK-WEBROOT", "SPK-ADMIN-DOWN", "SPK-BANDWIDTH", "SPK-ADMIN-DOWN.json", "SPK-TARGET-TOO-LONG", "SPK-HTTP-VERSION",
+    "SPK-WEBROOT", "SPK-ADMIN-DOWN", "SPK-BANDWIDTH", "SPK-TARGET-TOO-LONG", "SPK-HTTP-VERSION",
     "SPK-UPSTREAM-NAME", "SPK-UPSTREAM-RESET", "SPK-UPSTREAM-CLOSED", "SPK-UPSTREAM-HEAD", "SPK-UPSTREAM-TLS",
+    "SPK-LOOP", "SPK-HTTPS", "SPK-PLAIN-HTTP",
 )
 
 # Fault's order (outcome.pxd).
@@ -95,16 +96,17 @@ PAGE_STATUS = {
     "SPK-UPSTREAM-UNREACHABLE": 502, "SPK-UPSTREAM-TIMEOUT": 504, "SPK-UPSTREAM-BROKEN": 502, "SPK-BAD-REQUEST": 400,
     "SPK-HEAD-TOO-LARGE": 431, "SPK-TIMEOUT": 408, "SPK-MISDIRECTED": 421, "SPK-UNSUPPORTED": 501, "SPK-LIMIT": 503,
     "SPK-NO-FILE": 404, "SPK-METHOD": 405, "SPK-PRECONDITION": 412, "SPK-RANGE": 416, "SPK-WEBROOT": 502,
-    "SPK-ADMIN-DOWN": 503, "SPK-BANDWIDTH": 503, "SPK-ADMIN-DOWN.json": 503, "SPK-TARGET-TOO-LONG": 414,
+    "SPK-ADMIN-DOWN": 503, "SPK-BANDWIDTH": 503, "SPK-TARGET-TOO-LONG": 414,
     "SPK-HTTP-VERSION": 505, "SPK-UPSTREAM-NAME": 502, "SPK-UPSTREAM-RESET": 502, "SPK-UPSTREAM-CLOSED": 502,
-    "SPK-UPSTREAM-HEAD": 502, "SPK-UPSTREAM-TLS": 502,
+    "SPK-UPSTREAM-HEAD": 502, "SPK-UPSTREAM-TLS": 502, "SPK-LOOP": 508, "SPK-HTTPS": 308, "SPK-PLAIN-HTTP": 400,
 }
 
 REASON_PHRASES = {
-    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
-    412: "Precondition Failed", 414: "URI Too Long", 416: "Range Not Satisfiable", 421: "Misdirected Request",
+    200: "OK", 308: "Permanent Redirect", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
+    408: "Request Timeout", 412: "Precondition Failed", 414: "URI Too Long", 416: "Range Not Satisfiable",
+    421: "Misdirected Request",
     431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
-    504: "Gateway Timeout", 505: "HTTP Version Not Supported",
+    504: "Gateway Timeout", 505: "HTTP Version Not Supported", 508: "Loop Detected",
 }
 
 
@@ -287,7 +289,8 @@ cdef class Engine:
     def __cinit__(self, *, int workers, uint64_t memory_limit_bytes, bint accepting,
                   uint32_t stream_count_max=100_000, uint64_t visitor_count_max=1_000_000,
                   uint64_t visitor_count_per_address_max=0, uint32_t handshakes_per_address_per_s=0,
-                  list unmetered_networks=None, uint32_t visit_count_max=0, uint64_t tunnel_stream_count_max=0):
+                  list unmetered_networks=None, uint32_t visit_count_max=0, uint64_t tunnel_stream_count_max=0,
+                  bytes via=b""):
         cdef int i, rc
         if not 1 <= workers <= 64:
             raise EngineError(f"workers={workers} is not between 1 and 64")
@@ -302,6 +305,10 @@ cdef class Engine:
         self.shared.visitor_count_max = visitor_count_max
         self.shared.visitor_count_per_address_max = visitor_count_per_address_max or visitor_count_max
         self.set_throttle(handshakes_per_address_per_s, unmetered_networks or [])
+        if len(via) > VIA_BYTES_MAX:
+            raise EngineError(f"via={via!r} is longer than {VIA_BYTES_MAX} bytes")
+        memcpy(self.shared.via, <const char *>via, len(via))
+        self.shared.via_bytes = <uint8_t>len(via)
         self.shared.link_serial = 1
         self.shared.accepting = accepting
         self.shared.tunnel_stream_count_max = tunnel_stream_count_max
@@ -345,6 +352,8 @@ cdef class Engine:
         for i in range(PAGE_COUNT):
             free(self.shared.pages[i].head)
             free(self.shared.pages[i].body)
+            free(self.shared.json_pages[i].head)
+            free(self.shared.json_pages[i].body)
         for i in range(self.tunnel_count):
             free(self.tunnels[i])
         free(self.tunnels)
@@ -747,6 +756,16 @@ cdef class Engine:
         _, name = self.route_key(kind, key)
         self.put(kind, name, &target)
 
+    def set_secure_route(self, str host, int https_port):
+        cdef Target target
+        if not 1 <= https_port <= 65535:
+            raise EngineError(f"https_port={https_port} is no port")
+        memset(&target, 0, sizeof(target))
+        target.kind = TARGET_SECURE
+        target.port = <uint16_t>https_port
+        _, name = self.route_key(ROUTE_HTTP, host)
+        self.put(ROUTE_HTTP, name, &target)
+
     def drop_route(self, int kind, key):
         cdef bytes name
         _, name = self.route_key(kind, key)
@@ -788,11 +807,12 @@ cdef class Engine:
         return oldest
 
     cdef put_page(self, str code, int status, str content_type, bytes body, int retry_after_s=0):
-        cdef Page *page = &self.shared.pages[PAGE_CODES.index(code)]
+        cdef int at = PAGE_CODES.index(code.removesuffix(JSON_SUFFIX))
+        cdef Page *page = &self.shared.json_pages[at] if code.endswith(JSON_SUFFIX) else &self.shared.pages[at]
         cdef bytes head = (
             f"HTTP/1.1 {status} {REASON_PHRASES.get(status, 'Error')}\r\nContent-Type: {content_type}\r\n"
             f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n"
-            f"X-Content-Type-Options: nosniff\r\nX-Spokes-Code: {code.removesuffix('.json')}\r\n"
+            f"X-Content-Type-Options: nosniff\r\nX-Spokes-Code: {code.removesuffix(JSON_SUFFIX)}\r\n"
             + (f"Retry-After: {retry_after_s}\r\n" if retry_after_s else "")
         ).encode("ascii")
         free(page.head)
@@ -809,7 +829,7 @@ cdef class Engine:
     def set_page(self, str code, *, int status, str content_type, bytes body not None, int retry_after_s=0):
         if self.started:
             raise EngineError("pages are set before start()")
-        if code not in PAGE_CODES[1:]:
+        if code.removesuffix(JSON_SUFFIX) not in PAGE_CODES[1:]:
             raise EngineError(f"{code} is no page")
         if len(body) > 49152:
             raise EngineError(f"the page for {code} is larger than 48 KiB")

@@ -135,10 +135,13 @@ cdef void exchange_page_with(Exchange *x, uint8_t page_id, const char *field, si
     """Answer by ourselves, perhaps with one more field. The conn goes on only when the request was read to its end and
     nothing was answered yet."""
     cdef const Page *page = &x.loop.pages[page_id]
+    cdef const Page *json = &x.loop.json_pages[page_id]
     cdef bint keep = x.keep_down and x.request_phase == REQUEST_DONE and not x.down.eof
     cdef const char *close_field = b"Connection: close\r\n\r\n"
     cdef const char *keep_field = b"Connection: keep-alive\r\n\r\n"
     cdef char date[DATE_FIELD_BYTES]
+    if x.wants_json and json.head != NULL:
+        page = json
     if x.answered:                      # a second answer would be read as part of the first
         exchange_end(x, True)
         return
@@ -172,7 +175,7 @@ cdef void exchange_next(Exchange *x) noexcept nogil:
     x.request_phase = REQUEST_HEAD
     x.response_phase = RESPONSE_NONE
     x.request_resume = x.response_resume = 0
-    x.answered = x.interims = x.half_closed = x.empty_line = x.deaf = 0
+    x.answered = x.interims = x.half_closed = x.empty_line = x.deaf = x.wants_json = 0
     x.method = 0
     exchange_deadline(x, DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS)
     if x.down.eof:

@@ -3,11 +3,13 @@
 Bound: one request head (32 KiB) kept while it is incomplete. Fails: what the visitor sends wrong is 400 and close.
 Source: RFC 9112.
 """
-from libc.string cimport memcmp, memset
+from libc.stdio cimport snprintf
+from libc.string cimport memchr, memcmp, memcpy, memset
 
+from spokes._fastpath.ascii cimport CR, IS_TARGET, IS_TOKEN, LF, SP, byte_class, is_blank, is_word
 from spokes._fastpath.conn cimport (
-    END_CONN, END_STREAM, HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_ADMIN_DOWN_JSON, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE,
-    PAGE_LIMIT, PAGE_METHOD, PAGE_MISDIRECTED, PAGE_OFFLINE, PAGE_TARGET, PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED,
+    END_CONN, END_STREAM, HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_LIMIT, PAGE_LOOP,
+    PAGE_METHOD, PAGE_MISDIRECTED, PAGE_OFFLINE, PAGE_SECURE, PAGE_TARGET, PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED,
     PAGE_VERSION, PAGE_WELCOME, Conn, End, EndOps, address_text, conn_close, conn_hand_over, loop_task,
 )
 from spokes._fastpath.exchange_end cimport (
@@ -28,16 +30,16 @@ from spokes._fastpath.exchange_write cimport (
 from spokes._fastpath.frame cimport OPEN_FLAG_SECURE, REASON_TIMEOUT, SERVICE_HTTP, Open
 from spokes._fastpath.http1 cimport (
     BODY_CHUNKED, BODY_NONE, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PUT,
-    METHOD_TRACE, HttpHead,
-    HttpRewrite, http1_body_done, http1_head_end, http1_parse_request, http1_skip_crlf, http1_write_request,
+    METHOD_TRACE, HttpHead, HttpRewrite, http1_body_done, http1_came_through, http1_canonical_host, http1_head_end,
+    http1_parse_request, http1_skip_crlf, http1_write_request,
 )
 from spokes._fastpath.mux cimport (
     Link, Stream, end_fin, end_pull, end_wait_room, link_is_busy, link_pick, stream_open, stream_serve,
 )
 from spokes._fastpath.outcome cimport FAULT_SILENT
 from spokes._fastpath.route cimport (
-    ROUTE_HTTP, TARGET_DIRECTORY, TARGET_PAGE, TARGET_TUNNEL, TARGET_UPSTREAM, Target, Tunnel, Upstream, route_find,
-    route_find_certificate,
+    ROUTE_HTTP, ROUTE_TLS, TARGET_DIRECTORY, TARGET_PAGE, TARGET_SECURE, TARGET_TUNNEL, TARGET_UPSTREAM, Target, Tunnel,
+    route_find, route_find_certificate,
 )
 from spokes._fastpath.types cimport (
     RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, atomic_get, uint8_t,
@@ -60,8 +62,9 @@ cdef int exchange_route(Exchange *x, const HttpHead *head, Target **out, uint8_t
     cdef Target *certificate
     if x.coverage != 0 and head.host_bytes > 0:
         certificate = route_find_certificate(x.loop.routes, head.host, head.host_bytes)
-        if certificate == NULL or certificate.coverage != x.coverage:
-            page[0] = PAGE_MISDIRECTED
+        if certificate == NULL or certificate.coverage != x.coverage \
+                or route_find(x.loop.routes, ROUTE_TLS, head.host, head.host_bytes) != NULL:
+            page[0] = PAGE_MISDIRECTED  # another certificate's name, or one whose TLS ends at its tunnel
             return WANT_PAGE
     target = route_find(x.loop.routes, ROUTE_HTTP, head.host, head.host_bytes)
     if target == NULL:
@@ -147,12 +150,67 @@ cdef int exchange_to_upstream(Exchange *x, Target *target, const HttpHead *head,
 
 # --- the head ---------------------------------------------------------------------------------------------------------
 
-cdef uint8_t fault_page_of(const Upstream *upstream, const uint8_t *path, size_t path_bytes) noexcept nogil:
+cdef bint is_api(const uint8_t *path, size_t path_bytes) noexcept nogil:
     """Callers of an API read JSON and take a page for their own fault. A front proxy may put a prefix before it."""
-    cdef const char *api = b"/api/"
-    if upstream.fault_page == PAGE_ADMIN_DOWN and memmem(path, path_bytes, api, 5) != NULL:
-        return PAGE_ADMIN_DOWN_JSON
-    return upstream.fault_page
+    return memmem(path, path_bytes, b"/api/", 5) != NULL
+
+
+cdef bint is_own_host(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """Does the first Host line of a head that cannot be read lead to the administration? True also where there is none:
+    the address it came to is the server's."""
+    cdef const uint8_t *line = src
+    cdef const uint8_t *end = src + src_bytes
+    cdef const uint8_t *value
+    cdef char host[256]
+    cdef ssize_t host_bytes
+    cdef Target *target
+    while True:
+        line = <const uint8_t *>memchr(line, LF, end - line)
+        if line == NULL:
+            return True
+        line += 1
+        if end - line < 5 or not is_word(line, 5, b"host:", 5):
+            continue
+        value = line + 5
+        while value < end and is_blank(value[0]):
+            value += 1
+        line = value
+        while line < end and byte_class[line[0]] & IS_TARGET:
+            line += 1
+        host_bytes = http1_canonical_host(host, value, line - value)
+        if host_bytes < 0 or (line < end and line[0] != CR):
+            return True
+        target = route_find(x.loop.routes, ROUTE_HTTP, host, host_bytes)
+        return target != NULL and target.kind == TARGET_UPSTREAM and target.upstream.fault_page == PAGE_ADMIN_DOWN
+
+
+cdef bint is_for_api(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """The same of a head that cannot be read."""
+    cdef size_t target = 0, end
+    while target < src_bytes and byte_class[src[target]] & IS_TOKEN:
+        target += 1
+    if target == 0 or target == src_bytes or src[target] != SP:
+        return False
+    end = target + 1
+    while end < src_bytes and byte_class[src[end]] & IS_TARGET:
+        end += 1
+    return is_api(src + target, end - target) and is_own_host(x, src, src_bytes)
+
+
+cdef size_t secure_place(Exchange *x, const Target *target, const HttpHead *head, const uint8_t *src) noexcept nogil:
+    """Where the same is with https, as a Location in x.loop.head: its bytes."""
+    cdef char *to = <char *>x.loop.head
+    cdef size_t n = snprintf(to, 512, b"Location: https://%.*s", <int>head.host_bytes, head.host)
+    if target.port != 443:
+        n += snprintf(to + n, 16, b":%u", <unsigned int>target.port)
+    if head.path_bytes == 0 or src[head.path] != c'/':
+        to[n] = c'/'
+        n += 1
+    if head.path_bytes > 0 and src[head.path] != c'*':
+        memcpy(to + n, src + head.path, head.path_bytes)
+        n += head.path_bytes
+    memcpy(to + n, b"\r\n", 2)
+    return n + 2
 
 
 cdef void refuse(Exchange *x, int rc, const uint8_t *src, size_t src_bytes) noexcept nogil:
@@ -168,6 +226,7 @@ cdef void refuse(Exchange *x, int rc, const uint8_t *src, size_t src_bytes) noex
         page = PAGE_VERSION
     if src_bytes >= 5 and memcmp(src, b"HEAD ", 5) == 0:
         x.method = METHOD_HEAD          # gets no body whatever is wrong with it
+    x.wants_json = is_for_api(x, src, src_bytes)
     exchange_page(x, page)
 
 
@@ -191,7 +250,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         if src_bytes > 0 and x.deadline_kind != DEADLINE_HEAD:
             exchange_deadline(x, DEADLINE_HEAD, HEAD_MS)
         return skipped
-    x.method = 0
+    x.method = x.wants_json = 0
     x.keep_down = 0
     rc = http1_parse_request(&head, src + skipped, n) if n > 0 else <int>n
     if rc < 0:
@@ -206,15 +265,24 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         x.request_phase = REQUEST_DONE if head.body.kind == BODY_NONE else REQUEST_BODY
         exchange_last(x, &head, src + skipped)
         return 0 if x.dead else n + skipped
-    rc = exchange_route(x, &head, &target, &page)
+    if head.has_via and x.down.type == END_CONN and x.loop.via != NULL \
+            and http1_came_through(&head, src + skipped, x.loop.via, x.loop.via_bytes):
+        page = PAGE_LOOP
+        rc = WANT_PAGE
+    else:
+        rc = exchange_route(x, &head, &target, &page)
     if rc == 0:
         if target.kind == TARGET_TUNNEL:
             rc = exchange_to_tunnel(x, target, &page)
             if rc == 0 and target.service != NULL:
                 atomic_add(&target.service.requests_total, 1)
         elif target.kind == TARGET_UPSTREAM:
-            x.fault_page = fault_page_of(target.upstream, src + skipped + head.path, head.path_bytes)
+            x.fault_page = target.upstream.fault_page
+            x.wants_json = x.fault_page == PAGE_ADMIN_DOWN and is_api(src + skipped + head.path, head.path_bytes)
             rc = exchange_to_upstream(x, target, &head, &page)
+        elif target.kind == TARGET_SECURE:
+            rc = WANT_PAGE
+            page = PAGE_SECURE
         elif target.kind != TARGET_DIRECTORY:
             rc = WANT_PAGE
             page = PAGE_UNKNOWN_HOST
@@ -225,7 +293,9 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     x.loop.stats.requests_total += 1
     x.request_phase = REQUEST_DONE if head.body.kind == BODY_NONE else REQUEST_BODY
     if rc == WANT_PAGE:
-        if page != PAGE_WELCOME or head.method == METHOD_GET or head.method == METHOD_HEAD:
+        if page == PAGE_SECURE:
+            exchange_page_with(x, page, <const char *>x.loop.head, secure_place(x, target, &head, src + skipped))
+        elif page != PAGE_WELCOME or head.method == METHOD_GET or head.method == METHOD_HEAD:
             exchange_page(x, page)
         elif head.method == METHOD_OTHER:
             exchange_page(x, PAGE_UNSUPPORTED)
@@ -240,6 +310,8 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         rewrite.visitor = visitor
         rewrite.visitor_bytes = <uint8_t>address_text(visitor, &(<Conn *>x.down).peer)
         rewrite.secure = x.secure
+        rewrite.via = x.loop.via
+        rewrite.via_bytes = x.loop.via_bytes
     if target.kind == TARGET_UPSTREAM and target.upstream.host_bytes:
         rewrite.host = target.upstream.host
         rewrite.host_bytes = target.upstream.host_bytes

@@ -66,6 +66,7 @@ cdef struct Exchange:
     uint8_t answered                    # something of the response has gone to the visitor
     uint8_t deadline_kind
     uint8_t fault_page                  # PageId for whatever the upstream fails with, PAGE_NONE = that fault's page
+    uint8_t wants_json                  # pages for callers of the API, as long as this request is under way
     uint8_t dead
 
 cdef inline void exchange_deadline(Exchange *x, uint8_t kind, uint64_t after_ms) noexcept nogil:

@@ -1,7 +1,8 @@
 """Server name and ALPN of a ClientHello, read without answering it, so that TLS can be passed through untouched.
 
-Owns: nothing. Keeps no state between calls: while bytes are missing only record headers are walked.
-Bound: HELLO_BYTES_MAX, HELLO_RECORD_COUNT_MAX; both are judged by what headers announce, before the bytes come.
+Owns: nothing. Each byte is looked at once as it comes, and copied once when all are there: a peer that sends one byte
+  at a time, or each in a record of its own, makes no work beyond that.
+Bound: HELLO_BYTES_MAX, judged by what the header announces, before the bytes come.
 Fails: RC_PROTO, RC_TOO_LARGE.
 Source: RFC 8446 §4.1.2 and §5.1, RFC 6066 §3, RFC 7301 §3.1.
 """
@@ -9,7 +10,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from spokes._fastpath.host cimport canonical_name
-from spokes._fastpath.types cimport RC_PROTO, RC_TOO_LARGE, uint8_t, uint32_t
+from spokes._fastpath.types cimport RC_PROTO, RC_TOO_LARGE, uint8_t, uint16_t, uint32_t
 
 
 cdef enum:
@@ -157,90 +158,118 @@ cdef int read_body(Hello *out, const uint8_t *src, size_t src_bytes) noexcept no
     return read_extensions(out, &part)
 
 
-cdef ssize_t measure_message(const uint8_t *src, size_t src_bytes, int *record_count) noexcept nogil:
-    """Bytes of the ClientHello with its handshake header once all of it is here; 0 while it is not; a code.
-    Each byte is judged as soon as it is there, so that garbage and giants are known by their first bytes."""
-    cdef uint8_t header[HANDSHAKE_HEADER_BYTES]
-    cdef size_t at = 0                  # where the present record starts
-    cdef size_t known = 0               # handshake bytes in the records walked so far
-    cdef size_t message_bytes = 0       # 0 while the handshake header is not known
-    cdef size_t record_bytes, span, i
-    record_count[0] = 0
-    while message_bytes == 0 or known < message_bytes:
-        if at < src_bytes and src[at] != CONTENT_HANDSHAKE:
+cdef int walk_header(HelloWalk *walk, uint8_t c) noexcept nogil:
+    """A byte of a record's header: its type, its version, its length."""
+    if walk.header_bytes == 0:
+        if c != CONTENT_HANDSHAKE:
             return RC_PROTO
-        if at + 1 < src_bytes and src[at + 1] != 3:
+    elif walk.header_bytes == 1:
+        if c != 3:
             return RC_PROTO
-        if at + 2 < src_bytes and src[at + 2] > 4:
+    elif walk.header_bytes == 2:
+        if c > 4:
             return RC_PROTO
-        if src_bytes < at + RECORD_HEADER_BYTES:
-            return 0
-        record_bytes = <size_t>src[at + 3] << 8 | src[at + 4]
-        if record_bytes == 0 or record_bytes > RECORD_PLAINTEXT_BYTES_MAX:
+    elif walk.header_bytes == 3:
+        if c > RECORD_PLAINTEXT_BYTES_MAX >> 8:
             return RC_PROTO
-        record_count[0] += 1
-        if record_count[0] > HELLO_RECORD_COUNT_MAX:
-            return RC_TOO_LARGE
-        at += RECORD_HEADER_BYTES
-        i = 0
-        while i < record_bytes and known + i < HANDSHAKE_HEADER_BYTES:
-            if at + i >= src_bytes:
-                return 0
-            header[known + i] = src[at + i]
-            if header[0] != HANDSHAKE_CLIENT_HELLO:
-                return RC_PROTO
-            i += 1
-        if message_bytes == 0 and known + i == HANDSHAKE_HEADER_BYTES:
-            message_bytes = HANDSHAKE_HEADER_BYTES + (<size_t>header[1] << 16 | <size_t>header[2] << 8 | header[3])
-        span = record_bytes
-        if message_bytes:
-            if at + message_bytes - known > HELLO_BYTES_MAX:
-                return RC_TOO_LARGE
-            span = min(span, message_bytes - known)
-        if src_bytes < at + span:
-            return 0
-        known += span
-        at += record_bytes
-    return <ssize_t>message_bytes
+        walk.record_left = <uint16_t>c << 8
+    else:
+        walk.record_left |= c
+        if walk.record_left == 0 or walk.record_left > RECORD_PLAINTEXT_BYTES_MAX:
+            return RC_PROTO
+    walk.header_bytes += 1
+    return 0
 
 
-cdef void join_records(uint8_t *dst, const uint8_t *src, size_t message_bytes) noexcept nogil:
-    """Copy a message that measure_message found whole, without the record headers in it."""
-    cdef size_t at = 0, known = 0, record_bytes, span
-    while known < message_bytes:
-        record_bytes = <size_t>src[at + 3] << 8 | src[at + 4]
-        span = min(record_bytes, message_bytes - known)
-        memcpy(dst + known, src + at + RECORD_HEADER_BYTES, span)
-        known += span
-        at += RECORD_HEADER_BYTES + record_bytes
+cdef int walk_message_header(HelloWalk *walk, uint8_t c) noexcept nogil:
+    """A byte of the handshake header: its type, the message's length."""
+    if walk.known == 0:
+        if c != HANDSHAKE_CLIENT_HELLO:
+            return RC_PROTO
+    else:
+        walk.message_bytes = walk.message_bytes << 8 | c
+    walk.known += 1
+    if walk.known == HANDSHAKE_HEADER_BYTES:
+        walk.message_bytes += HANDSHAKE_HEADER_BYTES
+    return RC_TOO_LARGE if walk.message_bytes > HELLO_BYTES_MAX else 0
 
 
-cdef int hello_parse(Hello *out, const uint8_t *src, size_t src_bytes) noexcept nogil:
-    cdef uint8_t joined[HELLO_BYTES_MAX]
-    cdef const uint8_t *message = src + RECORD_HEADER_BYTES
-    cdef int record_count
-    cdef ssize_t message_bytes = measure_message(src, src_bytes, &record_count)
-    if message_bytes <= 0:
-        return <int>message_bytes
-    if record_count > 1:
-        join_records(joined, src, <size_t>message_bytes)
-        message = joined
+cdef int hello_walk(HelloWalk *walk, const uint8_t *src, size_t src_bytes, uint8_t *message) noexcept nogil:
+    cdef size_t at = 0, span
+    cdef int rc
+    while at < src_bytes:
+        if walk.header_bytes < RECORD_HEADER_BYTES:
+            rc = walk_header(walk, src[at])
+            if rc < 0:
+                return rc
+            at += 1
+            continue
+        if walk.known < HANDSHAKE_HEADER_BYTES:
+            if message != NULL:
+                message[walk.known] = src[at]
+            rc = walk_message_header(walk, src[at])
+            if rc < 0:
+                return rc
+            span = 1
+        else:
+            span = min(min(src_bytes - at, <size_t>walk.record_left), walk.message_bytes - walk.known)
+            if message != NULL:
+                memcpy(message + walk.known, src + at, span)
+            walk.known += <uint32_t>span
+        at += span
+        walk.record_left -= <uint16_t>span
+        if walk.known >= HANDSHAKE_HEADER_BYTES and walk.known == walk.message_bytes:
+            return 1
+        if walk.record_left == 0:
+            walk.header_bytes = 0
+    return 0
+
+
+cdef int hello_read(Hello *out, const uint8_t *message, size_t message_bytes) noexcept nogil:
     memset(out, 0, sizeof(Hello))
-    return read_body(out, message + HANDSHAKE_HEADER_BYTES, <size_t>message_bytes - HANDSHAKE_HEADER_BYTES)
+    return read_body(out, message + HANDSHAKE_HEADER_BYTES, message_bytes - HANDSHAKE_HEADER_BYTES)
+
+
+cdef uint64_t hello_pack(const HelloWalk *walk) noexcept nogil:
+    """17 bits, 24 bits, 15 bits, 3 bits: HELLO_BYTES_MAX, any length, RECORD_PLAINTEXT_BYTES_MAX, a header."""
+    return (<uint64_t>walk.known | <uint64_t>walk.message_bytes << 17 | <uint64_t>walk.record_left << 41
+            | <uint64_t>walk.header_bytes << 56)
+
+
+cdef void hello_unpack(HelloWalk *walk, uint64_t word) noexcept nogil:
+    walk.known = <uint32_t>(word & 0x1ffff)
+    walk.message_bytes = <uint32_t>(word >> 17 & 0xffffff)
+    walk.record_left = <uint16_t>(word >> 41 & 0x7fff)
+    walk.header_bytes = <uint8_t>(word >> 56)
 
 
 # --- test door -------------------------------------------------------------------------------------------------------
 
-def parse_hello(bytes data not None):
-    """What the ClientHello says, 0 while it is incomplete, or a code."""
+def parse_hello(bytes data not None, size_t step=0):
+    """What the ClientHello says, looked at `step` bytes at a time (0: all at once); 0 while it is incomplete, or a
+    code."""
     cdef Hello hello
-    cdef uint8_t *src = <uint8_t *>malloc(max(len(data), 1))    # of exactly this size, for sanitizers
-    cdef int rc
-    if src == NULL:
+    cdef HelloWalk walk
+    cdef uint8_t *message
+    cdef uint8_t *src
+    cdef size_t at = 0, part
+    cdef uint64_t word = 0
+    cdef int rc = 0
+    message = <uint8_t *>malloc(HELLO_BYTES_MAX)
+    if message == NULL:
         raise MemoryError
-    memcpy(src, <const char *>data, len(data))
-    rc = hello_parse(&hello, src, len(data))
-    free(src)
+    while rc == 0 and at < <size_t>len(data):
+        part = min(step or len(data), len(data) - at)
+        src = <uint8_t *>malloc(part)                           # of exactly this size, for sanitizers
+        memcpy(src, <const char *>data + at, part)
+        hello_unpack(&walk, word)
+        rc = hello_walk(&walk, src, part, message)
+        word = hello_pack(&walk)
+        free(src)
+        at += part
+    if rc > 0:
+        rc = hello_read(&hello, message, walk.message_bytes)
+    free(message)
     if rc <= 0:
         return rc
     return {

@@ -9,9 +9,10 @@ from spokes._fastpath.http1_body cimport (
 from spokes._fastpath.http1_head cimport (
     FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_EXPECT, FIELD_FORWARDED, FIELD_HOST, FIELD_KEEP_ALIVE,
     FIELD_NOMINATED, FIELD_OTHER, FIELD_PROXY_AUTHENTICATE, FIELD_PROXY_AUTHORIZATION, FIELD_PROXY_CONNECTION,
-    FIELD_TE, FIELD_TRAILER, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, HTTP_FIELD_COUNT_MAX, HTTP_HEAD_BYTES_MAX,
-    HTTP_LINE_BYTES_MAX, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER,
-    METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, HttpField, HttpFieldId, HttpHead, HttpMethod, http1_head_end,
-    http1_parse_request, http1_parse_response, http1_skip_crlf,
+    FIELD_TE, FIELD_TRAILER, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, FIELD_VIA, HTTP_FIELD_COUNT_MAX,
+    HTTP_HEAD_BYTES_MAX, HTTP_LINE_BYTES_MAX, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD,
+    METHOD_OPTIONS, METHOD_OTHER, METHOD_PATCH, METHOD_POST, METHOD_PUT, METHOD_TRACE, HttpField, HttpFieldId,
+    HttpHead, HttpMethod, http1_came_through, http1_head_end, http1_parse_request, http1_parse_response,
+    http1_skip_crlf,
 )
 from spokes._fastpath.http1_write cimport HttpRewrite, http1_write_request, http1_write_response

@@ -119,14 +119,28 @@ cdef HttpRewrite rewrite_of(bytes host, bytes visitor, bint secure, bint keep_al
     return rewrite
 
 
-def rewrite_request(bytes data not None, bytes host=None, bytes visitor=None, bint secure=False, room=None):
+def came_through(bytes data not None, bytes name not None):
+    """Does a Via of the request name this proxy?"""
+    cdef HttpHead head
+    cdef uint8_t *src = copy_exactly(data)
+    cdef int rc = http1_parse_request(&head, src, len(data))
+    found = bool(http1_came_through(&head, src, name, len(name))) if rc == 0 else rc
+    free(src)
+    return found
+
+
+def rewrite_request(bytes data not None, bytes host=None, bytes visitor=None, bint secure=False, room=None,
+                    bytes via=None):
     """The head to be forwarded, or a code."""
     cdef HttpHead head
     cdef HttpRewrite rewrite = rewrite_of(host, visitor, secure, True, 1)
+    cdef const char *via_text = <const char *>via if via is not None else NULL
     cdef size_t dst_bytes = len(data) + 1024 if room is None else room
     cdef uint8_t *src = copy_exactly(data)
     cdef uint8_t *dst = copy_exactly(bytes(dst_bytes))
     cdef ssize_t rc = http1_parse_request(&head, src, len(data))
+    rewrite.via = via_text
+    rewrite.via_bytes = <uint8_t>(len(via) if via is not None else 0)
     if rc == 0:
         rc = http1_write_request(dst, dst_bytes, &head, src, &rewrite)
     written = rc if rc < 0 else dst[:rc]

@@ -15,6 +15,7 @@ cdef enum HttpFieldId:                  # fields the proxy itself looks at; FIEL
     FIELD_PROXY_CONNECTION, FIELD_PROXY_AUTHENTICATE, FIELD_PROXY_AUTHORIZATION, FIELD_TE, FIELD_TRAILER, FIELD_UPGRADE
     FIELD_EXPECT, FIELD_FORWARDED       # FORWARDED: Forwarded, X-Forwarded-*, X-Real-IP and their underscore twins
     FIELD_NOMINATED                     # named by Connection: hop-by-hop, dropped
+    FIELD_VIA
     FIELD_MAX_FORWARDS                  # of OPTIONS and TRACE; of other methods it is FIELD_OTHER
 
 cdef enum HttpMethod:
@@ -44,6 +45,7 @@ cdef struct HttpHead:                   # one parsed head; lives in a worker's s
     uint8_t upgrade                     # request: Connection: upgrade and an Upgrade field; response: 101 with both
     uint8_t expect_continue             # Expect: 100-continue; other expectations are left to the upstream
     uint8_t has_date
+    uint8_t has_via
     uint8_t has_gaps                    # response: blanks before a colon, to be taken off
     int32_t max_forwards                # of OPTIONS and TRACE; -1 = unbounded
     int32_t keep_alive_s                # responses: Keep-Alive: timeout=N; -1 = does not say
@@ -68,6 +70,9 @@ cdef size_t http1_skip_crlf(const uint8_t *src, size_t src_bytes) noexcept nogil
 # RC_VERSION (505), RC_UNSUPPORTED (501: CONNECT, a method longer than any, a transfer coding other than chunked).
 # Safe on any bytes, also on some that http1_head_end has not seen.
 cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_bytes) noexcept nogil
+# Does a Via name this proxy?
+cdef bint http1_came_through(const HttpHead *head, const uint8_t *src, const char *name,
+                             size_t name_bytes) noexcept nogil
 # request_method decides about the body of the response (HEAD; 2xx to CONNECT).
 # 204 that announces a body has none, and keep_alive is 0: what may follow on that conn is no response.
 cdef int http1_parse_response(HttpHead *out, const uint8_t *src, size_t head_bytes,

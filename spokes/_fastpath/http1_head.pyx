@@ -57,6 +57,8 @@ cdef uint8_t field_id(const uint8_t *name, size_t name_bytes) noexcept nogil:
         if name_bytes == 9 and has_twin_prefix(name, name_bytes, b"x-real-ip", 9):
             return FIELD_FORWARDED
         return FIELD_OTHER
+    if name_bytes == 3:
+        return FIELD_VIA if first == c'v' and is_word(name, 3, b"via", 3) else FIELD_OTHER
     if name_bytes == 2:
         return FIELD_TE if first == c't' and is_word(name, 2, b"te", 2) else FIELD_OTHER
     elif name_bytes == 4:
@@ -345,7 +347,7 @@ cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t l
     cdef int rc = 0
     out.field_count = 0
     out.has_date = 0
-    out.has_gaps = 0
+    out.has_gaps = out.has_via = 0
     out.max_forwards = -1
     out.keep_alive_s = -1
     out.expect_continue = 0
@@ -404,6 +406,8 @@ cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t l
         elif field.id == FIELD_EXPECT:
             if is_word(src + value, field.value_bytes, b"100-continue", 12):
                 out.expect_continue = 1
+        elif field.id == FIELD_VIA:
+            out.has_via = 1
         elif field.id == FIELD_MAX_FORWARDS:
             if out.method == METHOD_OPTIONS or out.method == METHOD_TRACE:
                 rc = read_forwards(out, fields, src + value, field.value_bytes)
@@ -565,6 +569,39 @@ cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_byte
     set_body(out, &fields, BODY_NONE)
     rc = read_host(out, &fields, src, authority, authority_bytes, default_port)
     return RC_UNSUPPORTED if rc == 0 and fields.other_coding else rc
+
+
+cdef bint http1_came_through(const HttpHead *head, const uint8_t *src, const char *name,
+                             size_t name_bytes) noexcept nogil:
+    """RFC 9110 §7.6.3: each proxy is an element, its name the second word."""
+    cdef size_t i, at, word_bytes
+    cdef const uint8_t *value
+    if not head.has_via:
+        return False
+    for i in range(head.field_count):
+        if head.fields[i].id != FIELD_VIA:
+            continue
+        value = src + head.fields[i].value
+        at = 0
+        word_bytes = next_word(value, head.fields[i].value_bytes, &at)
+        while word_bytes:
+            if word_bytes > name_bytes and names_proxy(value + at, word_bytes, name, name_bytes):
+                return True
+            at += word_bytes
+            word_bytes = next_word(value, head.fields[i].value_bytes, &at)
+    return False
+
+
+cdef bint names_proxy(const uint8_t *word, size_t word_bytes, const char *name, size_t name_bytes) noexcept nogil:
+    cdef size_t at = 0
+    while at < word_bytes and not is_blank(word[at]):
+        at += 1
+    while at < word_bytes and is_blank(word[at]):
+        at += 1
+    if word_bytes - at < name_bytes or not is_word(word + at, name_bytes, name, name_bytes):
+        return False
+    at += name_bytes
+    return at == word_bytes or is_blank(word[at])
 
 
 # --- responses --------------------------------------------------------------------------------------------------------

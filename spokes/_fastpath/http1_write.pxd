@@ -5,6 +5,8 @@ from spokes._fastpath.types cimport uint8_t, uint16_t
 cdef struct HttpRewrite:                # what is put into a forwarded head besides the fields passed on
     const char *host                    # Host value instead of the visitor's; NULL = as received
     uint16_t host_bytes
+    const char *via                     # request: our name in a Via of its own; NULL = add none
+    uint8_t via_bytes
     const char *visitor                 # visitor's address as text; NULL = leave FIELD_FORWARDED fields as they are
     uint8_t visitor_bytes
     uint8_t secure                      # X-Forwarded-Proto: https or http

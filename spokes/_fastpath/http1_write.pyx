@@ -2,12 +2,13 @@
 
 Owns: nothing. Fields passed on lie side by side in the head received, so they are copied in runs.
 Fails: RC_LIMIT.
-Source: RFC 9110 §7.6 (hop-by-hop fields; no Via: it would tell visitors how we are built), RFC 9112 §3.2, §6.
+Source: RFC 9110 §7.6 (hop-by-hop fields; Via in requests alone: a gateway may leave it out of responses, where it would
+  tell visitors how we are built), RFC 9112 §3.2, §6.
 """
 from spokes._fastpath.http1_body cimport BODY_CHUNKED, BODY_UNTIL_CLOSE
 from spokes._fastpath.http1_head cimport (
     FIELD_CONTENT_LENGTH, FIELD_EXPECT, FIELD_FORWARDED, FIELD_HOST, FIELD_MAX_FORWARDS, FIELD_OTHER,
-    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, METHOD_OPTIONS, HttpField, HttpHead,
+    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, FIELD_VIA, METHOD_OPTIONS, HttpField, HttpHead,
 )
 from spokes._fastpath.httpdate cimport HTTP_DATE_BYTES
 from spokes._fastpath.types cimport RC_LIMIT, int32_t, uint8_t
@@ -68,6 +69,8 @@ cdef ssize_t http1_write_request(uint8_t *dst, size_t dst_bytes, const HttpHead 
     cdef bint has_host = False
     if rewrite.host != NULL:
         texts_bytes += rewrite.host_bytes
+    if rewrite.via != NULL:
+        texts_bytes += rewrite.via_bytes
     if rewrite.visitor != NULL:
         texts_bytes += 2 * <size_t>rewrite.visitor_bytes + head.host_bytes
     if dst_bytes < head.head_bytes + texts_bytes + WRITTEN_BYTES_MAX:
@@ -85,7 +88,7 @@ cdef ssize_t http1_write_request(uint8_t *dst, size_t dst_bytes, const HttpHead 
         run = head.target + head.target_bytes + 11
     for i in range(head.field_count):
         field = &head.fields[i]
-        if field.id == FIELD_OTHER:
+        if field.id == FIELD_OTHER or field.id == FIELD_VIA:
             continue
         elif field.id == FIELD_HOST:
             has_host = True
@@ -135,6 +138,10 @@ cdef ssize_t http1_write_request(uint8_t *dst, size_t dst_bytes, const HttpHead 
             to = put(to, b"\r\nX-Forwarded-Proto: http\r\n", 27)
         if head.host_bytes:
             to = put_field(to, b"X-Forwarded-Host: ", 18, head.host, head.host_bytes)
+    if rewrite.via != NULL:
+        to = put(to, b"Via: 1.0 " if head.minor == 0 else b"Via: 1.1 ", 9)
+        to = put(to, rewrite.via, rewrite.via_bytes)
+        to = put(to, b"\r\n", 2)
     to = put(to, b"\r\n", 2)
     return to - dst
 
@@ -161,7 +168,7 @@ cdef ssize_t http1_write_response(uint8_t *dst, size_t dst_bytes, const HttpHead
     for i in range(head.field_count):
         field = &head.fields[i]
         if field.id == FIELD_OTHER or field.id == FIELD_HOST or field.id == FIELD_FORWARDED or \
-                field.id == FIELD_EXPECT or (field.id == FIELD_UPGRADE and keeps_upgrade):
+                field.id == FIELD_EXPECT or field.id == FIELD_VIA or (field.id == FIELD_UPGRADE and keeps_upgrade):
             if field.id == FIELD_UPGRADE:
                 says_upgrade = True
             if head.has_gaps:

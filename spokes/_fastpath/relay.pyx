@@ -9,8 +9,8 @@ from libc.errno cimport (
 )
 
 from spokes._fastpath.conn cimport (
-    CONN_DIRECT_BYTES, ROLE_UPSTREAM, End, EndOps, conn_close, conn_fin, conn_mark_dirty, conn_room, conn_send_from,
-    conn_send_now, conn_takes_now, conn_write,
+    ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, CONN_DIRECT_BYTES, ROLE_UPSTREAM, End, EndOps, conn_alert,
+    conn_close, conn_fin, conn_mark_dirty, conn_room, conn_send_from, conn_send_now, conn_takes_now, conn_write,
 )
 from spokes._fastpath.frame cimport (
     REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, REASON_REFUSED, REASON_TIMEOUT, REASON_UNREACHABLE,
@@ -135,6 +135,16 @@ cdef void stream_lost(End *end, int rc) noexcept nogil:
     conn_close(<Conn *>end.owner, True)
 
 
+cdef void tls_stream_lost(End *end, int rc) noexcept nogil:
+    """Of TLS that is passed through: while nothing has come back, the visitor can be told in its own words."""
+    cdef Stream *stream = <Stream *>end
+    cdef Conn *conn = <Conn *>end.owner
+    if stream.rx_offset > 0 or conn.end.eof:
+        conn_close(conn, True)
+    else:
+        conn_alert(conn, ALERT_UNRECOGNIZED_NAME if stream.reset_reason == REASON_NO_SERVICE else ALERT_INTERNAL_ERROR)
+
+
 # The conn's side.
 
 cdef size_t conn_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
@@ -205,6 +215,12 @@ stream_ops.eof = stream_ended
 stream_ops.room = stream_has_room
 stream_ops.gone = stream_lost
 
+cdef EndOps tls_stream_ops
+tls_stream_ops.take = stream_take
+tls_stream_ops.eof = stream_ended
+tls_stream_ops.room = stream_has_room
+tls_stream_ops.gone = tls_stream_lost
+
 cdef EndOps conn_ops
 conn_ops.take = conn_take
 conn_ops.eof = NULL
@@ -212,11 +228,11 @@ conn_ops.room = conn_has_room
 conn_ops.gone = conn_gone
 
 
-cdef void relay_join(Conn *conn, Stream *stream) noexcept nogil:
+cdef void relay_join(Conn *conn, Stream *stream, bint is_tls) noexcept nogil:
     conn.end.ops = &conn_ops
     conn.end.owner = stream
     conn.on_ready = relay_ready
-    stream.end.ops = &stream_ops
+    stream.end.ops = &tls_stream_ops if is_tls else &stream_ops
     stream.end.owner = conn
     if conn.readable or conn.end.rx.bytes > 0:
         stream_wait_room(stream)

@@ -8,6 +8,7 @@ cdef enum RouteKind:
 
 cdef enum TargetKind:
     TARGET_TUNNEL = 1, TARGET_UPSTREAM = 2, TARGET_PAGE = 3, TARGET_CERTIFICATE = 4, TARGET_DIRECTORY = 5
+    TARGET_SECURE = 6                   # 308 to https, where TLS is passed through
 
 cdef enum:
     UPSTREAM_ADDRESS_COUNT_MAX = 8
@@ -76,6 +77,7 @@ cdef struct Directory:                  # immutable after creation, reference-co
 cdef struct Target:
     uint8_t kind                        # TargetKind; 0 = nothing
     uint8_t page
+    uint16_t port                       # of TARGET_SECURE, where https is
     Tunnel *tunnel
     Service *service                    # what is counted there; NULL = the tunnel alone
     Upstream *upstream

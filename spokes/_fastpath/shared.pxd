@@ -35,6 +35,7 @@ cdef enum:
     EVENT_RING_CAPACITY = 16384
     EVENT_BYTES_MAX = 33554432          # undrained payloads above which no link is read; one read of each comes on top
     COMMAND_RING_CAPACITY = 4096
+    VIA_BYTES_MAX = 64
 
 cdef struct LinkSlot:                   # a link known to Python by its id: being made, or standing
     uint64_t id
@@ -56,6 +57,9 @@ cdef struct Shared:                     # one engine's
     Ring events
     uint64_t event_bytes                # atomic: payloads of events nobody has drained yet
     Page pages[PAGE_COUNT]
+    Page json_pages[PAGE_COUNT]
+    char via[VIA_BYTES_MAX]
+    uint8_t via_bytes
     Worker *workers
     uint32_t worker_count
     uint32_t stream_count_max

@@ -6,14 +6,19 @@ Fails: closes that conn.
 """
 from libc.string cimport memcpy, memset
 
-from spokes._fastpath.buf cimport chain_append, chain_clear, chain_copy
+from spokes._fastpath.buf cimport BLOCK_BYTES, Buf, chain_append, pool_is_full
 from spokes._fastpath.conn cimport (
-    ROLE_LINK, RX_BYTES, Loop, conn_close, conn_flush, conn_hand_over, conn_handshake, conn_hold, conn_linger,
-    conn_recv, conn_start_tls, conn_write, tune_link,
+    ALERT_DECODE_ERROR, ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, PAGE_PLAIN, ROLE_LINK, Loop, conn_alert,
+    conn_close, conn_flush, conn_hand_over, conn_handshake, conn_hold, conn_linger, conn_recv, conn_start_tls,
+    tune_link,
 )
 from spokes._fastpath.exchange cimport exchange_start
+from spokes._fastpath.exchange_end cimport exchange_page
+from spokes._fastpath.exchange_state cimport Exchange
 from spokes._fastpath.frame cimport SERVICE_TCP, SERVICE_TLS, Open
-from spokes._fastpath.hello cimport HELLO_BYTES_MAX, Hello, hello_parse
+from spokes._fastpath.hello cimport (
+    HELLO_BYTES_MAX, Hello, HelloWalk, hello_pack, hello_read, hello_unpack, hello_walk,
+)
 from spokes._fastpath.links cimport link_up
 from spokes._fastpath.mux cimport Link, Stream, link_pick, stream_open
 from spokes._fastpath.relay cimport relay_join
@@ -24,7 +29,7 @@ from spokes._fastpath.shared cimport ADDRESS_COUNTERS, HANDSHAKE_MS, LISTENER_HT
 from spokes._fastpath.throttle cimport throttle_admit
 from spokes._fastpath.timer cimport timer_clear, timer_set
 from spokes._fastpath.tls cimport SSL, SSL_CTX, tls_has_link_alpn, tls_new
-from spokes._fastpath.types cimport atomic_add, atomic_get, atomic_sub, uint8_t, uint32_t, uint64_t
+from spokes._fastpath.types cimport RC_EOF, RC_TLS, atomic_add, atomic_get, atomic_sub, uint8_t, uint32_t, uint64_t
 
 cdef enum:
     HELLO_MS = 5000
@@ -82,7 +87,7 @@ cdef bint to_tunnel(Conn *conn, const Target *target, uint8_t service, const cha
     stream = stream_open(link, &open, target.service)
     if stream == NULL:
         return False
-    relay_join(conn, stream)
+    relay_join(conn, stream, service == SERVICE_TLS)
     return True
 
 
@@ -105,13 +110,49 @@ cdef void set_deadline(Conn *conn, uint64_t after_ms) noexcept nogil:
     timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + after_ms)
 
 
-cdef void refuse_name(Conn *conn) noexcept nogil:
-    """TLS alert unrecognized_name (RFC 6066, section 3), then close."""
-    cdef const uint8_t *alert = <const uint8_t *>b"\x15\x03\x01\x00\x02\x02\x70"
-    timer_clear(&conn.loop.wheel, &conn.timer)
-    chain_clear(&conn.loop.pool, &conn.end.rx)
-    conn_write(conn, alert, 7)
-    conn_linger(conn)
+cdef void refuse_hello(Conn *conn) noexcept nogil:
+    """What came is no ClientHello: plain HTTP gets words that its sender can read, all else an alert."""
+    conn.loop.stats.errors_total += 1
+    if c'A' <= conn.end.rx.first.data[conn.end.rx.first.head] <= c'Z':
+        timer_clear(&conn.loop.wheel, &conn.timer)
+        if exchange_start(&conn.end, conn.loop, False, conn.port, 0) < 0:
+            conn_close(conn, True)
+        else:
+            exchange_page(<Exchange *>conn.end.owner, PAGE_PLAIN)
+    else:
+        conn_alert(conn, ALERT_DECODE_ERROR)
+
+
+cdef int hello_arrives(Conn *conn, Hello *hello) noexcept nogil:
+    """1 the ClientHello is read, 0 more of it is awaited, RC_EOF the visitor has left, < 0 it is none."""
+    cdef Loop *loop = conn.loop
+    cdef HelloWalk walk
+    cdef Buf *block = conn.end.rx.first
+    cdef ssize_t n
+    cdef int rc = 0
+    hello_unpack(&walk, <uint64_t>conn.extra)
+    if conn.extra == NULL:              # handed over by another worker, perhaps, with what was read there
+        while block != NULL and rc == 0:
+            rc = hello_walk(&walk, block.data + block.head, block.tail - block.head, NULL)
+            block = block.next
+    while rc == 0 and conn.readable:
+        n = conn_recv(conn, loop.rx, HELLO_BYTES_MAX)
+        if n < 0:
+            return RC_EOF
+        if n == 0:
+            break
+        if conn.end.rx.bytes + n > BLOCK_BYTES and pool_is_full(&loop.pool):
+            return RC_EOF               # at the memory limit nobody keeps more than a block before its first word
+        rc = hello_walk(&walk, loop.rx, n, NULL)
+        chain_append(&loop.pool, &conn.end.rx, loop.rx, n, True)
+    conn.extra = <void *>hello_pack(&walk) if rc == 0 else NULL
+    if rc <= 0:
+        return rc
+    memset(&walk, 0, sizeof(walk))
+    block = conn.end.rx.first
+    while block != NULL and hello_walk(&walk, block.data + block.head, block.tail - block.head, loop.rx) == 0:
+        block = block.next
+    return hello_read(hello, loop.rx, walk.message_bytes)
 
 
 cdef bint handshake_admit(Conn *conn) noexcept nogil:
@@ -131,27 +172,15 @@ cdef void hello_ready(Conn *conn) noexcept nogil:
     cdef Hello hello
     cdef Target *target = NULL
     cdef SSL *ssl
-    cdef ssize_t n = 0
-    cdef size_t have
     cdef int rc
     if conn.worker_next:
         return
-    have = chain_copy(&conn.end.rx, loop.rx, RX_BYTES // 2)
-    if conn.readable:
-        n = conn_recv(conn, loop.rx + have, HELLO_BYTES_MAX + 4096 - have if have < HELLO_BYTES_MAX else 1)
-        if n < 0:
+    rc = hello_arrives(conn, &hello)
+    if rc <= 0:
+        if rc == RC_EOF:
             conn_close(conn, False)
-            return
-        chain_append(&loop.pool, &conn.end.rx, loop.rx + have, n, True)
-        have += n
-    if have == 0:
-        return
-    rc = hello_parse(&hello, loop.rx, have)
-    if rc == 0:
-        return
-    if rc < 0:
-        loop.stats.errors_total += 1
-        conn_close(conn, True)
+        elif rc < 0:
+            refuse_hello(conn)
         return
     if hello.has_link_alpn and worker.shared.link_context != NULL:
         if not handshake_admit(conn):
@@ -161,16 +190,16 @@ cdef void hello_ready(Conn *conn) noexcept nogil:
         ssl = tls_new(worker.shared.link_context, True, NULL, False)
     else:
         if hello.name_bytes > 0:
-            target = route_find_certificate(loop.routes, hello.name, hello.name_bytes)
-        if target == NULL and hello.name_bytes > 0:
+            # A site that wants its TLS as it comes goes before a certificate of ours that happens to cover its name.
             target = route_find(loop.routes, ROUTE_TLS, hello.name, hello.name_bytes)
             if target != NULL and target.kind == TARGET_TUNNEL:
                 timer_clear(&loop.wheel, &conn.timer)
                 if not to_tunnel(conn, target, SERVICE_TLS, hello.name, hello.name_bytes):
-                    conn_close(conn, True)
+                    conn_alert(conn, ALERT_INTERNAL_ERROR)
                 return
+            target = route_find_certificate(loop.routes, hello.name, hello.name_bytes)
         if target == NULL:
-            refuse_name(conn)
+            conn_alert(conn, ALERT_UNRECOGNIZED_NAME)
             return
         if not handshake_admit(conn):
             return
@@ -205,8 +234,10 @@ cdef void handshake_ready(Conn *conn) noexcept nogil:
         return
     if rc < 0:
         conn.loop.stats.errors_total += 1
-        # An alert for the peer may be waiting: one try to send it.
-        conn_close(conn, False)
+        if conn.error < 0 or rc != RC_TLS:
+            conn_close(conn, False)
+        else:
+            conn_linger(conn)           # closing with unread input would destroy the alert on its way
         return
     timer_clear(&conn.loop.wheel, &conn.timer)
     if conn.tag == TAG_LINK:

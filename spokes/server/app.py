@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +137,7 @@ class Server:
             handshakes_per_address_per_s=config.handshakes_per_address_per_s,
             unmetered_networks=list(config.unmetered_networks),
             visit_count_max=VISIT_COUNT_MAX if config.connection_metrics else 0,
+            via=f"spokes-{secrets.token_hex(8)}".encode(),  # of this server alone, or two in a row would be a loop
         )
         hand_pages(engine)
         certificate = self.certificate
@@ -184,6 +186,7 @@ class Server:
         self.routes = RouteTable(
             engine, config.domain, self.certificate.names, own, removed_drain_s=config.removed_drain_s
         )
+        self.routes.https_port = self._public_port(ListenerKind.TLS, config.public_https_port)
         self.ports = PortListeners(engine, config.tcp_address)
         self.users = Users()
         self.follower = ChangeFollower(self._store, self.routes, self.ports, self.users)
@@ -276,6 +279,7 @@ class Server:
     def _announce_addresses(self) -> None:
         self.public.http = self._public_port(ListenerKind.HTTP, self.config.public_http_port)
         self.public.https = self._public_port(ListenerKind.TLS, self.config.public_https_port)
+        self.routes.https_port = self.public.https
         self.requests.addresses = tuple(
             str(address) for kind in (ListenerKind.HTTP, ListenerKind.TLS) for address in self.addresses(kind)
         )

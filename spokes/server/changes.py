@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from spokes.server.storethread import StoreThread
 from spokes.server.users import Users
 from spokes.server.waking import work_when_woken
 from spokes.store import Change, Kind, Op
+from spokes.wire.rules import serves_plain_http
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class ChangeFollower:
                 self._shut.add(tunnel.uid)
         for site in await self._store.run(store.list_sites):
             with self._each(Kind.SITE, site.uid):
-                self._routes.put_site(site.uid, site.tunnel_uid, site.domain, pass_through=bool(site.rule.get("tls")))
+                self._put_site(site.uid, site.tunnel_uid, site.domain, site.rule)
         for port in await self._store.run(store.list_ports):
             with self._each(Kind.PORT, port.uid):
                 self._routes.put_port(port.uid, port.tunnel_uid, port.port)
@@ -178,7 +179,7 @@ class ChangeFollower:
                 self._bar(self._locked, tunnel_uid, not body["active"], "this tunnel's key is switched off")
             case Kind.SITE, Op.PUT:
                 rule = body["rule"]
-                self._routes.put_site(change.uid, tunnel_uid, str(body["domain"]), pass_through=bool(rule.get("tls")))
+                self._put_site(change.uid, tunnel_uid, str(body["domain"]), rule)
             case Kind.PORT, Op.PUT:
                 self._routes.put_port(change.uid, tunnel_uid, int(body["port"]))
             case ((Kind.SITE | Kind.PORT), Op.DEL):
@@ -196,6 +197,11 @@ class ChangeFollower:
                 return  # registration tokens are asked of the store at each use
         if tunnel_uid:
             touched.add(tunnel_uid)
+
+    def _put_site(self, uid: str, tunnel_uid: str, domain: str, rule: Mapping[str, object]) -> None:
+        self._routes.put_site(
+            uid, tunnel_uid, domain, pass_through=bool(rule.get("tls")), plain=serves_plain_http(rule)
+        )
 
     def _bar_of_inactive(self, tunnel_uids: Iterable[str]) -> None:
         for uid in tunnel_uids:

@@ -57,6 +57,8 @@ class RouteTable:
         self._retired: set[int] = set()  # services of objects that are gone
         self._services_to_end: list[int] = []
         self._closed: set[str] = set()  # tunnels that get no traffic
+        self._tls_only: set[str] = set()  # sites whose plain HTTP nobody answers
+        self._https_port: int | None = None
         self._ports: set[int] = set()
         self._publish_due = False
         if own is None:
@@ -133,23 +135,43 @@ class RouteTable:
         if uid not in self._slots or (uid in self._closed) == closed:
             return
         (self._closed.add if closed else self._closed.discard)(uid)
-        for object_uid, routes in self._objects[uid].items():
-            for route in routes:
-                if self._owners.get(route) == object_uid:
-                    self._lead(route, object_uid, uid)
+        for object_uid in self._objects[uid]:
+            self._lead_again(object_uid)
 
-    def put_site(self, uid: str, tunnel_uid: str, domain: str, *, pass_through: bool) -> None:
-        """`pass_through`: the tunnel wants TLS as it arrives, although a certificate for the name may be here."""
+    @property
+    def https_port(self) -> int | None:
+        """Where visitors reach our TLS; None: there is none, and nobody is sent to it."""
+        return self._https_port
+
+    @https_port.setter
+    def https_port(self, port: int | None) -> None:
+        if port != self._https_port:
+            self._https_port = port
+            for uid in self._tls_only:
+                self._lead_again(uid)
+
+    def put_site(self, uid: str, tunnel_uid: str, domain: str, *, pass_through: bool, plain: bool = True) -> None:
+        """`pass_through`: the tunnel wants TLS as it arrives, although a certificate for the name may be here.
+        `plain`: somebody answers plain HTTP too; else visitors are sent to https."""
         routes: set[RouteKey] = {(RouteKind.HTTP, domain)}
-        if pass_through or not self.terminates(domain):
+        if pass_through:
             routes.add((RouteKind.TLS, domain))
         self._put(uid, tunnel_uid, frozenset(routes))
+        tls_only = pass_through and not plain
+        if self.tunnel_of(uid) and tls_only != (uid in self._tls_only):
+            (self._tls_only.add if tls_only else self._tls_only.discard)(uid)
+            try:
+                self._lead_again(uid)
+            except BaseException:
+                self._tls_only.symmetric_difference_update({uid})  # led to at the next try
+                raise
 
     def put_port(self, uid: str, tunnel_uid: str, port: int) -> None:
         self._put(uid, tunnel_uid, frozenset({(RouteKind.TCP, port), (RouteKind.UDP, port)}))
 
     def drop(self, object_uid: str) -> None:
         tunnel_uid = self._tunnel_of.pop(object_uid, None)
+        self._tls_only.discard(object_uid)
         if tunnel_uid is not None:
             for route in self._objects[tunnel_uid].pop(object_uid):
                 self._release(route, object_uid, tunnel_uid)
@@ -182,7 +204,7 @@ class RouteTable:
             for route in before - routes:
                 self._release(route, object_uid, tunnel_uid)
             for route in routes - before:
-                if route != (RouteKind.HTTP, self._domain):  # ours; the store refuses it too
+                if route[1] != self._domain:  # ours; the store refuses it too
                     self._owners[route] = object_uid
                     if route[0] is RouteKind.TCP:
                         self._ports.add(int(route[1]))
@@ -194,12 +216,21 @@ class RouteTable:
     def _lead(self, route: RouteKey, object_uid: str, tunnel_uid: str) -> None:
         kind, key = route
         if tunnel_uid not in self._closed:
-            self._engine.set_tunnel_route(kind, key, self._slots[tunnel_uid], service=self._service_of[object_uid])
+            if kind is RouteKind.HTTP and object_uid in self._tls_only and self._https_port:
+                self._engine.set_secure_route(str(key), self._https_port)
+            else:
+                self._engine.set_tunnel_route(kind, key, self._slots[tunnel_uid], service=self._service_of[object_uid])
         elif kind is RouteKind.HTTP:
             self._engine.set_page_route(kind, str(key), CLOSED_CODE)
         else:
             self._engine.drop_route(kind, key)
         self._changed()
+
+    def _lead_again(self, object_uid: str) -> None:
+        tunnel_uid = self.tunnel_of(object_uid)
+        for route in self._objects.get(tunnel_uid, {}).get(object_uid, frozenset()):
+            if self._owners.get(route) == object_uid:
+                self._lead(route, object_uid, tunnel_uid)
 
     def _release(self, route: RouteKey, object_uid: str, tunnel_uid: str) -> None:
         if self._owners.get(route) != object_uid:

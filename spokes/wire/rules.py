@@ -99,6 +99,14 @@ class Site(
         return f"Site(domain={self.domain!r})"
 
 
+def serves_plain_http(rule: Mapping[str, object]) -> bool:
+    """Does anybody answer the site's plain HTTP? `rule` as JSON; where nobody does, its TLS is all there is."""
+    destination = str(rule.get("destination") or "")
+    return bool(
+        rule.get("webRoot") or rule.get("upstreamURL") or rule.get("port") or destination.startswith(UNIX_PREFIX)
+    )
+
+
 class Port(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"dst_port": "dstPort"}):
     """A public port; without `destination` and `dst_port` it is allocated and not forwarded."""
 

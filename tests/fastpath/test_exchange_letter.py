@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from spokes._fastpath.engine import RouteKind
-from tests.support.engines import Pair
+from spokes._fastpath.engine import Engine, ListenerKind, RouteKind, Upstream
+from spokes.pages import hand_pages
+from tests.support.engines import Pair, engine_pair
 from tests.support.http_wire import Message, ScriptedUpstream, Wire, answering, request, response, serving
+from tests.support.upstreams import connect
 
 Visit = Callable[[], Wire]
 
@@ -166,3 +170,160 @@ def test_welcome_page_is_for_reading(pair: Pair, visit: Visit, method: str, stat
         answer = visitor.read_response(method)
         assert answer.status == status
         assert answer.one("Allow") == ("GET, HEAD" if status == 405 else "")
+
+
+# --- Via and loops
+
+VIA = b"spokes-0123456789abcdef"
+
+
+@pytest.fixture
+def marked() -> Iterator[Pair]:
+    """A pair whose server has a name in Via."""
+    with engine_pair(via=VIA) as joined:
+        yield joined
+        joined.assert_idle()
+
+
+@pytest.mark.parametrize(("version", "received"), [("1.0", "1.0"), ("1.1", "1.1"), ("1.2", "1.1")])
+def test_request_is_marked_once_with_the_version_it_came_in(marked: Pair, version: str, received: str) -> None:
+    seen: list[list[str]] = []
+
+    def handle(wire: Wire, asked: Message) -> None:
+        seen.append(asked.all("Via"))
+        wire.send(response())
+
+    with ScriptedUpstream(serving(handle)) as upstream, Wire(connect(marked.ports["http"])) as visitor:
+        marked.serve_http("a.tun.test", upstream.upstream())
+        visitor.send(request("/", "Via: 1.1 before, 1.0 spokes-0", version=version))
+        answer = visitor.read_response()
+        assert answer.body == b"hello" and not answer.all("Via")
+        assert seen == [["1.1 before, 1.0 spokes-0", f"{received} {VIA.decode()}"]]
+
+
+@pytest.mark.parametrize(
+    "via",
+    ["1.1 {}", "1.0 other, HTTP/1.1 {}", "1.1\t{} (comment)", "1.1 a,1.1 {} ,1.1 b", "1.1 SPOKES-0123456789ABCDEF"],
+)
+def test_request_that_came_through_before_is_508(marked: Pair, via: str) -> None:
+    with Wire(connect(marked.ports["http"])) as visitor:
+        for fields in ([f"Via: {via}"], ["Via: 1.1 x", f"via: {via}", "Connection: via"]):
+            visitor.send(request("/", *(field.format(VIA.decode()) for field in fields)))
+            answer = visitor.read_response()
+            assert (answer.status, answer.code) == (508, "SPK-LOOP")
+    assert marked.server.stats()["streams_total"] == 0
+
+
+@pytest.mark.parametrize("via", ["1.1 {}x", "1.1 x{}", "1.1 x ({})", "{}", "1.1 {}:80"])
+def test_request_that_came_through_another_goes_on(marked: Pair, via: str) -> None:
+    with ScriptedUpstream(answering(response())) as upstream, Wire(connect(marked.ports["http"])) as visitor:
+        marked.serve_http("a.tun.test", upstream.upstream())
+        visitor.send(request("/", f"Via: {via.format(VIA.decode())}"))
+        assert visitor.read_response().body == b"hello"
+
+
+def test_site_that_leads_to_its_own_edge_is_a_508_after_one_round() -> None:
+    # The conn to the edge is kept for the next request, so the pair is not idle at the end.
+    with engine_pair(via=VIA) as marked, Wire(connect(marked.ports["http"])) as visitor:
+        marked.serve_http("a.tun.test", Upstream(addresses=[("127.0.0.1", marked.ports["http"])]))
+        visitor.send(request())
+        assert visitor.read_response().code == "SPK-LOOP"
+        visitor.send(request("/", "Connection: Upgrade", "Upgrade: websocket"))
+        assert visitor.read_response().code == "SPK-LOOP"
+        assert marked.server.stats()["streams_total"] <= 2
+
+
+# --- https alone
+
+
+@pytest.mark.parametrize(
+    ("target", "place"),
+    [
+        ("/", "/"),
+        ("/a/b?c=d", "/a/b?c=d"),
+        ("http://a.tun.test", "/"),
+        ("http://a.tun.test?x", "/?x"),
+        ("//evil.test/", "//evil.test/"),
+    ],
+)
+@pytest.mark.parametrize(("port", "suffix"), [(443, ""), (8443, ":8443")])
+def test_site_of_tls_alone_sends_plain_http_to_https(
+    pair: Pair, visit: Visit, target: str, place: str, port: int, suffix: str
+) -> None:
+    pair.server.set_secure_route("a.tun.test", port)
+    pair.publish()
+    visitor = visit()
+    for method in ("GET", "HEAD", "POST"):
+        visitor.send(request(target, method=method))
+        answer = visitor.read_response(method)
+        assert (answer.status, answer.code) == (308, "SPK-HTTPS")
+        assert answer.one("Location") == f"https://a.tun.test{suffix}{place}"
+
+
+def test_options_of_the_server_of_a_site_of_tls_alone_is_sent_to_https(pair: Pair, visit: Visit) -> None:
+    pair.server.set_secure_route("a.tun.test", 443)
+    pair.publish()
+    visitor = visit()
+    visitor.send(request("*", method="OPTIONS"))
+    assert visitor.read_response().one("Location") == "https://a.tun.test/"
+
+
+# --- refusals under /api/
+
+
+@pytest.fixture
+def administered(tmp_path: Path) -> Iterator[Pair]:
+    """A server with an administration that is not there, and pages in JSON for its callers."""
+    server = Engine(workers=1, memory_limit_bytes=64 << 20, accepting=True)
+    pair = Pair(server, server)
+    hand_pages(server)
+    server.start()
+    try:
+        pair.listen("http", ListenerKind.HTTP)
+        upstream = Upstream(unix_path=str(tmp_path / "none.sock"), fault_page="SPK-ADMIN-DOWN")
+        server.set_upstream_route(RouteKind.HTTP, "tun.test", upstream)
+        server.set_page_route(RouteKind.HTTP, "a.tun.test", "SPK-OFFLINE")
+        server.publish()
+        yield pair
+    finally:
+        server.stop()
+
+
+API = b"POST /api/admin/v1.1/tunnel/list HTTP/1.1\r\n"
+REFUSED = {
+    "400": (API + b"Host: tun.test\r\nbad line\r\n\r\n", 400),
+    "400 for want of a host": (API + b"\r\n", 400),
+    "400 for a bad host": (API + b"Host: tun test\r\n\r\n", 400),
+    "414": (b"GET /api/" + b"a" * 9000 + b" HTTP/1.1\r\nHost: tun.test\r\n\r\n", 414),
+    "431": (API + b"Host: tun.test\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 431),
+    "501": (API + b"Host: TUN.test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    "505": (API.replace(b"1.1\r", b"2.0\r") + b"Host: tun.test\r\n\r\n", 505),
+    "503": (API + b"Host: tun.test\r\n\r\n", 503),
+    "behind a prefix": (b"GET /x/api/y HTTP/1.1\r\nhost:tun.test:80\r\n: bad\r\n\r\n", 400),
+    "absolute": (b"GET http://tun.test/api/y HTTP/1.1\r\nHost: tun.test\r\n: bad\r\n\r\n", 400),
+}
+
+
+@pytest.mark.parametrize(("raw", "status"), REFUSED.values(), ids=REFUSED.keys())
+def test_refusal_under_api_is_json(administered: Pair, raw: bytes, status: int) -> None:
+    with Wire(connect(administered.ports["http"])) as visitor:
+        visitor.send(raw)
+        answer = visitor.read_response()
+        assert (answer.status, answer.one("Content-Type")) == (status, "application/json")
+        envelope = json.loads(answer.body)
+        assert (envelope["status"], envelope["code"]) == (False, answer.code)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /other HTTP/1.1\r\nHost: tun.test\r\n: bad\r\n\r\n",
+        b"GET /api/x HTTP/1.1\r\nHost: a.tun.test\r\n: bad\r\n\r\n",
+        b"GET /api/x HTTP/1.1\r\nHost: a.tun.test\r\n\r\n",
+        b"\x00/api/",
+    ],
+)
+def test_refusal_elsewhere_is_a_page(administered: Pair, raw: bytes) -> None:
+    with Wire(connect(administered.ports["http"])) as visitor:
+        visitor.send(raw)
+        assert visitor.read_response().one("Content-Type") == "text/html; charset=utf-8"

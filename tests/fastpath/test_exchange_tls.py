@@ -205,11 +205,12 @@ def test_https_smuggling_is_400_and_close(pair: Pair, visit_tls: Visit) -> None:
     visitor.assert_closed()
 
 
-def test_plain_http_on_the_tls_port_is_closed(pair: Pair) -> None:
+def test_plain_http_on_the_tls_port_is_told_so_and_closed(pair: Pair) -> None:
     for _ in range(5):
         with Wire(socket.create_connection(("127.0.0.1", pair.ports["tls"]))) as visitor:
-            visitor.send(request())
-            visitor.assert_gone()
+            visitor.send(request() * 2)
+            assert visitor.read_response().code == "SPK-PLAIN-HTTP"
+            visitor.assert_closed()
 
 
 def test_visitor_that_leaves_in_mid_handshake_leaves_nothing(pair: Pair) -> None:

@@ -628,6 +628,17 @@ def test_response_of_a_later_minor_version_is_taken_as_ours():
     assert http1.rewrite_response(raw) == response("Content-Length: 5", "A: b")
 
 
+def test_write_request_via_is_added_behind_those_received():
+    raw = request("Via: 1.0 a", "A: b")
+    assert http1.rewrite_request(raw) == raw
+    assert http1.rewrite_request(raw, via=b"me") == request("Via: 1.0 a", "A: b", "Via: 1.1 me")
+    old = request("A: b", line="GET / HTTP/1.0")
+    assert http1.rewrite_request(old, via=b"me") == request("A: b", "Via: 1.0 me")
+    assert http1.rewrite_request(request("Connection: via", "Via: 1.1 a")) == request("Via: 1.1 a")
+    assert http1.came_through(http1.rewrite_request(raw, via=b"me"), b"me") is True
+    assert http1.came_through(raw, b"me") is False
+
+
 GAPS = {
     "one": ["A : b"],
     "several": ["A \t : b", "C: d", "E\t:f"],

@@ -49,16 +49,66 @@ async def test_routes_own_domain_is_a_page_that_no_site_takes(engine, routes):
     [
         (f"h.{DOMAIN}", False, False),
         (f"h.{DOMAIN}", True, True),
-        (f"a.b.{DOMAIN}", False, True),
-        ("shop.example.org", False, True),
+        (f"a.b.{DOMAIN}", False, False),
+        ("shop.example.org", False, False),
+        ("shop.example.org", True, True),
     ],
 )
-async def test_routes_site_passes_tls_through_where_no_certificate_is_here(engine, routes, domain, pass_through, tls):
+async def test_routes_site_passes_tls_through_where_it_wants_to(engine, routes, domain, pass_through, tls):
     routes.put_tunnel("t", f"other.{DOMAIN}")
     routes.put_site("s", "t", domain, pass_through=pass_through)
     routes.publish()
     assert ((RouteKind.TLS, domain) in engine.routes) is tls
     assert engine.routes[(RouteKind.HTTP, domain)] == routes.slot("t")
+
+
+async def test_routes_own_domain_is_passed_through_to_nobody(engine, routes):
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_site("s", "t", DOMAIN, pass_through=True, plain=False)
+    routes.https_port = 443
+    routes.publish()
+    assert (RouteKind.TLS, DOMAIN) not in engine.routes
+    assert engine.routes[(RouteKind.HTTP, DOMAIN)] == "SPK-WELCOME"
+
+
+async def test_routes_site_of_tls_alone_sends_plain_http_to_https(engine, routes):
+    site = (RouteKind.HTTP, "shop.example.org")
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_site("s", "t", "shop.example.org", pass_through=True, plain=False)
+    routes.publish()
+    assert engine.routes[site] == routes.slot("t")  # nobody serves https
+    routes.https_port = 8443
+    routes.publish()
+    assert engine.routes[site] == "https:8443"
+    engine.set_page("SPK-BANDWIDTH", status=503, content_type="", body=b"")
+    routes.close_to_visitors("t", closed=True)
+    routes.https_port = 443
+    routes.publish()
+    assert engine.routes[site] == "SPK-BANDWIDTH"
+    routes.close_to_visitors("t", closed=False)
+    routes.publish()
+    assert engine.routes[site] == "https:443"
+    routes.put_site("s", "t", "shop.example.org", pass_through=True, plain=True)
+    routes.publish()
+    assert engine.routes[site] == routes.slot("t")
+    routes.put_site("s", "t", "shop.example.org", pass_through=True, plain=False)
+    routes.publish()
+    assert engine.routes[site] == "https:443"
+    routes.drop("s")
+    routes.put_site("s", "t", "shop.example.org", pass_through=False)
+    routes.publish()
+    assert engine.routes[site] == routes.slot("t")
+
+
+async def test_routes_own_hostname_of_tls_alone_leads_to_its_tunnel_when_the_site_goes(engine, routes):
+    routes.https_port = 443
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_site("s", "t", f"h.{DOMAIN}", pass_through=True, plain=False)
+    routes.publish()
+    assert engine.routes[(RouteKind.HTTP, f"h.{DOMAIN}")] == "https:443"
+    routes.drop("s")
+    routes.publish()
+    assert engine.routes[(RouteKind.HTTP, f"h.{DOMAIN}")] == routes.slot("t")
 
 
 async def test_routes_site_on_own_hostname_dropped_leaves_the_hostname(engine, routes):

@@ -153,8 +153,10 @@ class Pair:
 
 
 @contextmanager
-def engine_pair(*, workers: int = 1, memory_limit_bytes: int = 64 << 20, **limits: int) -> Iterator[Pair]:
-    server = Engine(workers=workers, memory_limit_bytes=memory_limit_bytes, accepting=True, **limits)
+def engine_pair(
+    *, workers: int = 1, memory_limit_bytes: int = 64 << 20, via: bytes = b"", **limits: int
+) -> Iterator[Pair]:
+    server = Engine(workers=workers, memory_limit_bytes=memory_limit_bytes, accepting=True, via=via, **limits)
     client = Engine(workers=1, memory_limit_bytes=memory_limit_bytes, accepting=False)
     pair = Pair(server, client)
     try:

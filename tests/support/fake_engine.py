@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from spokes._fastpath.engine import Event, EventKind, LinkDown, Upstream
+from spokes._fastpath.engine import Event, EventKind, LinkDown, RouteKind, Upstream
 from spokes.wire.handshake import ClientHandshake
 from spokes.wire.messages import Message
 
@@ -175,6 +175,9 @@ class FakeEngine:
     def set_page_route(self, kind: int, key: str, code: str) -> None:
         assert code in self.pages
         self._set[(kind, key)] = code
+
+    def set_secure_route(self, host: str, https_port: int) -> None:
+        self._set[(RouteKind.HTTP, host)] = f"https:{https_port}"
 
     def drop_route(self, kind: int, key: str | int) -> None:
         self._set.pop((kind, key), None)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from spokes.errors import RuleError
-from spokes.wire.rules import FwRule, Port, PortMap, Site, TunConfig, check_port, check_site
+from spokes.wire.rules import FwRule, Port, PortMap, Site, TunConfig, check_port, check_site, serves_plain_http
 
 SITE_KEYS = {
     "domain", "secure", "destination", "port", "tls", "upstreamURL", "webRoot", "useLetsEnc", "ca", "privateKey",
@@ -82,3 +82,19 @@ def test_check_site_rewrite_host_is_a_host(host):
 def test_check_site_rewrite_host_that_is_none_is_refused(host):
     with pytest.raises(RuleError, match="rewriteHost"):
         check_site(Site(domain="a", rewrite_host=host))
+
+
+@pytest.mark.parametrize(
+    ("rule", "plain"),
+    [
+        ({"tls": 8443}, False),
+        ({"tls": 8443, "port": 0, "destination": "10.0.0.5"}, False),
+        ({"tls": 8443, "port": 80}, True),
+        ({"tls": 8443, "webRoot": "/srv"}, True),
+        ({"tls": 8443, "upstreamURL": "http://a"}, True),
+        ({"tls": 8443, "destination": "unix:/run/a"}, True),
+        ({}, False),
+    ],
+)
+def test_serves_plain_http_where_the_rule_names_somebody(rule, plain):
+    assert serves_plain_http({"domain": "a", **rule}) is plain
