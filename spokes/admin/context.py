@@ -46,7 +46,8 @@ DEFAULT_HTTPS_PORT = 443
 DEFAULT_TCP_PORTS = PortRange(22000, 22999)
 EVERY_SCOPE = frozenset(Scope)
 PERSON_SCOPES = frozenset((Scope.READ, Scope.WRITE))
-LOOKUP_COUNT_MAX = 2                     # at once; each holds a thread while a name server of somebody's answers
+LOOKUP_COUNT_MAX = 4                     # at once, one of a user; each holds a thread while a name server answers
+LOOKUP_REFUSAL = "too many look-ups at once; try again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ class Admin:
     users: UserList = field(default_factory=UserList)
     key_failures: Failures = field(default_factory=Failures)
     password_failures: Failures = field(default_factory=Failures)
-    lookups: Places = field(default_factory=lambda: Places(LOOKUP_COUNT_MAX, "too many look-ups at once; try again"))
+    lookups: Places = field(default_factory=lambda: Places(LOOKUP_COUNT_MAX, LOOKUP_REFUSAL, count_per_source_max=1))
     path_prefix: str = ""                # what a front proxy puts before our paths; "" for none
     version: str = spokes.__version__
     started: clock.Since = field(default_factory=clock.Since)

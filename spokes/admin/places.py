@@ -20,10 +20,10 @@ RETRY_AFTER_S = 1.0
 class Places:
     """Shared by all calls of a process."""
 
-    def __init__(self, count_max: int, refusal: str) -> None:
-        """`refusal`: what is said to who finds no place."""
+    def __init__(self, count_max: int, refusal: str, *, count_per_source_max: int = 0) -> None:
+        """`refusal`: what is said to who finds no place; `count_per_source_max`: half of all unless it is said."""
         self.count_max = count_max
-        self.count_per_source_max = (count_max + 1) // 2
+        self.count_per_source_max = count_per_source_max or (count_max + 1) // 2
         self._refusal = refusal
         self._counts: Counter[str] = Counter()
         self._left = threading.Condition()
