@@ -8,6 +8,7 @@ import sys
 import click
 
 import spokes
+from spokes.cli.client_check import check_config
 from spokes.cli.client_options import config_option, json_option, show
 from spokes.cli.client_rules import http_rules, tcp_rules, tunnel
 from spokes.cli.client_serve import http, start, tcp
@@ -31,7 +32,7 @@ def version(as_json: bool) -> None:
     show(facts, f"spoke {spokes.__version__} ({facts['os']} {facts['arch']})", as_json=as_json)
 
 
-for verb in (configure, info, edit, start, tunnel):
+for verb in (check_config, configure, info, edit, start, tunnel):
     spoke.add_command(verb)
 spoke.add_command(tunnel, "route")
 for served, rules in ((http, http_rules), (tcp, tcp_rules)):

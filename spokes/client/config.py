@@ -29,7 +29,7 @@ from spokes.client.rules import (
     site_key,
 )
 from spokes.errors import ConfigError, NameRefusedError, RuleError
-from spokes.wire.rules import Port, Site
+from spokes.wire.rules import Port, Site, TunConfig
 
 DEFAULT_SERVER_PORT = 443
 REMOVED_DRAIN_S_MAX = 86_400
@@ -37,6 +37,10 @@ SYSTEM_PATH = Path("/etc/spoke/config.json")
 UNIT_USER = "spoke"
 
 _STRING_KEYS = ("hostname", "name", "tunnel", "serverHost", "serverKey", "serverCA", "key")
+KNOWN_MEMBERS = frozenset(
+    (*_STRING_KEYS, "unmanaged", "synced", "remoteTargets", "removedDrain",
+     *(field.encode_name for field in msgspec.structs.fields(TunConfig)))
+)  # fmt: skip
 
 
 def user_path() -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import resource
+from typing import NamedTuple
 
 from spokes._fastpath.engine import Engine
-from spokes.machine import memory_limit, processor_limit, worker_count
+from spokes.machine import Limit, memory_limit, processor_limit, worker_count
 from spokes.pages import hand_pages
 
 log = logging.getLogger(__name__)
@@ -18,21 +19,39 @@ CONTROL_MEMORY_LIMIT_BYTES = 16 * 1024 * 1024
 WORKER_COUNT_DEFAULT_MAX = 4  # a session has few links, and a link lives on one worker
 
 
-def serving_engine(*, workers: int = 0, memory_limit_bytes: int = 0) -> Engine:
-    """An engine for `App`; `workers` 0 = one for each CPU, `memory_limit_bytes` 0 = from the machine, within reason."""
-    _raise_open_files_limit()
+class EngineSize(NamedTuple):
+    """How large the engine is, and which limits of the machine that comes from."""
+
+    workers: int
+    processors: Limit
+    memory_limit_bytes: int
+    memory: Limit
+
+
+def engine_size(*, workers: int = 0, memory_limit_bytes: int = 0) -> EngineSize:
+    """`workers` 0 = one for each CPU, `memory_limit_bytes` 0 = from the machine, within reason."""
     processors, memory = processor_limit(), memory_limit()
-    count = workers or min(worker_count(processors), WORKER_COUNT_DEFAULT_MAX)
     share_bytes = min(int(memory.value) // MEMORY_SHARE, MEMORY_LIMIT_BYTES_MAX)
-    limit_bytes = memory_limit_bytes or max(MEMORY_LIMIT_BYTES_MIN, share_bytes)
+    return EngineSize(
+        workers or min(worker_count(processors), WORKER_COUNT_DEFAULT_MAX),
+        processors,
+        memory_limit_bytes or max(MEMORY_LIMIT_BYTES_MIN, share_bytes),
+        memory,
+    )
+
+
+def serving_engine(*, workers: int = 0, memory_limit_bytes: int = 0) -> Engine:
+    """An engine for `App`, of engine_size()."""
+    _raise_open_files_limit()
+    size = engine_size(workers=workers, memory_limit_bytes=memory_limit_bytes)
     log.info(
         "engine sized",
         extra={
-            "workers": count, "processors": processors.source,
-            "memory_limit_bytes": limit_bytes, "memory": memory.source,
+            "workers": size.workers, "processors": size.processors.source,
+            "memory_limit_bytes": size.memory_limit_bytes, "memory": size.memory.source,
         },
     )
-    engine = Engine(workers=count, memory_limit_bytes=limit_bytes, accepting=False)
+    engine = Engine(workers=size.workers, memory_limit_bytes=size.memory_limit_bytes, accepting=False)
     hand_pages(engine)
     return engine
 

@@ -267,6 +267,22 @@ def test_destination_of_every_kind_is_taken(run, config, destination):
     assert run("http", "add", "--domain", "a.example", "--http", "80", "--destination", destination).code == 0
 
 
+def test_check_config_names_what_is_unknown_and_what_is_wrong(run, config):
+    document = json.loads(config.read_text())
+    assert run("check-config").code == 0
+    config.write_text(json.dumps(document | {"serverkey": "x", "fromTheFuture": 1}))
+    done = run("check-config", "--json")
+    facts = json.loads(done.out)
+    assert (done.code, facts["unknown"], facts["problems"]) == (0, ["serverkey", "fromTheFuture"], [])
+    assert facts["memory_limit_bytes"] >= 16 * 1024 * 1024
+    assert facts["memory_source"]
+    assert "did you mean 'serverKey'?" in done.err
+    config.write_text(json.dumps({**document, "key": "", "https": [{"domain": "a.example", "webRoot": "/no/where"}]}))
+    done = run("check-config", "--json")
+    assert [one["code"] for one in json.loads(done.out)["problems"]] == ["SPK-CONFIG", "SPK-WEBROOT"]
+    assert done.code == 1
+
+
 def test_configure_through_a_link_leaves_it_one(run, config):
     before = config.read_bytes()
     link = config.with_name("link.json")
