@@ -41,6 +41,7 @@ cdef extern from "sys/socket.h" nogil:
         int l_onoff
         int l_linger
     ssize_t sendmsg(int fd, const msghdr *msg, int flags)
+    int MSG_EOR
 
 cdef extern from "netinet/tcp.h" nogil:
     int TCP_KEEPIDLE
@@ -66,6 +67,7 @@ cdef enum:
     LINGER_BYTES_MAX = 8388608          # read and dropped, of any peer: what may have been on its way
     LINGER_READS_MAX = 32               # 8 MiB: what a kernel may hold with its end, for which there is no second edge
     SETTLE_ROUNDS = 16
+    TAG_SLOW = 1                        # Conn.tag of a link on a slow path (mux.pyx)
     HOLDER_LARGE_PARTS = 64             # an address that holds more than this part of the limit is given less room
     SHORT_PATH_US = 2000                # round trip of a path without wide-area loss
     TCP_RTO_MAX_MS = 44                 # linux/tcp.h of 6.15; the C library's headers may be older
@@ -325,12 +327,18 @@ cdef ssize_t conn_recv_raw(Conn *conn, uint8_t *dst, size_t dst_bytes) noexcept 
             return -errno
 
 
+cdef inline int send_flags(const Conn *conn) noexcept nogil:
+    """On a slow link every write is a piece of its own to the kernel: what it may append to another one, up to 64 KiB,
+    it takes whatever TCP_NOTSENT_LOWAT says."""
+    return MSG_NOSIGNAL | MSG_EOR if conn.role == ROLE_LINK and conn.tag == TAG_SLOW else MSG_NOSIGNAL
+
+
 cdef void conn_send_cipher(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil:
     cdef ssize_t n
     if src_bytes == 0:
         return
     if conn.tls.tx.bytes == 0 and conn.writable and not conn.connecting:
-        n = send(conn.fd, src, src_bytes, MSG_NOSIGNAL)
+        n = send(conn.fd, src, src_bytes, send_flags(conn))
         if n < 0:
             if errno != EAGAIN and errno != EINTR:
                 conn_fail(conn, -errno)
@@ -501,12 +509,12 @@ cdef ssize_t conn_send_chain(Conn *conn, Chain *chain, const uint8_t *more, size
         total += more_bytes
         count += 1
     if count == 1:                      # the common case, and the cheaper call
-        n = send(conn.fd, iov[0].iov_base, total, MSG_NOSIGNAL)
+        n = send(conn.fd, iov[0].iov_base, total, send_flags(conn))
     else:
         memset(&msg, 0, sizeof(msg))
         msg.msg_iov = iov
         msg.msg_iovlen = count
-        n = sendmsg(conn.fd, &msg, MSG_NOSIGNAL)
+        n = sendmsg(conn.fd, &msg, send_flags(conn))
     if n < 0:
         if errno == EAGAIN or errno == EINTR:
             conn.writable = 0

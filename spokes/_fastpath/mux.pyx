@@ -54,6 +54,7 @@ cdef enum:
     RELIEF_INTERVAL_MS = 200            # between two looks for streams to end for want of memory …
     RELIEF_COUNT_MAX = 1024             # … which go through so many of those that wait
     WINDOW_SLOW_US = 1000000            # half a window takes longer while bytes wait: it is too large for its reader
+    TAG_SLOW = 1                        # Conn.tag, for conn.pyx
     SLOW_BYTES_PER_S = 1048576          # a blocked link that carries less, …
     SLOW_PATH_US = 8000                 # … with this round trip, is a slow line, not a slow reader next door
     BROKEN_READS_MAX = 16               # 4 MiB: more than a kernel keeps of a conn that was reset
@@ -555,6 +556,7 @@ cdef void link_tune(Link *link, uint64_t sent_per_s) noexcept nogil:
     while unsent_bytes < rate // 100 and unsent_bytes < UNSENT_BYTES_MAX:
         unsent_bytes *= 2
     link.is_slow = unsent_bytes < LINK_OUT_BYTES_MIN and (link.blocked or link.is_slow)
+    link.conn.tag = TAG_SLOW if link.is_slow else 0
     if link.is_slow:
         link.out_limit_bytes = unsent_bytes
         if not link.long_path and sent_per_s < SLOW_BYTES_PER_S:
