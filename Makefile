@@ -10,9 +10,10 @@ SYSCONFDIR ?= /etc
 DESTDIR ?=
 TESTS ?=
 BENCH ?=
+OUTAGES ?=
 LABEL ?= run
 
-.PHONY: help build demo test test-benchmarks lint bench asan tsan rpm check-rpm install lock clean
+.PHONY: help build demo test test-benchmarks lint bench outages asan tsan rpm check-rpm install lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -54,6 +55,9 @@ lint: build  ## style and types, without changing anything; all of them, even wh
 bench: build  ## all of benchmarks/README.md, hours; BENCH="--only http-keepalive --rounds 3" for a part, LABEL=name
 	@./benchmarks/install-peers.sh
 	$(BIN)/python -m benchmarks --write --label $(LABEL) $(BENCH)
+
+outages: build  ## how soon a client is back, by kind of outage; root. OUTAGES="--rounds 8 --long" for a hundred
+	$(BIN)/python -m benchmarks.outages $(OUTAGES)
 
 # A copy of the tree, so that the ordinary build stays as it is. Python itself is not built with a sanitizer, hence
 # LD_PRELOAD.
