@@ -91,6 +91,7 @@ class ServerConfig:
     admin_workers: int = 1
     admin_threads: int = 8
     path_prefix: str = ""
+    tunnels_per_user_max: int = 100  # of a basic user without a maximum of their own; 0 = none
     domain_proof: bool = False
     domain_proof_resolvers: tuple[Address, ...] = ()  # none: the system's
     traffic_interval_s: float = 5.0
@@ -330,6 +331,7 @@ SETTINGS: Mapping[str, Setting] = {
     "admin_workers": Setting("admin_workers", int, _within(1, 16), "1 to 16"),
     "admin_threads": Setting("admin_threads", int, _within(1, 64), "1 to 64"),
     "path_prefix": Setting("path_prefix", str, _parse_path_prefix, 'a path such as "/spokes"; "" = none'),
+    "tunnels_per_user_max": Setting("tunnels_per_user_max", int, _within(0, 2**31 - 1), "a number; 0 = no maximum"),
     "domain_proof": Setting("domain_proof", bool | str, _parse_switch, "true or false"),
     "domain_proof_resolvers": Setting(
         "domain_proof_resolvers",

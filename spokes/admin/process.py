@@ -34,6 +34,7 @@ from spokes.control import CONTROL_SOCKET_NAME, Control
 from spokes.errors import StoreError
 from spokes.log import setup_logging
 from spokes.store import Store
+from spokes.store.tunnels import TUNNELS_PER_USER_MAX
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tcp-ports", type=parse_port_range, default=DEFAULT_TCP_PORTS, help="BEGIN-END")
     parser.add_argument("--https-port", type=int, default=443, help="where clients reach the server")
     parser.add_argument("--server-key", default="", help="the server's key, as clients pin it")
+    parser.add_argument("--tunnels-per-user", type=int, default=TUNNELS_PER_USER_MAX, help="of basic ones; 0: any")
     parser.add_argument("--domain-proof", action="store_true", help="domains have to be proved by a TXT record")
     parser.add_argument("--resolver", type=parse_address, action="append", default=[], help="of those, ADDR:PORT")
     parser.add_argument("--path-prefix", default="", help="what a front proxy puts before every path")
@@ -106,6 +108,7 @@ class LazyApp:
                 store = Store.open(self._store_url)
                 store.leave_checkpoints()
                 store.needs_proof = given.domain_proof
+                store.tunnels_per_user_max = given.tunnels_per_user
                 admin = Admin(
                     store=store,
                     resolvers=tuple(given.resolver),

@@ -97,6 +97,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{OWN}/domain/proofs/{{user_uid}}", users.list_proofs),
     Route("POST", f"{OWN}/domain/prove", users.prove_domain, statuses=(404,)),
     Route("POST", f"{OWN}/tunnel/delete", user_tunnels.delete, statuses=(404,)),
+    Route("POST", f"{OWN}/tunnel/key/edit", user_tunnels.edit_key, admin_only=True, statuses=(404,)),
+    Route("POST", f"{OWN}/tunnel/key/renew", user_tunnels.renew_key, statuses=(404,)),
     # API keys and sessions
     Route("GET", f"{OWN}/key/list", access.list_keys),
     Route("POST", f"{OWN}/key/create", access.create_key, statuses=(404,)),

@@ -223,6 +223,54 @@ def delete(settings: Settings, tunnel_name: str, yes: bool, as_json: bool) -> No
         say(f"Tunnel {one.hostname} is deleted")
 
 
+@tunnel.group("key", epilog="Example: spokes tunnel key renew brave-otter.tun.example.net")
+def tunnel_key() -> None:
+    """The key that a tunnel's client logs in with."""
+
+
+@tunnel_key.command("deactivate", epilog="Example: spokes tunnel key deactivate brave-otter.tun.example.net")
+@tunnel_argument
+@verb
+def deactivate_key(settings: Settings, tunnel_name: str, as_json: bool) -> None:
+    """Switch the key off: its session ends, and its logins are refused."""
+    _set_key(settings, tunnel_name, active=False, as_json=as_json)
+
+
+@tunnel_key.command("activate", epilog="Example: spokes tunnel key activate brave-otter.tun.example.net")
+@tunnel_argument
+@verb
+def activate_key(settings: Settings, tunnel_name: str, as_json: bool) -> None:
+    """Switch the key on again; the client has to be started again."""
+    _set_key(settings, tunnel_name, active=True, as_json=as_json)
+
+
+@tunnel_key.command("renew", epilog="Example: spokes tunnel key renew brave-otter.tun.example.net")
+@tunnel_argument
+@verb
+def renew_key(settings: Settings, tunnel_name: str, as_json: bool) -> None:
+    """Give the tunnel another key and print it; the session of the old one ends."""
+    with changing(settings) as shell:
+        one = shell.tunnel(tunnel_name)
+        token = shell.store.renew_auth_token(one.uid)
+    if as_json:
+        print_object(auth_token_object(one, token))
+        return
+    say(f"Tunnel {one.hostname} has another key")
+    click.echo(f"Key: {token.value}")
+    if not token.active:
+        click.echo("It is switched off: spokes tunnel key activate", err=True)
+
+
+def _set_key(settings: Settings, tunnel_name: str, *, active: bool, as_json: bool) -> None:
+    with changing(settings) as shell:
+        one = shell.tunnel(tunnel_name)
+        token = shell.store.set_auth_token(one.uid, active=active)
+    if as_json:
+        print_json({"id": one.uid, "active": token.active})
+    else:
+        say(f"The key of {one.hostname} is switched {'on' if active else 'off'}")
+
+
 @tunnel.command("config", epilog="Example: spokes tunnel config brave-otter.tun.example.net | jq .https")
 @tunnel_argument
 @click.option("--secrets", is_flag=True, help="With key, passwords and private keys: a client's configuration file.")

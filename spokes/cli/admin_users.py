@@ -29,7 +29,7 @@ from spokes.cli.server_options import Command, Settings, print_json
 from spokes.cli.table import print_table
 from spokes.phrases import counted
 from spokes.store import User
-from spokes.store.rows import ROLES
+from spokes.store.rows import ADMIN_ROLE, ROLES
 from spokes.store.users import COUNT_MAX, UserProperties
 
 ANY = "any"
@@ -78,7 +78,9 @@ def limit_options(command: Command) -> Command:
         click.option(
             "--ports", type=COUNT, metavar=f"N|{ANY}", help="Public ports of all the tunnels together; 0: none at all."
         ),
-        click.option("--tunnels", type=COUNT, metavar=f"N|{ANY}", help=f"Tunnels; 0 is {ANY}, as in the Admin API."),
+        click.option(
+            "--tunnels", type=COUNT, metavar=f"N|{ANY}", help=f"Tunnels; with 0 or {ANY} `tunnels_per_user_max` holds."
+        ),
         click.option(
             "--bandwidth", type=BANDWIDTH, metavar=f"SIZE|{ANY}",
             help="Traffic of a calendar month, both ways: 2000M, 500G, 2T (decimal).",
@@ -157,7 +159,7 @@ def show(settings: Settings, user_name: str, as_json: bool) -> None:
         ["Password", "set" if one.password_hash else "none: cannot log in"],
         ["Second factor", "on" if one.totp_secret else "off"],
         ["Traffic this month", _traffic_text(monthly, one.bandwidth_mb)],
-        ["Tunnels", f"{len(tunnels)} of {_count_text(one.max_tunnels or -1)}"],
+        ["Tunnels", f"{len(tunnels)} of {_count_text(one.max_tunnels or _default_max(shell, one) or -1)}"],
         ["Ports", _count_text(one.max_ports if one.check_ports else -1)],
         ["Domains", (", ".join(one.domains) or "none") if one.check_domains else ANY],
         *(["Tunnel", f"{tunnel.uid} {tunnel.hostname}"] for tunnel in tunnels),
@@ -266,6 +268,10 @@ def _properties(given: dict[str, Any]) -> UserProperties:
 
 def _person(shell: Shell, one: User) -> Person:
     return person_object(one, shell.store.usage_of_user(one.uid, clock.wall_s()).monthly)
+
+
+def _default_max(shell: Shell, one: User) -> int:
+    return 0 if one.role == ADMIN_ROLE else shell.store.tunnels_per_user_max
 
 
 def _named(one: User) -> str:

@@ -152,7 +152,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def open_store(config: ServerConfig) -> Store:
     """The store of the server's data directory, whether a server runs there or not. One that is not there is an error:
     a directory that was mistyped is no empty server."""
-    return Store.open(config.store_url, create=False)
+    store = Store.open(config.store_url, create=False)
+    store.tunnels_per_user_max = config.tunnels_per_user_max
+    return store
 
 
 def tell_server(config: ServerConfig) -> None:

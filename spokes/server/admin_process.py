@@ -48,6 +48,7 @@ def admin_command(config: ServerConfig, directory: Path, server_key: str, https_
         "--data", str(directory), "--domain", config.domain,
         "--workers", str(config.admin_workers), "--threads", str(config.admin_threads),
         "--tcp-ports", str(config.tcp_ports), "--server-key", server_key, "--https-port", str(https_port),
+        "--tunnels-per-user", str(config.tunnels_per_user_max),
         *(("--domain-proof",) if config.domain_proof else ()),
         *(word for one in config.domain_proof_resolvers for word in ("--resolver", str(one))),
         *(("--path-prefix", config.path_prefix) if config.path_prefix else ()),

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 BATCH_COUNT_MAX = 500
 RETRY_S = 1.0
+KEY_HINT = "ask the operator for the new one, and start the client again with it"
 ASK_HINT = "ask the operator, and start the client again when it may run"
 
 
@@ -88,6 +89,7 @@ class ChangeFollower:
                 self._users.put_tunnel(tunnel.uid, tunnel.user_uid)
             if tunnel.shutdown:
                 self._shut.add(tunnel.uid)
+        self._locked.update(await self._store.run(store.list_locked_tunnels))
         for site in await self._store.run(store.list_sites):
             with self._each(Kind.SITE, site.uid):
                 self._put_site(site.uid, site.tunnel_uid, site.domain, site.rule)
@@ -176,6 +178,8 @@ class ChangeFollower:
                 self._shut.discard(change.uid)
                 self._locked.discard(change.uid)
             case Kind.AUTH_TOKEN, Op.PUT:
+                if body["modified"] != body["created"]:      # whoever logged in with what it was
+                    self.watcher.bar(tunnel_uid, InactiveError("this tunnel's key was changed", hint=KEY_HINT))
                 self._bar(self._locked, tunnel_uid, not body["active"], "this tunnel's key is switched off")
             case Kind.SITE, Op.PUT:
                 rule = body["rule"]

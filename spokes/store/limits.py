@@ -18,7 +18,7 @@ from spokes.store.changes import Writer
 from spokes.store.db import Query
 from spokes.store.logged import USERS
 from spokes.store.models import PortModel, TunnelModel
-from spokes.store.rows import Tunnel, User
+from spokes.store.rows import ADMIN_ROLE, Tunnel, User
 
 
 def find_user(read: Read, uid: str) -> User:
@@ -44,16 +44,17 @@ def allows(user_uid: str, name: str) -> Check:
     return lambda tx: check_allowed(find_user(tx.read, user_uid), name)
 
 
-def check_tunnel_count(tx: Writer, user: User) -> None:
-    """One more tunnel for `user`."""
-    if not user.max_tunnels:
+def check_tunnel_count(tx: Writer, user: User, default_max: int) -> None:
+    """One more tunnel for `user`. `default_max` holds for a basic user without a maximum; 0: none."""
+    count_max = user.max_tunnels or (default_max if user.role != ADMIN_ROLE else 0)
+    if not count_max:
         return
     query = TunnelModel.select(peewee.fn.COUNT(TunnelModel.uid)).where(
         TunnelModel.user_uid == user.uid, TunnelModel.deleted_at.is_null()
     )
-    if tx.rows(query)[0][0] >= user.max_tunnels:
+    if tx.rows(query)[0][0] >= count_max:
         raise PolicyError(
-            f"the owner may have {counted(user.max_tunnels, 'tunnel')}",
+            f"the owner may have {counted(count_max, 'tunnel')}",
             hint="delete one, or ask the operator for more",
         )
 

@@ -55,12 +55,14 @@ TUNNEL_COLUMNS = (
     PresenceModel.arch,
 )
 NEWEST_FIRST = (TunnelModel.created.desc(), TunnelModel.uid)
+TUNNELS_PER_USER_MAX = 100
 _CONFIGURED = 10                         # how many of them are the tunnel's own
 
 _FIND = Statement(lambda uid: tunnel_query(*TUNNEL_COLUMNS, where=[TunnelModel.uid == uid]))
 TUNNELS_OF_USER = Statement(                # all but deleted ones
     lambda uid: tunnel_query(*TUNNEL_COLUMNS, where=[TunnelModel.user_uid == uid, TunnelModel.deleted_at.is_null()])
 )
+_LOCKED = Statement(lambda: AuthTokenModel.select(AuthTokenModel.tunnel_uid).where(~AuthTokenModel.active))
 _AUTH_TOKEN_OF = AUTH_TOKENS.where(AuthTokenModel.tunnel_uid)
 # What goes with a tunnel.
 _PARTS: tuple[tuple[LoggedTable[Any], RowsOfTunnels[Any]], ...] = (
@@ -122,6 +124,9 @@ def _names_above(host: str, domain: str) -> list[str]:
 
 
 class Tunnels(Tokens):
+    # Of a basic user without a maximum of their own; 0: none. Set once by who opens the store.
+    tunnels_per_user_max = TUNNELS_PER_USER_MAX
+
     def register_tunnel(
         self, token_value: str, name: str, hostname: str | None = None, *, domain: str
     ) -> tuple[Tunnel, str]:
@@ -143,7 +148,7 @@ class Tunnels(Tokens):
     ) -> tuple[Tunnel, AuthToken]:
         """A new tunnel made by an administrator, with its auth token.
 
-        An unknown user is NotFoundError, one who has `max_tunnels` PolicyError.
+        An unknown user is NotFoundError, one who has all the tunnels they may have PolicyError.
         """
         name = checked_text(name, "tunnel name")
         domain = canonical_host(domain)
@@ -153,7 +158,7 @@ class Tunnels(Tokens):
             if uid is not None and tx.rows(_FIND(uid)):
                 raise TakenError("a tunnel with this id exists")
             if (owner := owner_of(tx, user_uid)) is not None:
-                check_tunnel_count(tx, owner)
+                check_tunnel_count(tx, owner, self.tunnels_per_user_max)
             return self._insert_tunnel(tx, name, hostname, domain, user_uid=user_uid, uid=uid)
 
     def assign_tunnel(
@@ -166,7 +171,7 @@ class Tunnels(Tokens):
             tunnel = self._live_tunnel(tx.rows, uid)
             owner = owner_of(tx, user_uid)
             if owner is not None and tunnel.user_uid != user_uid:
-                check_tunnel_count(tx, owner)
+                check_tunnel_count(tx, owner, self.tunnels_per_user_max)
             if hostname:
                 hostname = self._chosen_hostname(tx, hostname, domain, holder=uid)
             auth = self._auth_token(tx.read, uid)
@@ -186,8 +191,10 @@ class Tunnels(Tokens):
             for *columns, value, active, owner_active in found:
                 if hmac.compare_digest(value, key):
                     tunnel = to_tunnel(tuple(columns))
-                    if tunnel.shutdown or not active:
+                    if tunnel.shutdown:
                         raise InactiveError("this tunnel was shut down by the operator", hint="ask the operator")
+                    if not active:
+                        raise InactiveError("this tunnel's key is switched off", hint="ask the operator")
                     if owner_active is not None and not owner_active:
                         raise InactiveError("this tunnel's owner was deactivated", hint="ask the operator")
                     return tunnel
@@ -199,6 +206,24 @@ class Tunnels(Tokens):
 
     def get_auth_token(self, tunnel_uid: str) -> AuthToken:
         return self._auth_token(self._db.read, tunnel_uid)
+
+    def set_auth_token(self, tunnel_uid: str, *, active: bool) -> AuthToken:
+        """Switch a tunnel's key on or off: off refuses its logins and ends what it logged in."""
+        with self._transaction() as tx:
+            self._live_tunnel(tx.rows, tunnel_uid)
+            auth = self._auth_token(tx.read, tunnel_uid)
+            return auth if auth.active == active else tx.update(replace(auth, active=active, modified=tx.now))
+
+    def renew_auth_token(self, tunnel_uid: str) -> AuthToken:
+        """Give a tunnel another key; what the old one logged in ends. One that is switched off stays so."""
+        with self._transaction() as tx:
+            self._live_tunnel(tx.rows, tunnel_uid)
+            auth = replace(self._auth_token(tx.read, tunnel_uid), value=new_secret(), modified=tx.now)
+            return tx.update(auth, value_hash=self._secret_hash(auth.value))
+
+    def list_locked_tunnels(self) -> list[str]:
+        """Those whose key is switched off."""
+        return [uid for (uid,) in self._db.rows(_LOCKED())]
 
     def edit_tunnel(self, uid: str, *, name: str) -> Tunnel:
         name = checked_text(name, "tunnel name")

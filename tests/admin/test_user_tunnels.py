@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from spokes.errors import ControlError
+from spokes.errors import ControlError, InactiveError, TokenError
 from spokes.ids import ZERO_UID
 from spokes.store import TunnelState
 from tests.admin.tunnel_cases import DOMAIN, UNKNOWN, basic, new_tunnel, put_online
 from tests.support import admin_shapes as shapes
+from tests.support.admin import OWN
 from tests.support.admin_shapes import check_shape
 
 CHOSEN = "61d2b7a4c8f94e0d9b3a5c6d7e8f9012"
@@ -139,3 +140,47 @@ def test_tunnel_delete_takes_its_rules_along_and_only_the_owners(api, caller, st
     assert control.called("changed")
     assert api.post(path, {"tunID": tunnel.uid}).status_code == 404
     assert api.post(path, {}).status_code == 400
+
+
+def test_create_basic_user_without_a_maximum_has_the_servers(api, store, mara):
+    store.tunnels_per_user_max = 2
+    assert [create(api, userID=mara.uid).status_code for _ in range(3)] == [200, 200, 403]
+    assert api.post("user/edit", {"userID": mara.uid, "Active": True, "maxTunnels": 3}).status_code == 200
+    assert [create(api, userID=mara.uid).status_code for _ in range(2)] == [200, 403]
+    boss = store.create_user(role="admin")
+    for owner in (boss.uid, ZERO_UID):
+        assert [create(api, userID=owner).status_code for _ in range(3)] == [200, 200, 200]
+    store.tunnels_per_user_max = 0
+    other = store.create_user()
+    assert [create(api, userID=other.uid).status_code for _ in range(3)] == [200, 200, 200]
+
+
+def test_tunnel_key_is_switched_off_by_administrators_and_renewed_by_owners_too(api, caller, store, control, mara):
+    tunnel = new_tunnel(store, user_uid=mara.uid)
+    before = store.get_auth_token(tunnel.uid)
+    administrator, caller.caller = caller.caller, basic(mara.uid)
+    off = {"tunID": tunnel.uid, "active": False}
+    assert api.post(f"{OWN}/tunnel/key/edit", off).status_code == 403
+    answer = api.post(f"{OWN}/tunnel/key/renew", {"tunID": tunnel.uid}).json
+    check_shape(answer, {**shapes.ENVELOPE, "token": shapes.TOKEN})
+    renewed = answer["token"]["value"]
+    assert renewed != before.value and store.find_tunnel_by_key(renewed).uid == tunnel.uid
+    with pytest.raises(TokenError):
+        store.find_tunnel_by_key(before.value)
+    assert control.called("changed")
+
+    caller.caller = administrator
+    answer = api.post(f"{OWN}/tunnel/key/edit", off).json
+    check_shape(answer, {**shapes.ENVELOPE, "token": shapes.TOKEN})
+    assert answer["token"]["active"] is False
+    with pytest.raises(InactiveError, match="key is switched off"):
+        store.find_tunnel_by_key(renewed)
+    caller.caller = basic(mara.uid)
+    for path in ("tunnel/key/renew", "user/tunnel/create"):       # neither is a way around it
+        api.post(f"{OWN}/{path}" if "key" in path else path, {"userID": mara.uid, "tunID": tunnel.uid})
+        assert not store.get_auth_token(tunnel.uid).active
+    caller.caller = administrator
+    assert api.post(f"{OWN}/tunnel/key/edit", {**off, "active": True}).json["token"]["active"] is True
+    assert renewed not in "".join(store.export_events())
+    for body in ({"tunID": UNKNOWN, "active": True}, {"tunID": UNKNOWN}):
+        assert api.post(f"{OWN}/tunnel/key/edit", body).status_code in (400, 404)

@@ -126,3 +126,13 @@ def test_events_changed_in_the_database_are_found_out(spokes, tunnel):
         store._db.query("UPDATE admin_event SET actor_name = 'somebody else' WHERE seq = 1")
     assert "event 1 " in spokes("events", "verify", code=1).err
     assert spokes("events", "verify", "--json", code=1).json == {"whole": False, "brokenAt": 1}
+
+
+def test_tunnel_key_switched_off_on_and_renewed(spokes):
+    made = spokes.json("tunnel", "create", "--domain", "tun.test")
+    uid, key = made["tunnel"]["id"], made["token"]["value"]
+    assert spokes.json("tunnel", "key", "deactivate", uid) == {"id": uid, "active": False}
+    renewed = spokes.json("tunnel", "key", "renew", uid)
+    assert renewed["value"] != key and not renewed["active"]
+    assert spokes.json("tunnel", "key", "activate", made["tunnel"]["hostname"]) == {"id": uid, "active": True}
+    assert "Key: " in spokes("tunnel", "key", "renew", uid).out

@@ -473,6 +473,32 @@ async def test_session_shut_down_by_the_operator_ends_at_once_and_stays_out(engi
     assert (await hears(again, m.Bye)).code == "SPK-INACTIVE"
 
 
+@pytest.mark.parametrize("change", ["deactivate", "renew"])
+async def test_session_of_a_key_that_is_changed_ends_at_once_and_stays_out(engine, server, store, registered, change):
+    tunnel, key = registered
+    peer, ready = await log_in(engine, key)
+    further = await join(engine, ready)
+    control, _ = await log_in(engine, key, mode="control")
+    if change == "deactivate":
+        store.set_auth_token(tunnel.uid, active=False)
+    else:
+        renewed = store.renew_auth_token(tunnel.uid).value
+    server.follower.wake()
+    for one in (peer, control):
+        bye = await hears(one, m.Bye)
+        assert (bye.code, bye.retry) == ("SPK-INACTIVE", False)
+    await eventually(lambda: {peer.link, further.link, control.link} <= set(engine.ended))
+    late = engine.arrive()
+    late.say(hello())
+    late.say(m.Login(key=key))
+    assert (await hears(late, m.Bye)).code == ("SPK-INACTIVE" if change == "deactivate" else "SPK-TOKEN")
+    if change == "deactivate":
+        renewed = store.set_auth_token(tunnel.uid, active=True).value
+        await server.follower.catch_up()
+    back, _ = await log_in(engine, renewed)
+    assert back.link in engine.links and not server.follower.is_barred(tunnel.uid)
+
+
 async def test_session_stopped_by_the_operator_is_told_to_stay_away_and_its_key_stays_good(engine, server, registered):
     peer, _ = await log_in(engine, registered[1])
     assert server.sessions.stop_tunnel(registered[0].uid)

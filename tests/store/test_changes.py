@@ -84,6 +84,8 @@ MUTATIONS = {
     "put_port_rules": (
         lambda w: w.store.put_port_rules(w.tunnel.uid, {w.port: {"dstPort": 22}}), [(PUT, Kind.PORT)]
     ),
+    "set_auth_token": (lambda w: w.store.set_auth_token(w.tunnel.uid, active=False), [(PUT, Kind.AUTH_TOKEN)]),
+    "renew_auth_token": (lambda w: w.store.renew_auth_token(w.tunnel.uid), [(PUT, Kind.AUTH_TOKEN)]),
     "assign_tunnel": (
         lambda w: w.store.assign_tunnel(w.tunnel.uid, w.user.uid, name="x", domain=DOMAIN), [(PUT, Kind.TUNNEL)]
     ),
@@ -178,6 +180,8 @@ QUIET = {
     "acting": None,
     "checking": None,
     "require": None,
+    "list_locked_tunnels": lambda w: w.store.list_locked_tunnels(),
+    "tunnels_per_user_max": None,
     "note_event": lambda w: note_event(w.store),
     "write_counted_events": lambda w: w.store.write_counted_events(),
     "list_events": lambda w: w.store.list_events(),

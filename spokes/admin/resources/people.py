@@ -266,8 +266,6 @@ def _properties_of(body: PersonRequest) -> UserProperties:
     properties = dict(properties_of(body))
     if body.role is not UNSET:
         properties["role"] = body.role
-    if body.tunnel_count_max is not UNSET:
-        properties["max_tunnels"] = body.tunnel_count_max
     return cast(UserProperties, properties)
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from spokes import clock
 from spokes.admin.context import Admin, Caller
 from spokes.admin.schema.envelope import Answer
-from spokes.admin.schema.tunnels import CreateTunnelRequest, DetailsQuery, NewTunnelAnswer, TunnelRequest, TunnelsAnswer
+from spokes.admin.schema.tunnels import (
+    AuthTokenAnswer,
+    CreateTunnelRequest,
+    DetailsQuery,
+    EditTunnelKeyRequest,
+    NewTunnelAnswer,
+    TunnelRequest,
+    TunnelsAnswer,
+)
 from spokes.admin.scope import changing, changing_tunnel, own_tunnel
 from spokes.admin.tunnel_objects import auth_token_object, tunnel_object, tunnel_objects
 from spokes.errors import ControlError, ForbiddenError, NoServerError, NotFoundError, TakenError
@@ -62,6 +70,25 @@ def delete(admin: Admin, caller: Caller, body: TunnelRequest) -> Answer:
         admin.store.delete_tunnel(tunnel.uid)
     admin.control.changed()
     return Answer(message="tunnel deleted")
+
+
+def edit_key(admin: Admin, caller: Caller, body: EditTunnelKeyRequest) -> AuthTokenAnswer:
+    """Switch the key that a tunnel's client logs in with on or off; off ends its session."""
+    tunnel = own_tunnel(admin, caller, body.tunnel_uid)
+    with changing_tunnel(admin, caller, tunnel.uid):
+        token = admin.store.set_auth_token(tunnel.uid, active=body.active)
+    admin.control.changed()
+    return AuthTokenAnswer(message="key switched on" if body.active else "key switched off",
+                           token=auth_token_object(tunnel, token))  # fmt: skip
+
+
+def renew_key(admin: Admin, caller: Caller, body: TunnelRequest) -> AuthTokenAnswer:
+    """Give a tunnel another key; the session of the old one ends."""
+    tunnel = own_tunnel(admin, caller, body.tunnel_uid)
+    with changing_tunnel(admin, caller, tunnel.uid):
+        token = admin.store.renew_auth_token(tunnel.uid)
+    admin.control.changed()
+    return AuthTokenAnswer(message="key renewed", token=auth_token_object(tunnel, token))
 
 
 def list_of_user(

@@ -38,7 +38,7 @@ from spokes.store.limits import allows, check_allowed
 from spokes.store.users import UserProperties, canonical_domain
 
 _PROPERTIES = (
-    "active", "email", "fullname", "phone", "bandwidth_mb", "check_domains", "max_ports", "check_ports",
+    "active", "email", "fullname", "phone", "bandwidth_mb", "check_domains", "max_ports", "check_ports", "max_tunnels",
 )
 
 

@@ -20,14 +20,13 @@ class Person(User):
     """A user with what only administrators of this server see."""
 
     role: RoleName
-    tunnel_count_max: Count = msgspec.field(name="maxTunnels")      # 0: no limit
+    tunnel_count_max: Count = msgspec.field(name="maxTunnels")      # 0: the server's
     has_password: bool = msgspec.field(name="hasPassword")
     has_totp: bool = msgspec.field(name="hasTotp")
 
 
 class PersonRequest(UserRequest):
     role: RoleName | UnsetType = UNSET
-    tunnel_count_max: Count | UnsetType = msgspec.field(name="maxTunnels", default=UNSET)
 
 
 class LoginRequest(Request):

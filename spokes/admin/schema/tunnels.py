@@ -110,6 +110,10 @@ class TunnelRequest(Request):
     tunnel_uid: Uid = field(name="tunID")
 
 
+class EditTunnelKeyRequest(TunnelRequest):
+    active: bool
+
+
 class SearchAnswer(AllTunnelsAnswer):
     """`tunnels` is the first page, `links` are all pages."""
 

@@ -45,6 +45,8 @@ class UserRequest(Request):
     check_domains: bool | UnsetType = msgspec.field(name="checkDomains", default=UNSET)
     max_ports: Count | UnsetType = msgspec.field(name="maxPorts", default=UNSET)
     check_ports: bool | UnsetType = msgspec.field(name="checkPorts", default=UNSET)
+    # Not in the contract of v1.0, whose answers do not show it; 0: the server's own maximum.
+    max_tunnels: Count | UnsetType = msgspec.field(name="maxTunnels", default=UNSET)
 
 
 class ActivateUserRequest(Request):
