@@ -168,6 +168,7 @@ cdef struct Loop:                       # one worker's: everything here is touch
     uint8_t starved                     # a source was not read for want of memory
     uint8_t gathering                   # another pass follows at once, and is likely to bring links more to send
     upstream_fault_fn upstream_fault    # the worker's: a dial failed
+    uint64_t udp_idle_ms                # a peer that is silent in both directions is forgotten
     void *worker
 
 cdef inline const char *loop_date(Loop *loop) noexcept nogil:

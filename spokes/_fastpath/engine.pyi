@@ -87,12 +87,13 @@ class Engine:
                  stream_count_max: int = ..., visitor_count_max: int = ...,
                  visitor_count_per_address_max: int = ..., handshakes_per_address_per_s: int = ...,
                  unmetered_networks: list[str] | None = ..., visit_count_max: int = ...,
-                 tunnel_stream_count_max: int = ...) -> None:
+                 tunnel_stream_count_max: int = ..., udp_idle_s: float = ...) -> None:
         """`accepting`: True at a server (links arrive, streams are opened by us), False at a client.
 
         `stream_count_max`: of one link. `visitor_count_per_address_max`: 0 = as many as all together.
         `handshakes_per_address_per_s`: TLS handshakes that one address (IPv6: one /64) may begin in the long run, ten
         seconds' worth at once; 0 = any number, as for addresses within `unmetered_networks` (CIDR, at most 32).
+        `udp_idle_s`: how long a peer of a UDP service, or a flow to one, may be silent in both directions.
         `visit_count_max`: records of visits kept until drain_visits(), shared out among the workers; 0 = none.
         `tunnel_stream_count_max`: of one tunnel, over all its links; 0 = any number.
         """

@@ -37,6 +37,7 @@ from spokes._fastpath.tls cimport SSL_CTX, tls_client_context, tls_context_free,
 from spokes._fastpath.types cimport (
     atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
+from spokes._fastpath.udp cimport UDP_IDLE_MS
 from spokes._fastpath.upstream cimport NOTED_COUNT
 from spokes._fastpath.visits cimport Visit, visits_free, visits_init, visits_take
 from spokes._fastpath.worker cimport worker_clear, worker_init, worker_main
@@ -290,7 +291,7 @@ cdef class Engine:
                   uint32_t stream_count_max=100_000, uint64_t visitor_count_max=1_000_000,
                   uint64_t visitor_count_per_address_max=0, uint32_t handshakes_per_address_per_s=0,
                   list unmetered_networks=None, uint32_t visit_count_max=0, uint64_t tunnel_stream_count_max=0,
-                  bytes via=b""):
+                  bytes via=b"", double udp_idle_s=UDP_IDLE_MS / 1000.0):
         cdef int i, rc
         if not 1 <= workers <= 64:
             raise EngineError(f"workers={workers} is not between 1 and 64")
@@ -310,6 +311,9 @@ cdef class Engine:
         memcpy(self.shared.via, <const char *>via, len(via))
         self.shared.via_bytes = <uint8_t>len(via)
         self.shared.link_serial = 1
+        if not 0.1 <= udp_idle_s <= END_AFTER_S_MAX:
+            raise EngineError(f"udp_idle_s={udp_idle_s} is not between 0.1 and {END_AFTER_S_MAX}")
+        self.shared.udp_idle_ms = <uint64_t>(udp_idle_s * 1000)
         self.shared.accepting = accepting
         self.shared.tunnel_stream_count_max = tunnel_stream_count_max
         if not accepting:

@@ -49,8 +49,8 @@ cdef void hand_over_all(Worker *worker) noexcept nogil:
             memset(&msg, 0, sizeof(msg))
             msg.kind = COMMAND_TAKE_UDP if copy.role == ROLE_UDP else COMMAND_TAKE_CONN
             msg.p = copy
+            loop.stats.handovers_total += 1     # before it is answered there
             ring_push(&to.commands, &msg)   # not full: just looked, and one cell in eight is kept free
-            loop.stats.handovers_total += 1
         conn = following
     loop.handing = kept
 

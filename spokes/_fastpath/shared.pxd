@@ -72,6 +72,7 @@ cdef struct Shared:                     # one engine's
     Throttle handshakes                 # of visitors and links that arrive, by their address
     uint64_t link_serial                # atomic
     SSL_CTX *link_context               # what links that arrive are served with; NULL at a client
+    uint64_t udp_idle_ms
     uint8_t accepting
 
 cdef struct Worker:

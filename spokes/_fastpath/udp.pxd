@@ -6,7 +6,7 @@ from spokes._fastpath.route cimport Upstream
 from spokes._fastpath.types cimport uint16_t, uint64_t
 
 cdef enum:
-    UDP_IDLE_MS = 60000                 # a peer that is silent in both directions is forgotten
+    UDP_IDLE_MS = 60000                 # a peer that is silent in both directions is forgotten; where nobody said else
     UDP_PEER_COUNT_MAX = 4096           # a port
     UDP_KEPT_BYTES_MAX = 2048           # of a flow: its last datagram, until its upstream has answered
     UDP_BATCH = 64                      # datagrams of one socket in one pass

@@ -2,7 +2,7 @@
 
 A peer is a source address and the address of ours that it sent to: the answer leaves from that one (RFC 1122, 4.1.3.5),
 or whoever asked, and every NAT on the way, would not know it.
-Owns: the socket, its peers; one reference to the upstream per flow. Bound: UDP_PEER_COUNT_MAX peers a port, UDP_IDLE_MS
+Owns: the socket, its peers; one reference to the upstream per flow. Bound: UDP_PEER_COUNT_MAX peers a port, udp_idle_ms
 each; a congested link drops its oldest datagrams; a flow keeps one datagram of UDP_KEPT_BYTES_MAX until it is answered.
 Fails: what cannot be delivered is dropped and counted, as UDP may. Only the first datagram to an upstream of several
 addresses is sent again, to the next one, where an address refuses it.
@@ -29,7 +29,7 @@ from spokes._fastpath.route cimport (
     upstream_release,
 )
 from spokes._fastpath.timer cimport timer_set
-from spokes._fastpath.types cimport atomic_get, atomic_set, uint8_t, uint32_t
+from spokes._fastpath.types cimport atomic_get, atomic_set, uint8_t, uint32_t, uint64_t
 from spokes._fastpath.upstream cimport upstream_note_fault
 
 cdef extern from "sys/socket.h" nogil:
@@ -71,7 +71,7 @@ cdef extern from "netinet/in.h" nogil:
 
 cdef enum:
     PEER_BUCKETS = 256
-    SWEEP_MS = 10000
+    SWEEP_MS_MAX = 10000
     CONTROL_BYTES = 256                 # of one recvmsg or sendmsg: an address, a counter
 
 cdef struct Local:                      # the address of ours that a datagram came to; no padding: it is compared whole
@@ -402,6 +402,11 @@ cdef void listener_closed(Conn *conn) noexcept nogil:
     conn.extra = NULL
 
 
+cdef uint64_t sweep_ms(const Loop *loop) noexcept nogil:
+    """A sixth of what it looks for, so that nobody stays much longer."""
+    return loop.udp_idle_ms // 6 if loop.udp_idle_ms // 6 < SWEEP_MS_MAX else SWEEP_MS_MAX
+
+
 cdef void sweep(void *owner) noexcept nogil:
     cdef Conn *conn = <Conn *>owner
     cdef Listener *listener = <Listener *>conn.extra
@@ -412,18 +417,18 @@ cdef void sweep(void *owner) noexcept nogil:
         peer = listener.peers[i]
         while peer != NULL:
             following = peer.next
-            if conn.loop.now_ms - peer.heard_ms >= UDP_IDLE_MS:
+            if conn.loop.now_ms - peer.heard_ms >= conn.loop.udp_idle_ms:
                 stream_close(peer.stream, REASON_GONE)
                 peer_forget(peer)
             peer = following
-    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + SWEEP_MS)
+    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + sweep_ms(conn.loop))
 
 
 cdef void listener_watch(Conn *conn) noexcept nogil:
     conn.on_ready = listener_ready
     conn.timer.fire = sweep
     conn.timer.owner = conn
-    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + SWEEP_MS)
+    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + sweep_ms(conn.loop))
     poller_add(conn.loop.epoll_fd, conn.fd, EPOLLIN, conn)     # level-triggered: a batch a pass
 
 
@@ -605,8 +610,8 @@ cdef void flow_gone(End *end, int rc) noexcept nogil:
 cdef void flow_expired(void *owner) noexcept nogil:
     cdef Peer *flow = <Peer *>owner
     cdef Loop *loop = flow.conn.loop
-    if loop.now_ms - flow.heard_ms < UDP_IDLE_MS:
-        timer_set(&loop.wheel, &flow.conn.timer, flow.heard_ms + UDP_IDLE_MS)
+    if loop.now_ms - flow.heard_ms < loop.udp_idle_ms:
+        timer_set(&loop.wheel, &flow.conn.timer, flow.heard_ms + loop.udp_idle_ms)
         return
     stream_close(flow.stream, REASON_GONE)
     flow_end(flow)
@@ -660,5 +665,5 @@ cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
     stream.on_datagram = flow_datagram
     conn.timer.fire = flow_expired
     conn.timer.owner = flow
-    timer_set(&loop.wheel, &conn.timer, loop.now_ms + UDP_IDLE_MS)
+    timer_set(&loop.wheel, &conn.timer, loop.now_ms + loop.udp_idle_ms)
     return 0

@@ -120,6 +120,7 @@ cdef int worker_init(Worker *worker, Shared *shared, uint32_t index) noexcept no
     worker.sweep_timer.fire = sweep
     worker.sweep_timer.owner = worker
     worker.loop.upstream_fault = emit_upstream_fault
+    worker.loop.udp_idle_ms = shared.udp_idle_ms
     rc = ring_init(&worker.commands, COMMAND_RING_CAPACITY)
     if rc < 0:
         return rc

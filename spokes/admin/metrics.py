@@ -46,7 +46,7 @@ WORKER = (
     Family("spokes_upstream_conns_total", "upstreams_total", "Conns to upstreams of ours, such as the administration."),
     Family("spokes_datagrams_received_total", "datagrams_in", "Datagrams from visitors."),
     Family("spokes_datagrams_sent_total", "datagrams_out", "Datagrams to visitors."),
-    Family("spokes_datagrams_dropped_total", "datagrams_dropped", "Datagrams dropped."),
+    Family("spokes_datagrams_dropped_total", "datagrams_dropped", "Datagrams dropped, by us or by the kernel."),
     Family("spokes_handovers_total", "handovers_total", "Conns handed to the worker that has their tunnel's links."),
     Family("spokes_errors_total", "errors_total", "Conns and links that ended by a fault."),
     Family("spokes_accept_paused_total", "accept_paused_total", "Times that accepting paused for want of files."),

@@ -27,7 +27,7 @@ from spokes.cli.client_options import (
 from spokes.client.config import DEFAULT_SERVER_PORT, ClientConfig, give_to_unit, join_host_port, split_host_port
 from spokes.client.local_caller import LocalCaller
 from spokes.client.probe import shown_fingerprint
-from spokes.client.tables import failing_of, port_table, site_table
+from spokes.client.tables import datagrams_text, failing_of, port_table, site_table
 from spokes.errors import ConfigError, ServerKeyError, SpokesError
 from spokes.file_edit import require_writable, write_file
 from spokes.pins import parse_fingerprint
@@ -208,6 +208,7 @@ def info(settings: Settings, as_json: bool) -> None:
         "https": msgspec.to_builtins(sites),
         "ports": msgspec.to_builtins(ports),
         "failing": status.get("failing", []),
+        "datagrams": status.get("datagrams"),
     }
     lines = [
         f"Hostname: {config.hostname}",
@@ -215,6 +216,7 @@ def info(settings: Settings, as_json: bool) -> None:
         f"Server: {config.server_host}",
         f"Addresses: {', '.join(facts['urls'] or facts['addresses']) or trouble or '-'}",
         f"Client: {facts['state']}",
+        *([f"Datagrams: {datagrams_text(facts['datagrams'])}"] if facts["datagrams"] else []),
         f"Configuration: {path}",
         "",
         site_table(sites, accepted, failing) if sites else "No HTTP services.",

@@ -75,6 +75,7 @@ def status(settings: Settings, as_json: bool) -> None:
         ["Visitors", f"{connections['visitors_open']} now, {connections['visitors_total']} in all"],
         ["Links, streams", f"{connections['links_open']}, {connections['streams_open']}"],
         ["Bytes", f"{size_text(facts['bytes']['in'])} in, {size_text(facts['bytes']['out'])} out"],
+        ["Datagrams", _datagrams_text(facts.get("datagrams", {}))],
         ["Buffers", f"{size_text(memory['buffers_bytes'])} of {size_text(memory['limit_bytes'])}"],
         ["Administration", _admin_text(facts["admin"])],
         ["Role", facts["role"]],
@@ -87,6 +88,13 @@ def status(settings: Settings, as_json: bool) -> None:
         for one in facts["certificates"]
     ]
     print_table(["Fact", "Value"], rows)
+
+
+def _datagrams_text(figures: dict[str, int]) -> str:
+    """A server before this version tells nothing of them."""
+    if not figures:
+        return "-"
+    return f"{figures['in']} from visitors, {figures['out']} to them, {figures['dropped']} dropped"
 
 
 def _tasks_text(tasks: list[dict[str, Any]]) -> str:

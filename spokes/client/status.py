@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, cast
 
 import msgspec
@@ -18,7 +18,15 @@ from rich.text import Text
 import spokes
 from spokes.client.app import App
 from spokes.client.health import Turn
-from spokes.client.tables import PORT_COLUMNS, SITE_COLUMNS, port_rows, port_table, site_rows, site_table
+from spokes.client.tables import (
+    PORT_COLUMNS,
+    SITE_COLUMNS,
+    datagrams_text,
+    port_rows,
+    port_table,
+    site_rows,
+    site_table,
+)
 from spokes.errors import SpokesError
 from spokes.log import escape
 from spokes.outlet import OutletFile, outlet_of
@@ -32,6 +40,7 @@ _STATE_STYLES = {"online": "bold green", "waiting": "bold red"}
 def status_document(app: App) -> dict[str, Any]:
     """The client's state as one JSON object; nothing secret in it."""
     bytes_from_visitors, bytes_to_visitors = app.traffic_bytes()
+    stats = app.stats()
     return {
         "pid": os.getpid(),
         "version": spokes.__version__,
@@ -43,7 +52,8 @@ def status_document(app: App) -> dict[str, Any]:
         "rtt_ms": round(app.rtt_ms(), 3),
         "links": app.link_count(),
         "connections": app.streams_open(),
-        "requests": app.stats().get("requests_total", 0),
+        "requests": stats.get("requests_total", 0),
+        "datagrams": datagram_figures(stats),
         "bytes_from_visitors": bytes_from_visitors,
         "bytes_to_visitors": bytes_to_visitors,
         "services": msgspec.to_builtins(app.services),
@@ -67,6 +77,10 @@ def status_document(app: App) -> dict[str, Any]:
 def failing(app: App) -> dict[tuple[str, int], str]:
     """Services that failed last, in words."""
     return {(service.domain, service.port): fault.words() for service, fault in app.conditions.faults.items()}
+
+
+def datagram_figures(stats: Mapping[str, int]) -> dict[str, int]:
+    return {name: stats.get(f"datagrams_{name}", 0) for name in ("in", "out", "dropped")}
 
 
 class PlainConsole:
@@ -192,6 +206,7 @@ class LiveConsole:
             ("Links", str(app.link_count())),
             ("Connections", str(app.streams_open())),
             ("Requests", str(stats.get("requests_total", 0))),
+            ("Datagrams", datagrams_text(datagram_figures(stats))),
         ):
             facts.add_row(name, value if isinstance(value, Text) else Text(escape(value)))
         return facts

@@ -66,6 +66,11 @@ def failing_of(status: Mapping[str, Any]) -> Failing:
     return {(str(one["domain"]), int(one["port"])): str(one["message"]) for one in status.get("failing", ())}
 
 
+def datagrams_text(figures: Mapping[str, int]) -> str:
+    """Of UDP services, as the client's sockets saw them: `out` went to a service, `in` came from one."""
+    return f"{figures['out']} to services, {figures['in']} from them, {figures['dropped']} dropped"
+
+
 def _without_blank_state(columns: Sequence[str], rows: list[list[str]]) -> str:
     if any(row[-1] for row in rows):
         return draw_table(columns, rows)

@@ -241,7 +241,7 @@ class FakeEngine:
         return 1.5
 
     def stats(self) -> dict[str, int]:
-        return {"requests_total": 3}
+        return {"requests_total": 3, "datagrams_in": 3, "datagrams_out": 5, "datagrams_dropped": 2}
 
     def set_upstream_route(self, kind: int, key: str | int, upstream: FakeUpstream) -> None:
         self.route_calls.append(("upstream", kind, key))

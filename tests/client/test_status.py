@@ -14,7 +14,7 @@ from spokes.client.links import Endpoint
 from spokes.client.reconnect import Backoff
 from spokes.client.rulebook import SavedRules
 from spokes.client.status import LiveConsole, PlainConsole, status_document
-from spokes.client.tables import draw_table
+from spokes.client.tables import datagrams_text, draw_table
 from spokes.wire.messages import Fault
 from tests.client.fake_engine import HOSTNAME, OUTCOMES
 from tests.support.eventually import eventually
@@ -139,8 +139,14 @@ async def test_status_document_is_plain_json_without_secrets(engine, rules_path)
     await run_until(app, console, lambda: app.state == "online")
     text = json.dumps(status_document(app))
     assert json.loads(text)["hostname"] == HOSTNAME
+    assert json.loads(text)["datagrams"] == {"in": 3, "out": 5, "dropped": 2}
     assert "k" * 64 not in text
     assert "s" * 32 not in text
+
+
+def test_datagrams_text_names_all_three():
+    figures = {"in": 3, "out": 5, "dropped": 2}
+    assert datagrams_text(figures) == "5 to services, 3 from them, 2 dropped"
 
 
 def test_draw_table_cells_cannot_break_it():

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
+from spokes._fastpath.route import live_targets
 
 from tests.support.engines import Pair, engine_pair
 from tests.support.http_wire import Wire
+
+
+@pytest.fixture(autouse=True)
+def every_target_is_released() -> Iterator[None]:
+    """Upstreams and directories are counted by those who hold them: tables, conns, Python. None may be left."""
+    gc.collect()
+    before = live_targets()
+    yield
+    gc.collect()
+    assert live_targets() == before
 
 
 @pytest.fixture

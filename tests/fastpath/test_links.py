@@ -75,6 +75,16 @@ def test_link_with_a_wrong_pin_is_refused_and_the_server_hears_no_frame():
         assert down_of(engine, link) is LinkDown.PIN
 
 
+def test_link_with_a_wrong_pin_is_refused_though_its_authority_is_trusted(tmp_path: Path):
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes(CHAIN_PEM)
+    with client_engine() as engine, listening_peer() as listener:
+        link = dial(engine, listener.getsockname()[1], pin=bytes(32), ca_file=str(trusted))
+        with contextlib.suppress(OSError):
+            assert accept_peer(listener).until_end() == []
+        assert down_of(engine, link) is LinkDown.PIN
+
+
 def test_link_to_an_untrusted_certificate_is_refused(tmp_path: Path):
     other = tmp_path / "ca.pem"
     other.write_bytes(make_certificate("other.test")[0])

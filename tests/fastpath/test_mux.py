@@ -314,6 +314,45 @@ def test_mux_credit_comes_as_the_visitor_reads():
         assert got == [data]
 
 
+def test_mux_credit_is_one_window_beyond_what_was_taken():
+    """Without a round trip that was measured the window stays as it is, so that its size is known."""
+    with hostile_client() as bench, connect(bench.port) as visitor:
+        while bench.peer.next_frame().type != FrameType.OPEN:
+            pass                        # its PING is not answered
+        sent = 0
+        for _ in range(20):
+            step = WINDOW_BYTES // 2 + 1
+            bench.peer.send(*(frame(FrameType.DATA, 2, bytes(part)) for part in (65535, 65535, step - 131070)))
+            sent += step
+            assert len(read_exactly(visitor, step)) == step
+            one = bench.peer.next_frame()
+            while one.type != FrameType.CREDIT:
+                one = bench.peer.next_frame()
+            raised = int.from_bytes(one.payload, "big")
+            assert sent - step // 2 + WINDOW_BYTES - step < raised <= sent + WINDOW_BYTES
+
+
+def test_mux_window_that_grew_is_given_back_with_its_stream():
+    with hostile_client() as bench, connect(bench.port) as visitor:
+        while (one := bench.peer.next_frame()).type != FrameType.PING:
+            pass
+        eventually(lambda: bench.engine.stats()["streams_open"] == 1)
+        time.sleep(0.3)                 # the path's length: windows grow with it
+        bench.peer.send(frame(FrameType.PONG, 0, one.payload))
+        bench.peer.ping()
+        for _ in range(40):
+            bench.peer.send(frame(FrameType.DATA, 2, bytes(60_000)))
+            read_exactly(visitor, 60_000)
+            if bench.engine.stats()["window_promised_bytes"] > 0:
+                break
+            bench.peer.ping()
+        assert bench.engine.stats()["window_promised_bytes"] > 0
+        visitor.close()
+        bench.peer.read(FrameType.FIN)
+        bench.peer.send(frame(FrameType.FIN, 2))
+        eventually(lambda: bench.engine.stats()["window_promised_bytes"] == 0)
+
+
 def test_mux_peer_that_sends_beyond_its_credit_loses_its_link():
     with hostile_client() as bench, connect(bench.port, receive_buffer_bytes=4096) as visitor:
         bench.peer.read(FrameType.OPEN)

@@ -7,7 +7,7 @@ import errno
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -289,6 +289,37 @@ def test_udp_stream_takes_no_data_and_its_fin_ends_it():
         assert peer.read(FrameType.OPEN).stream == stream + 2
         peer.close()
         eventually(lambda: pair.server.stats()["links_open"] == 1)
+        pair.assert_idle()
+
+
+IDLE_S = 1.2
+
+
+def kept_alive(pair: Pair, say: Callable[[], object]) -> bool:
+    """Whether its one flow outlives two and a half idle times in which `say` is called again and again. None of the
+    pauses between calls may come near an idle time: where this host was too busy for that, it is tried again."""
+    for _ in range(10):
+        begun = last = time.monotonic()
+        longest_s = 0.0
+        while last - begun < 2.5 * IDLE_S:
+            say()
+            time.sleep(IDLE_S / 20)
+            now = time.monotonic()
+            longest_s, last = max(longest_s, now - last), now
+        if longest_s < IDLE_S / 2:
+            stats = [engine.stats() for engine in (pair.server, pair.client)]
+            return all(one["streams_total"] == one["streams_open"] == 1 for one in stats)
+    raise AssertionError("this host is too busy to tell")
+
+
+@pytest.mark.parametrize("speaker", ["visitor", "upstream"])
+def test_udp_flow_lives_while_either_side_speaks_and_ends_when_none_does(speaker):
+    with engine_pair(udp_idle_s=IDLE_S) as pair, udp_socket() as upstream, udp_socket() as visitor:
+        visitor.connect(("127.0.0.1", serve(pair, upstream)))
+        visitor.send(b"x")
+        _, flow = upstream.recvfrom(10)
+        say = (lambda: visitor.send(b"q")) if speaker == "visitor" else (lambda: upstream.sendto(b"a", flow))
+        assert kept_alive(pair, say)
         pair.assert_idle()
 
 

@@ -435,6 +435,30 @@ def test_pool_conn_of_an_early_answer_is_not_reused(pair: Pair, visit: Visit) ->
             assert len(upstream.conns) == i + 1
 
 
+@pytest.mark.parametrize("reads", [1, 2, 4])
+def test_pool_bytes_that_were_not_read_yet_keep_their_conn_from_being_used_again(
+    pair: Pair, visit: Visit, reads: int
+) -> None:
+    """The response ends where a read of the engine's does: what lies behind it is still in the kernel."""
+    head_bytes = len(response(b"g" * (reads * 262_144 - 100))) - (reads * 262_144 - 100)
+    good = response(b"g" * (reads * 262_144 - head_bytes))
+    assert len(good) == reads * 262_144
+
+    def script(wire: Wire) -> None:
+        wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
+        wire.read_request()
+        wire.send(good + response(b"poison"))
+        wire.read_to_end()
+
+    with ScriptedUpstream(script) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        visitor = visit()
+        for i in range(3):
+            visitor.send(request())
+            assert visitor.read_response().body == good[head_bytes:]
+            assert len(upstream.conns) == i + 1
+
+
 def test_pool_two_upstreams_are_never_mixed_up(pair: Pair, visit: Visit) -> None:
     with (
         ScriptedUpstream(answering(response(b"a"))) as first,

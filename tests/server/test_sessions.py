@@ -635,3 +635,12 @@ async def test_session_hundred_requests_at_once_are_answered_at_once(engine, reg
     for number in range(80):
         peer.say(m.Request(id=number, op="tunnel.info"))
     await hears(peer, m.Answer, 80)
+
+
+async def test_session_taken_over_loses_every_link_it_had(engine, registered):
+    first, ready = await log_in(engine, registered[1])
+    further = [await join(engine, ready) for _ in range(ready.link_count_max - 1)]
+    assert len(further) >= 2
+    second, _ = await log_in(engine, registered[1])
+    await eventually(lambda: all(one.link in engine.ended for one in (first, *further)))
+    assert second.link in engine.links

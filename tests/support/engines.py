@@ -149,15 +149,18 @@ class Pair:
             eventually(lambda engine=engine: engine.stats()["streams_open"] == 0)
             eventually(lambda engine=engine: engine.stats()["visitors_open"] == 0)
             eventually(lambda engine=engine: engine.stats()["buffer_bytes"] == 0)
+            eventually(lambda engine=engine: engine.stats()["window_promised_bytes"] == 0)
             eventually(lambda engine=engine: engine.stats()["upstreams_open"] == engine.stats()["upstreams_idle"])
 
 
 @contextmanager
 def engine_pair(
-    *, workers: int = 1, memory_limit_bytes: int = 64 << 20, via: bytes = b"", **limits: int
+    *, workers: int = 1, memory_limit_bytes: int = 64 << 20, via: bytes = b"", udp_idle_s: float = 60.0, **limits: int
 ) -> Iterator[Pair]:
-    server = Engine(workers=workers, memory_limit_bytes=memory_limit_bytes, accepting=True, via=via, **limits)
-    client = Engine(workers=1, memory_limit_bytes=memory_limit_bytes, accepting=False)
+    server = Engine(
+        workers=workers, memory_limit_bytes=memory_limit_bytes, accepting=True, via=via, udp_idle_s=udp_idle_s, **limits
+    )
+    client = Engine(workers=1, memory_limit_bytes=memory_limit_bytes, accepting=False, udp_idle_s=udp_idle_s)
     pair = Pair(server, client)
     try:
         server.set_certificate([DOMAIN, f"*.{DOMAIN}"], CHAIN_PEM, KEY_PEM)
