@@ -109,7 +109,8 @@ def test_visitor_that_never_ends_is_cut_at_the_bound(visit: Visit) -> None:
     assert BOUND_BYTES <= sent < 4 * BOUND_BYTES
 
 
-@pytest.mark.parametrize("answer_bytes", [10, 50_000])
+# What its kernel has sent by then; the rest of a longer answer is lost there, with its RST. A first window is 32 KiB.
+@pytest.mark.parametrize("answer_bytes", [10, 20_000])
 def test_upstream_that_closes_on_what_it_has_not_read_is_read_to_its_end(
     pair: Pair, visit: Visit, answer_bytes: int
 ) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from spokes._fastpath.engine import FAULT_CODES, EventKind, RouteKind, Upstream
+from spokes._fastpath.engine import FAULT_CODES, Engine, EventKind, ListenerKind, RouteKind, Upstream
 from spokes.errors import EngineError
-from tests.support.engines import Pair, engine_pair, eventually, wait_events
+from tests.support.engines import Pair, engine_pair, eventually, listening, wait_events
 from tests.support.http_wire import (
     Ended,
     Message,
@@ -974,17 +974,27 @@ def test_upstream_with_a_fault_page_has_it_when_silent(pair: Pair, visit: Visit,
     ("target", "is_api"), [("/", False), ("/apis/", False), ("//api/admin/v1.0/info", True), ("/front/api/x?y", True)]
 )
 def test_upstream_with_the_admin_fault_page_answers_api_callers_in_json(
-    pair: Pair, visit: Visit, tmp_path: Path, target: str, is_api: bool
+    tmp_path: Path, target: str, is_api: bool
 ) -> None:
     upstream = Upstream(unix_path=str(tmp_path / "none.sock"), fault_page="SPK-ADMIN-DOWN")
-    pair.server.set_upstream_route(RouteKind.HTTP, "admin.tun.test", upstream)
-    pair.publish()
-    visitor = visit()
-    for _ in range(2):
-        visitor.send(request(target, host="admin.tun.test"))
-        answer = visitor.read_response()
-        assert (answer.status, answer.code) == (503, "SPK-ADMIN-DOWN")
-        assert (b".json" in answer.body) == is_api  # the engine's own words for a page that nobody gave it
+    engine = Engine(workers=1, memory_limit_bytes=64 << 20, accepting=True)
+    engine.set_page("SPK-ADMIN-DOWN.json", status=503, content_type="application/json", body=b"{}")
+    sock = listening()
+    address = sock.getsockname()
+    try:
+        engine.add_listener(ListenerKind.HTTP, sock.detach(), worker=0, port=80)
+        engine.set_upstream_route(RouteKind.HTTP, "admin.tun.test", upstream)
+        engine.publish()
+        engine.start()
+        visitor = Wire(socket.create_connection(address))
+        for _ in range(2):
+            visitor.send(request(target, host="admin.tun.test"))
+            answer = visitor.read_response()
+            assert (answer.status, answer.code) == (503, "SPK-ADMIN-DOWN")
+            assert (answer.body == b"{}") == is_api
+        visitor.close()
+    finally:
+        engine.stop()
 
 
 def test_upstream_with_a_fault_page_that_is_none_is_refused() -> None:
