@@ -303,7 +303,7 @@ async def test_session_services_are_in_force_before_they_are_accepted(engine, st
     peer.say(
         m.Services(
             https=(
-                Site(domain="Shop.Example.org", destination="127.0.0.1", port=8080),
+                Site(domain="Shop.Example.org", destination="127.0.0.1", port=8080, tls=8443),
                 Site(domain="taken.example.org"),
                 Site(domain="bad.example.org", firewall=(FwRule(sequence=1, action="maybe", network="::/0"),)),
             ),
