@@ -198,12 +198,12 @@ class Field:
         return self.back_after_s(time.monotonic())
 
     def far_cut(self, away_s: float) -> float:
-        """Somewhere on the way, where no end hears of it."""
-        for name in (self.inside, self.outside):
-            run("tc", "-n", name, "qdisc", "add", "dev", "cable", "root", "netem", "loss", "100%")
+        """Somewhere on the way, so that the client hears nothing, and nothing of it: what the server sends is lost."""
+        for address in (CLIENT, MOVED):
+            run("ip", "-n", self.outside, "route", "add", "blackhole", f"{address}/32")
         time.sleep(away_s)
-        for name in (self.inside, self.outside):
-            run("tc", "-n", name, "qdisc", "delete", "dev", "cable", "root")
+        for address in (CLIENT, MOVED):
+            run("ip", "-n", self.outside, "route", "delete", "blackhole", f"{address}/32")
         return self.back_after_s(time.monotonic())
 
     def address(self, _away_s: float) -> float:

@@ -49,7 +49,7 @@ from spokes.wire.rules import Port, Site
 log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 10.0
-PATH_ANSWER_S = 1.5  # for a PING after a change of the network; a path that is up needs one round trip
+PATH_ANSWER_S = 0.8  # for a PING after a change of the network, or three round trips where those take longer
 ERRORS_SHOWN = 5
 NAME_CODES = frozenset(kind.code for kind in (HeldNameError, NameRefusedError, TakenError, WildcardNameError))
 REMOTE_RULES_INTERVAL_S = 0.1  # between configurations put in force: a server that floods keeps nothing else waiting
@@ -247,7 +247,8 @@ class App:
         links = self._open_links()
         for link in links:
             link.ask()
-        answers = await asyncio.gather(*(link.wait_answered(PATH_ANSWER_S) for link in links))
+        within_s = max(PATH_ANSWER_S, 3 * self.rtt_ms() / 1000)
+        answers = await asyncio.gather(*(link.wait_answered(within_s) for link in links))
         for link in (link for link, answered in zip(links, answers, strict=True) if not answered):
             if link.ended is None:
                 log.info("link given up", extra={"reason": "no answer after a change of the network"})
