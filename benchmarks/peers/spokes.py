@@ -140,7 +140,7 @@ def start_client(
     url = f"https://{room.address}:{server.control.link_port}"
     spoke("configure", "--url", url, "--server-key", server.fingerprint, "--name", name)
     client = client_room.start(
-        f"spoke-{name}", [program, "start", "--config", str(config), "--api-port", str(free_port()), *options],
+        f"spoke-{name}", [program, "start", "--config", str(config), "--api-port", "0", *options],
     )
     client.wait_for(lambda: b"Connected to" in client.log_path.read_bytes(), "is on-line", READY_WITHIN_S)
     spoke("tunnel", "http", "add", "--domain", host, "--destination", upstream.address,
