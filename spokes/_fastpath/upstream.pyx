@@ -7,8 +7,8 @@ A byte or an EOF on an idle conn closes it: it was not asked for. When an EOF ca
 Source: RFC 9112, section 9.3.1 (a close may cross a request) and 9.5 (Keep-Alive's parameter is no promise).
 """
 from libc.errno cimport (
-    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, ECONNREFUSED, EHOSTUNREACH, EINPROGRESS, ELOOP, EMFILE, ENETUNREACH,
-    ENFILE, ENOENT, ENOMEM, ENOTDIR, ENOTSOCK, EPERM, EPROTOTYPE, ETIMEDOUT, errno,
+    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, ELOOP, EMFILE,
+    ENETUNREACH, ENFILE, ENOENT, ENOMEM, ENOTDIR, ENOTSOCK, EPERM, EPROTOTYPE, ETIMEDOUT, errno,
 )
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -22,7 +22,7 @@ from spokes._fastpath.net cimport (
     socklen_t,
 )
 from spokes._fastpath.outcome cimport (
-    FAULT_DIAL_TIMEOUT, FAULT_LOCAL, FAULT_NAME, FAULT_REFUSED, FAULT_UNREACHABLE, outcome_fault,
+    FAULT_DIAL_TIMEOUT, FAULT_LOCAL, FAULT_NAME, FAULT_REFUSED, FAULT_RESET, FAULT_UNREACHABLE, outcome_fault,
 )
 from spokes._fastpath.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add
 from spokes._fastpath.route cimport END_NEVER, upstream_hold, upstream_release
@@ -203,6 +203,8 @@ cdef uint8_t upstream_fault_of(int rc) noexcept nogil:
     if rc == -ECONNREFUSED or rc == -ENOENT or rc == -ENOTDIR or rc == -ENOTSOCK or rc == -EPROTOTYPE \
             or rc == -EACCES or rc == -EPERM or rc == -ELOOP:
         return FAULT_REFUSED
+    if rc == -ECONNRESET:               # it stood, and was reset before we came to look
+        return FAULT_RESET
     return FAULT_UNREACHABLE
 
 
