@@ -67,6 +67,7 @@ cdef enum:
     LINGER_BYTES_MAX = 8388608          # read and dropped, of any peer: what may have been on its way
     LINGER_READS_MAX = 32               # 8 MiB: what a kernel may hold with its end, for which there is no second edge
     SETTLE_ROUNDS = 16
+    VISITOR_UNSENT_BYTES = 131072
     TAG_SLOW = 1                        # Conn.tag of a link on a slow path (mux.pyx)
     HOLDER_LARGE_PARTS = 64             # an address that holds more than this part of the limit is given less room
     SHORT_PATH_US = 2000                # round trip of a path without wide-area loss
@@ -902,6 +903,8 @@ cdef void tune_listener(int fd) noexcept nogil:
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s))
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s))
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes))
+    # Of a visitor that stands still the kernel would take megabytes, and of a crowd all the memory that TCP has.
+    tune_unsent(fd, VISITOR_UNSENT_BYTES)
 
 
 # --- test door --------------------------------------------------------------------------------------------------------

@@ -98,8 +98,8 @@ cdef struct Link:
     uint8_t unread                      # was not read when it could have been: memory or the control plane is behind
     uint8_t stalled                     # whole frames wait in conn.end.rx for want of memory
     uint8_t blocked                     # since busy_since_ms the socket did not take a whole flush
-    uint8_t is_slow                     # ten milliseconds of its path are less than LINK_OUT_BYTES_MIN
-    uint8_t long_path                   # its congestion control was chosen again, for a long or slow path
+    uint8_t long_path                   # when it was blocked last, its path had a queue or a distance …
+    uint8_t is_slow                     # … and carried less than SLOW_BYTES_PER_S
     uint8_t crowded                     # a stream's visitor holds more than its share
     uint8_t peer_windows                # the peer understands WINDOW
     uint8_t closing                     # by us: its conn lingers until what is queued has left

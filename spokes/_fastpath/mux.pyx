@@ -55,8 +55,9 @@ cdef enum:
     RELIEF_COUNT_MAX = 1024             # … which go through so many of those that wait
     WINDOW_SLOW_US = 1000000            # half a window takes longer while bytes wait: it is too large for its reader
     TAG_SLOW = 1                        # Conn.tag, for conn.pyx
-    SLOW_BYTES_PER_S = 1048576          # a blocked link that carries less, …
-    SLOW_PATH_US = 8000                 # … with this round trip, is a slow line, not a slow reader next door
+    UNSENT_BYTES_NEAR = 131072          # in the kernel, of a link that was not blocked, or by a path without distance
+    LONG_PATH_US = 8000                 # round trip of a blocked link from which on its path is what is slow
+    SLOW_BYTES_PER_S = 1048576          # such a link that carries less is on a slow line
     BROKEN_READS_MAX = 16               # 4 MiB: more than a kernel keeps of a conn that was reset
 
 
@@ -549,18 +550,28 @@ cdef void link_account(Link *link, size_t bytes) noexcept nogil:
 
 
 cdef void link_tune(Link *link, uint64_t sent_per_s) noexcept nogil:
-    """Room in the kernel for ten milliseconds at the present rate, in powers of two so that it rarely changes. Only a
-    link that was blocked shows what its path carries; one that was not may have had little to send."""
-    cdef uint32_t unsent_bytes = UNSENT_BYTES_MIN if link.blocked else link.unsent_bytes
-    cdef uint64_t rate = sent_per_s if link.blocked else link.busy_rate
+    """Room in the kernel for ten milliseconds at the present rate, in powers of two so that it rarely changes.
+
+    Only a link that was blocked, with a round trip that shows a queue or a distance, tells what its path carries: one
+    that was not may have had little to send, and next door it is the processor or the reader that is slow."""
+    cdef uint32_t unsent_bytes = UNSENT_BYTES_NEAR
+    cdef uint64_t rate = link.busy_rate
+    if link.blocked and sent_per_s < UNSENT_BYTES_NEAR * 100:
+        link.long_path = tune_again(link.conn.fd, LONG_PATH_US)
+        if link.long_path:
+            rate = sent_per_s
+        link.is_slow = link.long_path and sent_per_s < SLOW_BYTES_PER_S
+    elif link.blocked:
+        link.long_path = link.is_slow = 0
+    if link.long_path:
+        unsent_bytes = UNSENT_BYTES_MIN if link.blocked else link.unsent_bytes
     while unsent_bytes < rate // 100 and unsent_bytes < UNSENT_BYTES_MAX:
         unsent_bytes *= 2
-    link.is_slow = unsent_bytes < LINK_OUT_BYTES_MIN and (link.blocked or link.is_slow)
-    link.conn.tag = TAG_SLOW if link.is_slow else 0
+    if unsent_bytes >= LINK_OUT_BYTES_MIN:
+        link.is_slow = 0
     if link.is_slow:
         link.out_limit_bytes = unsent_bytes
-        if not link.long_path and sent_per_s < SLOW_BYTES_PER_S:
-            link.long_path = tune_again(link.conn.fd, SLOW_PATH_US)
+    link.conn.tag = TAG_SLOW if link.is_slow else 0
     link.blocked = 0
     if unsent_bytes != link.unsent_bytes:
         link.unsent_bytes = unsent_bytes
