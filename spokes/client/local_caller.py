@@ -14,6 +14,7 @@ from spokes.errors import RemoteError, UnreachableError
 Json = dict[str, Any]
 
 CALL_TIMEOUT_S = 40.0  # an operation may wait for the server's answer twice
+STATUS_TIMEOUT_S = 3.0  # answered at once, unless the client hangs: then it counts as none
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,14 @@ class LocalCaller:
         return None
 
     def status(self) -> Json:
-        return self._call("GET", "/status", None)
+        return self._call("GET", "/status", None, STATUS_TIMEOUT_S)
 
     def perform(self, op: str, args: Json) -> Json:
         result = self._call("POST", "/operations", {"op": op, "args": args}).get("result")
         return result if isinstance(result, dict) else {}
 
-    def _call(self, method: str, path: str, document: Json | None) -> Json:
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=CALL_TIMEOUT_S)
+    def _call(self, method: str, path: str, document: Json | None, timeout_s: float = CALL_TIMEOUT_S) -> Json:
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout_s)
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"} if document else {}
         try:
             connection.request(method, path, body=json.dumps(document) if document else None, headers=headers)

@@ -109,7 +109,7 @@ def test_tcp_one_command_to_a_public_port(server, client, echo_port):
     process = client.start("tcp", echo_port)
     wait_until(lambda: document(client)["ports"] and "Serving" in process.log())
     port = document(client)["ports"][0]["port"]
-    assert f"127.0.0.1:{port}" in process.log().splitlines()
+    wait_until(lambda: f"127.0.0.1:{port}" in process.log().splitlines())
     with socket.create_connection(("127.0.0.1", port), timeout=10) as visitor:
         visitor.sendall(b"over and back")
         assert visitor.recv(100) == b"over and back"
