@@ -218,7 +218,11 @@ def lead(pair: Pair, port: int, address: str, to: int) -> None:
 
 
 def is_ended(address: str, port: int) -> bool:
-    with socket.create_connection((address, port), timeout=10) as sock:
+    try:
+        sock = socket.create_connection((address, port), timeout=10)
+    except ConnectionResetError:             # it may be over before the handshake is
+        return True
+    with sock:
         return is_reset(sock)
 
 

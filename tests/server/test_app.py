@@ -94,7 +94,7 @@ async def test_server_killed_and_started_again_serves_the_same_names_and_ports(c
     store = first._store.store
     tunnel, key = store.register_tunnel(store.create_token("t").value, "shop", domain=DOMAIN)
     port = store.allocate_port(tunnel.uid, config.tcp_ports.begin, config.tcp_ports.end)
-    store.put_sites(tunnel.uid, [{"domain": "shop.example.org", "port": 1}])
+    store.put_sites(tunnel.uid, [{"domain": "shop.example.org", "port": 1, "tls": 443}])
     await first.follower.catch_up()
     await log_in(first._engine, key)
     await first.presence.flush()

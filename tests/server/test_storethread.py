@@ -11,7 +11,13 @@ from tests.support.threads import join_thread
 
 
 @pytest.fixture
-async def thread(tmp_path):
+def others():
+    """Threads of stores that other tests left to their ends."""
+    return store_threads()
+
+
+@pytest.fixture
+async def thread(others, tmp_path):
     thread = StoreThread()
     await thread.open(f"sqlite:///{tmp_path / 'spokes.db'}")
     yield thread
@@ -46,8 +52,8 @@ async def test_call_whose_caller_gave_up_before_its_turn_is_not_made(thread):
     assert made == [3]
 
 
-async def test_close_that_fails_ends_the_thread_all_the_same(thread, monkeypatch):
-    before = store_threads()
+async def test_close_that_fails_ends_the_thread_all_the_same(thread, others, monkeypatch):
+    (own,) = store_threads() - others
 
     def fail():
         raise OSError("no such disk")
@@ -56,19 +62,18 @@ async def test_close_that_fails_ends_the_thread_all_the_same(thread, monkeypatch
     monkeypatch.setattr(thread.store, "close", fail)
     with pytest.raises(OSError, match="no such disk"):
         await thread.close()
-    for one in before:
-        await asyncio.to_thread(join_thread, one)
+    await asyncio.to_thread(join_thread, own)
     close()
 
 
-async def test_close_while_the_disk_hangs_gives_up_and_the_thread_holds_up_no_process(thread, monkeypatch, caplog):
+async def test_close_while_the_disk_hangs_gives_up_and_the_thread_holds_up_no_process(thread, others, monkeypatch, caplog):
     monkeypatch.setattr(storethread, "CLOSE_WITHIN_S", 0.05)
     release = threading.Event()
     stuck = asyncio.create_task(thread.run(release.wait, 30))
     await asyncio.sleep(0)
     await thread.close()
     assert "store does not close" in caplog.text
-    assert all(one.daemon for one in store_threads())
+    assert all(one.daemon for one in store_threads() - others)
     release.set()
     await stuck
 

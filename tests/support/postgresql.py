@@ -91,8 +91,9 @@ class Postgresql:
         self._control("stop", "-m", "fast")
 
     def discard(self) -> None:
-        """Stop at once; the data is of no use to anyone any more."""
-        self._control("stop", "-m", "immediate")
+        """Stop at once, if it still runs; the data is of no use to anyone any more."""
+        if (self.directory / "data" / "postmaster.pid").exists():
+            self._control("stop", "-m", "immediate")
 
     def _control(self, *arguments: str) -> None:
         # pg_ctl answers when the server is ready, or gone.
