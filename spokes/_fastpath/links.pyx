@@ -81,7 +81,7 @@ cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
         target = route_find(link.loop.routes, ROUTE_TLS, open.name, open.name_bytes)
     if target == NULL or target.kind != TARGET_UPSTREAM:
         return REASON_NO_SERVICE
-    stream.hops = upstream_hops(link.loop, &open.visitor)
+    stream.hops = upstream_hops(link.loop, &open.visitor, open.port)
     if stream.hops >= NOTED_HOPS_MAX or (open.service == SERVICE_TCP and leads_back(link, target.upstream, open.port)):
         link.loop.stats.loops_total += 1
         return REASON_LOOP

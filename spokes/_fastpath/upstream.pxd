@@ -46,10 +46,11 @@ cdef enum:
 # A conn that is connecting, or connected; what is written waits. NULL: no descriptor or memory. Failure: ops.gone.
 cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                             conn_fn ready) noexcept nogil
-# The same for a raw flow, whose own address is noted: a visitor from there is this flow, come back.
+# The same for a raw flow, whose own address is noted: a visitor from there is this flow, come back. The port that the
+# visitor came to tells it from another flow with the same number; where ports are translated a loop is not found here.
 cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,
                                 uint8_t hops) noexcept nogil
-cdef uint8_t upstream_hops(Loop *loop, const Address *visitor) noexcept nogil   # 0: it is none of ours
+cdef uint8_t upstream_hops(Loop *loop, const Address *visitor, uint16_t port) noexcept nogil   # 0: it is none of ours
 # One that is likely to stay: the upstream's idle time-out is not near. `for_once`: what is sent cannot be sent again,
 # so only one that was looked at just now, and has a time-out that is known or has been idle for a moment only.
 cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,

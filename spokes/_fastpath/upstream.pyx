@@ -57,12 +57,21 @@ cdef void idle_remove(UpstreamConn *up) noexcept nogil:
 
 # --- own addresses of raw flows ---------------------------------------------------------------------------------------
 
-cdef uint64_t address_key(const Address *address) noexcept nogil:
-    """Never 0, its last two bits free for NOTED_HOPS_MAX. splitmix64's mix over address and port."""
+cdef inline uint8_t upstream_at(const UpstreamConn *up) noexcept nogil:
+    """The index of the address that is being tried."""
+    return <uint8_t>((up.first + up.tried) % up.upstream.address_count)
+
+
+cdef uint64_t flow_key(const Address *own, uint16_t to_port) noexcept nogil:
+    """Never 0, its last two bits free for NOTED_HOPS_MAX. splitmix64's mix over one end and the port of the other.
+
+    Without that port a visitor of the client's own host, who has the client's address, would meet the number of a flow
+    that goes elsewhere: the kernel gives one number to several flows.
+    """
     cdef uint64_t low, high
-    memcpy(&low, address.ip, 8)
-    memcpy(&high, address.ip + 8, 8)
-    low ^= (high << 7 | high >> 57) ^ (<uint64_t>address.port << 32 | address.family)
+    memcpy(&low, own.ip, 8)
+    memcpy(&high, own.ip + 8, 8)
+    low ^= (high << 7 | high >> 57) ^ (<uint64_t>own.port << 32 | <uint64_t>to_port << 16 | own.family)
     low = (low ^ (low >> 30)) * 0xBF58476D1CE4E5B9u
     low = (low ^ (low >> 27)) * 0x94D049BB133111EBu
     return ((low ^ (low >> 31)) | 4) & ~<uint64_t>NOTED_HOPS_MAX
@@ -74,7 +83,7 @@ cdef void address_note(UpstreamConn *up) noexcept nogil:
     cdef uint64_t *dialled = up.conn.loop.dialled
     cdef sockaddr_storage own
     cdef socklen_t own_bytes = sizeof(own)
-    cdef Address address
+    cdef Address address, to
     cdef uint64_t key, nobody
     cdef int i
     if up.hops == 0 or dialled == NULL or getsockname(up.conn.fd, <sockaddr *>&own, &own_bytes) < 0:
@@ -82,7 +91,8 @@ cdef void address_note(UpstreamConn *up) noexcept nogil:
     address_read(&address, &own)
     if address.family == 0:
         return
-    key = address_key(&address)
+    address_read(&to, &up.upstream.addresses[upstream_at(up)])
+    key = flow_key(&address, to.port)
     for i in range(NOTED_TRIES):
         nobody = 0
         up.noted = &dialled[((key >> 2) + i) % NOTED_COUNT]
@@ -97,12 +107,12 @@ cdef void address_forget(UpstreamConn *up) noexcept nogil:
         up.noted = NULL
 
 
-cdef uint8_t upstream_hops(Loop *loop, const Address *visitor) noexcept nogil:
+cdef uint8_t upstream_hops(Loop *loop, const Address *visitor, uint16_t port) noexcept nogil:
     cdef uint64_t key, noted
     cdef int i
     if loop.dialled == NULL or visitor.family == 0:
         return 0
-    key = address_key(visitor)
+    key = flow_key(visitor, port)
     for i in range(NOTED_TRIES):
         noted = atomic_get(&loop.dialled[((key >> 2) + i) % NOTED_COUNT])
         if noted & ~<uint64_t>NOTED_HOPS_MAX == key:
@@ -121,11 +131,6 @@ cdef void upstream_closed(Conn *conn) noexcept nogil:
     upstream_release(up.upstream)
     free(up)
     conn.extra = NULL
-
-
-cdef inline uint8_t upstream_at(const UpstreamConn *up) noexcept nogil:
-    """The index of the address that is being tried."""
-    return <uint8_t>((up.first + up.tried) % up.upstream.address_count)
 
 
 cdef void upstream_note_fault(Loop *loop, Upstream *upstream, int rc) noexcept nogil:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 import pytest
 from spokes._fastpath.buf import BLOCK_SIZE, ChainDoor
@@ -246,6 +247,36 @@ def test_loop_of_two_ports_by_another_address_is_found_by_the_dialled_socket():
             assert pair.client.stats()["loops_total"] == count
             assert pair.client.stats()["upstreams_total"] == 3 * count
             pair.assert_idle()
+
+
+IP_LOCAL_PORT_RANGE = 51                     # Linux 6.3; Python has no name for it
+
+
+def connect_from(own_port: int, port: int) -> socket.socket:
+    """A visitor with a number that another conn has too, as the kernel hands them out when many are open."""
+    sock = socket.socket()
+    sock.settimeout(10)
+    try:
+        sock.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("I", own_port << 16 | own_port))
+    except OSError:
+        pytest.skip("this kernel lets nobody choose")
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
+def test_visitors_of_the_clients_own_host_with_the_numbers_of_its_flows_are_no_loop():
+    with engine_pair() as pair, tcp_upstream(echo) as upstream:
+        port = pair.serve_tcp("echo", upstream.upstream)
+        visitors = [connect(port)]
+        for count in range(1, 8):
+            visitors[-1].sendall(b"here")
+            assert visitors[-1].recv(4) == b"here"
+            assert len(upstream.conns) == count
+            visitors.append(connect_from(upstream.conns[-1].getpeername()[1], port))
+        assert pair.client.stats()["loops_total"] == 0
+        for visitor in visitors:
+            visitor.close()
+        pair.assert_idle()
 
 
 def test_two_ports_one_behind_the_other_are_no_loop():

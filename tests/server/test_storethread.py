@@ -66,7 +66,9 @@ async def test_close_that_fails_ends_the_thread_all_the_same(thread, others, mon
     close()
 
 
-async def test_close_while_the_disk_hangs_gives_up_and_the_thread_holds_up_no_process(thread, others, monkeypatch, caplog):
+async def test_close_while_the_disk_hangs_gives_up_and_the_thread_holds_up_no_process(
+    thread, others, monkeypatch, caplog
+):
     monkeypatch.setattr(storethread, "CLOSE_WITHIN_S", 0.05)
     release = threading.Event()
     stuck = asyncio.create_task(thread.run(release.wait, 30))
