@@ -10,9 +10,9 @@ import msgspec
 from spokes.cli.client_options import PORT, Settings, config_option, json_option, option, pass_settings, perform, show
 from spokes.client.config import ClientConfig
 from spokes.client.local_caller import LocalCaller
-from spokes.client.tables import Failing, failing_of, port_table, site_table
+from spokes.client.tables import Failing, accepted_of, delayed_of, failing_of, port_table, site_table
 from spokes.client.webroots import usable_web_root
-from spokes.wire.messages import Accepted
+from spokes.wire.messages import Accepted, Fault
 from spokes.wire.rules import UNIX_PREFIX
 
 DESTINATION_HELP = "Host or address of the local service, or unix:/path of its socket."
@@ -138,9 +138,8 @@ def tcp_ls(settings: Settings, as_json: bool) -> None:
     show({"ports": msgspec.to_builtins(ports)}, port_table(ports, *_standing(settings)), as_json=as_json)
 
 
-def _standing(settings: Settings) -> tuple[Accepted | None, Failing]:
-    """What the server has in force and which services fail, as the running client knows it."""
+def _standing(settings: Settings) -> tuple[Accepted | None, Failing, Fault | None]:
+    """What the server has in force, which services fail and why rules wait, as the running client knows it."""
     running = LocalCaller.find(settings.path)
     status = running.status() if running is not None else {}
-    accepted = msgspec.convert(status["accepted"], Accepted) if status.get("state") == "online" else None
-    return accepted, failing_of(status)
+    return accepted_of(status), failing_of(status), delayed_of(status)

@@ -343,6 +343,9 @@ class OneAddressConsole:
     def changed(self, app: App) -> None:
         """Its one rule never changes."""
 
+    def delayed(self, app: App, error: SpokesError) -> None:
+        self._say(escape(error.line()))
+
     def turned(self, turns: Sequence[Turn]) -> None:
         for turn in turns:
             self._say(escape(turn.line()))

@@ -27,11 +27,18 @@ from spokes.cli.client_options import (
 from spokes.client.config import DEFAULT_SERVER_PORT, ClientConfig, give_to_unit, join_host_port, split_host_port
 from spokes.client.local_caller import LocalCaller
 from spokes.client.probe import shown_fingerprint
-from spokes.client.tables import datagrams_text, failing_of, port_table, site_table
+from spokes.client.tables import (
+    accepted_of,
+    datagrams_text,
+    delayed_of,
+    delayed_text,
+    failing_of,
+    port_table,
+    site_table,
+)
 from spokes.errors import ConfigError, ServerKeyError, SpokesError
 from spokes.file_edit import require_writable, write_file
 from spokes.pins import parse_fingerprint
-from spokes.wire.messages import Accepted
 
 if TYPE_CHECKING:
     from spokes.client.links import Endpoint
@@ -191,8 +198,8 @@ def info(settings: Settings, as_json: bool) -> None:
     config = ClientConfig.load(path)
     running = LocalCaller.find(path)
     status = running.status() if running is not None else {}
-    accepted = msgspec.convert(status["accepted"], Accepted) if status.get("state") == "online" else None
-    failing = failing_of(status)
+    accepted = accepted_of(status)
+    failing, delayed = failing_of(status), delayed_of(status)
     server_facts, trouble = _ask_info(path, running)
     sites, ports = config.sites(), config.ports()
     facts = {
@@ -208,6 +215,7 @@ def info(settings: Settings, as_json: bool) -> None:
         "https": msgspec.to_builtins(sites),
         "ports": msgspec.to_builtins(ports),
         "failing": status.get("failing", []),
+        "delayed": status.get("delayed"),
         "datagrams": status.get("datagrams"),
     }
     lines = [
@@ -216,12 +224,13 @@ def info(settings: Settings, as_json: bool) -> None:
         f"Server: {config.server_host}",
         f"Addresses: {', '.join(facts['urls'] or facts['addresses']) or trouble or '-'}",
         f"Client: {facts['state']}",
+        *([f"Rules: {delayed_text(delayed)}"] if delayed else []),
         *([f"Datagrams: {datagrams_text(facts['datagrams'])}"] if facts["datagrams"] else []),
         f"Configuration: {path}",
         "",
-        site_table(sites, accepted, failing) if sites else "No HTTP services.",
+        site_table(sites, accepted, failing, delayed) if sites else "No HTTP services.",
         "",
-        port_table(ports, accepted, failing) if ports else "No ports.",
+        port_table(ports, accepted, failing, delayed) if ports else "No ports.",
     ]
     show(facts, "\n".join(lines), as_json=as_json)
 

@@ -28,7 +28,7 @@ from spokes.client.resolve import Lookup, Resolver, ServiceLookup, lookup_system
 from spokes.client.routes import Routes
 from spokes.client.rule_limits import with_refused, within_limits
 from spokes.client.rulebook import Rules
-from spokes.client.session import Session, log_in
+from spokes.client.session import Session, delayed_error, log_in
 from spokes.client.webroots import WebRoots
 from spokes.errors import (
     HeldNameError,
@@ -43,7 +43,7 @@ from spokes.errors import (
     WildcardNameError,
 )
 from spokes.supervisor import Supervisor
-from spokes.wire.messages import Accepted, Config, Health, Ready, Services
+from spokes.wire.messages import Accepted, Config, Fault, Health, Ready, Services
 from spokes.wire.rules import Port, Site
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,10 @@ class Console(Protocol):
 
     def changed(self, app: App) -> None:
         """Rules changed while serving."""
+        ...
+
+    def delayed(self, app: App, error: SpokesError) -> None:
+        """The server cannot store the rules now; `changed` follows when it has."""
         ...
 
     def turned(self, turns: Sequence[Turn]) -> None:
@@ -145,6 +149,7 @@ class App:
         self._session: Session | None = None
         self._remote_newest: Config | None = None
         self._rules_rev: int | None = None  # of the server's newest rules that are brought together with ours
+        self._announce_again = False  # what is offered is not what the server took last
         self._applying_remote = False
         self._stopped = asyncio.Event()
         self._drain_first = False
@@ -266,8 +271,16 @@ class App:
         if self._redial.is_set():
             link.abort()
             raise UnreachableError("the configuration changed meanwhile")
-        session = Session(link, ready, on_config=self._take_config, next_link=self._further.take_next)
-        self._remote_newest = None  # older than what `ready` brings
+        session = Session(
+            link,
+            ready,
+            on_config=self._take_config,
+            on_delayed=self._take_delayed,
+            on_late=self._take_late,
+            on_resumed=self._take_resumed,
+            next_link=self._further.take_next,
+        )
+        self._remote_newest, self._announce_again = None, False  # older than what `ready` brings
         reading = self._spawn(session.run())
         try:
             async with self._applying:
@@ -368,7 +381,8 @@ class App:
         await self._serve_rules()
 
     def _note_late(self) -> None:
-        self.note_trouble(UnreachableError("the server has not taken the rules yet", hint="its log may say why"))
+        if self.delayed is None:  # else it was said
+            self.note_trouble(UnreachableError("the server has not taken the rules yet", hint="its log may say why"))
 
     async def _announce(
         self,
@@ -383,16 +397,20 @@ class App:
             ours = self._offered
             services = msgspec.structs.replace(ours, rules_rev=self._rules_rev)
             accepted = await session.announce(services, within_s=within_s)
-            self.accepted = with_refused(accepted, self._over_limits)
-            if not self.accepted.stale:
+            if not accepted.stale:
                 break
             if self._remote_newest is None:
                 raise ProtocolError("the server calls our rules old and sends no newer ones")
             await asyncio.sleep(REMOTE_RULES_INTERVAL_S)
             await serve_newest()
-        if self.accepted.rules_rev is not None:
-            self._rules_rev = self.accepted.rules_rev
-        if ours is self._offered:  # else the answer to a later one tells what is agreed on
+        self._take_accepted(services, accepted, agreed=ours == self._offered)  # else a later answer tells what is
+        return self.accepted
+
+    def _take_accepted(self, services: Services, accepted: Accepted, *, agreed: bool = True) -> None:
+        self.accepted = with_refused(accepted, self._over_limits)
+        if accepted.rules_rev is not None:
+            self._rules_rev = accepted.rules_rev
+        if agreed:
             self._rules.take_accepted(services, self.accepted)
         faults = [
             *((site.domain, site.error) for site in self.accepted.https),
@@ -403,18 +421,46 @@ class App:
                 cure = f"choose another name, and type: spoke tunnel http rm --domain {what}"
                 hint = cure if fault.code in NAME_CODES else ""
                 self.note_trouble(RemoteError(f"{what}: {fault.message}", code=fault.code, hint=hint))
-        return self.accepted
+
+    def _take_delayed(self, fault: Fault) -> None:
+        error = delayed_error(fault)
+        self.note_trouble(error)
+        self._console.delayed(self, error)
+
+    def _take_late(self, services: Services, accepted: Accepted) -> None:
+        """The answer to a list whose caller gave up. Where it was called stale the newer rules came before it."""
+        if accepted.stale:
+            self._announce_soon()
+            return
+        try:
+            self._take_accepted(services, accepted)
+        except SpokesError as error:
+            self.note_trouble(error)
+        if self.state == "online":
+            self._console.changed(self)
+
+    def _take_resumed(self, services: Services) -> None:
+        if msgspec.structs.replace(services, rules_rev=None) != self._offered:
+            self._announce_soon()
 
     def _take_config(self, remote: Config) -> None:
         """Each configuration is whole: while one is put in force only the newest waits, however many come."""
         self._remote_newest = remote
+        self._apply_remote_soon()
+
+    def _announce_soon(self) -> None:
+        self._announce_again = True
+        self._apply_remote_soon()
+
+    def _apply_remote_soon(self) -> None:
         if not self._applying_remote:
             self._applying_remote = True
             self._spawn(self._apply_remote())
 
     async def _apply_remote(self) -> None:
         try:
-            while self._remote_newest is not None:
+            while self._announce_again or self._remote_newest is not None:
+                self._announce_again = False
                 try:
                     await self.apply_rules()
                 except SpokesError as error:
@@ -497,6 +543,11 @@ class App:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # figures
+
+    @property
+    def delayed(self) -> Fault | None:
+        """Why the server has not taken the rules that were announced last."""
+        return self._session.delayed if self._session is not None else None
 
     def note_trouble(self, error: SpokesError) -> None:
         self.troubles.append(Trouble(at=time.time(), line=error.line()))

@@ -14,7 +14,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import spokes
 from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, Links
@@ -25,7 +25,9 @@ from spokes.wire.messages import (
     Agent,
     Answer,
     Config,
+    Delayed,
     Drain,
+    Fault,
     Hello,
     Join,
     Joined,
@@ -111,10 +113,30 @@ async def join(links: Links, endpoint: Endpoint, session: str, *, bind: Bind | N
     return link
 
 
+def delayed_error(fault: Fault) -> RemoteError:
+    """What it means for the rules here that the server cannot store them now."""
+    return RemoteError(
+        f"the server cannot store the rules now: {fault.message}",
+        code=fault.code,
+        hint="they are kept here, and in force as soon as the server has stored them",
+        retryable=True,
+    )
+
+
+class _Announced(NamedTuple):
+    """A list on its way. Its answer is due also when whoever said it has given up, `answer` being done."""
+
+    services: Services
+    answer: asyncio.Future[Accepted]
+    hurried: bool  # has a deadline
+
+
 class Session:
     """A session after `ready`: what goes over its leading link.
 
-    `next_link` gives another link of the session to lead in place of a lost one, or None.
+    `next_link` gives another link of the session to lead in place of a lost one, or None. `on_delayed` hears that the
+    server cannot store what was announced now, `on_late` the answer to a list whose caller gave up, `on_resumed` which
+    list the server took after it had said so: others may have been refused here meanwhile.
     """
 
     def __init__(
@@ -123,6 +145,9 @@ class Session:
         ready: Ready,
         *,
         on_config: Callable[[Config], None] | None = None,
+        on_delayed: Callable[[Fault], None] | None = None,
+        on_late: Callable[[Services, Accepted], None] | None = None,
+        on_resumed: Callable[[Services], None] | None = None,
         next_link: Callable[[], Link | None] | None = None,
     ) -> None:
         self.link = link
@@ -130,11 +155,15 @@ class Session:
         self.ended: SpokesError | None = None
         self.draining = False  # the server takes no more links and streams
         self.retry_after_s = 0.0  # what a draining server asked for
+        self.delayed: Fault | None = None  # why the server has not taken what was announced
         self._on_config = on_config
+        self._on_delayed = on_delayed
+        self._on_late = on_late
+        self._on_resumed = on_resumed
         self._next_link = next_link
         self._request_ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
-        self._announced: deque[tuple[Services, asyncio.Future[Accepted]]] = deque()
+        self._announced: deque[_Announced] = deque()
 
     async def run(self) -> None:
         """Take messages until no link is left; always raises."""
@@ -181,9 +210,9 @@ class Session:
     def _say_again(self) -> None:
         """What was on its way over the lost link. A list of services may come twice; a request may have been done, so
         whoever made it is to decide."""
-        self._announced = deque((services, waiting) for services, waiting in self._announced if not waiting.done())
-        for services, _ in self._announced:
-            self.link.send(services)
+        self.delayed = None  # said again where it still holds
+        for announced in self._announced:
+            self.link.send(announced.services)
         self._fail(self._answers.values(), UnreachableError("the link broke before the answer", hint="try again"))
         self._answers.clear()
 
@@ -195,9 +224,10 @@ class Session:
                     waiting.set_result(message)
             case Accepted():
                 if self._announced:
-                    _, first = self._announced.popleft()
-                    if not first.done():
-                        first.set_result(message)
+                    self._take_accepted(self._announced.popleft(), message)
+            case Delayed():
+                if self._announced:
+                    self._take_delayed(message)
             case Config():
                 if self._on_config is not None:
                     self._on_config(message)
@@ -206,10 +236,26 @@ class Session:
                 self.retry_after_s = message.retry_after_s
                 log.info("server is about to stop", extra={"retry_after_s": message.retry_after_s})
 
+    def _take_accepted(self, first: _Announced, accepted: Accepted) -> None:
+        was_delayed, self.delayed = self.delayed is not None, None
+        if not first.answer.done():
+            first.answer.set_result(accepted)
+        elif self._on_late is not None:
+            self._on_late(first.services, accepted)
+        if was_delayed and self._on_resumed is not None:
+            self._on_resumed(first.services)
+
+    def _take_delayed(self, message: Delayed) -> None:
+        """Whoever waits with a deadline hears it now; the answer comes all the same."""
+        self.delayed = message.error
+        self._fail((one.answer for one in self._announced if one.hurried), delayed_error(message.error))
+        if self._on_delayed is not None:
+            self._on_delayed(message.error)
+
     def _give_up(self, error: SpokesError) -> None:
         self.ended = error
         self._fail(self._answers.values(), error)
-        self._fail((waiting for _, waiting in self._announced), error)
+        self._fail((one.answer for one in self._announced), error)
         self._answers.clear()
         self._announced.clear()
 
@@ -240,10 +286,15 @@ class Session:
 
     async def announce(self, services: Services, *, within_s: float | None = ANSWER_DEADLINE_S) -> Accepted:
         """Tell what is served now; what the server put in force of it. `within_s` None: for as long as the session
-        lives; a server whose store is away answers when it is back."""
+        lives; a server whose store is away answers when it is back. With a deadline that is an error at once; the list
+        is the server's to take all the same, and no other is said before it has.
+        """
         self._require_up()
+        hurried = within_s is not None
+        if hurried and self.delayed is not None:
+            raise delayed_error(self.delayed)
         waiting: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
-        self._announced.append((services, waiting))
+        self._announced.append(_Announced(services, waiting, hurried))
         self.link.send(services)
         try:
             async with asyncio.timeout(within_s):

@@ -58,6 +58,7 @@ def status_document(app: App) -> dict[str, Any]:
         "bytes_to_visitors": bytes_to_visitors,
         "services": msgspec.to_builtins(app.services),
         "accepted": msgspec.to_builtins(app.accepted),
+        "delayed": msgspec.to_builtins(app.delayed),
         "failing": [
             {
                 "domain": service.domain,
@@ -107,6 +108,10 @@ class PlainConsole:
         if tables != self._shown_tables:  # what a server confirms once more is no news
             self._show_tables(tables)
 
+    def delayed(self, app: App, error: SpokesError) -> None:
+        self._say(escape(error.line()))
+        self.changed(app)
+
     def turned(self, turns: Sequence[Turn]) -> None:
         for turn in turns[:TURNS_SHOWN_MAX]:
             self._say(escape(turn.line()))
@@ -119,9 +124,10 @@ class PlainConsole:
 
     def _tables(self, app: App) -> str:
         sites, ports = app.services.https, app.services.ports
-        lines = ["Running HTTP services:", site_table(sites, app.accepted, failing(app)) if sites else "(none)"]
+        standing = app.accepted, failing(app), app.delayed
+        lines = ["Running HTTP services:", site_table(sites, *standing) if sites else "(none)"]
         if ports:
-            lines += ["Running TCP services:", port_table(ports, app.accepted, failing(app))]
+            lines += ["Running TCP services:", port_table(ports, *standing)]
         return "\n".join(lines)
 
     def offline(self, error: SpokesError, wait_s: float) -> None:
@@ -159,6 +165,9 @@ class LiveConsole:
     def changed(self, app: App) -> None:
         """The block shows it by itself."""
 
+    def delayed(self, app: App, error: SpokesError) -> None:
+        """So does it of what the server cannot store now, by its troubles."""
+
     def turned(self, turns: Sequence[Turn]) -> None:
         """So does it of services that fail."""
 
@@ -183,10 +192,10 @@ class LiveConsole:
         parts: list[RenderableType] = [self._facts(app)]
         parts.append(Text("Running HTTP services:" if app.state == "online" else "HTTP services:"))
         accepted = app.accepted if app.state == "online" else Accepted()
-        parts.append(_rich_table(SITE_COLUMNS, site_rows(app.services.https, accepted, failing(app))))
+        parts.append(_rich_table(SITE_COLUMNS, site_rows(app.services.https, accepted, failing(app), app.delayed)))
         if app.services.ports:
             parts.append(Text("TCP services:"))
-            parts.append(_rich_table(PORT_COLUMNS, port_rows(app.services.ports, accepted, failing(app))))
+            parts.append(_rich_table(PORT_COLUMNS, port_rows(app.services.ports, accepted, failing(app), app.delayed)))
         for trouble in app.troubles:
             at = time.strftime("%H:%M:%S", time.localtime(trouble.at))
             parts.append(Text(f"{at} {escape(trouble.line)}", style="yellow"))

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from spokes.client.rules import domain_key, http_place, place_text, site_key, tcp_place
 from spokes.log import escape
 from spokes.wire.messages import Accepted, Fault
@@ -24,8 +26,10 @@ def draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-+-".join("-" * width for width in widths), *lines[1:]])
 
 
-def site_rows(sites: Sequence[Site], accepted: Accepted | None = None, failing: Failing = _NONE) -> list[list[str]]:
-    """`accepted` None: nobody serves, the state stays blank."""
+def site_rows(
+    sites: Sequence[Site], accepted: Accepted | None = None, failing: Failing = _NONE, delayed: Fault | None = None
+) -> list[list[str]]:
+    """`accepted` None: nobody serves, the state stays blank. `delayed`: why the server has not taken the rules yet."""
     faults = {domain_key(result.domain): result.error for result in accepted.https} if accepted else {}
     return [
         [
@@ -34,36 +38,59 @@ def site_rows(sites: Sequence[Site], accepted: Accepted | None = None, failing: 
             str(site.port or "-"),
             str(site.tls or "-"),
             "yes" if site.secure else "no",
-            _state(faults, site_key(site), failing.get((site_key(site), 0))) if accepted else "",
+            _state(faults, site_key(site), failing.get((site_key(site), 0)), delayed) if accepted else "",
         ]
         for site in sites
     ]
 
 
-def port_rows(ports: Sequence[Port], accepted: Accepted | None = None, failing: Failing = _NONE) -> list[list[str]]:
+def port_rows(
+    ports: Sequence[Port], accepted: Accepted | None = None, failing: Failing = _NONE, delayed: Fault | None = None
+) -> list[list[str]]:
     faults = {result.port: result.error for result in accepted.ports} if accepted else {}
     return [
         [
             "TCP",
             str(port.port),
             place_text(tcp_place(port)) or "-",
-            _state(faults, port.port, failing.get(("", port.port))) if accepted else "",
+            _state(faults, port.port, failing.get(("", port.port)), delayed) if accepted else "",
         ]
         for port in ports
     ]
 
 
-def site_table(sites: Sequence[Site], accepted: Accepted | None = None, failing: Failing = _NONE) -> str:
-    return _without_blank_state(SITE_COLUMNS, site_rows(sites, accepted, failing))
+def site_table(
+    sites: Sequence[Site], accepted: Accepted | None = None, failing: Failing = _NONE, delayed: Fault | None = None
+) -> str:
+    return _without_blank_state(SITE_COLUMNS, site_rows(sites, accepted, failing, delayed))
 
 
-def port_table(ports: Sequence[Port], accepted: Accepted | None = None, failing: Failing = _NONE) -> str:
-    return _without_blank_state(PORT_COLUMNS, port_rows(ports, accepted, failing))
+def port_table(
+    ports: Sequence[Port], accepted: Accepted | None = None, failing: Failing = _NONE, delayed: Fault | None = None
+) -> str:
+    return _without_blank_state(PORT_COLUMNS, port_rows(ports, accepted, failing, delayed))
 
 
 def failing_of(status: Mapping[str, Any]) -> Failing:
     """Of a running client's status, which an older one may give without it."""
     return {(str(one["domain"]), int(one["port"])): str(one["message"]) for one in status.get("failing", ())}
+
+
+def accepted_of(status: Mapping[str, Any]) -> Accepted | None:
+    """What the server has in force, of a running client's status; None where nobody serves."""
+    if status.get("state") == "online":
+        return msgspec.convert(status["accepted"], Accepted)
+    return Accepted() if status.get("delayed") else None  # on-line but for the rules, all of which wait
+
+
+def delayed_of(status: Mapping[str, Any]) -> Fault | None:
+    """Of a running client's status, which an older one gives without it."""
+    fault = status.get("delayed")
+    return msgspec.convert(fault, Fault) if fault else None
+
+
+def delayed_text(fault: Fault) -> str:
+    return f"kept here; the server cannot store them now: {escape(fault.message)} [{fault.code}]"
 
 
 def datagrams_text(figures: Mapping[str, int]) -> str:
@@ -77,8 +104,10 @@ def _without_blank_state(columns: Sequence[str], rows: list[list[str]]) -> str:
     return draw_table(columns[:-1], [row[:-1] for row in rows])
 
 
-def _state(faults: Mapping[Any, Fault | None], key: str | int, failing: str | None) -> str:
+def _state(
+    faults: Mapping[Any, Fault | None], key: str | int, failing: str | None, delayed: Fault | None
+) -> str:
     if key not in faults:
-        return "waiting"
+        return f"waiting: {delayed.message} [{delayed.code}]" if delayed else "waiting"
     fault = faults[key]
     return f"{fault.message} [{fault.code}]" if fault else failing or "running"

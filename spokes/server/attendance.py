@@ -1,22 +1,20 @@
 """What a link says once it is logged in: services, requests, goodbye; and the stored rules brought to it.
 
 Bound: the link's own pace; a list of rules costs as many turns as its rules weigh.
-Fails: a store that is away is waited for; a fault of the peer's ends its own link only.
+Fails: rules wait for a store that is away (backlog.py), and the link is heard meanwhile; a fault of the peer's ends its
+own link only.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable
-from typing import ParamSpec
 
 import msgspec
 
-from spokes.errors import RulesChangedError, StoreError
+from spokes.errors import RulesChangedError
 from spokes.model.rules import plain_texts
 from spokes.server.availability import Availability
+from spokes.server.backlog import Backlog
 from spokes.server.changes import ChangeFollower
 from spokes.server.link import Link
 from spokes.server.password_seals import PasswordSeals
@@ -28,10 +26,6 @@ from spokes.wire.messages import Accepted, Bye, Config, Health, Reason, Request,
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-
-STORE_RETRY_S = 5.0
-STORE_RETRY_S_MAX = 30.0  # every session may be waiting, and the store has one thread
 RULES_PER_TURN = 20  # how many rules weigh as much as a message: each may be a row and a change
 
 
@@ -56,19 +50,46 @@ class Attendance:
         self._domain = domain
         self._seals = PasswordSeals()
 
-    async def attend(self, link: Link, tunnel_uid: str, session: Session | None) -> None:
+    async def attend(
+        self, link: Link, tunnel_uid: str, session: Session | None, *, bring_rules: bool = False
+    ) -> None:
         """Answers until goodbye; without a session, a control link's requests alone. The messages of a link are taken
-        one after the other, in order."""
+        one after the other, in order; rules that wait for the store hold up no other message.
+
+        `bring_rules`: sends the stored rules to the client first, whether it has them or not.
+        """
+        if session is None:
+            await self._attend_requests(link, tunnel_uid)
+            return
+        backlog = Backlog(link, session, bring_config=self._bring_config, take_services=self._take_services)
+        try:
+            if bring_rules:
+                await backlog.bring_config(always=True)
+            while True:
+                message = await link.receive()
+                backlog.check()
+                match message:
+                    case None:
+                        await backlog.bring_config()
+                    case Services():
+                        await link.pace.turn((len(message.https) + len(message.ports)) / RULES_PER_TURN)
+                        await backlog.take_services(message)
+                    case Health():
+                        await link.pace.turn(len(message.failing) / RULES_PER_TURN)
+                        self._take_health(session, message)
+                    case Request():
+                        link.send(await self._requests.answer(tunnel_uid, message))
+                    case Bye():
+                        hear_goodbye(link, message)
+                        return
+                    case _:
+                        continue
+        finally:
+            backlog.cancel()
+
+    async def _attend_requests(self, link: Link, tunnel_uid: str) -> None:
         while True:
             match await link.receive():
-                case None if session is not None:
-                    await self._steadily(self._bring_config, link, session)
-                case Services() as services if session is not None:
-                    await link.pace.turn((len(services.https) + len(services.ports)) / RULES_PER_TURN)
-                    await self._steadily(self._take_services, link, session, services)
-                case Health() as health if session is not None:
-                    await link.pace.turn(len(health.failing) / RULES_PER_TURN)
-                    self._take_health(session, health)
                 case Request() as request:
                     link.send(await self._requests.answer(tunnel_uid, request))
                 case Bye() as bye:
@@ -77,23 +98,8 @@ class Attendance:
                 case _:
                     continue
 
-    async def bring_rules(self, link: Link, session: Session) -> None:
-        """Sends the stored rules to the client, whether it has them or not."""
-        await self._steadily(self._bring_config, link, session, always=True)
-
-    async def _steadily(self, work: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Again and again until the store takes it: a database that is away must not end a session that carries
-        traffic."""
-        wait_s = STORE_RETRY_S
-        while True:
-            try:
-                return await work(*args, **kwargs)
-            except StoreError as error:
-                log.error("store failed a session", extra={"code": error.code, "detail": str(error)})
-                await asyncio.sleep(random.uniform(0.5, 1.0) * wait_s)  # noqa: S311 (spreads load, guards nothing)
-                wait_s = min(2 * wait_s, STORE_RETRY_S_MAX)
-
-    async def _take_services(self, link: Link, session: Session, services: Services) -> None:
+    async def _take_services(self, link: Link, session: Session, services: Services, answer_count: int) -> None:
+        """`answer_count`: lists that this one answers for, those before it that it took the place of and itself."""
         session.unmanaged = services.unmanaged
         seals = NO_SEALS
         if any(map(plain_texts, services.https)):
@@ -105,14 +111,16 @@ class Attendance:
             )
         except RulesChangedError:
             session.config, rules_rev = await self._store.run(self._read_config, session.tunnel_uid)
-            link.send(Config(config=session.config, rules_rev=rules_rev))
-            link.send(Accepted(stale=True, rules_rev=rules_rev))
+            for _ in range(answer_count):
+                link.send(Config(config=session.config, rules_rev=rules_rev))
+                link.send(Accepted(stale=True, rules_rev=rules_rev))
             return
         session.config = msgspec.structs.replace(session.config, https=applied.https, ports=applied.ports)
         await self._follower.catch_up()
         if self._registry.is_live(session):
             self._availability.serves(session.tunnel_uid, session.config, session.failing)
-        link.send(applied.accepted)
+        for _ in range(answer_count):
+            link.send(applied.accepted)
         log.info(
             "services in force",
             extra={"tunnel_uid": session.tunnel_uid, "sites": len(applied.https), "ports": len(applied.ports)},
@@ -124,7 +132,7 @@ class Attendance:
         if self._registry.is_live(session):
             self._availability.serves(session.tunnel_uid, session.config, session.failing)
 
-    async def _bring_config(self, link: Link, session: Session, *, always: bool = False) -> None:
+    async def _bring_config(self, link: Link, session: Session, *, always: bool) -> None:
         """Sends the stored rules to the client if it does not have them, or may not."""
         config, rules_rev = await self._store.run(self._read_config, session.tunnel_uid)
         if same_rules(config, session.config) and not always:

@@ -33,8 +33,9 @@ from spokes.errors import (
     StoreError,
 )
 from spokes.server.admission import Admission
-from spokes.server.attendance import STORE_RETRY_S, Attendance, hear_goodbye
+from spokes.server.attendance import Attendance, hear_goodbye
 from spokes.server.availability import Availability
+from spokes.server.backlog import STORE_RETRY_S
 from spokes.server.changes import ChangeFollower
 from spokes.server.copies import Copies
 from spokes.server.link import Link
@@ -212,8 +213,7 @@ class Sessions:
         if before is not None:  # dead for the client; we did not notice yet
             self._abort(before)
         log.info("session moved", extra={"tunnel_uid": session.tunnel_uid, "peer": link.peer})
-        await self._attendance.bring_rules(link, session)
-        await self._attendance.attend(link, session.tunnel_uid, session)
+        await self._attendance.attend(link, session.tunnel_uid, session, bring_rules=True)
 
     # one session
 

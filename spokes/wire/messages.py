@@ -169,6 +169,12 @@ class Accepted(Message, frozen=True, kw_only=True):
     rules_rev: RulesRev | None = None
 
 
+class Delayed(Message, frozen=True, kw_only=True):
+    """A list of services cannot be stored now. It waits at the server, which answers it with `accepted` later."""
+
+    error: Fault
+
+
 class Config(Message, frozen=True, kw_only=True):
     config: TunConfig
     rules_rev: RulesRev | None = None
@@ -236,7 +242,7 @@ class TunnelInfo(Struct, frozen=True, kw_only=True):
 
 MESSAGE_CLASSES: tuple[type[Message], ...] = (
     Hello, Welcome, Register, Registered, Login, Ready, Join, Joined, Lead, Leading, Bye,
-    Services, Accepted, Config, Request, Answer, Drain, Health,
+    Services, Accepted, Delayed, Config, Request, Answer, Drain, Health,
 )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from spokes.wire.messages import (
     Answer,
     Bye,
     Config,
+    Delayed,
+    Fault,
     Health,
     Hello,
     Join,
@@ -82,6 +84,7 @@ class FakeServer:
         self.led: list[int] = []  # links that took the lead
         self.moves = True
         self.services_wait = False  # the store is away: services stay in `waiting`
+        self.delayed: Fault | None = None  # said of services that wait
         self.waiting: list[tuple[int, Services]] = []
         self.urls = (f"http://{HOSTNAME}:8080", f"https://{HOSTNAME}:8443")
         self.goodbyes: list[Bye] = []
@@ -110,7 +113,7 @@ class FakeServer:
                 return [Leading(), Config(config=self.config)]
             case Services() if self.services_wait:
                 self.waiting.append((link, message))
-                return []
+                return [Delayed(error=self.delayed)] if self.delayed else []
             case Services():
                 self.services.append(message)
                 if self.count_rules and message.rules_rev != self.rules_rev:

@@ -40,6 +40,9 @@ class Recorder:
     def changed(self, app):
         self.calls.append("changed")
 
+    def delayed(self, app, error):
+        self.calls.append(error.code)
+
     def offline(self, error, wait_s):
         self.calls.append(error.code)
         self.waits.append(wait_s)
@@ -296,6 +299,110 @@ async def test_server_without_its_store_for_long_session_waits_and_is_not_ended(
         assert await app.apply_rules() is not None
     assert engine.server.logins == ["serve"]
     assert console.calls == ["connecting", "online", "changed"]
+
+
+DISK_FULL = Fault(code="SPK-STORE", message="the disk is full", retry=True)
+
+
+def store_is_back(engine):
+    """The server answers the lists that waited, in order."""
+    engine.server.services_wait, engine.server.delayed = False, None
+    waiting, engine.server.waiting = engine.server.waiting, []
+    for link, services in waiting:
+        for answer in engine.server.answer(link, services):
+            engine.push(link, answer)
+
+
+async def test_rule_that_the_server_cannot_store_is_said_at_once_kept_and_taken_later(engine, config_path, make_app):
+    engine.server.count_rules = True
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: app.state == "online")
+        engine.server.services_wait, engine.server.delayed = True, DISK_FULL
+        write(config_path, https=[{"domain": "a.example", "port": 1}])
+        for _ in range(3):  # the second and the third are not said: the first is the server's to take
+            with pytest.raises(RemoteError, match="cannot store the rules now: the disk is full") as refused:
+                await app.apply_rules()
+            assert (refused.value.code, refused.value.retryable) == ("SPK-STORE", True)
+        assert len(engine.server.waiting) == 1
+        assert app.delayed == DISK_FULL
+        assert any("the disk is full" in trouble.line for trouble in app.troubles)
+        assert (HTTP, "a.example") in engine.upstreams
+
+        store_is_back(engine)
+        await eventually(lambda: [one.domain for one in app.accepted.https] == ["a.example"])
+        assert app.delayed is None
+        assert read(config_path)["synced"]["https"] == [{"domain": "a.example", "port": 1}]
+        assert app._rules_rev == engine.server.rules_rev
+        assert await app.apply_rules() is not None
+    assert [services.rules_rev for services in engine.server.services] == [1, 2, 3]  # and none of them was stale
+
+
+async def test_rules_changed_while_the_server_cannot_store_are_announced_when_it_can(engine, config_path, make_app):
+    engine.server.count_rules = True
+    engine.server.services_wait, engine.server.delayed = True, DISK_FULL
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: app.delayed)  # of the first list, which waits for as long as the session lives
+        write(config_path, https=[{"domain": "a.example", "port": 1}])
+        with pytest.raises(RemoteError, match="the disk is full"):
+            await app.apply_rules()
+        store_is_back(engine)
+        await eventually(lambda: [one.domain for one in app.accepted.https] == ["a.example"])
+        await eventually(lambda: app.state == "online")
+        await eventually(lambda: read(config_path)["synced"]["https"] == [{"domain": "a.example", "port": 1}])
+    assert [len(services.https) for services in engine.server.services[:2]] == [0, 1]
+
+
+async def test_rule_of_a_late_list_that_the_operator_changed_meanwhile_is_brought_together(
+    engine, config_path, make_app
+):
+    engine.server.count_rules = True
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: app.state == "online")
+        engine.server.services_wait, engine.server.delayed = True, DISK_FULL
+        write(config_path, https=[{"domain": "a.example", "port": 1}])
+        with pytest.raises(RemoteError):
+            await app.apply_rules()
+        engine.server.change(TunConfig(hostname=HOSTNAME, https=(Site(domain="b.example", port=2),)))
+        store_is_back(engine)  # the list is stale by now
+        await eventually(lambda: {one.domain for one in app.accepted.https} == {"a.example", "b.example"})
+    assert {site["domain"] for site in read(config_path)["https"]} == {"a.example", "b.example"}
+
+
+async def test_leading_link_lost_list_that_nobody_waits_for_is_said_again(engine, config_path, make_app):
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: app.state == "online")
+        engine.want_link(engine.links[0])
+        await eventually(lambda: app.link_count() == 2)
+        engine.server.services_wait, engine.server.delayed = True, DISK_FULL
+        write(config_path, https=[{"domain": "c.example", "port": 1}])
+        with pytest.raises(RemoteError):
+            await app.apply_rules()
+        engine.server.services_wait, engine.server.delayed, engine.server.waiting = False, None, []
+        engine.cut(engine.links[0], LinkDown.SYSTEM)
+        await eventually(lambda: [one.domain for one in app.accepted.https] == ["c.example"])
+        assert app.delayed is None
+
+
+async def test_answer_after_the_deadline_is_taken(engine, config_path, make_app, monkeypatch):
+    """An older server says nothing while its store is away."""
+    engine.server.count_rules = True
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: app.state == "online")
+        engine.server.services_wait = True
+        write(config_path, https=[{"domain": "a.example", "port": 1}])
+        announce = app._session.announce
+        monkeypatch.setattr(app._session, "announce", lambda services, **_: announce(services, within_s=0.01))
+        with pytest.raises(UnreachableError):
+            await app.apply_rules()
+        store_is_back(engine)
+        await eventually(lambda: [one.domain for one in app.accepted.https] == ["a.example"])
+        assert app._rules_rev == engine.server.rules_rev
+        assert read(config_path)["synced"]["https"] == [{"domain": "a.example", "port": 1}]
 
 
 async def test_refused_rule_is_shown_and_the_others_run(engine, config_path, make_app):

@@ -71,3 +71,37 @@ def test_server_disk_full_serves_and_admits_goes_on_writing_afterwards(small_dis
         if client is not None:
             client.end()
         server.end()
+
+
+def test_rule_added_while_the_servers_disk_is_full_is_said_so_and_in_force_when_there_is_room(small_disk: Path):
+    server = ServerProcess(small_disk, str(free_port_range(4)))
+    client = None
+    try:
+        server.start()
+        client = Client(server, small_disk / "client.json")
+        with service() as upstream:
+            running = client.start("http", upstream.port)
+            wait_until(lambda: "Serving;" in running.log(), what="the rules in force")
+            filler = fill(server.data)
+
+            name = "shop.example.net"
+            add = ("tunnel", "http", "add", "--domain", name, "--http", upstream.port)
+            refused = client.spoke(*add, code=1)
+            assert "the server cannot store the rules now" in refused.stderr
+            assert "the disk is full" in refused.stderr
+            assert "SPK-STORE" in refused.stderr
+            waits = client.spoke("info").stdout
+            assert "waiting: " in waits
+            assert "Rules: kept here; the server cannot store them now: " in waits
+            assert server.serves(client.hostname)
+            assert client.spoke("tunnel", "tcp", "allocate", code=1).stderr.count("SPK-STORE") == 1  # heard meanwhile
+
+            filler.unlink()
+            wait_until(lambda: server.serves(name), what="the rule in force")
+            wait_until(lambda: "waiting" not in client.spoke("info").stdout, what="the client knows it")
+            client.spoke(*add)  # taken at once
+            assert "Traceback" not in server.log() + running.log()
+    finally:
+        if client is not None:
+            client.end()
+        server.end()

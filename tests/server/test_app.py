@@ -247,7 +247,7 @@ async def test_server_store_failure_delays_a_sessions_rules_and_does_not_end_it(
             raise StoreError("the database server cannot be reached")
         return replace(*args, **kwargs)
 
-    monkeypatch.setattr("spokes.server.attendance.STORE_RETRY_S", 0.01)
+    monkeypatch.setattr("spokes.server.backlog.STORE_RETRY_S", 0.01)
     monkeypatch.setattr(store, "replace_rules", broken_at_first)
     _, key = store.register_tunnel(store.create_token("t").value, "shop", domain=DOMAIN)
     peer, _ = await log_in(engine, key)

@@ -7,8 +7,9 @@ import pytest
 
 from spokes import clock
 from spokes._fastpath.engine import EventKind, RouteKind
-from spokes.errors import UnmanagedError
+from spokes.errors import InactiveError, StoreError, UnmanagedError
 from spokes.password_hash import fits, is_own_hash
+from spokes.server.backlog import ANSWERS_DUE_MAX
 from spokes.server.link import Link
 from spokes.server.sessions import Sessions
 from spokes.store import TunnelState
@@ -341,6 +342,116 @@ async def test_session_password_typed_in_a_list_is_kept_as_a_hash_and_told_to_th
         peer.say(m.Services(https=(say,), rules_rev=told.rules_rev))
         assert (await hears(peer, m.Accepted)).rules_rev == told.rules_rev
         assert store.list_sites(registered[0].uid)[0].rule["password"] == site.password
+
+
+@pytest.fixture
+def store_fails(store, monkeypatch):
+    """Rules can be neither read nor written, until the event is set."""
+    back = asyncio.Event()
+    monkeypatch.setattr("spokes.server.backlog.STORE_RETRY_S", 0.01)
+
+    def failing(call):
+        def call_or_fail(*args, **kwargs):
+            if not back.is_set():
+                raise StoreError("the disk is full")
+            return call(*args, **kwargs)
+
+        return call_or_fail
+
+    def fail():
+        for name in ("replace_rules", "read_rules"):
+            monkeypatch.setattr(store, name, failing(getattr(store, name)))
+        return back
+
+    return fail
+
+
+def backlogs(link):
+    return [task for task in asyncio.all_tasks() if task.get_name() == f"backlog {link}"]
+
+
+async def test_session_store_away_everything_but_the_rules_is_answered_and_those_follow(
+    engine, server, store, registered, store_fails
+):
+    uid = registered[0].uid
+    peer, ready = await log_in(engine, registered[1])
+    back = store_fails()
+    first, second = (Site(domain="a.example.org", port=port) for port in (80, 81))
+    peer.say(m.Services(https=(first,), rules_rev=ready.rules_rev))
+    assert (await hears(peer, m.Delayed)).error == m.Fault(code="SPK-STORE", message="the disk is full", retry=True)
+    peer.say(m.Services(https=(second,), rules_rev=ready.rules_rev))
+    await hears(peer, m.Delayed, 2)
+    server.sessions.rules_changed([uid])
+    peer.say(m.Health(failing=(m.FailingService(domain="a.example.org", code="SPK-UPSTREAM-CUT"),)))
+    for number in range(5):
+        peer.say(m.Request(id=number, op="tunnel.info"))
+    await hears(peer, m.Answer, 5)
+    assert server.registry.get(uid).failing == {("a.example.org", 0)}
+    assert len(backlogs(peer.link)) == 1
+    assert not [message for message in peer.heard if isinstance(message, m.Accepted)]
+    back.set()
+    assert not (await hears(peer, m.Accepted, 2)).stale  # the second list took the first one's place
+    assert [site.rule["port"] for site in store.list_sites(uid)] == [81]
+    assert len([message for message in peer.heard if isinstance(message, m.Delayed)]) == 2
+    await eventually(lambda: not backlogs(peer.link))
+
+
+async def test_session_store_away_lists_that_wait_are_called_stale_one_by_one(
+    engine, server, store, registered, store_fails
+):
+    uid = registered[0].uid
+    peer, ready = await log_in(engine, registered[1])
+    store.put_sites(uid, [{"domain": "b.example.org", "port": 1}])
+    back = store_fails()
+    for _ in range(2):
+        peer.say(m.Services(rules_rev=ready.rules_rev))
+    await hears(peer, m.Delayed, 2)
+    back.set()
+    await hears(peer, m.Accepted, 2)
+    said = [message for message in peer.heard if isinstance(message, m.Accepted | m.Config)]
+    assert [message.stale for message in said if isinstance(message, m.Accepted)] == [True, True]
+    assert isinstance(said[0], m.Config)
+
+
+async def test_session_store_away_goodbye_is_heard_and_nothing_waits_on(
+    engine, server, registered, store_fails
+):
+    peer, _ = await log_in(engine, registered[1])
+    store_fails()
+    peer.say(m.Services())
+    await hears(peer, m.Delayed)
+    peer.say(m.Bye(code="SPK-CLOSED"))
+    await eventually(lambda: len(server.registry) == 0 and not backlogs(peer.link))
+
+
+async def test_session_store_away_lists_without_end_are_bounded(engine, server, registered, store_fails):
+    peer, _ = await log_in(engine, registered[1])
+    back = store_fails()
+    for _ in range(ANSWERS_DUE_MAX + 3):
+        peer.say(m.Services())
+    await hears(peer, m.Delayed, ANSWERS_DUE_MAX)
+    peer.say(m.Request(id=1, op="tunnel.info"))  # behind them
+    back.set()
+    await hears(peer, m.Accepted, ANSWERS_DUE_MAX + 3)
+    await hears(peer, m.Answer)
+
+
+async def test_session_store_back_tunnel_shut_down_meanwhile_ends_the_session(
+    engine, server, store, registered, monkeypatch
+):
+    """What waited fails for good: the link's own coroutine says so."""
+    calls = []
+
+    def fails(*args, **kwargs):
+        calls.append(args)
+        raise StoreError("away") if len(calls) == 1 else InactiveError("this tunnel is shut down")
+
+    monkeypatch.setattr("spokes.server.backlog.STORE_RETRY_S", 0.01)
+    monkeypatch.setattr(store, "replace_rules", fails)
+    peer, _ = await log_in(engine, registered[1])
+    peer.say(m.Services())
+    assert (await hears(peer, m.Bye)).code == "SPK-INACTIVE"
+    await eventually(lambda: peer.link in engine.ended)
 
 
 async def test_session_rules_changed_by_others_are_brought_to_the_client(engine, server, store, registered):

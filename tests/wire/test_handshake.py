@@ -67,7 +67,8 @@ def test_handshake_serving_session_exchanges_what_the_protocol_lists():
     pass_on(server, client, READY)
     for message in (m.Services(), m.Request(id=1, op="tunnel.info")):
         pass_on(client, server, message)
-    for message in (m.Accepted(), m.Config(config=TunConfig()), m.Answer(id=1, result={}), m.Drain()):
+    delayed = m.Delayed(error=m.Fault(code="SPK-STORE"))
+    for message in (m.Accepted(), delayed, m.Config(config=TunConfig()), m.Answer(id=1, result={}), m.Drain()):
         pass_on(server, client, message)
     assert client.state is server.state is State.SERVING
 

@@ -37,6 +37,7 @@ SAMPLES = [
     m.Bye(code="SPK-TOKEN", reason=m.Reason.PROTOCOL, message="unknown key", retry=False, retry_after_s=1.5),
     m.Services(https=(Site(domain="a.example"),), ports=(Port(port=22001, destination="127.0.0.1", dst_port=22),)),
     m.Accepted(https=(m.SiteResult(domain="a", error=TAKEN),), ports=(m.PortResult(port=1),)),
+    m.Delayed(error=m.Fault(code="SPK-STORE", message="the disk is full", retry=True)),
     m.Config(config=TunConfig()),
     m.Request(id=7, op="tcp.release", args={"port": 22001}),
     m.Answer(id=7, result={}),
