@@ -1,32 +1,35 @@
 """`make demo`: a server, a sample page and a client on this machine, joined by a real tunnel.
 
-Owns: the directory .demo (delete it to start over) and the two processes it starts; both end with it.
+Owns: the directory .demo (delete it to start over), which one run at a time has, and the two processes it starts; both
+end with it.
 Fails: says in one line what did not come up and where its log is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import http.server
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 HOME = ROOT / ".demo"
 DATA = HOME / "data"
 CLIENT_CONFIG = HOME / "client.json"
+LOCK = HOME / "lock"        # held by the run that has .demo; its text is that run's URL
 
 ADDRESS = "127.0.0.1"
 DOMAIN = "localhost"        # browsers, and curl since 7.77, take every name under it for this machine, without DNS
@@ -130,22 +133,18 @@ def main() -> int:
 
 def _run(stack: contextlib.ExitStack) -> None:
     HOME.mkdir(mode=0o700, exist_ok=True)
+    lock = stack.enter_context(_locked())
     page = http.server.ThreadingHTTPServer((ADDRESS, 0), SamplePage)
     stack.callback(page.server_close)
     threading.Thread(target=page.serve_forever, daemon=True).start()
     stack.callback(page.shutdown)
 
-    http_port, https_port = _port(HTTP_PORT), _port(HTTPS_PORT)
-    print(f"Starting a server on {ADDRESS}:{http_port} and {ADDRESS}:{https_port} ...", flush=True)
-    server = Child(
-        "server", "spokes", "server", "--data", str(DATA), "--domain", DOMAIN,
-        "--http", f"{ADDRESS}:{http_port}", "--https", f"{ADDRESS}:{https_port}",
-        "--tcp-address", ADDRESS, "--tcp-ports", TCP_PORTS, "--drain-timeout", "1",
-    )
-    stack.callback(server.stop)
-    server.wait_until(lambda: _succeeds("spokes", "status", "--data", str(DATA)), "answers `spokes status`")
+    server = _serve(stack)
+    status = json.loads(_output("spokes", "status", "--json", "--data", str(DATA)))
+    http_port, https_port = (int(status[scheme][0].rpartition(":")[2]) for scheme in ("http", "https"))
+    print(f"A server runs on {ADDRESS}:{http_port} and {ADDRESS}:{https_port}.", flush=True)
 
-    _configure(https_port)
+    _configure(f"{ADDRESS}:{https_port}", status["certificates"][0]["fingerprint"])
     client = Child("client", "spoke", "http", str(page.server_address[1]), "--config", str(CLIENT_CONFIG))
     stack.callback(client.stop)
     client.wait_until(lambda: _public_url(client) is not None, "prints its public URL")
@@ -154,6 +153,8 @@ def _run(stack: contextlib.ExitStack) -> None:
     client.wait_until(lambda: _answers(http_port, host), f"serves {host}")
 
     shown = f"http://{host}:{http_port}/"
+    lock.write(shown)
+    lock.flush()
     print(f"\n  Public URL:  {shown}\n  Try it:      curl {shown}\n\nCtrl-C ends everything.", flush=True)
     while True:
         server.check()
@@ -161,18 +162,53 @@ def _run(stack: contextlib.ExitStack) -> None:
         time.sleep(0.5)
 
 
-def _configure(https_port: int) -> None:
+@contextlib.contextmanager
+def _locked() -> Iterator[TextIO]:
+    """.demo is this run's: two would write one database and one configuration."""
+    with LOCK.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            where = lock.read().strip() or "it is just starting"
+            raise DemoError(f"a demo runs here already: {where}; end that one first, with Ctrl-C") from None
+        lock.truncate(0)
+        yield lock
+        lock.truncate(0)
+
+
+def _serve(stack: contextlib.ExitStack) -> Child:
+    """A server on the usual ports, or on any others where those are in use."""
+    try:
+        return _serve_on(stack, HTTP_PORT, HTTPS_PORT)
+    except DemoError as error:
+        if "[SPK-ADDRESS-IN-USE]" not in str(error):
+            raise
+    return _serve_on(stack, 0, 0)
+
+
+def _serve_on(stack: contextlib.ExitStack, http_port: int, https_port: int) -> Child:
+    server = Child(
+        "server", "spokes", "server", "--data", str(DATA), "--domain", DOMAIN,
+        "--http", f"{ADDRESS}:{http_port}", "--https", f"{ADDRESS}:{https_port}",
+        "--tcp-address", ADDRESS, "--tcp-ports", TCP_PORTS, "--drain-timeout", "1",
+    )
+    stack.callback(server.stop)
+    server.wait_until(lambda: _succeeds("spokes", "status", "--data", str(DATA)), "answers `spokes status`")
+    return server
+
+
+def _configure(server_host: str, fingerprint: str) -> None:
     """Register on the first run; later ones keep the tunnel, and so its host name, but follow the port."""
-    url = f"https://{ADDRESS}:{https_port}"
     if CLIENT_CONFIG.exists():
         known = json.loads(CLIENT_CONFIG.read_text())
-        if known.get("serverHost") == f"{ADDRESS}:{https_port}":
+        if known.get("serverKey") == fingerprint:
+            CLIENT_CONFIG.write_text(json.dumps({**known, "serverHost": server_host}, indent=2) + "\n")
             return
         CLIENT_CONFIG.unlink()
     token = str(json.loads(_output("spokes", "token", "create", "--json", "--data", str(DATA)))["value"])
-    [certificate] = json.loads(_output("spokes", "status", "--json", "--data", str(DATA)))["certificates"]
     _output(
-        "spoke", "configure", "--url", url, "--server-key", certificate["fingerprint"], "--name", "demo",
+        "spoke", "configure", "--url", f"https://{server_host}", "--server-key", fingerprint, "--name", "demo",
         "--config", str(CLIENT_CONFIG), token=token,
     )
 
@@ -191,16 +227,6 @@ def _answers(port: int, host: str) -> bool:
         return False
     finally:
         conn.close()
-
-
-def _port(wanted: int) -> int:
-    """The wanted one, or any other where that is in use."""
-    for port in (wanted, 0):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((ADDRESS, port))
-            return int(probe.getsockname()[1])
-    raise DemoError(f"no free port on {ADDRESS}")
 
 
 def _output(program: str, *words: str, token: str = "") -> str:
