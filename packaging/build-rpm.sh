@@ -20,13 +20,18 @@ $pip wheel --no-build-isolation --no-deps . -w "$top/SOURCES/wheels"
 "$top/venv/bin/python" setup.py --quiet sdist --formats=gztar --dist-dir "$top/SOURCES"
 tar -C "$top/SOURCES" -cf "$top/SOURCES/wheels.tar" wheels
 
-# The newest version of libc's symbols that any of it asks for.
+# The newest versions of symbols that any of it asks of the system's libc, and ours of its OpenSSL.
 mkdir "$top/look"
 for wheel in "$top"/SOURCES/wheels/*.whl; do "$PYTHON" -m zipfile -e "$wheel" "$top/look"; done
-glibc=$(find "$top/look" -name '*.so*' -exec readelf -V {} + 2>/dev/null | grep -o 'GLIBC_[0-9][0-9.]*' | sort -uV | tail -n 1)
+newest() {  # PREFIX DIR
+    find "$2" -name '*.so*' -exec readelf -V {} + 2>/dev/null | sed -n "s/.*Name: $1_\([0-9][0-9.]*\) .*/\1/p" | sort -uV | tail -n 1
+}
+glibc=$(newest GLIBC "$top/look")
+openssl=$(newest OPENSSL "$top/look/spokes")
+[ -n "$glibc" ] && [ -n "$openssl" ] || { echo "readelf finds no versions of libc and libssl: install binutils" >&2; exit 1; }
 
 # --nodeps: on a host of another family the build requirements have other names; the spec fails by itself without them.
 rpmbuild -bb --nodeps --define "_topdir $top" --define "spokes_python $PYTHON" \
-	--define "spokes_glibc ${glibc#GLIBC_}" \
+	--define "spokes_glibc $glibc" --define "spokes_openssl $openssl" \
 	"$@" packaging/spokes.spec
 cp "$top"/RPMS/*/spokes-"$version"-*.rpm dist/

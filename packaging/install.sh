@@ -2,7 +2,7 @@
 # `make install`: programs, units, manual pages, completion and an example configuration under PREFIX (below DESTDIR,
 # for packagers). What runs is a virtual environment of its own in PREFIX/lib/spokes: the locked packages that it needs
 # and nothing of what tests or builds take.
-# PYTHON: the interpreter it will run with. BIN: a built checkout's .venv/bin, which makes the wheel and the pages.
+# PYTHON: the interpreter it will run with. BIN: a built checkout's .venv/bin, which makes the wheel.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -29,22 +29,16 @@ rm -rf "$root"
     -r requirements-runtime.lock
 "$root/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-index "$wheels"/*.whl
 ./packaging/trim-venv.sh "$root" "$DESTDIR"
-"$root/bin/python" -m compileall -q -s "$root" -p "$home" "$root/lib"
+"$root/bin/python" -m compileall -q -s "$root" -p "$home" "$root"
 
-install -d "$DESTDIR$PREFIX/bin" "$DESTDIR$PREFIX/share/man/man1" "$DESTDIR$PREFIX/lib/systemd/system" \
-    "$DESTDIR$PREFIX/lib/sysusers.d" "$DESTDIR$PREFIX/share/bash-completion/completions" \
-    "$DESTDIR$PREFIX/share/zsh/site-functions" "$DESTDIR$PREFIX/share/fish/vendor_completions.d" \
+install -d "$DESTDIR$PREFIX/bin" "$DESTDIR$PREFIX/lib/systemd/system" "$DESTDIR$PREFIX/lib/sysusers.d" \
     "$DESTDIR$SYSCONFDIR/spokes"
-"$BIN/python" packaging/manpages.py "$DESTDIR$PREFIX/share/man/man1"
+./packaging/install-help.sh "$root/bin/python" "$root/bin" "$DESTDIR$PREFIX/share"
 for program in spokes spoke; do
     ln -sfn "../lib/spokes/bin/$program" "$DESTDIR$PREFIX/bin/$program"
     sed "s,/usr/bin/$program ,$PREFIX/bin/$program ,; s,/etc/spoke,$SYSCONFDIR/spoke," \
         "packaging/systemd/$program.service" >"$DESTDIR$PREFIX/lib/systemd/system/$program.service"
     chmod 0644 "$DESTDIR$PREFIX/lib/systemd/system/$program.service"
-    variable=_$(echo "$program" | tr '[:lower:]' '[:upper:]')_COMPLETE
-    env "$variable=bash_source" "$BIN/$program" >"$DESTDIR$PREFIX/share/bash-completion/completions/$program"
-    env "$variable=zsh_source" "$BIN/$program" >"$DESTDIR$PREFIX/share/zsh/site-functions/_$program"
-    env "$variable=fish_source" "$BIN/$program" >"$DESTDIR$PREFIX/share/fish/vendor_completions.d/$program.fish"
 done
 install -m 0644 packaging/systemd/sysusers.conf "$DESTDIR$PREFIX/lib/sysusers.d/spokes.conf"
 install -m 0644 packaging/spokes.toml "$DESTDIR$SYSCONFDIR/spokes/spokes.toml.example"
