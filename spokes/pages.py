@@ -39,6 +39,9 @@ PAGES: Final[dict[str, Page]] = {
     "SPK-METHOD": Page(405, "Only for reading", "This site has pages to read; it takes nothing in."),
     "SPK-TIMEOUT": Page(408, "Too slow", "The request did not arrive in time."),
     "SPK-PRECONDITION": Page(412, "Changed meanwhile", "The file is not the one that the request asked for."),
+    "SPK-BODY-TOO-LARGE": Page(
+        413, "Too much at once", "The request brings more than this site takes in one request."
+    ),
     "SPK-TARGET-TOO-LONG": Page(414, "Address too long", "The address that was asked for is longer than allowed."),
     "SPK-RANGE": Page(416, "No such part", "The file ends before the part that the request asked for."),
     "SPK-HTTPS": Page(308, "Moved to https", "This site is served with https alone. Use the same address with https."),

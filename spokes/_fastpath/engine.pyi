@@ -43,6 +43,13 @@ class LinkDown(IntEnum):
     DEAD = 7            # nothing arrived for 25 s
     HANDSHAKE = 8       # no TLS handshake within the deadline
 
+class Limits(NamedTuple):
+    """Of one route; 0 = what counts where nobody says otherwise. Where they act: docs/engine.md."""
+    silence_s: float = 0.0              # of the upstream, until its response begins or goes on
+    body_bytes_max: int = 0             # of a request's body
+    line_bytes_max: int = 0             # of one line of a request's head
+    udp_idle_s: float = 0.0             # of a peer or a flow, in both directions
+
 class Event(NamedTuple):
     kind: int
     link: int
@@ -114,7 +121,8 @@ class Engine:
         """The slot may be given to another tunnel, ten seconds later at the earliest."""
     def tunnel_counters(self, tunnel: int) -> tuple[int, int, int, float]:
         """(bytes from visitors, bytes to visitors, streams open now, Unix time last heard of; 0.0 = never)."""
-    def set_tunnel_route(self, kind: int, key: str | int, tunnel: int, *, service: int = 0) -> None:
+    def set_tunnel_route(self, kind: int, key: str | int, tunnel: int, *, service: int = 0,
+                         limits: Limits = ...) -> None:
         """`service`: what the route's traffic is counted for beside the tunnel; 0 = nothing."""
 
     # services: what routes lead to, counted one by one; a part of their tunnel's sum
@@ -135,7 +143,7 @@ class Engine:
         that has ended since the last call. One conn makes one record for each service that it came to. Works after
         stop() as well."""
 
-    def set_upstream_route(self, kind: int, key: str | int, upstream: Upstream) -> None: ...
+    def set_upstream_route(self, kind: int, key: str | int, upstream: Upstream, *, limits: Limits = ...) -> None: ...
     def set_directory_route(self, host: str, directory: Directory) -> None:
         """Answer HTTP requests for this host with the directory's files."""
     def set_page_route(self, kind: int, key: str, code: str) -> None:

@@ -13,6 +13,7 @@ from spokes._fastpath.net cimport (
     AF_INET, AF_INET6, AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, htons, sockaddr, sockaddr_in,
     sockaddr_in6, sockaddr_storage, sockaddr_un, socket, socklen_t,
 )
+from spokes._fastpath.http1 cimport HTTP_HEAD_BYTES_MAX
 from spokes._fastpath.outcome cimport FAULT_COUNT
 from spokes._fastpath.ring cimport (
     Msg, Ring, ring_clear_wake, ring_free, ring_init, ring_is_empty, ring_pop, ring_push, ring_sleep, ring_wake,
@@ -24,6 +25,7 @@ from spokes._fastpath.route cimport (
     route_table_fork, route_table_put, route_table_release, route_table_succeed,
 )
 from spokes._fastpath.route cimport Directory as DirectoryStruct
+from spokes._fastpath.route cimport Limits as LimitsStruct
 from spokes._fastpath.route cimport Upstream as UpstreamStruct
 from spokes._fastpath.route cimport directory_new, upstream_new, upstream_release
 from spokes._fastpath.shared cimport (
@@ -80,7 +82,7 @@ PAGE_CODES = (
     "SPK-MISDIRECTED", "SPK-UNSUPPORTED", "SPK-LIMIT", "SPK-NO-FILE", "SPK-METHOD", "SPK-PRECONDITION", "SPK-RANGE",
     "SPK-WEBROOT", "SPK-ADMIN-DOWN", "SPK-BANDWIDTH", "SPK-TARGET-TOO-LONG", "SPK-HTTP-VERSION",
     "SPK-UPSTREAM-NAME", "SPK-UPSTREAM-RESET", "SPK-UPSTREAM-CLOSED", "SPK-UPSTREAM-HEAD", "SPK-UPSTREAM-TLS",
-    "SPK-LOOP", "SPK-HTTPS", "SPK-PLAIN-HTTP",
+    "SPK-LOOP", "SPK-HTTPS", "SPK-PLAIN-HTTP", "SPK-BODY-TOO-LARGE",
 )
 
 # Fault's order (outcome.pxd).
@@ -100,12 +102,13 @@ PAGE_STATUS = {
     "SPK-ADMIN-DOWN": 503, "SPK-BANDWIDTH": 503, "SPK-TARGET-TOO-LONG": 414,
     "SPK-HTTP-VERSION": 505, "SPK-UPSTREAM-NAME": 502, "SPK-UPSTREAM-RESET": 502, "SPK-UPSTREAM-CLOSED": 502,
     "SPK-UPSTREAM-HEAD": 502, "SPK-UPSTREAM-TLS": 502, "SPK-LOOP": 508, "SPK-HTTPS": 308, "SPK-PLAIN-HTTP": 400,
+    "SPK-BODY-TOO-LARGE": 413,
 }
 
 REASON_PHRASES = {
     200: "OK", 308: "Permanent Redirect", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
-    408: "Request Timeout", 412: "Precondition Failed", 414: "URI Too Long", 416: "Range Not Satisfiable",
-    421: "Misdirected Request",
+    408: "Request Timeout", 412: "Precondition Failed", 413: "Content Too Large", 414: "URI Too Long",
+    416: "Range Not Satisfiable", 421: "Misdirected Request",
     431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
     504: "Gateway Timeout", 505: "HTTP Version Not Supported", 508: "Loop Detected",
 }
@@ -147,6 +150,13 @@ class LinkDown(IntEnum):
     HANDSHAKE = 8
 
 
+class Limits(NamedTuple):
+    silence_s: float = 0.0
+    body_bytes_max: int = 0
+    line_bytes_max: int = 0
+    udp_idle_s: float = 0.0
+
+
 class Event(NamedTuple):
     kind: int
     link: int
@@ -178,6 +188,19 @@ cdef socklen_t write_address(sockaddr_storage *out, str host, int port) except 0
     v6.sin6_port = htons(<uint16_t>port)
     memcpy(&v6.sin6_addr, <const char *>packed, 16)
     return sizeof(sockaddr_in6)
+
+
+cdef int write_limits(LimitsStruct *out, limits) except -1:
+    for seconds in (limits.silence_s, limits.udp_idle_s):
+        if not (seconds == 0 or 0.1 <= seconds <= END_AFTER_S_MAX):
+            raise EngineError(f"a limit of {seconds} s is not between 0.1 and {END_AFTER_S_MAX}")
+    if not 0 <= limits.line_bytes_max <= <int>HTTP_HEAD_BYTES_MAX:
+        raise EngineError(f"a line of {limits.line_bytes_max} bytes is more than a head may have")
+    out.silence_ms = <uint32_t>(limits.silence_s * 1000)
+    out.body_bytes_max = limits.body_bytes_max
+    out.line_bytes_max = limits.line_bytes_max
+    out.udp_idle_ms = <uint32_t>(limits.udp_idle_s * 1000)
+    return 0
 
 
 cdef class Upstream:
@@ -724,21 +747,23 @@ cdef class Engine:
         if route_table_put(self.draft, kind, name, len(name), target) < 0:
             raise MemoryError
 
-    def set_tunnel_route(self, int kind, key, uint32_t tunnel, *, uint64_t service=0):
+    def set_tunnel_route(self, int kind, key, uint32_t tunnel, *, uint64_t service=0, limits=Limits()):
         cdef Target target
         memset(&target, 0, sizeof(target))
         target.kind = TARGET_TUNNEL
         target.tunnel = self.tunnel_at(tunnel)
         if service:
             target.service = self.service_at(service)
+        write_limits(&target.limits, limits)
         _, name = self.route_key(kind, key)
         self.put(kind, name, &target)
 
-    def set_upstream_route(self, int kind, key, Upstream upstream not None):
+    def set_upstream_route(self, int kind, key, Upstream upstream not None, *, limits=Limits()):
         cdef Target target
         memset(&target, 0, sizeof(target))
         target.kind = TARGET_UPSTREAM
         target.upstream = upstream.c
+        write_limits(&target.limits, limits)
         _, name = self.route_key(kind, key)
         self.put(kind, name, &target)
 

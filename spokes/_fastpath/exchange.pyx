@@ -22,7 +22,7 @@ from spokes._fastpath.exchange_request cimport down_ops
 from spokes._fastpath.exchange_response cimport up_count
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_ASK, DEADLINE_BODY, DEADLINE_HEAD, DEADLINE_KEEP_ALIVE, DEADLINE_NONE, DEADLINE_RESPONSE, HALF_CLOSED_MS,
-    HEAD_MS, RESPONSE_HEAD, Exchange, exchange_deadline,
+    HEAD_MS, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_IDLE_MS, Exchange, exchange_deadline,
 )
 from spokes._fastpath.exchange_write cimport exchange_emit
 from spokes._fastpath.frame cimport REASON_TIMEOUT
@@ -83,6 +83,7 @@ cdef void exchange_begin(Exchange *x, Loop *loop) noexcept nogil:
     x.timer.owner = x
     if x.down.type == END_CONN:
         (<Conn *>x.down).on_ready = exchange_conn_ready
+    x.silence_ms = RESPONSE_IDLE_MS
     exchange_deadline(x, DEADLINE_HEAD, HEAD_MS)
     if x.down.rx.bytes > 0 or (x.down.type == END_CONN and (<Conn *>x.down).readable):
         loop_task(loop, &x.task)
@@ -99,6 +100,8 @@ cdef void exchange_expired(void *owner) noexcept nogil:
         return
     if x.deadline_kind == DEADLINE_KEEP_ALIVE:
         exchange_end(x, False)
+    elif x.deadline_kind == DEADLINE_RESPONSE and visitor_is_slow(x):
+        timer_set(&x.loop.wheel, &x.timer, x.deadline_since_ms + RESPONSE_IDLE_MS)
     elif x.deadline_kind == DEADLINE_RESPONSE:
         upstream_silent(x)
         if x.response_phase == RESPONSE_HEAD:
@@ -112,6 +115,13 @@ cdef void exchange_expired(void *owner) noexcept nogil:
         exchange_page(x, PAGE_UPSTREAM_TIMEOUT)
     else:
         exchange_page(x, PAGE_TIMEOUT)
+
+
+cdef bint visitor_is_slow(Exchange *x) noexcept nogil:
+    """More of the response is here. Its rule is impatient with upstreams; visitors have the usual time to take it."""
+    if x.response_phase != RESPONSE_BODY or x.half_closed or x.loop.now_ms >= x.deadline_since_ms + RESPONSE_IDLE_MS:
+        return False
+    return x.to_down.bytes > 0 or (x.up != NULL and x.up.paused)
 
 
 cdef void upstream_silent(Exchange *x) noexcept nogil:

@@ -8,7 +8,7 @@ from spokes._fastpath.exchange_end cimport (
     exchange_answered, exchange_drop_file, exchange_drop_up, exchange_end, exchange_page_with,
 )
 from spokes._fastpath.exchange_state cimport (
-    DEADLINE_RESPONSE, REQUEST_DONE, RESPONSE_BODY, RESPONSE_IDLE_MS, Exchange, exchange_deadline,
+    REQUEST_DONE, RESPONSE_BODY, Exchange, exchange_await,
 )
 from spokes._fastpath.exchange_write cimport exchange_emit
 from spokes._fastpath.files cimport FileAnswer, file_read, files_answer
@@ -33,7 +33,7 @@ cdef void exchange_to_directory(Exchange *x, const Directory *directory, const H
     x.response_phase = RESPONSE_BODY
     x.answered = 1
     exchange_emit(x, x.down, &x.to_down, x.loop.head, answer.head_bytes)
-    exchange_deadline(x, DEADLINE_RESPONSE, RESPONSE_IDLE_MS)
+    exchange_await(x)
     if x.file == NULL:
         exchange_answered(x)
     else:
@@ -53,7 +53,7 @@ cdef void exchange_send_file(Exchange *x) noexcept nogil:
             exchange_end(x, True)       # shorter than was promised, or unreadable: never a body that only looks whole
             return
         end_write(x.down, x.loop.head, n)
-        exchange_deadline(x, DEADLINE_RESPONSE, RESPONSE_IDLE_MS)
+        exchange_await(x)
         if x.file.left == 0:
             exchange_drop_file(x)
             exchange_answered(x)
@@ -61,7 +61,7 @@ cdef void exchange_send_file(Exchange *x) noexcept nogil:
     end_wait_room(x.down)
 
 
-cdef size_t exchange_discard(Exchange *x, const uint8_t *src, size_t src_bytes, bint *broken) noexcept nogil:
+cdef size_t exchange_discard(Exchange *x, const uint8_t *src, size_t src_bytes, int *broken) noexcept nogil:
     """A request body that nobody asked for, while a file is the answer: bytes walked over."""
     cdef size_t taken = 0
     cdef ssize_t n
@@ -69,7 +69,7 @@ cdef size_t exchange_discard(Exchange *x, const uint8_t *src, size_t src_bytes, 
     while taken < src_bytes and not http1_body_done(&x.request):
         n = http1_body_step(&x.request, src + taken, src_bytes - taken, &pass_on)
         if n < 0:
-            broken[0] = True
+            broken[0] = <int>n
         if n <= 0:
             break
         taken += n

@@ -8,9 +8,10 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from spokes._fastpath.ascii cimport CR, IS_TARGET, IS_TOKEN, LF, SP, byte_class, is_blank, is_word
 from spokes._fastpath.conn cimport (
-    END_CONN, END_STREAM, HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_LIMIT, PAGE_LOOP,
-    PAGE_METHOD, PAGE_MISDIRECTED, PAGE_OFFLINE, PAGE_SECURE, PAGE_TARGET, PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED,
-    PAGE_VERSION, PAGE_WELCOME, Conn, End, EndOps, address_text, conn_close, conn_hand_over, loop_task,
+    END_CONN, END_STREAM, HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_BODY_TOO_LARGE, PAGE_HEAD_TOO_LARGE,
+    PAGE_LIMIT, PAGE_LOOP, PAGE_METHOD, PAGE_MISDIRECTED, PAGE_OFFLINE, PAGE_SECURE, PAGE_TARGET, PAGE_UNKNOWN_HOST,
+    PAGE_UNSUPPORTED, PAGE_VERSION, PAGE_WELCOME, Conn, End, EndOps, address_text, conn_close, conn_hand_over,
+    loop_task,
 )
 from spokes._fastpath.exchange_end cimport (
     exchange_drop_up, exchange_end, exchange_finish, exchange_free, exchange_page, exchange_page_with,
@@ -20,18 +21,19 @@ from spokes._fastpath.exchange_last cimport exchange_last
 from spokes._fastpath.exchange_read cimport exchange_conn_ready, exchange_half_closed
 from spokes._fastpath.exchange_response cimport up_count, up_ops
 from spokes._fastpath.exchange_state cimport (
-    BODY_IDLE_MS, DEADLINE_BODY, DEADLINE_HEAD, DEADLINE_RESPONSE, HEAD_MS, REPLAY_BYTES_MAX, REPLAY_TOTAL_BYTES_MAX,
+    BODY_IDLE_MS, DEADLINE_BODY, DEADLINE_HEAD, HEAD_MS, REPLAY_BYTES_MAX, REPLAY_TOTAL_BYTES_MAX,
     REQUEST_BODY, REQUEST_DONE, REQUEST_HEAD, RESPONSE_HEAD, RESPONSE_IDLE_MS, RESPONSE_NONE, Exchange,
-    exchange_deadline,
+    exchange_await, exchange_deadline,
 )
 from spokes._fastpath.exchange_write cimport (
     end_write_chain, exchange_body, exchange_emit, exchange_hold, exchange_raw,
 )
 from spokes._fastpath.frame cimport OPEN_FLAG_SECURE, REASON_TIMEOUT, SERVICE_HTTP, Open
 from spokes._fastpath.http1 cimport (
-    BODY_CHUNKED, BODY_NONE, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PUT,
-    METHOD_TRACE, HttpHead, HttpRewrite, http1_body_done, http1_came_through, http1_canonical_host, http1_head_end,
-    http1_parse_request, http1_skip_crlf, http1_write_request,
+    BODY_CHUNKED, BODY_LENGTH, BODY_NONE, HTTP_HEAD_BYTES_MAX, HTTP_LINE_BYTES_MAX, METHOD_DELETE, METHOD_GET,
+    METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PUT, METHOD_TRACE, HttpHead, HttpRewrite, http1_body_done,
+    http1_came_through, http1_canonical_host, http1_check_lines, http1_head_end, http1_parse_request, http1_skip_crlf,
+    http1_write_request,
 )
 from spokes._fastpath.mux cimport (
     Link, Stream, end_fin, end_pull, end_wait_room, link_is_busy, link_pick, stream_open, stream_serve,
@@ -42,7 +44,7 @@ from spokes._fastpath.route cimport (
     route_find, route_find_certificate,
 )
 from spokes._fastpath.types cimport (
-    RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, atomic_get, uint8_t,
+    RC_LIMIT, RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, atomic_get, uint8_t,
 )
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect, upstream_take_idle
 
@@ -230,6 +232,25 @@ cdef void refuse(Exchange *x, int rc, const uint8_t *src, size_t src_bytes) noex
     exchange_page(x, page)
 
 
+cdef size_t line_bytes_max(const Exchange *x) noexcept nogil:
+    """While it is not known where the request goes: the most that a rule allows. A stream's have been looked at."""
+    if x.down.type == END_STREAM:
+        return HTTP_HEAD_BYTES_MAX
+    if x.loop.routes != NULL and x.loop.routes.line_bytes_max > HTTP_LINE_BYTES_MAX:
+        return x.loop.routes.line_bytes_max
+    return HTTP_LINE_BYTES_MAX
+
+
+cdef int over_limits(const Exchange *x, const HttpHead *head, const Target *target) noexcept nogil:
+    """The lines of a head by the rule that it goes by: 0, or what is too long."""
+    cdef size_t limit = HTTP_LINE_BYTES_MAX
+    if x.down.type == END_STREAM:
+        return 0
+    if target != NULL and target.limits.line_bytes_max:
+        limit = target.limits.line_bytes_max
+    return http1_check_lines(head, limit) if limit < line_bytes_max(x) else 0
+
+
 cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
     """Bytes of the head taken, 0 when it is incomplete or has to wait. The exchange may be dead afterwards."""
     cdef HttpHead head
@@ -239,12 +260,12 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     cdef uint8_t page = PAGE_BAD_REQUEST
     cdef size_t skipped = 0
     cdef ssize_t n
-    cdef int rc
+    cdef int rc, limit
     if x.response_phase != RESPONSE_NONE or x.to_down.bytes > 0:
         return 0
     if x.request_resume == 0 and not x.empty_line:
         skipped = http1_skip_crlf(src, src_bytes)
-    n = http1_head_end(src + skipped, src_bytes - skipped, &x.request_resume)
+    n = http1_head_end(src + skipped, src_bytes - skipped, line_bytes_max(x), &x.request_resume)
     if n == 0:
         x.empty_line |= skipped > 0
         if src_bytes > 0 and x.deadline_kind != DEADLINE_HEAD:
@@ -271,6 +292,19 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         rc = WANT_PAGE
     else:
         rc = exchange_route(x, &head, &target, &page)
+    limit = over_limits(x, &head, target)
+    if limit < 0:
+        refuse(x, limit, src + skipped, src_bytes - skipped)
+        return 0
+    x.silence_ms = RESPONSE_IDLE_MS
+    if rc == 0:
+        if target.limits.silence_ms:
+            x.silence_ms = target.limits.silence_ms
+        if target.limits.body_bytes_max:
+            x.request.room = target.limits.body_bytes_max
+            if head.body.kind == BODY_LENGTH and head.body.left > x.request.room:
+                page = PAGE_BODY_TOO_LARGE
+                rc = WANT_PAGE
     if rc == 0:
         if target.kind == TARGET_TUNNEL:
             rc = exchange_to_tunnel(x, target, &page)
@@ -327,8 +361,10 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     if x.up.type == END_CONN and (<UpstreamConn *>(<Conn *>x.up).extra).reused:
         exchange_hold(x, x.loop.head, n)
     exchange_emit(x, x.up, &x.to_up, x.loop.head, n)
-    exchange_deadline(x, DEADLINE_RESPONSE if x.request_phase == REQUEST_DONE else DEADLINE_BODY,
-                      RESPONSE_IDLE_MS if x.request_phase == REQUEST_DONE else BODY_IDLE_MS)
+    if x.request_phase == REQUEST_DONE:
+        exchange_await(x)
+    else:
+        exchange_deadline(x, DEADLINE_BODY, BODY_IDLE_MS)
     return head.head_bytes + skipped
 
 
@@ -338,7 +374,7 @@ cdef size_t down_take(End *end, const uint8_t *src, size_t src_bytes) noexcept n
     cdef Exchange *x = <Exchange *>end.owner
     cdef size_t taken = 0
     cdef ssize_t n
-    cdef bint broken = False
+    cdef int broken = 0
     while taken < src_bytes and not x.dead:
         if x.raw:
             return taken + exchange_raw(x, end, x.up, &x.to_up, src + taken, src_bytes - taken)
@@ -355,12 +391,12 @@ cdef size_t down_take(End *end, const uint8_t *src, size_t src_bytes) noexcept n
             else:
                 n = exchange_discard(x, src + taken, src_bytes - taken, &broken)
             taken += n
-            if broken:
-                exchange_page(x, PAGE_BAD_REQUEST)
+            if broken < 0:
+                exchange_page(x, PAGE_BODY_TOO_LARGE if broken == RC_LIMIT else PAGE_BAD_REQUEST)
                 break
             if http1_body_done(&x.request):
                 x.request_phase = REQUEST_DONE
-                exchange_deadline(x, DEADLINE_RESPONSE, RESPONSE_IDLE_MS)
+                exchange_await(x)
             else:
                 exchange_deadline(x, DEADLINE_BODY, BODY_IDLE_MS)
                 if n == 0:

@@ -19,16 +19,16 @@ from spokes._fastpath.exchange_end cimport (
 )
 from spokes._fastpath.exchange_read cimport exchange_conn_ready
 from spokes._fastpath.exchange_state cimport (
-    DEADLINE_NONE, DEADLINE_RESPONSE, INTERIM_COUNT_MAX, REQUEST_DONE, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_IDLE_MS,
-    RESPONSE_NONE, Exchange, exchange_deadline,
+    DEADLINE_NONE, INTERIM_COUNT_MAX, REQUEST_DONE, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_NONE, Exchange,
+    exchange_await, exchange_deadline,
 )
 from spokes._fastpath.exchange_write cimport (
     end_write_chain, exchange_body, exchange_emit, exchange_forget_replay, exchange_raw,
 )
 from spokes._fastpath.frame cimport REASON_LIMIT, REASON_NO_SERVICE, REASON_REFUSED, REASON_TIMEOUT, REASON_UNREACHABLE
 from spokes._fastpath.http1 cimport (
-    BODY_CHUNKED, BODY_UNTIL_CLOSE, HttpHead, HttpRewrite, http1_body_done, http1_head_end, http1_parse_response,
-    http1_write_response,
+    BODY_CHUNKED, BODY_UNTIL_CLOSE, HTTP_LINE_BYTES_MAX, HttpHead, HttpRewrite, http1_body_done, http1_head_end,
+    http1_parse_response, http1_write_response,
 )
 from spokes._fastpath.mux cimport Stream, end_fin, end_pull, end_wait_room
 from spokes._fastpath.net cimport MSG_PEEK, recv
@@ -45,7 +45,7 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
     """Bytes of the head taken, 0 when incomplete, < 0 when the upstream broke HTTP."""
     cdef HttpHead head
     cdef HttpRewrite rewrite
-    cdef ssize_t n = http1_head_end(src, src_bytes, &x.response_resume)
+    cdef ssize_t n = http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, &x.response_resume)
     cdef ssize_t m
     if n == 0 and memcmp(src, b"HTTP/", src_bytes if src_bytes < 5 else 5) != 0:
         return RC_PROTO                 # a greeting of another protocol: its end may never come
@@ -93,7 +93,10 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
         return m
     x.answered = 1 if head.status >= 200 or x.raw else x.answered
     exchange_emit(x, x.down, &x.to_down, x.loop.head, m)
-    exchange_deadline(x, DEADLINE_NONE if x.raw else DEADLINE_RESPONSE, RESPONSE_IDLE_MS)
+    if x.raw:
+        exchange_deadline(x, DEADLINE_NONE, 0)
+    else:
+        exchange_await(x)
     return n
 
 
@@ -101,7 +104,7 @@ cdef size_t up_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nog
     cdef Exchange *x = <Exchange *>end.owner
     cdef size_t taken = 0
     cdef ssize_t n
-    cdef bint broken = False
+    cdef int broken = 0
     while not x.dead and x.up == end:
         if x.raw:
             return taken + exchange_raw(x, end, x.down, &x.to_down, src + taken, src_bytes - taken)
@@ -127,12 +130,12 @@ cdef size_t up_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nog
                 break
             n = exchange_body(x, &x.response, end, x.down, &x.to_down, src + taken, src_bytes - taken, &broken)
             taken += n
-            if broken:
+            if broken < 0:
                 up_count(x, FAULT_NOT_HTTP)
                 exchange_end(x, True)
                 break
             if n > 0:
-                exchange_deadline(x, DEADLINE_RESPONSE, RESPONSE_IDLE_MS)
+                exchange_await(x)
         if http1_body_done(&x.response):
             if taken < src_bytes or x.up.rx.bytes > src_bytes:
                 x.keep_up = 0           # more than the message: never reuse

@@ -11,7 +11,7 @@ cdef enum:
     HEAD_MS = 10000                     # a request head, from its first byte
     KEEP_ALIVE_MS = 75000               # between requests
     BODY_IDLE_MS = 60000                # a request body that stops
-    RESPONSE_IDLE_MS = 300000           # a response that does not begin or go on
+    RESPONSE_IDLE_MS = 300000           # a response that does not begin or go on, or that the visitor does not take
     HALF_CLOSED_MS = 30000              # the same, after the visitor has shut its side …
     HALF_CLOSED_MUTE_MS = 10000         # … and is not one that may be asked whether it is still there
     HALF_CLOSED_ASK_MS = 1000           # until it is asked: most answers are there before
@@ -44,6 +44,8 @@ cdef struct Exchange:
     FileBody *file                      # what is sent when no upstream end answers; NULL = nothing
     uint8_t *replay                     # a request on a reused conn, as far as it was sent, until it is answered
     uint64_t deadline_ms
+    uint64_t deadline_since_ms
+    uint32_t silence_ms                 # of the upstream, as the rule allows that the request came by
     uint32_t replay_bytes
     uint32_t replay_size
     size_t request_resume
@@ -76,8 +78,19 @@ cdef inline void exchange_deadline(Exchange *x, uint8_t kind, uint64_t after_ms)
     x.deadline_kind = kind
     if kind == DEADLINE_NONE:
         return
-    if x.half_closed and kind == DEADLINE_RESPONSE and after_ms > HALF_CLOSED_MS:
-        after_ms = HALF_CLOSED_MS
+    if kind == DEADLINE_RESPONSE:
+        if x.half_closed and after_ms > HALF_CLOSED_MS:
+            after_ms = HALF_CLOSED_MS
+        if x.request_phase == REQUEST_DONE and after_ms > x.silence_ms:
+            after_ms = x.silence_ms
+    x.deadline_since_ms = x.loop.now_ms
     x.deadline_ms = x.loop.now_ms + after_ms
     if x.timer.prev == NULL or x.deadline_ms < x.timer.due_ms:
         timer_set(&x.loop.wheel, &x.timer, x.deadline_ms)
+
+cdef inline void exchange_await(Exchange *x) noexcept nogil:
+    """Something of the response is due. An upstream that has not heard all of the request may have nothing to say."""
+    if x.request_phase == REQUEST_DONE or x.silence_ms > RESPONSE_IDLE_MS:
+        exchange_deadline(x, DEADLINE_RESPONSE, x.silence_ms)
+    else:
+        exchange_deadline(x, DEADLINE_RESPONSE, RESPONSE_IDLE_MS)

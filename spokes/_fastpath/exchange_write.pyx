@@ -1,7 +1,7 @@
 """Bytes on their way out of an exchange: what it makes itself, and bodies that it passes on.
 
 Bound: a body goes on only as far as its target has room; a head or a page that finds none waits in a chain.
-Fails: a body whose framing is broken sets `broken`; what came before the break has been passed on.
+Fails: a body whose framing is broken sets `broken` to the code; what came before the break has been passed on.
 """
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
@@ -59,7 +59,7 @@ cdef void exchange_emit(Exchange *x, End *to, Chain *waiting, const uint8_t *src
 
 
 cdef size_t exchange_body(Exchange *x, HttpBody *body, End *source, End *to, const Chain *waiting,
-                          const uint8_t *src, size_t src_bytes, bint *broken) noexcept nogil:
+                          const uint8_t *src, size_t src_bytes, int *broken) noexcept nogil:
     """Walk and pass on a body as far as the target has room: bytes taken."""
     cdef size_t room = end_room(to) if waiting.bytes == 0 else 0
     cdef size_t taken = 0
@@ -72,7 +72,7 @@ cdef size_t exchange_body(Exchange *x, HttpBody *body, End *source, End *to, con
     while taken < limit and not http1_body_done(body):
         n = http1_body_step(body, src + taken, limit - taken, &pass_on)
         if n < 0:
-            broken[0] = True
+            broken[0] = <int>n
             return taken
         if n == 0:
             break

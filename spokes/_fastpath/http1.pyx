@@ -18,10 +18,10 @@ cdef uint8_t *copy_exactly(bytes data) except NULL:
     return memory
 
 
-def head_end(bytes data not None, size_t resume=0):
+def head_end(bytes data not None, size_t resume=0, size_t line_bytes_max=HTTP_LINE_BYTES_MAX):
     """(result of http1_head_end, resume)"""
     cdef uint8_t *src = copy_exactly(data)
-    cdef ssize_t rc = http1_head_end(src, len(data), &resume)
+    cdef ssize_t rc = http1_head_end(src, len(data), line_bytes_max, &resume)
     free(src)
     return rc, resume
 
@@ -52,11 +52,13 @@ cdef dict describe(const HttpHead *head, bytes data):
     }
 
 
-def parse_request(bytes data not None):
+def parse_request(bytes data not None, size_t line_bytes_max=HTTP_LINE_BYTES_MAX):
     """What the head says, or a code."""
     cdef HttpHead head
     cdef uint8_t *src = copy_exactly(data)
     cdef int rc = http1_parse_request(&head, src, len(data))
+    if rc == 0:
+        rc = http1_check_lines(&head, line_bytes_max)
     free(src)
     return rc if rc < 0 else describe(&head, data)
 
@@ -66,11 +68,14 @@ def parse_response(bytes data not None, uint8_t request_method=METHOD_GET):
     cdef HttpHead head
     cdef uint8_t *src = copy_exactly(data)
     cdef int rc = http1_parse_response(&head, src, len(data), request_method)
+    if rc == 0:
+        rc = http1_check_lines(&head, HTTP_LINE_BYTES_MAX)
     free(src)
     return rc if rc < 0 else describe(&head, data)
 
 
-def walk_body(uint8_t kind, uint64_t left, list chunks not None, uint8_t strip=0):
+def walk_body(uint8_t kind, uint64_t left, list chunks not None, uint8_t strip=0, bint is_response=False,
+              uint64_t room=BODY_ROOM_ANY):
     """Walk a body over chunks: (bytes passed on, bytes taken, done or a code)."""
     cdef HttpBody body
     cdef uint8_t pass_on
@@ -85,6 +90,8 @@ def walk_body(uint8_t kind, uint64_t left, list chunks not None, uint8_t strip=0
     body.state = BODY_STATE_START
     body.digits = 0
     body.strip = strip
+    body.is_response = is_response
+    body.room = room
     for chunk in chunks:
         src = copy_exactly(chunk)
         at = 0
@@ -181,7 +188,7 @@ def time_request(bytes data not None, bytes visitor not None, int64_t count):
         start = now_ns()
         for _ in range(count):
             resume = 0
-            checksum += http1_head_end(src, src_bytes, &resume)
+            checksum += http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, &resume)
         found = now_ns()
         for _ in range(count):
             checksum += http1_parse_request(&head, src, src_bytes)
@@ -207,7 +214,7 @@ def time_response(bytes data not None, int64_t count):
         start = now_ns()
         for _ in range(count):
             resume = 0
-            checksum += http1_head_end(src, src_bytes, &resume)
+            checksum += http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, &resume)
         found = now_ns()
         for _ in range(count):
             checksum += http1_parse_response(&head, src, src_bytes, METHOD_GET)

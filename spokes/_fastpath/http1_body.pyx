@@ -2,11 +2,11 @@
 
 Owns: nothing; the caller keeps an HttpBody while the message is under way and may stop at any byte.
 Bound: HTTP_STEP_FIELD_BYTES_MAX, CHUNK_DIGITS_MAX; a chunk is below 2^63 bytes.
-Fails: RC_PROTO.
+Fails: RC_PROTO; RC_LIMIT at a chunk's size, before the first of its bytes.
 Source: RFC 9112 §6 and §7. Stricter: no blanks around a chunk size (§7.1.1 allows some before the first extension).
 """
 from spokes._fastpath.ascii cimport CR, IS_TEXT, IS_TOKEN, LF, byte_class, is_blank
-from spokes._fastpath.types cimport RC_PROTO, uint8_t, uint64_t
+from spokes._fastpath.types cimport RC_LIMIT, RC_PROTO, uint8_t, uint64_t
 
 
 cdef enum:
@@ -16,7 +16,7 @@ cdef enum BodyState:                    # within chunked framing
     CHUNK_SIZE = BODY_STATE_START, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF
     EXTENSION_START, EXTENSION_NAME, EXTENSION_NAME_END, EXTENSION_VALUE_START, EXTENSION_VALUE, EXTENSION_QUOTED
     EXTENSION_QUOTED_PAIR, EXTENSION_QUOTE_END, EXTENSION_END
-    TRAILER_START, TRAILER_NAME, TRAILER_VALUE, TRAILER_LF, CHUNKED_LF, CHUNKED_DONE
+    TRAILER_START, TRAILER_NAME, TRAILER_NAME_END, TRAILER_VALUE, TRAILER_LF, CHUNKED_LF, CHUNKED_DONE
 
 
 cdef inline int hex_digit(uint8_t c) noexcept nogil:
@@ -104,6 +104,9 @@ cdef int chunked_byte(HttpBody *body, uint8_t c) noexcept nogil:
     elif body.state == CHUNK_SIZE_LF:
         if c != LF:
             return RC_PROTO
+        if body.left > body.room:
+            return RC_LIMIT
+        body.room -= body.left
         body.digits = 0
         body.state = CHUNK_DATA if body.left else TRAILER_START
         return 1
@@ -125,7 +128,13 @@ cdef int chunked_byte(HttpBody *body, uint8_t c) noexcept nogil:
     elif body.state == TRAILER_NAME:
         if c == c':':
             return skip_byte(body, TRAILER_VALUE)
+        if is_blank(c) and body.is_response:            # as in the head: RFC 9112 §5.1
+            return skip_byte(body, TRAILER_NAME_END)
         return skip_byte(body, TRAILER_NAME) if byte_class[c] & IS_TOKEN else RC_PROTO
+    elif body.state == TRAILER_NAME_END:
+        if c == c':':
+            return skip_byte(body, TRAILER_VALUE)
+        return skip_byte(body, TRAILER_NAME_END) if is_blank(c) else RC_PROTO
     elif body.state == TRAILER_VALUE:
         if c == CR:
             return skip_byte(body, TRAILER_LF)

@@ -4,7 +4,7 @@ from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t
 
 cdef enum:
     HTTP_FIELD_COUNT_MAX = 100
-    HTTP_LINE_BYTES_MAX = 8192          # with its CRLF
+    HTTP_LINE_BYTES_MAX = 8192          # with its CRLF, where nobody says otherwise
     HTTP_HEAD_BYTES_MAX = 32768
     HTTP_METHOD_BYTES_MAX = 64          # thrice the longest registered one
     HTTP_FORWARDS_MAX = 999999999       # a larger Max-Forwards is taken as this
@@ -56,18 +56,22 @@ cdef struct HttpHead:                   # one parsed head; lives in a worker's s
     HttpField fields[HTTP_FIELD_COUNT_MAX]
 
 # Length of the head at src (> 0), 0 while its end has not come, RC_PROTO at the first byte no head can have (bare CR
-# or LF, NUL, a first byte that is no token), RC_TOO_LARGE past HTTP_HEAD_BYTES_MAX or HTTP_LINE_BYTES_MAX; where it is
+# or LF, NUL, a first byte that is no token), RC_TOO_LARGE past HTTP_HEAD_BYTES_MAX or line_bytes_max; where it is
 # the request line that has no end, RC_TARGET or, for a method longer than HTTP_METHOD_BYTES_MAX, RC_UNSUPPORTED.
 # *resume (0 at first, opaque, fits 32 bits) remembers how far the search came, so bytes are looked at once.
 # At most one empty line (CRLF) before a request is skipped by http1_skip_crlf, not here.
-cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t *resume) noexcept nogil
+cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t line_bytes_max,
+                            size_t *resume) noexcept nogil
 
 # Bytes of an empty line before a request: 2, or 0 when there is none (or only its CR so far: then http1_head_end
 # answers 0 too). For use while *resume is 0; the caller counts: one per request, however the bytes arrive.
 cdef size_t http1_skip_crlf(const uint8_t *src, size_t src_bytes) noexcept nogil
 
-# Parse a whole head of head_bytes: 0 done, RC_PROTO (400, or 502 for a response), RC_TOO_LARGE (431), RC_TARGET (414),
-# RC_VERSION (505), RC_UNSUPPORTED (501: CONNECT, a method longer than any, a transfer coding other than chunked).
+# 0, or what http1_head_end would have said of a line that is longer, of a head that is parsed.
+cdef int http1_check_lines(const HttpHead *head, size_t line_bytes_max) noexcept nogil
+
+# Parse a whole head of head_bytes: 0 done, RC_PROTO (400, or 502 for a response), RC_TOO_LARGE (431), RC_VERSION
+# (505), RC_UNSUPPORTED (501: CONNECT, a method longer than any, a transfer coding other than chunked).
 # Safe on any bytes, also on some that http1_head_end has not seen.
 cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_bytes) noexcept nogil
 # Does a Via name this proxy?

@@ -22,7 +22,9 @@ from spokes._fastpath.ascii cimport (
     CR, IS_TARGET, IS_TOKEN, LF, SP, byte_class, find_control, has_twin_prefix, is_blank, is_word, lower,
 )
 from spokes._fastpath.host cimport PORT_NONE, canonical_authority
-from spokes._fastpath.http1_body cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_STATE_START, BODY_UNTIL_CLOSE
+from spokes._fastpath.http1_body cimport (
+    BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_ROOM_ANY, BODY_STATE_START, BODY_UNTIL_CLOSE,
+)
 from spokes._fastpath.types cimport (
     RC_PROTO, RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, int32_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
@@ -141,7 +143,8 @@ cdef int long_line(const uint8_t *src, size_t line_bytes) noexcept nogil:
     return RC_TARGET if at < line_bytes and src[at] == SP else RC_PROTO
 
 
-cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t *resume) noexcept nogil:
+cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t line_bytes_max,
+                            size_t *resume) noexcept nogil:
     # *resume holds where to go on (low 16 bits) and where that line starts: both are at most HTTP_HEAD_BYTES_MAX.
     cdef size_t at = resume[0] & 0xffff
     cdef size_t line = resume[0] >> 16
@@ -151,7 +154,7 @@ cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t *resume
     if at == 0 and not byte_class[src[0]] & IS_TOKEN:
         return 0 if src_bytes == 1 and src[0] == CR else RC_PROTO
     while True:
-        limit = min(line + HTTP_LINE_BYTES_MAX, <size_t>HTTP_HEAD_BYTES_MAX)
+        limit = min(line + line_bytes_max, <size_t>HTTP_HEAD_BYTES_MAX)
         at = find_control(src, at, min(src_bytes, limit))
         if at == src_bytes:
             break
@@ -376,8 +379,6 @@ cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t l
         line_end = find_control(src, value, end)
         if line_end + 2 > end or src[line_end] != CR or src[line_end + 1] != LF:
             return RC_PROTO
-        if line_end + 2 - line > HTTP_LINE_BYTES_MAX:
-            return RC_TOO_LARGE
         value_end = line_end
         while value_end > value and is_blank(src[value_end - 1]):
             value_end -= 1
@@ -439,6 +440,8 @@ cdef void set_body(HttpHead *out, const Fields *fields, uint8_t otherwise) noexc
     out.body.state = BODY_STATE_START
     out.body.digits = 0
     out.body.strip = 0
+    out.body.is_response = fields.is_response
+    out.body.room = BODY_ROOM_ANY
     if fields.coding_count:
         out.body.kind = BODY_CHUNKED
     elif fields.length_count:
@@ -557,8 +560,6 @@ cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_byte
     at += 2
     if out.method_bytes > HTTP_METHOD_BYTES_MAX or out.method == METHOD_CONNECT:
         return RC_UNSUPPORTED
-    if at > HTTP_LINE_BYTES_MAX:
-        return RC_TARGET
     rc = read_target(out, src, &authority, &authority_bytes, &default_port)
     if rc < 0:
         return rc
@@ -569,6 +570,18 @@ cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_byte
     set_body(out, &fields, BODY_NONE)
     rc = read_host(out, &fields, src, authority, authority_bytes, default_port)
     return RC_UNSUPPORTED if rc == 0 and fields.other_coding else rc
+
+
+cdef int http1_check_lines(const HttpHead *head, size_t line_bytes_max) noexcept nogil:
+    cdef size_t i, line, end = head.fields[0].name if head.field_count else head.head_bytes - 2
+    if end > line_bytes_max:
+        return RC_TARGET if head.status == 0 else RC_TOO_LARGE
+    for i in range(head.field_count):
+        line = end
+        end = head.fields[i + 1].name if i + 1 < head.field_count else head.head_bytes - 2
+        if end - line > line_bytes_max:
+            return RC_TOO_LARGE
+    return 0
 
 
 cdef bint http1_came_through(const HttpHead *head, const uint8_t *src, const char *name,
@@ -635,8 +648,6 @@ cdef int http1_parse_response(HttpHead *out, const uint8_t *src, size_t head_byt
     if at + 2 > head_bytes or src[at] != CR or src[at + 1] != LF:
         return RC_PROTO
     at += 2
-    if at > HTTP_LINE_BYTES_MAX:
-        return RC_TOO_LARGE
     rc = read_fields(out, &fields, src, at, head_bytes)
     if rc < 0:
         return rc

@@ -74,6 +74,12 @@ cdef struct Directory:                  # immutable after creation, reference-co
     int fd                              # O_PATH; closed with the last reference
     uint8_t beneath                     # the kernel holds what is opened below it (openat2)
 
+cdef struct Limits:                     # of one rule; 0 = what counts where a rule says nothing
+    uint64_t body_bytes_max             # of a request's body; 0 = any number
+    uint32_t line_bytes_max             # of one line of a request's head
+    uint32_t silence_ms                 # of the upstream, until its response begins or goes on
+    uint32_t udp_idle_ms                # of a peer, in both directions
+
 cdef struct Target:
     uint8_t kind                        # TargetKind; 0 = nothing
     uint8_t page
@@ -84,6 +90,7 @@ cdef struct Target:
     Directory *directory
     void *context                       # SSL_CTX of a certificate
     uint64_t coverage                   # of a certificate: one number for one set of names, kept when it is renewed
+    Limits limits
 
 cdef struct RouteEntry:
     uint32_t name                       # offset into names
@@ -109,6 +116,7 @@ cdef struct RouteTable:
     uint64_t version                    # one more than that of the table it was made from
     uint32_t mask                       # pages - 1
     uint32_t count
+    uint32_t line_bytes_max             # the longest line that a route has allowed so far; 0 = none has
     RoutePage **pages                   # by the low bits of the hash; NULL = empty
     RoutePage *replaced                 # while it is built: pages of its predecessor that it has no more
     RoutePage *retired                  # once it is succeeded: pages to free with it

@@ -101,6 +101,7 @@ cdef RouteTable *route_table_fork(const RouteTable *table) noexcept nogil:
     draft.version = table.version + 1 if table != NULL else 1
     draft.mask = table.mask if table != NULL else PAGE_COUNT_MIN - 1
     draft.count = table.count if table != NULL else 0
+    draft.line_bytes_max = table.line_bytes_max if table != NULL else 0
     draft.pages = <RoutePage **>calloc(draft.mask + 1, sizeof(RoutePage *))
     if draft.pages == NULL:
         free(draft)
@@ -185,6 +186,8 @@ cdef int route_table_put(RouteTable *draft, uint8_t kind, const char *name, size
     """Adds the route, or leads an existing one elsewhere."""
     cdef uint64_t h = hash_name(kind, name, name_bytes)
     cdef uint32_t at
+    if target.limits.line_bytes_max > draft.line_bytes_max:
+        draft.line_bytes_max = target.limits.line_bytes_max
     if draft.count >= (draft.mask + 1) * PAGE_ENTRY_COUNT:
         draft_grow(draft)
     at = <uint32_t>h & draft.mask

@@ -72,6 +72,7 @@ cdef extern from "netinet/in.h" nogil:
 cdef enum:
     PEER_BUCKETS = 256
     SWEEP_MS_MAX = 10000
+    WATCH_MS_MAX = 10000
     CONTROL_BYTES = 256                 # of one recvmsg or sendmsg: an address, a counter
 
 cdef struct Local:                      # the address of ours that a datagram came to; no padding: it is compared whole
@@ -402,9 +403,15 @@ cdef void listener_closed(Conn *conn) noexcept nogil:
     conn.extra = NULL
 
 
-cdef uint64_t sweep_ms(const Loop *loop) noexcept nogil:
+cdef uint64_t sweep_ms(uint64_t idle_ms) noexcept nogil:
     """A sixth of what it looks for, so that nobody stays much longer."""
-    return loop.udp_idle_ms // 6 if loop.udp_idle_ms // 6 < SWEEP_MS_MAX else SWEEP_MS_MAX
+    return idle_ms // 6 if idle_ms // 6 < SWEEP_MS_MAX else SWEEP_MS_MAX
+
+
+cdef uint64_t port_idle_ms(Loop *loop, uint16_t port) noexcept nogil:
+    """As its rule says now: a change counts for flows that are open too."""
+    cdef Target *target = route_find_port(loop.routes, ROUTE_UDP, port)
+    return target.limits.udp_idle_ms if target != NULL and target.limits.udp_idle_ms else loop.udp_idle_ms
 
 
 cdef void sweep(void *owner) noexcept nogil:
@@ -412,23 +419,24 @@ cdef void sweep(void *owner) noexcept nogil:
     cdef Listener *listener = <Listener *>conn.extra
     cdef Peer *peer
     cdef Peer *following
+    cdef uint64_t idle_ms = port_idle_ms(conn.loop, conn.port)
     cdef int i
     for i in range(PEER_BUCKETS):
         peer = listener.peers[i]
         while peer != NULL:
             following = peer.next
-            if conn.loop.now_ms - peer.heard_ms >= conn.loop.udp_idle_ms:
+            if conn.loop.now_ms - peer.heard_ms >= idle_ms:
                 stream_close(peer.stream, REASON_GONE)
                 peer_forget(peer)
             peer = following
-    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + sweep_ms(conn.loop))
+    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + sweep_ms(idle_ms))
 
 
 cdef void listener_watch(Conn *conn) noexcept nogil:
     conn.on_ready = listener_ready
     conn.timer.fire = sweep
     conn.timer.owner = conn
-    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + sweep_ms(conn.loop))
+    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + sweep_ms(port_idle_ms(conn.loop, conn.port)))
     poller_add(conn.loop.epoll_fd, conn.fd, EPOLLIN, conn)     # level-triggered: a batch a pass
 
 
@@ -607,11 +615,21 @@ cdef void flow_gone(End *end, int rc) noexcept nogil:
     flow_end(<Peer *>end.owner)
 
 
+cdef void flow_watch(Peer *flow, uint64_t idle_ms) noexcept nogil:
+    """Again soon even where its rule is patient, which may change."""
+    cdef Loop *loop = flow.conn.loop
+    cdef uint64_t due_ms = flow.heard_ms + idle_ms
+    if due_ms > loop.now_ms + WATCH_MS_MAX:
+        due_ms = loop.now_ms + WATCH_MS_MAX
+    timer_set(&loop.wheel, &flow.conn.timer, due_ms)
+
+
 cdef void flow_expired(void *owner) noexcept nogil:
     cdef Peer *flow = <Peer *>owner
     cdef Loop *loop = flow.conn.loop
-    if loop.now_ms - flow.heard_ms < loop.udp_idle_ms:
-        timer_set(&loop.wheel, &flow.conn.timer, flow.heard_ms + loop.udp_idle_ms)
+    cdef uint64_t idle_ms = port_idle_ms(loop, flow.conn.port)
+    if loop.now_ms - flow.heard_ms < idle_ms:
+        flow_watch(flow, idle_ms)
         return
     stream_close(flow.stream, REASON_GONE)
     flow_end(flow)
@@ -657,6 +675,7 @@ cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
     flow.upstream = upstream_hold(target.upstream)
     flow.first = <uint8_t>(atomic_get(&flow.upstream.first_address_udp) % flow.upstream.address_count)
     conn.extra = flow
+    conn.port = open.port
     if flow_connect(flow) < 0:
         flow_end(flow)
         return REASON_UNREACHABLE
@@ -665,5 +684,5 @@ cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
     stream.on_datagram = flow_datagram
     conn.timer.fire = flow_expired
     conn.timer.owner = flow
-    timer_set(&loop.wheel, &conn.timer, loop.now_ms + loop.udp_idle_ms)
+    flow_watch(flow, port_idle_ms(loop, open.port))
     return 0

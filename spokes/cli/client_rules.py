@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from spokes.cli.client_limits import limit_members, site_limits, udp_timeout_option
 from spokes.cli.client_options import PORT, Settings, config_option, json_option, option, pass_settings, perform, show
 from spokes.client.config import ClientConfig
 from spokes.client.local_caller import LocalCaller
@@ -37,17 +38,20 @@ def http_rules() -> None:
 @option("--http", "http_port", type=PORT, help="The service's port for plain HTTP.")
 @option("--tls", "tls_port", type=PORT, help="The service's port for TLS; visitors' TLS passes through to it.")
 @option("--webroot", metavar="DIR", help=WEBROOT_HELP)
+@site_limits
 @config_option
 @json_option
 @pass_settings
 def http_add(
     settings: Settings,
+    /,
     domain: str,
     destination: str,
     http_port: int | None,
     tls_port: int | None,
     webroot: str | None,
     as_json: bool,
+    **limits: int,
 ) -> None:
     """Add a rule, or replace the one with the same domain."""
     is_unix = destination.startswith(UNIX_PREFIX)
@@ -60,6 +64,7 @@ def http_add(
         rule["tls"] = tls_port
     if webroot:
         rule["webRoot"] = usable_web_root(webroot)
+    rule |= limit_members(**limits)
     result = perform(settings.path, "http.add", rule)
     show(result, "HTTP/S traffic rule added", as_json=as_json)
 
@@ -105,14 +110,18 @@ def tcp_allocate(settings: Settings, as_json: bool) -> None:
 @option("--port", type=PORT, help="Public port; without it a free one of the tunnel, or a new one.")
 @option("--destination", required=True, help=DESTINATION_HELP)
 @option("--dstport", type=PORT, help="The service's port.")
+@udp_timeout_option
 @config_option
 @json_option
 @pass_settings
-def tcp_forward(settings: Settings, port: int | None, destination: str, dstport: int | None, as_json: bool) -> None:
+def tcp_forward(
+    settings: Settings, /, port: int | None, destination: str, dstport: int | None, as_json: bool, **limits: int
+) -> None:
     """Lead a public port to a local service."""
     if dstport is None and not destination.startswith(UNIX_PREFIX):
         raise click.UsageError("missing --dstport: the service's port")
     rule: dict[str, Any] = {"destination": destination, "dstPort": dstport or 0, "port": port or 0}
+    rule |= limit_members(**limits)
     result = perform(settings.path, "tcp.forward", rule)
     show(result, f"TCP traffic rule added for port {result.get('port')}", as_json=as_json)
 

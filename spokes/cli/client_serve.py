@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 import msgspec
 
+from spokes.cli.client_limits import site_limits, udp_timeout_option
 from spokes.cli.client_options import (
     PORT,
     Settings,
@@ -109,11 +110,21 @@ class ServeGroup(click.Group):
 @click.argument("port", type=PORT, required=False)
 @option("--destination", default="localhost", show_default=True, help="Host or address of the local service.")
 @option("--webroot", metavar="DIR", help="Serve the files of this directory instead of a service; PORT is not needed.")
+@site_limits
 @json_option
 @serving_options
 @pass_settings
 def _serve_http(
-    settings: Settings, /, port: int | None, destination: str, webroot: str | None, as_json: bool, **serving: Any
+    settings: Settings,
+    /,
+    port: int | None,
+    destination: str,
+    webroot: str | None,
+    as_json: bool,
+    response_timeout: int,
+    max_body: int,
+    max_header_line: int,
+    **serving: Any,
 ) -> int:
     if port is None and not webroot:
         raise click.UsageError("missing PORT, the service's port; or --webroot, a directory")
@@ -125,6 +136,9 @@ def _serve_http(
         site = Site(domain=config.hostname, web_root=usable_web_root(webroot))
     else:
         site = Site(domain=config.hostname, destination=destination, port=port or 0)
+    site = msgspec.structs.replace(
+        site, response_timeout=response_timeout, max_body=max_body, max_header_line=max_header_line
+    )
     console = OneAddressConsole("url", public_url, lambda accepted: site_fault(accepted, site), as_json=as_json)
     return _serve_one_off(config, lambda: site, console, serving)
 
@@ -132,16 +146,19 @@ def _serve_http(
 @click.command("tcp")
 @click.argument("port", type=PORT)
 @option("--destination", default="localhost", show_default=True, help="Host or address of the local service.")
+@udp_timeout_option
 @json_option
 @serving_options
 @pass_settings
-def _serve_tcp(settings: Settings, /, port: int, destination: str, as_json: bool, **serving: Any) -> int:
+def _serve_tcp(
+    settings: Settings, /, port: int, destination: str, udp_timeout: int, as_json: bool, **serving: Any
+) -> int:
     check_destination(destination)
     config = ClientConfig.load(settings.path)
     public_port = 0  # whichever it gets first
 
     def rule() -> Port:
-        return Port(port=public_port, destination=destination, dst_port=port)
+        return Port(port=public_port, destination=destination, dst_port=port, udp_timeout=udp_timeout)
 
     def rule_of_our_own() -> Port:
         nonlocal public_port

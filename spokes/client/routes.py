@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Protocol, cast
 
-from spokes._fastpath.engine import Directory, RouteKind, Upstream
+from spokes._fastpath.engine import Directory, Limits, RouteKind, Upstream
 from spokes.client.health import Served
 from spokes.client.resolve import Resolver
 from spokes.client.rules import Place, http_place, place_text, site_key, tcp_place, tls_place
@@ -26,7 +26,9 @@ RouteKey = tuple[int, str | int]
 class RouteTable(Protocol):
     """The part of the engine that is used here."""
 
-    def set_upstream_route(self, kind: int, key: str | int, upstream: Upstream) -> None: ...
+    def set_upstream_route(
+        self, kind: int, key: str | int, upstream: Upstream, *, limits: Limits = ...
+    ) -> None: ...
     def set_directory_route(self, host: str, directory: Directory) -> None: ...
     def set_page_route(self, kind: int, key: str, code: str) -> None: ...
     def drop_route(self, kind: int, key: str | int) -> None: ...
@@ -46,6 +48,7 @@ class Target:
     host: str = ""  # Host header instead of the visitor's
     is_directory: bool = False
     directory: OpenDirectory | None = None  # None: it cannot be opened
+    udp_idle_s: int = 0  # of flows of datagrams; 0: the engine's
 
 
 PAGE_NO_DIRECTORY = WebRootError.code
@@ -79,11 +82,14 @@ class Routes:
         wanted = self._targets(*self._rules)
         removed = self._set.keys() - wanted.keys()
         moved = [key for key, target in wanted.items() if self._set.get(key) != target]
-        left = {key: self._upstreams.pop(key) for key in (*removed, *moved) if key in self._upstreams}
+        limited = {key: upstream for key in moved if (upstream := self._kept(key, wanted[key])) is not None}
+        left = {
+            key: self._upstreams.pop(key) for key in (*removed, *moved) if key in self._upstreams and key not in limited
+        }
         for key in removed:
             self._engine.drop_route(*key)
         for key in moved:
-            self._give(key, wanted[key])
+            self._give(key, wanted[key], limited.get(key))
         if wanted != self._set:
             self._engine.publish()
         self._set = wanted
@@ -99,17 +105,24 @@ class Routes:
         if host := self._hosts.get(upstream_id):
             self._resolver.report(host)
 
-    def _give(self, key: RouteKey, target: Target) -> None:
+    def _kept(self, key: RouteKey, target: Target) -> Upstream | None:
+        """The upstream in use, where the route leads to the same place under other limits: its flows go on."""
+        before = self._set.get(key)
+        if before is None or dataclasses.replace(before, udp_idle_s=target.udp_idle_s) != target:
+            return None
+        return self._upstreams.get(key)
+
+    def _give(self, key: RouteKey, target: Target, kept: Upstream | None = None) -> None:
         kind, name = key
         if target.directory is not None:
             self._engine.set_directory_route(str(name), cast(Directory, target.directory))
         elif target.is_directory:
             self._engine.set_page_route(kind, str(name), PAGE_NO_DIRECTORY)
         else:  # without addresses as well: asking it is a fault that counts
-            upstream = Upstream(
+            upstream = kept or Upstream(
                 addresses=list(target.addresses), unix_path=target.unix_path, host=target.host, name=target.name
             )
-            self._engine.set_upstream_route(kind, name, upstream)
+            self._engine.set_upstream_route(kind, name, upstream, limits=Limits(udp_idle_s=target.udp_idle_s))
             self._upstreams[key] = upstream
             self._hosts[upstream.id] = target.destination
 
@@ -139,7 +152,7 @@ class Routes:
             if place := tcp_place(port):
                 target = targets[(int(RouteKind.TCP), port.port)] = self._target(place)
                 if not target.unix_path:  # a public port is TCP and UDP, and so is the service's
-                    targets[(int(RouteKind.UDP), port.port)] = target
+                    targets[(int(RouteKind.UDP), port.port)] = dataclasses.replace(target, udp_idle_s=port.udp_timeout)
         return targets
 
     def _target(self, place: Place, *, host: str = "") -> Target:

@@ -14,7 +14,7 @@ import msgspec
 
 from spokes.errors import NameRefusedError, RuleError
 from spokes.ids import canonical_host
-from spokes.wire.rules import UNIX_PREFIX, Port, Site, check_port, check_site
+from spokes.wire.rules import UNIX_PREFIX, Port, Site, check_limit, check_port, check_site
 
 Json = dict[str, Any]
 Place = tuple[str, int]  # destination and port there; "unix:/path" has port 0
@@ -31,7 +31,9 @@ def parse_site(rule: Json) -> Site:
 
 def parse_port(rule: Json) -> Port:
     port = _convert(rule, Port, f"ports {rule.get('port')}")
-    if not port.destination.startswith(UNIX_PREFIX):
+    if port.destination.startswith(UNIX_PREFIX):
+        check_limit(f"port {port.port}: ", "udpTimeout", port.udp_timeout)
+    else:
         check_port(port)
     return port
 

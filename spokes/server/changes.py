@@ -16,7 +16,7 @@ from typing import Protocol
 
 from spokes.errors import InactiveError, InternalError, SpokesError
 from spokes.server.ports import PortListeners
-from spokes.server.routes import RouteTable
+from spokes.server.routes import RouteTable, port_limits, site_limits
 from spokes.server.set_aside import SetAside, Subject
 from spokes.server.storethread import StoreThread
 from spokes.server.users import Users
@@ -95,7 +95,7 @@ class ChangeFollower:
                 self._put_site(site.uid, site.tunnel_uid, site.domain, site.rule)
         for port in await self._store.run(store.list_ports):
             with self._each(Kind.PORT, port.uid):
-                self._routes.put_port(port.uid, port.tunnel_uid, port.port)
+                self._routes.put_port(port.uid, port.tunnel_uid, port.port, limits=port_limits(port.rule))
         self._portmaps = {portmap.uid: portmap.tunnel_uid for portmap in await self._store.run(store.list_portmaps)}
         self._routes.publish()
         self._ports.sync(self._routes.ports())
@@ -185,7 +185,7 @@ class ChangeFollower:
                 rule = body["rule"]
                 self._put_site(change.uid, tunnel_uid, str(body["domain"]), rule)
             case Kind.PORT, Op.PUT:
-                self._routes.put_port(change.uid, tunnel_uid, int(body["port"]))
+                self._routes.put_port(change.uid, tunnel_uid, int(body["port"]), limits=port_limits(body["rule"]))
             case ((Kind.SITE | Kind.PORT), Op.DEL):
                 self._routes.drop(change.uid)
             case Kind.PORTMAP, Op.PUT:
@@ -204,7 +204,12 @@ class ChangeFollower:
 
     def _put_site(self, uid: str, tunnel_uid: str, domain: str, rule: Mapping[str, object]) -> None:
         self._routes.put_site(
-            uid, tunnel_uid, domain, pass_through=bool(rule.get("tls")), plain=serves_plain_http(rule)
+            uid,
+            tunnel_uid,
+            domain,
+            pass_through=bool(rule.get("tls")),
+            plain=serves_plain_http(rule),
+            limits=site_limits(rule),
         )
 
     def _bar_of_inactive(self, tunnel_uids: Iterable[str]) -> None:

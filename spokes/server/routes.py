@@ -9,14 +9,16 @@ engine knows no route to it. Knows no store: changes.py feeds it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
 
-from spokes._fastpath.engine import Engine, RouteKind, Upstream
+from spokes._fastpath.engine import Engine, Limits, RouteKind, Upstream
+from spokes.wire.rules import limit_in
 
 WELCOME_CODE = "SPK-WELCOME"
 CLOSED_CODE = "SPK-BANDWIDTH"
 RouteKey = tuple[RouteKind, str | int]
+NO_LIMITS = Limits()
 
 
 class CountedObject(NamedTuple):
@@ -25,6 +27,19 @@ class CountedObject(NamedTuple):
     object_uid: str
     tunnel_uid: str
     is_port: bool
+
+
+def site_limits(rule: Mapping[str, object]) -> Limits:
+    """What the engine holds a site's requests to; `rule` as it is stored."""
+    return Limits(
+        silence_s=limit_in(rule, "responseTimeout"),
+        body_bytes_max=limit_in(rule, "maxBody"),
+        line_bytes_max=limit_in(rule, "maxHeaderLine"),
+    )
+
+
+def port_limits(rule: Mapping[str, object]) -> Limits:
+    return Limits(udp_idle_s=limit_in(rule, "udpTimeout"))
 
 
 class RouteTable:
@@ -58,6 +73,7 @@ class RouteTable:
         self._services_to_end: list[int] = []
         self._closed: set[str] = set()  # tunnels that get no traffic
         self._tls_only: set[str] = set()  # sites whose plain HTTP nobody answers
+        self._limits: dict[str, Limits] = {}  # of objects whose rule sets some
         self._https_port: int | None = None
         self._ports: set[int] = set()
         self._publish_due = False
@@ -150,13 +166,23 @@ class RouteTable:
             for uid in self._tls_only:
                 self._lead_again(uid)
 
-    def put_site(self, uid: str, tunnel_uid: str, domain: str, *, pass_through: bool, plain: bool = True) -> None:
+    def put_site(
+        self,
+        uid: str,
+        tunnel_uid: str,
+        domain: str,
+        *,
+        pass_through: bool,
+        plain: bool = True,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
         """`pass_through`: the tunnel wants TLS as it arrives, although a certificate for the name may be here.
         `plain`: somebody answers plain HTTP too; else visitors are sent to https."""
         routes: set[RouteKey] = {(RouteKind.HTTP, domain)}
         if pass_through:
             routes.add((RouteKind.TLS, domain))
         self._put(uid, tunnel_uid, frozenset(routes))
+        self._limit(uid, limits)
         tls_only = pass_through and not plain
         if self.tunnel_of(uid) and tls_only != (uid in self._tls_only):
             (self._tls_only.add if tls_only else self._tls_only.discard)(uid)
@@ -166,12 +192,28 @@ class RouteTable:
                 self._tls_only.symmetric_difference_update({uid})  # led to at the next try
                 raise
 
-    def put_port(self, uid: str, tunnel_uid: str, port: int) -> None:
+    def put_port(self, uid: str, tunnel_uid: str, port: int, *, limits: Limits = NO_LIMITS) -> None:
         self._put(uid, tunnel_uid, frozenset({(RouteKind.TCP, port), (RouteKind.UDP, port)}))
+        self._limit(uid, limits)
+
+    def _limit(self, uid: str, limits: Limits) -> None:
+        """Requests and flows that begin from now on; of UDP, those that are open too."""
+        before = self._limits.get(uid, NO_LIMITS)
+        if limits == before or not self.tunnel_of(uid):
+            return
+        self._limits[uid] = limits
+        try:
+            self._lead_again(uid)
+        except BaseException:
+            self._limits[uid] = before  # led to at the next try
+            raise
+        if limits == NO_LIMITS:
+            del self._limits[uid]
 
     def drop(self, object_uid: str) -> None:
         tunnel_uid = self._tunnel_of.pop(object_uid, None)
         self._tls_only.discard(object_uid)
+        self._limits.pop(object_uid, None)
         if tunnel_uid is not None:
             for route in self._objects[tunnel_uid].pop(object_uid):
                 self._release(route, object_uid, tunnel_uid)
@@ -219,7 +261,13 @@ class RouteTable:
             if kind is RouteKind.HTTP and object_uid in self._tls_only and self._https_port:
                 self._engine.set_secure_route(str(key), self._https_port)
             else:
-                self._engine.set_tunnel_route(kind, key, self._slots[tunnel_uid], service=self._service_of[object_uid])
+                self._engine.set_tunnel_route(
+                    kind,
+                    key,
+                    self._slots[tunnel_uid],
+                    service=self._service_of[object_uid],
+                    limits=self._limits.get(object_uid, NO_LIMITS),
+                )
         elif kind is RouteKind.HTTP:
             self._engine.set_page_route(kind, str(key), CLOSED_CODE)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +22,11 @@ PORT_COUNT_MAX = 1000
 RULES_BYTES_MAX = 900_000  # of one tunnel: they travel as one control message, of 1 MiB at most
 LIST_COUNT_MAX = 4096  # that is read: a longer list than a tunnel may have is refused rule by rule, and ends nothing
 FIREWALL_RULE_COUNT_MAX = 1000
+RESPONSE_TIMEOUT_S_MAX = 86_400
+BODY_BYTES_MAX = 1 << 40
+HEADER_LINE_BYTES_MIN = 256
+HEADER_LINE_BYTES_MAX = 32_768           # as much as a whole header may have
+UDP_TIMEOUT_S_MAX = 86_400
 FIREWALL_ACTIONS = ("allow", "drop")
 TRANSPORTS = ("tcp", "udp")
 UNIX_PREFIX = "unix:"
@@ -34,6 +39,40 @@ Text = Annotated[str, Meta(max_length=4096)]
 PemText = Annotated[str, Meta(max_length=65536)]
 PortNumber = Annotated[int, Meta(ge=0, le=65535)]
 Sequence = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+
+
+class Bounds(NamedTuple):
+    """Of a limit that a rule may set; 0 is always allowed and means what counts where no rule says anything."""
+
+    low: int
+    high: int
+    unit: str
+
+    def allows(self, value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and (value == 0 or self.low <= value <= self.high)
+
+    def __str__(self) -> str:
+        return f"between {self.low} and {self.high} {self.unit}"
+
+
+LIMITS: Final = {
+    "responseTimeout": Bounds(1, RESPONSE_TIMEOUT_S_MAX, "seconds"),
+    "maxBody": Bounds(1, BODY_BYTES_MAX, "bytes"),
+    "maxHeaderLine": Bounds(HEADER_LINE_BYTES_MIN, HEADER_LINE_BYTES_MAX, "bytes"),
+    "udpTimeout": Bounds(1, UDP_TIMEOUT_S_MAX, "seconds"),
+}
+
+
+def _limit_meta(member: str) -> Meta:
+    """Any number is read, so that a wrong one costs its rule and not the list; the schema tells the bounds."""
+    schema = {"minimum": 0, "maximum": LIMITS[member].high}
+    return Meta(ge=-(2**63), le=2**63 - 1, extra_json_schema=schema)
+
+
+ResponseTimeout = Annotated[int, _limit_meta("responseTimeout")]
+MaxBody = Annotated[int, _limit_meta("maxBody")]
+MaxHeaderLine = Annotated[int, _limit_meta("maxHeaderLine")]
+UdpTimeout = Annotated[int, _limit_meta("udpTimeout")]
 
 
 class FwRule(Struct, frozen=True, kw_only=True):
@@ -70,6 +109,9 @@ class Site(
         "redirect_url": "redirectURL",
         "rewrite_host": "rewriteHost",
         "insecure_upstream": "insecureUpstream",
+        "response_timeout": "responseTimeout",
+        "max_body": "maxBody",
+        "max_header_line": "maxHeaderLine",
         "auth_page_opts": "authPageOpts",
     },
 ):
@@ -93,6 +135,9 @@ class Site(
     redirect_url: Text = ""
     rewrite_host: DomainName = ""
     insecure_upstream: bool = False
+    response_timeout: ResponseTimeout = 0  # seconds; of this and the next two 0 = the default
+    max_body: MaxBody = 0                # bytes
+    max_header_line: MaxHeaderLine = 0   # bytes, with its line end
     auth_page_opts: AuthPageOpts | None = None
 
     def __repr__(self) -> str:
@@ -107,13 +152,20 @@ def serves_plain_http(rule: Mapping[str, object]) -> bool:
     )
 
 
-class Port(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"dst_port": "dstPort"}):
+class Port(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"dst_port": "dstPort", "udp_timeout": "udpTimeout"},
+):
     """A public port; without `destination` and `dst_port` it is allocated and not forwarded."""
 
     port: PortNumber = 0
     destination: ShortText = ""
     dst_port: PortNumber = 0
     firewall: Firewall = ()
+    udp_timeout: UdpTimeout = 0          # seconds; 0 = the default
 
 
 class PortMap(Struct, frozen=True, kw_only=True, rename={"listen_port": "listenPort", "dst_port": "dstPort"}):
@@ -188,6 +240,10 @@ def check_site(site: Site) -> None:
         ("redirectURL", site.redirect_url), ("logoURL", options.logo_url), ("siteURL", options.site_url)
     ):
         _check_shown_url(site, member, url)
+    for member, value in (
+        ("responseTimeout", site.response_timeout), ("maxBody", site.max_body), ("maxHeaderLine", site.max_header_line)
+    ):
+        check_limit(f"https {site.domain}: ", member, value)
     _check_firewall(site.firewall)
 
 
@@ -196,7 +252,19 @@ def check_port(port: Port) -> None:
         raise RuleError("a port rule needs its public port")
     if port.destination and port.dst_port == 0:
         raise RuleError(f"port {port.port} has a destination and no port there")
+    check_limit(f"port {port.port}: ", "udpTimeout", port.udp_timeout)
     _check_firewall(port.firewall)
+
+
+def check_limit(where: str, member: str, value: int) -> None:
+    if not LIMITS[member].allows(value):
+        raise RuleError(f"{where}{member} {value} is not {LIMITS[member]}", hint="0, or none, means the default")
+
+
+def limit_in(rule: Mapping[str, object], member: str) -> int:
+    """Of a rule that is stored already, by whatever version: what is out of bounds counts as not said."""
+    value = rule.get(member, 0)
+    return value if isinstance(value, int) and LIMITS[member].allows(value) else 0
 
 
 def check_destination(text: str) -> None:

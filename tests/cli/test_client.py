@@ -394,6 +394,34 @@ def test_wrong_usage_is_exit_2(run, config, args):
     assert "Traceback" not in done.err
 
 
+def test_rules_with_limits_are_saved_as_members(run, config):
+    assert run(
+        "http", "add", "--domain", "a.example", "--http", "80", "--response-timeout", "600", "--max-body", "10M",
+        "--max-header-line", "16K",
+    ).code == 0  # fmt: skip
+    (site,) = json.loads(config.read_text())["https"]
+    assert (site["responseTimeout"], site["maxBody"], site["maxHeaderLine"]) == (600, 10 << 20, 16 << 10)
+    assert run("http", "add", "--domain", "a.example", "--http", "80").code == 0
+    (site,) = json.loads(config.read_text())["https"]
+    assert site.keys() == {"domain", "destination", "port"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--response-timeout", "86401"), "between 1 and 86400 seconds"),
+        (("--response-timeout", "1.5"), "no number of seconds"),
+        (("--max-body", "2T"), "between 1 and 1099511627776 bytes"),
+        (("--max-body", "much"), "no size, such as 10M"),
+        (("--max-header-line", "100"), "between 256 and 32768 bytes"),
+    ],
+)
+def test_limit_out_of_bounds_is_wrong_usage(run, config, words, said):
+    done = run("http", "add", "--domain", "a.example", "--http", "80", *words)
+    assert done.code == 2
+    assert said in done.err
+
+
 def test_rule_of_a_unix_socket(run, config):
     assert run("http", "add", "--domain", "a.example", "--destination", "unix:/run/app.sock").code == 0
     assert run("tcp", "forward", "--destination", "unix:/run/db.sock").code == 0

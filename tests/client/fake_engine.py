@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from spokes._fastpath.engine import FAULT_CODES, Event, EventKind, LinkDown, RouteKind
+from spokes._fastpath.engine import FAULT_CODES, Event, EventKind, Limits, LinkDown, RouteKind
 from spokes.wire.handshake import ServerHandshake
 from spokes.wire.messages import (
     Accepted,
@@ -164,6 +164,9 @@ class FakeServer:
         )
 
 
+NO_LIMITS = Limits()
+
+
 class FakeEngine:
     def __init__(self, server: FakeServer | None = None) -> None:
         self.server = server or FakeServer()
@@ -178,6 +181,7 @@ class FakeEngine:
         self.directories: dict[str, Any] = {}
         self.pages: dict[tuple[int, str], str] = {}
         self.route_calls: list[tuple[str, int, str | int]] = []
+        self.limits: dict[tuple[int, str | int], Limits] = {}
         self.publish_count = 0
         self.retired: list[FakeUpstream] = []
         self.ended: list[tuple[FakeUpstream, float]] = []
@@ -246,9 +250,12 @@ class FakeEngine:
     def stats(self) -> dict[str, int]:
         return {"requests_total": 3, "datagrams_in": 3, "datagrams_out": 5, "datagrams_dropped": 2}
 
-    def set_upstream_route(self, kind: int, key: str | int, upstream: FakeUpstream) -> None:
+    def set_upstream_route(
+        self, kind: int, key: str | int, upstream: FakeUpstream, *, limits: Limits = NO_LIMITS
+    ) -> None:
         self.route_calls.append(("upstream", kind, key))
         self.upstreams[(int(kind), key)] = upstream
+        self.limits[(int(kind), key)] = limits
 
     def set_directory_route(self, host: str, directory: Any) -> None:
         self.route_calls.append(("directory", int(RouteKind.HTTP), host))

@@ -62,6 +62,24 @@ async def test_apply_untouched_rule_is_not_set_again(engine):
     assert engine.route_calls == [("drop", HTTP, "b"), ("upstream", HTTP, "c")]
 
 
+async def test_apply_other_udp_timeout_leads_to_the_same_upstream_and_ends_no_flow(engine):
+    routes, _ = make_routes(engine)
+    await routes.apply([], [Port(port=5, destination="127.0.0.1", dst_port=1)])
+    before = engine.upstreams[(UDP, 5)]
+    engine.route_calls.clear()
+    await routes.apply([], [Port(port=5, destination="127.0.0.1", dst_port=1, udp_timeout=600)])
+    assert engine.route_calls == [("upstream", UDP, 5)]
+    assert engine.upstreams[(UDP, 5)] is before
+    assert engine.limits[(UDP, 5)].udp_idle_s == 600
+    assert engine.retired == []
+    assert engine.ended == []
+    assert routes.served()[(UDP, 5)].counter is before
+    await routes.apply([], [Port(port=5, destination="127.0.0.1", dst_port=2)])
+    assert engine.upstreams[(UDP, 5)] is not before
+    assert engine.limits[(UDP, 5)].udp_idle_s == 0
+    assert before in engine.retired
+
+
 async def test_apply_same_rules_publishes_nothing(engine):
     routes, _ = make_routes(engine)
     await routes.apply([Site(domain="a", port=1)], [])

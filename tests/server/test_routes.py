@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from spokes._fastpath.engine import RouteKind
-from spokes.server.routes import RouteTable
+from spokes._fastpath.engine import Limits, RouteKind
+from spokes.server.routes import RouteTable, port_limits, site_limits
 from tests.support.fake_engine import FakeEngine
 
 DOMAIN = "tun.example.net"
@@ -69,6 +69,37 @@ async def test_routes_own_domain_is_passed_through_to_nobody(engine, routes):
     routes.publish()
     assert (RouteKind.TLS, DOMAIN) not in engine.routes
     assert engine.routes[(RouteKind.HTTP, DOMAIN)] == "SPK-WELCOME"
+
+
+async def test_routes_limits_of_a_rule_are_their_routes_and_a_change_leads_again(engine, routes):
+    site, port = (RouteKind.HTTP, "shop.example.org"), (RouteKind.UDP, 22001)
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    for rule, expected in (
+        ({"responseTimeout": 5, "maxBody": 1000, "maxHeaderLine": 9000}, Limits(5, 1000, 9000)),
+        ({"maxBody": 2000}, Limits(body_bytes_max=2000)),
+        ({"maxBody": -1, "maxHeaderLine": "x"}, Limits()),      # of another version
+    ):
+        routes.put_site("s", "t", "shop.example.org", pass_through=False, limits=site_limits(rule))
+        assert engine.limits_of[site] == expected
+        routes.publish()
+    routes.put_port("p", "t", 22001, limits=port_limits({"udpTimeout": 600}))
+    assert engine.limits_of[port] == Limits(udp_idle_s=600)
+    routes.publish()
+    routes.put_port("p", "t", 22001, limits=port_limits({}))
+    assert engine.limits_of[port] == Limits()
+    routes.publish()
+    published = engine.publish_count
+    routes.put_port("p", "t", 22001, limits=port_limits({}))
+    routes.publish()
+    assert engine.publish_count == published
+
+
+async def test_routes_limits_go_with_their_object(engine, routes):
+    routes.put_tunnel("t", f"h.{DOMAIN}")
+    routes.put_site("s", "t", "a.example.org", pass_through=False, limits=Limits(body_bytes_max=5))
+    routes.drop("s")
+    routes.put_site("s", "t", "b.example.org", pass_through=False)
+    assert engine.limits_of[(RouteKind.HTTP, "b.example.org")] == Limits()
 
 
 async def test_routes_site_of_tls_alone_sends_plain_http_to_https(engine, routes):

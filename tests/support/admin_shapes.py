@@ -68,13 +68,15 @@ SITE = {
         "domain": text, "secure": flag, "destination": text, "port": u16, "tls": u16, "upstreamURL": text,
         "webRoot": text, "useLetsEnc": flag, "ca": text, "privateKey": text, "firewall": [FW_RULE], "redirect": flag,
         "password": text, "requires2FA": flag, "basicHttpAuth": text, "redirectURL": text, "rewriteHost": text,
-        "insecureUpstream": flag,
+        "insecureUpstream": flag, "responseTimeout": number, "maxBody": number, "maxHeaderLine": number,
         "authPageOpts": {"title": Optional(text), "logoURL": Optional(text), "siteURL": Optional(text)},
     }.items()
 }
 PORT = {
     name: Optional(shape)
-    for name, shape in {"port": u16, "destination": text, "dstPort": u16, "firewall": [FW_RULE]}.items()
+    for name, shape in {
+        "port": u16, "destination": text, "dstPort": u16, "firewall": [FW_RULE], "udpTimeout": number,
+    }.items()
 }
 PORT_MAP = {
     "listenPort": u16, "dstPort": u16, "destination": text, "transport": text, "label": Optional(text),

@@ -11,9 +11,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from spokes._fastpath.engine import Event, EventKind, LinkDown, RouteKind, Upstream
+from spokes._fastpath.engine import Event, EventKind, Limits, LinkDown, RouteKind, Upstream
 from spokes.wire.handshake import ClientHandshake
 from spokes.wire.messages import Message
+
+NO_LIMITS = Limits()
 
 
 @dataclass
@@ -75,6 +77,7 @@ class FakeEngine:
         self.counters: dict[int, tuple[int, int, int, float]] = {}  # of a tunnel, where a test has set them
         self.services: dict[int, int] = {}  # service: tunnel
         self.service_of: dict[tuple[int, str | int], int] = {}  # of a route that was set
+        self.limits_of: dict[tuple[int, str | int], Limits] = {}  # the same
         self.traffic: dict[int, tuple[int, int, int]] = {}  # of a service, to be taken: set by a test
         self.service_streams: dict[int, int] = {}  # open now, where a test has set them
         self.visits: list[tuple[int, str, int, int, float, float]] = []  # to be drained
@@ -163,13 +166,18 @@ class FakeEngine:
         drained, self.visits = self.visits, []
         return drained
 
-    def set_tunnel_route(self, kind: int, key: str | int, tunnel: int, *, service: int = 0) -> None:
+    def set_tunnel_route(
+        self, kind: int, key: str | int, tunnel: int, *, service: int = 0, limits: Limits = NO_LIMITS
+    ) -> None:
         assert tunnel in self.tunnels
         assert self.services[service] == tunnel
         self.service_of[(kind, key)] = service
         self._set[(kind, key)] = tunnel
+        self.limits_of[(kind, key)] = limits
 
-    def set_upstream_route(self, kind: int, key: str | int, upstream: Upstream) -> None:
+    def set_upstream_route(
+        self, kind: int, key: str | int, upstream: Upstream, *, limits: Limits = NO_LIMITS
+    ) -> None:
         self._set[(kind, key)] = upstream
 
     def set_page_route(self, kind: int, key: str, code: str) -> None:

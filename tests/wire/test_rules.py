@@ -6,12 +6,23 @@ import msgspec
 import pytest
 
 from spokes.errors import RuleError
-from spokes.wire.rules import FwRule, Port, PortMap, Site, TunConfig, check_port, check_site, serves_plain_http
+from spokes.wire.rules import (
+    LIMITS,
+    FwRule,
+    Port,
+    PortMap,
+    Site,
+    TunConfig,
+    check_port,
+    check_site,
+    limit_in,
+    serves_plain_http,
+)
 
 SITE_KEYS = {
     "domain", "secure", "destination", "port", "tls", "upstreamURL", "webRoot", "useLetsEnc", "ca", "privateKey",
     "firewall", "redirect", "password", "requires2FA", "basicHttpAuth", "redirectURL", "rewriteHost",
-    "insecureUpstream", "authPageOpts",
+    "insecureUpstream", "authPageOpts", "responseTimeout", "maxBody", "maxHeaderLine",
 }  # fmt: skip
 CONFIG_KEYS = {
     "hostname",
@@ -33,7 +44,7 @@ CONFIG_KEYS = {
     [
         (Site, SITE_KEYS),
         (TunConfig, CONFIG_KEYS),
-        (Port, {"port", "destination", "dstPort", "firewall"}),
+        (Port, {"port", "destination", "dstPort", "firewall", "udpTimeout"}),
         (PortMap, {"listenPort", "dstPort", "destination", "transport", "label", "http"}),
         (FwRule, {"sequence", "action", "network"}),
     ],
@@ -69,6 +80,39 @@ def test_check_port_bad_rules_are_refused():
     for port in (Port(), Port(port=22001, destination="10.0.0.5")):
         with pytest.raises(RuleError):
             check_port(port)
+
+
+LIMIT_FIELDS = {
+    "responseTimeout": "response_timeout", "maxBody": "max_body", "maxHeaderLine": "max_header_line"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("member", LIMITS)
+def test_limit_out_of_bounds_is_refused_in_its_own_words(member):
+    low, high, unit = LIMITS[member]
+
+    def check(value):
+        if member in LIMIT_FIELDS:
+            check_site(Site(domain="a", **{LIMIT_FIELDS[member]: value}))
+        else:
+            check_port(Port(port=22001, udp_timeout=value))
+
+    for good in (0, low, high):
+        check(good)
+        assert limit_in({member: good}, member) == good
+    for bad in (-1, high + 1, *({low - 1} - {0})):
+        with pytest.raises(RuleError, match=f"{member} {bad} is not between {low} and {high} {unit}"):
+            check(bad)
+        assert limit_in({member: bad}, member) == 0     # stored by whatever version: no reason to lose the rule
+    for junk in (True, 1.5, "300", None, []):
+        assert limit_in({member: junk}, member) == 0
+
+
+def test_limit_that_is_wrong_is_read_so_that_it_costs_its_rule_alone():
+    raw = b'{"https": [{"domain": "a", "maxBody": -5, "responseTimeout": 9000000000}], "ports": [{"udpTimeout": -1}]}'
+    config = msgspec.json.decode(raw, type=TunConfig)
+    with pytest.raises(RuleError, match="responseTimeout"):
+        check_site(config.https[0])
 
 
 @pytest.mark.parametrize("host", ["a.example.org", "my_host:8080", "127.0.0.1", "[::1]:80", "LOCALHOST"])
