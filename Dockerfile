@@ -27,7 +27,7 @@ FROM python:3.11-slim-trixie
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends ca-certificates libssl3t64 \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --user-group --home-dir /var/lib/spokes --shell /usr/sbin/nologin spokes \
+ && useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/spokes --shell /usr/sbin/nologin spokes \
  && install -d -o spokes -g spokes -m 0700 /var/lib/spokes
 COPY --from=build /opt/spokes /opt/spokes
 # High ports: the user inside owns nothing below 1024. `docker run -p 443:8443` gives visitors the usual ones.
@@ -42,7 +42,7 @@ ENV PATH=/opt/spokes/bin:$PATH \
 USER 10001:10001
 VOLUME /var/lib/spokes
 EXPOSE 8080 8443 22000-22999 22000-22999/udp
-HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --start-interval=1s CMD ["python", "-I", "-m", "spokes.health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-I", "-m", "spokes.health"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["spokes"]
 CMD ["server"]

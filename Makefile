@@ -11,9 +11,10 @@ DESTDIR ?=
 TESTS ?=
 BENCH ?=
 OUTAGES ?=
+IMAGE ?=
 LABEL ?= run
 
-.PHONY: help build demo test test-benchmarks lint bench outages asan tsan rpm check-rpm install lock clean
+.PHONY: help build demo test test-benchmarks lint bench outages asan tsan rpm check-rpm check-image install lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -94,6 +95,9 @@ install: build  ## programs, units, manual pages, completion below PREFIX=/usr/l
 
 check-rpm:  ## install the newest dist/*.rpm in a clean root and run it there; as root
 	@./packaging/check-rpm.sh
+
+check-image:  ## build the Dockerfile without a daemon and run it; as root. IMAGE=--stand-in where no registry is reached
+	@PYTHON="$$(command -v $(PYTHON))" ./packaging/check-image.sh $(IMAGE)
 
 lock: build  ## write both locks again from pyproject.toml: all, and what a running Spokes needs of it
 	@$(BIN)/uv --version >/dev/null 2>&1 || $(BIN)/pip install --quiet --disable-pip-version-check uv
