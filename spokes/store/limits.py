@@ -18,7 +18,7 @@ from spokes.store.changes import Writer
 from spokes.store.db import Query
 from spokes.store.logged import USERS
 from spokes.store.models import PortModel, TunnelModel
-from spokes.store.rows import ADMIN_ROLE, Tunnel, User
+from spokes.store.rows import ADMIN_ROLE, User
 
 
 def find_user(read: Read, uid: str) -> User:
@@ -80,9 +80,14 @@ def check_room(tx: Writer, rows_of_owner: Query, count_max: int, noun: str) -> N
 
 
 def refused_domains(
-    user: User, tunnel: Tunnel, hosts: Iterable[str], *, challenge: Callable[[str], str], proved: Container[str] | None
+    user: User,
+    given: Container[str],
+    hosts: Iterable[str],
+    *,
+    challenge: Callable[[str], str],
+    proved: Container[str] | None,
 ) -> dict[str, PolicyError]:
-    """Those of `hosts` that `user` may not serve. The tunnel's own hostname was given to it and is always allowed.
+    """Those of `hosts` that `user` may not serve. `given`: the tunnel's own hostnames, which are always allowed.
 
     `proved`: domains that were proved to be the user's; None: no proof is asked for. `challenge`: see Proofs.
     """
@@ -91,7 +96,7 @@ def refused_domains(
         return refused
     for host in hosts:
         allowing = [proof_domain(domain) for domain in user.domains if _covers(domain, host)]
-        if host == tunnel.hostname or (allowing and (proved is None or any(one in proved for one in allowing))):
+        if host in given or (allowing and (proved is None or any(one in proved for one in allowing))):
             continue
         if allowing:
             name = allowing[0]

@@ -317,6 +317,14 @@ MIGRATIONS: tuple[Migration, ...] = (
         "CREATE INDEX frozen_list_owner_uid ON frozen_list (owner_uid, handed_out)",
     )),
     Migration(7, (), _seal_passwords),
+    Migration(8, (
+        """CREATE TABLE former_hostname (
+            hostname TEXT PRIMARY KEY NOT NULL,
+            tunnel_uid TEXT NOT NULL,
+            user_uid TEXT NOT NULL,
+            token_uid TEXT NOT NULL,
+            left_at DOUBLE PRECISION NOT NULL)""",
+    )),
 )
 
 

@@ -104,6 +104,19 @@ class TunnelModel(peewee.Model):
         table_name = "tunnel"
 
 
+class FormerHostnameModel(peewee.Model):
+    """What a tunnel was called before it was renamed, and whose it was then; held for a while."""
+
+    hostname = peewee.TextField(primary_key=True)
+    tunnel_uid = peewee.TextField()
+    user_uid = peewee.TextField()
+    token_uid = peewee.TextField()
+    left_at = Real()
+
+    class Meta:
+        table_name = "former_hostname"
+
+
 class AuthTokenModel(peewee.Model):
     uid = peewee.TextField(primary_key=True)
     tunnel_uid = peewee.TextField(unique=True)

@@ -10,6 +10,7 @@ from typing import Any
 from spokes.errors import LimitError, NameRefusedError, NotFoundError, PeerError, ValueRefusedError
 from spokes.ids import canonical_host, is_reserved, new_uid
 from spokes.store.changes import Writer
+from spokes.store.hostnames import Asker
 from spokes.store.limits import owner_of, refused_domains
 from spokes.store.logged import SITES, RowsOfTunnels
 from spokes.store.models import SiteModel, canonical_json
@@ -115,23 +116,19 @@ class Sites(RuleStates, Tunnels, Proofs):
             host for host, rule in rules.items()
             if host not in own or canonical_json(own[host].rule) != canonical_json(rule)
         ]
-        tunnel_uid = tunnel.uid
+        asker = Asker.of(tunnel)
         owner = owner_of(tx, tunnel.user_uid)
         refused: dict[str, PeerError] = {}
         if owner is not None:
             refused |= refused_domains(
                 owner,
-                tunnel,
+                {tunnel.hostname} | self._former_names(tx.rows, new, tunnel),
                 new,
                 challenge=functools.partial(self.domain_challenge, owner.uid),
                 proved=self._proved_domains(tx.read, owner.uid) if self.needs_proof else None,
             )
-        refused |= {
-            host: self._taken(tx.rows, host, holder, hint="remove it there first")
-            for host, holder in self._holders(tx.rows, hosts).items()
-            if holder != tunnel_uid
-        }
-        return refused | (self._under_others(tx, hosts, domain, tunnel_uid) if domain is not None else {})
+        refused |= self._taken_names(self._holders(tx.rows, hosts, asker), hint="remove it there first")
+        return refused | (self._under_others(tx, hosts, domain, asker) if domain is not None else {})
 
     @staticmethod
     def _put_site(tx: Writer, tunnel_uid: str, host: str, rule: dict[str, Any], old: Site | None) -> Site:

@@ -8,6 +8,7 @@ from spokes.store.models import (
     ApiKeyModel,
     AuthTokenModel,
     ChangeModel,
+    FormerHostnameModel,
     MetaModel,
     PortMapModel,
     PortModel,
@@ -37,5 +38,5 @@ MODELS: tuple[type[peewee.Model], ...] = (
     MetaModel, PositionModel, ChangeModel, TokenModel, UserModel, TunnelModel, AuthTokenModel, PresenceModel, SiteModel,
     PortModel, PortMapModel, RuleStateModel, ApiKeyModel, ApiKeyUseModel, WebhookModel, DeliveryModel, LoginModel,
     LoginFailureModel, FrozenListModel, AdminEventModel, AlertModel, TrafficModel, VisitModel,
-    DomainProofModel,
+    DomainProofModel, FormerHostnameModel,
 )

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import peewee
 
-from spokes import clock
 from spokes.errors import (
     AdmissionRefusedError,
-    HeldNameError,
     InactiveError,
     LimitError,
-    NameRefusedError,
     NotFoundError,
-    PeerError,
     TakenError,
     TokenError,
     ValueRefusedError,
@@ -27,7 +22,6 @@ from spokes.ids import (
     ZERO_UID,
     automatic_hostname,
     canonical_host,
-    is_reserved,
     is_secret,
     is_uid,
     new_secret,
@@ -35,16 +29,13 @@ from spokes.ids import (
 )
 from spokes.store.base import Read, checked_text
 from spokes.store.changes import Writer
+from spokes.store.hostnames import NOBODY, Asker, Hostnames
 from spokes.store.limits import check_tunnel_count, owner_of
 from spokes.store.logged import AUTH_TOKENS, PORTMAPS, PORTS, SITES, LoggedTable, RowsOfTunnels
-from spokes.store.models import AuthTokenModel, PresenceModel, SiteModel, TunnelModel
+from spokes.store.models import AuthTokenModel, PresenceModel, TunnelModel
 from spokes.store.rows import AuthToken, Token, Tunnel, TunnelState
-from spokes.store.statement import EachOf, Statement
+from spokes.store.statement import Statement
 from spokes.store.tokens import Tokens
-
-HOSTNAME_RESERVED_S = 30 * 86_400        # a deleted tunnel's hostname goes to nobody else for this long
-
-HOSTNAME_LABELS_MAX = 4                  # under the server's domain; automatic ones have one
 
 HOUR_S = 3600.0
 
@@ -68,18 +59,6 @@ _AUTH_TOKEN_OF = AUTH_TOKENS.where(AuthTokenModel.tunnel_uid)
 _PARTS: tuple[tuple[LoggedTable[Any], RowsOfTunnels[Any]], ...] = (
     (SITES, RowsOfTunnels(SITES)), (PORTS, RowsOfTunnels(PORTS)), (PORTMAPS, RowsOfTunnels(PORTMAPS)),
     (AUTH_TOKENS, RowsOfTunnels(AUTH_TOKENS)),
-)
-_BELOW = """
-SELECT 1 FROM site WHERE domain LIKE {} ESCAPE '\\' AND tunnel_uid <> {}
-UNION ALL SELECT 1 FROM tunnel WHERE deleted_at IS NULL AND hostname LIKE {} ESCAPE '\\' AND uid <> {} LIMIT 1
-"""
-_SITE_HOLDERS = Statement(
-    lambda hosts: SiteModel.select(SiteModel.domain, SiteModel.tunnel_uid).where(SiteModel.domain.in_(EachOf(hosts)))
-)
-_HOSTNAME_HOLDERS = Statement(
-    lambda hosts, oldest: TunnelModel.select(TunnelModel.hostname, TunnelModel.uid).where(
-        TunnelModel.hostname.in_(EachOf(hosts)), TunnelModel.deleted_at.is_null() | (TunnelModel.deleted_at > oldest)
-    )
 )
 
 # Every login runs this one, ten thousand in a row after a restart, and peewee takes longer to write it than SQLite to
@@ -114,16 +93,7 @@ def tunnel_query(*columns: peewee.Field, where: Sequence[Any]) -> peewee.ModelSe
     )
 
 
-def _names_above(host: str, domain: str) -> list[str]:
-    """The names between `host` and `domain` that could be hostnames of tunnels, nearest to the domain first."""
-    head = host.removesuffix("." + domain)
-    if head == host:
-        return []
-    labels = head.split(".")[-HOSTNAME_LABELS_MAX - 1:]
-    return [".".join((*labels[-count:], domain)) for count in range(1, len(labels))]
-
-
-class Tunnels(Tokens):
+class Tunnels(Hostnames, Tokens):
     # Of a basic user without a maximum of their own; 0: none. Set once by who opens the store.
     tunnels_per_user_max = TUNNELS_PER_USER_MAX
 
@@ -164,7 +134,8 @@ class Tunnels(Tokens):
     def assign_tunnel(
         self, uid: str, user_uid: str, *, name: str, hostname: str | None = None, domain: str
     ) -> tuple[Tunnel, AuthToken]:
-        """Link a tunnel that exists to a user (zero: the system) and enable it; with `hostname` it moves there."""
+        """Link a tunnel that exists to a user (zero: the system) and enable it; with `hostname` it moves there, and the
+        name it had is held as a deleted tunnel's is."""
         name = checked_text(name, "tunnel name")
         domain = canonical_host(domain)
         with self._transaction() as tx:
@@ -173,7 +144,9 @@ class Tunnels(Tokens):
             if owner is not None and tunnel.user_uid != user_uid:
                 check_tunnel_count(tx, owner, self.tunnels_per_user_max)
             if hostname:
-                hostname = self._chosen_hostname(tx, hostname, domain, holder=uid)
+                asker = Asker(uid, user_uid, tunnel.token_uid)
+                hostname = self._chosen_hostname(tx, hostname, domain, asker)
+                self._leave_hostname(tx, tunnel, hostname)
             auth = self._auth_token(tx.read, uid)
             if not auth.active:
                 auth = tx.update(replace(auth, active=True, modified=tx.now))
@@ -245,7 +218,7 @@ class Tunnels(Tokens):
             return tx.update(replace(tunnel, shutdown=shutdown, modified=tx.now))
 
     def delete_tunnel(self, uid: str) -> None:
-        """State DELETED: key, sites and ports are freed, the hostname stays reserved for HOSTNAME_RESERVED_S."""
+        """State DELETED: key, sites and ports are freed, the hostname is held for HOSTNAME_HELD_S."""
         with self._transaction() as tx:
             self._delete_tunnel(tx, self._live_tunnel(tx.rows, uid))
 
@@ -284,10 +257,10 @@ class Tunnels(Tokens):
         user_uid: str = ZERO_UID, token_uid: str = ZERO_UID, uid: str | None = None,
     ) -> tuple[Tunnel, AuthToken]:
         if hostname:
-            hostname = self._chosen_hostname(tx, hostname, domain)
+            hostname = self._chosen_hostname(tx, hostname, domain, Asker("", user_uid, token_uid))
         else:
             hostname = automatic_hostname(domain, lambda host: (
-                host in self._holders(tx.rows, [host]) or self._has_others_below(host, "")
+                host in self._holders(tx.rows, [host], NOBODY) or self._has_others_below(host, "")
             ))
         tunnel = tx.insert(Tunnel(
             uid=uid or new_uid(), user_uid=user_uid, token_uid=token_uid, created=tx.now, modified=tx.now, name=name,
@@ -297,63 +270,6 @@ class Tunnels(Tokens):
             uid=new_uid(), tunnel_uid=tunnel.uid, created=tx.now, modified=tx.now, active=True, value=new_secret()
         )
         return tunnel, tx.insert(auth, value_hash=self._secret_hash(auth.value))
-
-    def _chosen_hostname(self, tx: Writer, hostname: str, domain: str, *, holder: str = "") -> str:
-        """`hostname` in canonical form, if it lies under `domain`, is not reserved and nobody but `holder` has it."""
-        hostname = canonical_host(hostname)
-        if not hostname.endswith("." + domain):
-            hint = "other domains are HTTP services" if "." in hostname else f"use {hostname}.{domain}"
-            raise NameRefusedError(f"{hostname} is not under {domain}", hint=hint)
-        if is_reserved(hostname, domain):
-            raise NameRefusedError(f"{hostname} is reserved", hint="choose another name")
-        if hostname.removesuffix("." + domain).count(".") >= HOSTNAME_LABELS_MAX:
-            raise NameRefusedError(f"a hostname has {HOSTNAME_LABELS_MAX} labels under {domain} at most")
-        found = self._holders(tx.rows, [hostname]).get(hostname, holder)
-        if found != holder:
-            raise self._taken(tx.rows, hostname, found, hint="choose another name")
-        for error in self._under_others(tx, [hostname], domain, holder).values():
-            raise error
-        if self._has_others_below(hostname, holder):
-            raise TakenError(f"names under {hostname} belong to another tunnel", hint="choose another name")
-        return hostname
-
-    def _under_others(
-        self, tx: Writer, hosts: Sequence[str], domain: str, holder: str
-    ) -> dict[str, PeerError]:
-        """Those of `hosts` that lie under a hostname that is not `holder`'s: www.HOSTNAME would be believed to be that
-        tunnel's too.
-        """
-        above = {host: _names_above(host, domain) for host in hosts}
-        holders = self._hostname_holders(tx.rows, sorted({name for names in above.values() for name in names}))
-        return {
-            host: TakenError(f"{host} lies under {name}, which belongs to another tunnel", hint="choose another name")
-            for host, names in above.items() for name in names if holders.get(name, holder) != holder
-        }
-
-    def _has_others_below(self, hostname: str, holder: str) -> bool:
-        """Whether a name under `hostname` is not `holder`'s. Called inside a transaction."""
-        pattern = "%." + hostname.replace("_", "\\_")          # the one character of a host name that LIKE reads
-        return bool(self._db.query(_BELOW, (pattern, holder, pattern, holder)))
-
-    @staticmethod
-    def _holders(rows: Read, hosts: Sequence[str]) -> dict[str, str]:
-        """Which tunnel holds which of the names: as a site, or as its hostname (30 days beyond its deletion)."""
-        return dict(rows(_SITE_HOLDERS(json.dumps(hosts)))) | Tunnels._hostname_holders(rows, hosts)
-
-    @staticmethod
-    def _hostname_holders(rows: Read, hosts: Sequence[str]) -> dict[str, str]:
-        return dict(rows(_HOSTNAME_HOLDERS(json.dumps(hosts), clock.wall_s() - HOSTNAME_RESERVED_S)))
-
-    def _taken(self, rows: Read, host: str, holder: str, *, hint: str) -> TakenError:
-        """Why nobody else gets a name: it is in use, or was a short while ago."""
-        tunnel = self._tunnel(rows, holder)
-        if tunnel.state == TunnelState.DELETED and tunnel.hostname == host:
-            days = HOSTNAME_RESERVED_S // 86_400
-            return HeldNameError(
-                f"{host} belonged to a tunnel that was deleted, and is held for {days} days",
-                hint="choose another name, or wait",
-            )
-        return TakenError(f"{host} belongs to another tunnel", hint=hint)
 
     @staticmethod
     def _auth_token(read: Read, tunnel_uid: str) -> AuthToken:

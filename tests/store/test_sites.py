@@ -156,7 +156,8 @@ def test_replace_sites_over_the_bound_refuses_the_rest(store, tunnels):
 
 
 def test_replace_rules_name_of_a_deleted_tunnel_is_held_in_words_of_its_own(store, tunnels):
-    gone, other = tunnels
+    gone, _ = tunnels
+    other, _ = store.create_tunnel("other", domain=DOMAIN, user_uid=store.create_user().uid)
     store.delete_tunnel(gone.uid)
     (result,) = replace_sites(store, other.uid, [{"domain": gone.hostname}], domain=DOMAIN)
     assert result.error.code == "SPK-HELD"

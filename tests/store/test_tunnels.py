@@ -1,10 +1,18 @@
 import pytest
 
 from spokes import clock
-from spokes.errors import InactiveError, NameRefusedError, NotFoundError, TakenError, TokenError, ValueRefusedError
+from spokes.errors import (
+    HeldNameError,
+    InactiveError,
+    NameRefusedError,
+    NotFoundError,
+    TakenError,
+    TokenError,
+    ValueRefusedError,
+)
 from spokes.ids import ZERO_UID, canonical_host, is_secret, new_uid
 from spokes.store import PresenceUpdate, TunnelState, tunnels
-from spokes.store.tunnels import HOSTNAME_RESERVED_S
+from spokes.store.hostnames import FORMER_NAMES_MAX, HOSTNAME_HELD_S
 
 DOMAIN = "tun.example.net"
 
@@ -108,7 +116,10 @@ def test_assign_tunnel_hostname_moves_if_it_is_free(store, token):
         store.assign_tunnel(tunnel.uid, ZERO_UID, name="a", hostname="admin." + DOMAIN, domain=DOMAIN)
     moved, _ = store.assign_tunnel(tunnel.uid, ZERO_UID, name="a", hostname="C." + DOMAIN, domain=DOMAIN)
     assert moved.hostname == "c." + DOMAIN
-    assert store.register_tunnel(token, "d", "a." + DOMAIN, domain=DOMAIN)
+    with pytest.raises(HeldNameError):
+        store.register_tunnel(token, "d", "a." + DOMAIN, domain=DOMAIN)
+    back, _ = store.assign_tunnel(tunnel.uid, ZERO_UID, name="a", hostname="a." + DOMAIN, domain=DOMAIN)
+    assert back.hostname == "a." + DOMAIN
 
 
 def test_assign_tunnel_deleted_or_unknown_not_found(store, token):
@@ -205,7 +216,7 @@ def test_delete_tunnel_hostname_stays_reserved_for_30_days(store, token):
         tunnel, _ = store.register_tunnel(token, "a", "shop." + DOMAIN, domain=DOMAIN)
         other, _ = store.register_tunnel(token, "b", domain=DOMAIN)
         store.delete_tunnel(tunnel.uid)
-        now.advance(HOSTNAME_RESERVED_S - 1)
+        now.advance(HOSTNAME_HELD_S - 1)
         for spelling in ("shop." + DOMAIN, "SHOP." + DOMAIN + "."):
             with pytest.raises(TakenError):
                 store.register_tunnel(token, "c", spelling, domain=DOMAIN)
@@ -215,6 +226,77 @@ def test_delete_tunnel_hostname_stays_reserved_for_30_days(store, token):
         heir, _ = store.register_tunnel(token, "c", "shop." + DOMAIN, domain=DOMAIN)
     assert heir.hostname == tunnel.hostname
     assert store.get_tunnel(tunnel.uid).state == TunnelState.DELETED
+
+
+def test_hostname_renamed_away_from_is_held_for_its_owner_for_30_days(store):
+    """Visitors know it: nobody else may answer them there."""
+    owner, other = store.create_user(), store.create_user()
+    now = clock.ManualClock()
+    with clock.replaced(now):
+        tunnel, _ = store.create_tunnel("shop", "shop." + DOMAIN, domain=DOMAIN, user_uid=owner.uid)
+        store.put_sites(tunnel.uid, [{"domain": "shop." + DOMAIN, "port": 80}], domain=DOMAIN)
+        store.assign_tunnel(tunnel.uid, owner.uid, name="", hostname="till." + DOMAIN, domain=DOMAIN)
+        store.put_sites(tunnel.uid, [{"domain": "shop." + DOMAIN, "port": 81}], domain=DOMAIN)  # its rule goes on
+        store.remove_sites(tunnel.uid, ["shop." + DOMAIN])
+        stranger, _ = store.create_tunnel("x", domain=DOMAIN, user_uid=other.uid)
+        with pytest.raises(HeldNameError, match="a tunnel that has another name now, and is held for 30 days"):
+            store.create_tunnel("y", "shop." + DOMAIN, domain=DOMAIN, user_uid=other.uid)
+        with pytest.raises(HeldNameError):
+            store.put_sites(stranger.uid, [{"domain": "shop." + DOMAIN}], domain=DOMAIN)
+        with pytest.raises(TakenError, match="lies under"):
+            store.put_sites(stranger.uid, [{"domain": "www.shop." + DOMAIN}], domain=DOMAIN)
+        again, _ = store.create_tunnel("z", "shop." + DOMAIN, domain=DOMAIN, user_uid=owner.uid)
+        with pytest.raises(TakenError, match="belongs to another tunnel"):   # in use again: that comes first
+            store.create_tunnel("y", "shop." + DOMAIN, domain=DOMAIN, user_uid=other.uid)
+        store.assign_tunnel(again.uid, owner.uid, name="", hostname="post." + DOMAIN, domain=DOMAIN)
+        now.advance(HOSTNAME_HELD_S + 1)
+        assert store.create_tunnel("y", "shop." + DOMAIN, domain=DOMAIN, user_uid=other.uid)
+
+
+def test_hostname_renamed_away_from_and_handed_over_stays_the_former_owners(store):
+    owner, heir = store.create_user(), store.create_user()
+    tunnel, _ = store.create_tunnel("shop", "shop." + DOMAIN, domain=DOMAIN, user_uid=owner.uid)
+    store.assign_tunnel(tunnel.uid, heir.uid, name="", hostname="till." + DOMAIN, domain=DOMAIN)
+    with pytest.raises(HeldNameError):
+        store.put_sites(tunnel.uid, [{"domain": "shop." + DOMAIN}], domain=DOMAIN)
+    assert store.create_tunnel("shop", "shop." + DOMAIN, domain=DOMAIN, user_uid=owner.uid)
+
+
+def test_hostname_of_a_tunnel_renamed_again_and_again_only_the_latest_are_held(store):
+    owner, other = store.create_user(), store.create_user()
+    tunnel, _ = store.create_tunnel("t", "n0." + DOMAIN, domain=DOMAIN, user_uid=owner.uid)
+    for number in range(1, FORMER_NAMES_MAX + 2):
+        store.assign_tunnel(tunnel.uid, owner.uid, name="", hostname=f"n{number}.{DOMAIN}", domain=DOMAIN)
+    assert store.create_tunnel("y", "n0." + DOMAIN, domain=DOMAIN, user_uid=other.uid)
+    with pytest.raises(HeldNameError):
+        store.create_tunnel("y", "n1." + DOMAIN, domain=DOMAIN, user_uid=other.uid)
+
+
+@pytest.mark.parametrize("registers", [False, True])
+def test_hostname_of_a_deleted_tunnel_its_owner_takes_back_at_once(store, token, registers):
+    """Whoever registered with the same token may be anybody."""
+    owner, other = store.create_user(), store.create_user()
+    if registers:
+        tunnel, _ = store.register_tunnel(token, "a", "shop." + DOMAIN, domain=DOMAIN)
+        with pytest.raises(TakenError):
+            store.create_tunnel("b", "shop." + DOMAIN, domain=DOMAIN)
+        store.delete_tunnel(tunnel.uid)
+        for choose in (store.register_tunnel, lambda _, *args, **kwargs: store.create_tunnel(*args, **kwargs)):
+            with pytest.raises(HeldNameError, match="that was deleted"):
+                choose(token, "b", "shop." + DOMAIN, domain=DOMAIN)
+        return
+    for user_uid in (owner.uid, ZERO_UID):
+        name = f"shop-{user_uid[:3]}.{DOMAIN}"
+        for _ in range(3):
+            tunnel, _ = store.create_tunnel("a", name, domain=DOMAIN, user_uid=user_uid)
+            assert store.assign_tunnel(tunnel.uid, user_uid, name="", hostname=name, domain=DOMAIN)[0] == tunnel
+            store.delete_tunnel(tunnel.uid)
+        with pytest.raises(HeldNameError):
+            store.create_tunnel("b", name, domain=DOMAIN, user_uid=other.uid)
+        second, _ = store.create_tunnel("b", domain=DOMAIN, user_uid=user_uid)
+        assert store.put_sites(second.uid, [{"domain": name}, {"domain": "www." + name}], domain=DOMAIN)
+        with pytest.raises(TakenError):
+            store.create_tunnel("c", name, domain=DOMAIN, user_uid=other.uid)
 
 
 def _others(store):

@@ -19,6 +19,7 @@ def fill(store: Store) -> dict[str, str]:
         store.allocate_port(tunnel.uid, 22000, 22999)
         store.put_portmaps(tunnel.uid, [{"listenPort": 8080, "transport": "tcp", "destination": "a.example.org:443"}])
         gone, _ = store.create_tunnel("gone", domain=DOMAIN)
+        store.assign_tunnel(gone.uid, user.uid, name="", hostname="gone-on." + DOMAIN, domain=DOMAIN)
         store.delete_tunnel(gone.uid)
         api_key, api_key_value = store.create_api_key("k")
         webhook = store.create_webhook("https://hooks.example.org", kinds=["a", "b"])
