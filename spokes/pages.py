@@ -35,6 +35,9 @@ PAGES: Final[dict[str, Page]] = {
     ),
     "SPK-BAD-REQUEST": Page(400, "Bad request", "The request does not follow HTTP, so nobody was asked to answer it."),
     "SPK-UNKNOWN-HOST": Page(404, "Nothing is served here", "No tunnel serves this host name. Check the spelling."),
+    "SPK-NO-RULE": Page(
+        404, "No service here yet", "The tunnel of this name is on-line, but leads this name to no service."
+    ),
     "SPK-NO-FILE": Page(404, "Not found", "There is no such page on this site. Check the spelling."),
     "SPK-METHOD": Page(405, "Only for reading", "This site has pages to read; it takes nothing in."),
     "SPK-TIMEOUT": Page(408, "Too slow", "The request did not arrive in time."),

@@ -9,9 +9,9 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from spokes._fastpath.ascii cimport CR, IS_TARGET, IS_TOKEN, LF, SP, byte_class, is_blank, is_word
 from spokes._fastpath.conn cimport (
     END_CONN, END_STREAM, HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_BODY_TOO_LARGE, PAGE_HEAD_TOO_LARGE,
-    PAGE_LIMIT, PAGE_LOOP, PAGE_METHOD, PAGE_MISDIRECTED, PAGE_OFFLINE, PAGE_SECURE, PAGE_TARGET, PAGE_UNKNOWN_HOST,
-    PAGE_UNSUPPORTED, PAGE_VERSION, PAGE_WELCOME, Conn, End, EndOps, address_text, conn_close, conn_hand_over,
-    loop_task,
+    PAGE_LIMIT, PAGE_LOOP, PAGE_METHOD, PAGE_MISDIRECTED, PAGE_NO_RULE, PAGE_OFFLINE, PAGE_SECURE, PAGE_TARGET,
+    PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED, PAGE_VERSION, PAGE_WELCOME, Conn, End, EndOps, address_text, conn_close,
+    conn_hand_over, loop_task,
 )
 from spokes._fastpath.exchange_end cimport (
     exchange_drop_up, exchange_end, exchange_finish, exchange_free, exchange_page, exchange_page_with,
@@ -72,7 +72,8 @@ cdef int exchange_route(Exchange *x, const HttpHead *head, Target **out, uint8_t
     if target == NULL:
         target = route_find(x.loop.routes, ROUTE_HTTP, b"", 0)
     if target == NULL:
-        page[0] = PAGE_UNKNOWN_HOST
+        # The server knew whose name it is, and its client is here: it has no rule for it.
+        page[0] = PAGE_NO_RULE if x.down.type == END_STREAM else PAGE_UNKNOWN_HOST
         return WANT_PAGE
     if head.host_bytes == 0 and target.kind != TARGET_PAGE:
         page[0] = PAGE_UNKNOWN_HOST     # HTTP/1.0 without Host: nothing to forward it under

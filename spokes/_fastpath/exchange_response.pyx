@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memset
 
 from spokes._fastpath.buf cimport chain_clear
 from spokes._fastpath.conn cimport (
-    END_CONN, HEAD_BYTES, PAGE_LIMIT, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, PAGE_UPSTREAM_BROKEN,
+    END_CONN, HEAD_BYTES, PAGE_LIMIT, PAGE_NO_RULE, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, PAGE_UPSTREAM_BROKEN,
     PAGE_UPSTREAM_CLOSED, PAGE_UPSTREAM_HEAD, PAGE_UPSTREAM_NAME, PAGE_UPSTREAM_REFUSED, PAGE_UPSTREAM_RESET,
     PAGE_UPSTREAM_TIMEOUT, PAGE_UPSTREAM_TLS, PAGE_UPSTREAM_UNREACHABLE, Conn, End, EndOps, loop_date, loop_task,
 )
@@ -37,7 +37,7 @@ from spokes._fastpath.outcome cimport (
     FAULT_REFUSED, FAULT_RESET, FAULT_SILENT, FAULT_TLS, FAULT_UNREACHABLE, outcome_answered, outcome_fault,
 )
 from spokes._fastpath.route cimport END_IDLE
-from spokes._fastpath.types cimport RC_PROTO, RC_TARGET, RC_TIMEOUT, RC_TOO_LARGE, atomic_get, uint8_t
+from spokes._fastpath.types cimport RC_LOCAL, RC_PROTO, RC_TARGET, RC_TIMEOUT, RC_TOO_LARGE, atomic_get, uint8_t
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect, upstream_says_keep_alive, upstream_unheard
 
 
@@ -331,7 +331,7 @@ cdef void up_gone(End *end, int rc) noexcept nogil:
     elif stream.reset_reason == REASON_TIMEOUT:
         page = PAGE_UPSTREAM_TIMEOUT
     elif stream.reset_reason == REASON_NO_SERVICE:
-        page = PAGE_UNKNOWN_HOST
+        page = PAGE_UNKNOWN_HOST if rc == RC_LOCAL else PAGE_NO_RULE    # gone here, or there
     elif stream.reset_reason == REASON_LIMIT:
         page = PAGE_LIMIT
     elif stream.link.down:

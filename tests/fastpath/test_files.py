@@ -504,7 +504,7 @@ def test_route_that_is_dropped_lets_downloads_end(pair, root, big):
         pair.publish()
         assert wire.read(int(head.one("Content-Length"))) == big
         wire.send(request("/"))
-        assert wire.read_response().code == "SPK-UNKNOWN-HOST"
+        assert wire.read_response().code == "SPK-NO-RULE"
 
 
 def test_directory_that_is_deleted_answers_404(pair, tmp_path, visit):

@@ -852,7 +852,7 @@ def test_host_the_client_does_not_serve_is_404(pair: Pair, visit: Visit) -> None
     visitor = visit()
     for _ in range(2):
         visitor.send(request())
-        assert visitor.read_response().code == "SPK-UNKNOWN-HOST"
+        assert visitor.read_response().code == "SPK-NO-RULE"
 
 
 def test_tunnel_off_line_is_503(pair: Pair, visit: Visit) -> None:
