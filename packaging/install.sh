@@ -49,4 +49,8 @@ As root, for a server that starts with the machine:
   systemd-sysusers $PREFIX/lib/sysusers.d/spokes.conf
   install -m 0640 -g spokes $SYSCONFDIR/spokes/spokes.toml.example $SYSCONFDIR/spokes/spokes.toml   # then edit it
   systemctl daemon-reload && systemctl enable --now spokes
+or, for a client that does:
+  systemd-sysusers $PREFIX/lib/sysusers.d/spokes.conf
+  $PREFIX/bin/spoke configure --config $SYSCONFDIR/spoke/config.json   # asks for the server, its key and a token
+  systemctl daemon-reload && systemctl enable --now spoke
 EOF

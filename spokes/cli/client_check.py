@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from spokes.cli.client_options import Settings, config_option, json_option, pass_settings, show
+from spokes.cli.client_options import Settings, config_option, json_option, pass_settings, show, size_options
 from spokes.cli.server_options import size_text
 from spokes.cli.table import print_table
 from spokes.client.config import KNOWN_MEMBERS, ClientConfig
@@ -19,10 +19,11 @@ from spokes.log import escape
 
 
 @click.command("check-config", epilog="Example: spoke check-config --config /etc/spoke/config.json")
+@size_options
 @config_option
 @json_option
 @pass_settings
-def check_config(settings: Settings, as_json: bool) -> int:
+def check_config(settings: Settings, as_json: bool, workers: int, memory_limit_bytes: int) -> int:
     """Read the configuration as a start would, tell what is wrong or unknown in it, change nothing."""
     from spokes.client.engine import engine_size  # loads the engine
     from spokes.client.links import Endpoint
@@ -33,7 +34,7 @@ def check_config(settings: Settings, as_json: bool) -> int:
     problems = [error for step in steps if (error := _fault(step)) is not None]
     closed = _fault(config.require_writable)
     unknown = {member: nearest(member, KNOWN_MEMBERS) for member in config.document if member not in KNOWN_MEMBERS}
-    size = engine_size()
+    size = engine_size(workers=workers, memory_limit_bytes=memory_limit_bytes)
     facts: dict[str, Any] = {
         "config": str(config.path),
         "server": config.server_host,
@@ -41,9 +42,9 @@ def check_config(settings: Settings, as_json: bool) -> int:
         "https": len(config.sites()),
         "ports": len(config.ports()),
         "workers": size.workers,
-        "workers_source": size.processors.source,
+        "workers_source": "option or variable" if workers else size.processors.source,
         "memory_limit_bytes": size.memory_limit_bytes,
-        "memory_source": size.memory.source,
+        "memory_source": "option or variable" if memory_limit_bytes else size.memory.source,
         "not_kept": closed.line() if closed is not None else "",
         "unknown": list(unknown),
         "problems": [{"code": one.code, "message": str(one), "hint": one.hint} for one in problems],
@@ -53,8 +54,8 @@ def check_config(settings: Settings, as_json: bool) -> int:
     else:
         rows = [[name, escape(str(facts[name])), ""] for name in ("config", "server", "hostname", "https", "ports")]
         rows += [
-            ["workers", str(size.workers), size.processors.source],
-            ["memory limit", size_text(size.memory_limit_bytes), size.memory.source],
+            ["workers", str(size.workers), facts["workers_source"]],
+            ["memory limit", size_text(size.memory_limit_bytes), facts["memory_source"]],
         ]
         print_table(["Fact", "Value", "Source"], rows)
     for member, hint in unknown.items():

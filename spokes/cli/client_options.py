@@ -17,6 +17,7 @@ from spokes.client.config import ClientConfig, find_path
 from spokes.client.config_edit import ConfigFile
 from spokes.client.local_caller import LocalCaller
 from spokes.client.operations import NOT_CHECKED, NOT_SAVED, Operations, apply_nowhere
+from spokes.config import MEMORY_LIMIT_BYTES_MIN, parse_size
 from spokes.errors import ConfigError
 from spokes.log import escape
 
@@ -48,7 +49,24 @@ class TunnelNameType(click.ParamType[str]):
         return text
 
 
+class MemoryLimitType(click.ParamType[int]):
+    """A size as the server takes it; a bare number is MiB, as it always was here. 0 = from the machine."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip()
+        try:
+            size_bytes = parse_size(text + "M" if text.isdigit() else text)
+        except ValueError:
+            size_bytes = -1
+        if size_bytes and not MEMORY_LIMIT_BYTES_MIN <= size_bytes < 1 << 62:
+            self.fail(f"{text!r}: a size of at least 16M, such as 64M or 1G; 0 = from the machine", param, ctx)
+        return size_bytes
+
+
 PORT = PortType()
+MEMORY_LIMIT = MemoryLimitType()
 TUNNEL_NAME = TunnelNameType()
 
 
@@ -70,6 +88,18 @@ def option(name: str, *more: str, **attributes: Any) -> Callable[[Command], Comm
     """An option that is also an environment variable: `--server-key` is SPOKE_SERVER_KEY."""
     variable = "SPOKE_" + name.removeprefix("--").upper().replace("-", "_")
     return click.option(name, *more, envvar=variable, show_envvar=True, **attributes)
+
+
+def size_options(command: Command) -> Command:
+    """How large the engine may become."""
+    for add in (
+        option("--workers", type=click.IntRange(0, 64), default=0, show_default="one for each CPU, at most 4"),
+        option("--memory-limit", "memory_limit_bytes", type=MEMORY_LIMIT, metavar="SIZE", default="0",
+               show_default="a quarter of the memory it may use, at most 256M",
+               help="For all buffers together, such as 64M; a bare number is MiB."),
+    ):  # fmt: skip
+        command = add(command)
+    return command
 
 
 def config_option(command: Command) -> Command:

@@ -25,6 +25,7 @@ from spokes.cli.client_options import (
     option,
     pass_settings,
     perform,
+    size_options,
 )
 from spokes.cli.entry import EXIT_INTERRUPTED
 from spokes.client.config import ClientConfig
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from spokes.client.health import Turn
     from spokes.client.rulebook import Rules
 
-MIB = 1024 * 1024
 CLIENT_BACK_S = 2.0  # a client that ended may be started again by what supervises it
 CLIENT_STARTS_S = 10.0
 YIELDED = -1  # in place of an exit code: `spoke start` takes over from here
@@ -56,9 +56,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def serving_options(command: Command) -> Command:
     """What every verb that serves takes."""
     for add in (
-        option("--workers", type=click.IntRange(0, 64), default=0, show_default="one for each CPU, at most 4"),
-        option("--memory-limit", "memory_limit_mib", type=click.IntRange(16), default=256, show_default=True,
-               help="MiB for all buffers together."),
+        size_options,
         option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
         option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
                show_default=True),
@@ -401,7 +399,7 @@ def _serve(
     console: Console,
     *,
     workers: int,
-    memory_limit_mib: int,
+    memory_limit_bytes: int,
     log_format: str,
     log_level: str,
     api_file: HeldConfig | None = None,
@@ -417,7 +415,7 @@ def _serve(
     endpoint = Endpoint.of(config)
 
     async def run() -> int:
-        engine = serving_engine(workers=workers, memory_limit_bytes=memory_limit_mib * MIB)
+        engine = serving_engine(workers=workers, memory_limit_bytes=memory_limit_bytes)
         app = App(
             engine,
             endpoint=endpoint,

@@ -24,6 +24,7 @@ from spokes.client.access_file import access_path
 from spokes.client.local_api import LocalApi
 from spokes.client.local_caller import LocalCaller
 from spokes.client.status import PlainConsole
+from spokes.machine import Limit
 from spokes.wire.messages import Answer, Bye, Fault
 from tests.client.fake_engine import HOSTNAME, UID, FakeEngine, FakeServer, FakeUpstream
 from tests.support.threads import join_thread
@@ -281,6 +282,22 @@ def test_check_config_names_what_is_unknown_and_what_is_wrong(run, config):
     done = run("check-config", "--json")
     assert [one["code"] for one in json.loads(done.out)["problems"]] == ["SPK-CONFIG", "SPK-WEBROOT"]
     assert done.code == 1
+
+
+def test_engine_of_a_client_is_as_large_as_check_config_says(run, config, monkeypatch):
+    asked = []
+    monkeypatch.setattr(client_engine, "serving_engine", lambda **size: asked.append(size) or 1 / 0)
+    monkeypatch.setattr(client_engine, "memory_limit", lambda: Limit(300 << 20, "a test"))
+    for words in ([], ["--memory-limit", "64"], ["--memory-limit", "64M", "--workers", "3"]):
+        with contextlib.suppress(ZeroDivisionError):
+            run("start", *words)
+        facts = json.loads(run("check-config", "--json", *words).out)
+        size = client_engine.engine_size(**asked.pop())
+        assert (facts["memory_limit_bytes"], facts["workers"]) == (size.memory_limit_bytes, size.workers)
+        assert facts["memory_limit_bytes"] == (64 << 20 if words else 75 << 20)
+    refused = run("start", "--memory-limit", "8M")
+    assert refused.code == 2
+    assert "at least 16M" in refused.err
 
 
 def test_configure_through_a_link_leaves_it_one(run, config):

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from spokes.cli.server_options import OPTION_OF_SETTING, variable_of
+from spokes.client.access_file import _UNIT_DIRECTORY
+from spokes.client.config import SYSTEM_PATH
+from spokes.config import ServerConfig
 
 ROOT = Path(__file__).parents[2]
 UNITS = ("spokes", "spoke")
@@ -36,6 +39,12 @@ def test_units_run_unprivileged_and_only_the_server_may_bind_low_ports():
     for unit in UNITS:
         assert ("User", unit) in settings(unit)
         assert re.search(rf"^u\s+{unit}\s", users, re.MULTILINE)
+
+
+def test_units_make_the_directories_that_the_programs_write_to():
+    assert ("RuntimeDirectory", str(_UNIT_DIRECTORY.relative_to("/run"))) in settings("spoke")
+    assert ("ConfigurationDirectory", str(SYSTEM_PATH.parent.relative_to("/etc"))) in settings("spoke")
+    assert ("StateDirectory", str(ServerConfig().data.relative_to("/var/lib"))) in settings("spokes")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
