@@ -52,6 +52,7 @@ cdef void buf_put(Pool *pool, Buf *buf) noexcept nogil
 cdef void pool_trim(Pool *pool) noexcept nogil         # after a burst: what the heap keeps goes back to the system
 cdef bint pool_is_low(Pool *pool) noexcept nogil       # too little left for one more read of a link
 cdef bint pool_is_full(Pool *pool) noexcept nogil
+cdef bint pool_is_half_used(const Pool *pool) noexcept nogil    # from here on nobody keeps more than it must
 # What one holder may hold now: so many halves of what nobody holds, and never less than a small floor.
 cdef uint64_t pool_share(const Pool *pool, uint32_t halves) noexcept nogil
 # May a stream's window grow by so much? At most a quarter of the limit is promised, nothing once half of it is used.

@@ -86,6 +86,10 @@ cdef bint pool_is_full(Pool *pool) noexcept nogil:
     return atomic_get(&pool.budget.used_bytes) >= pool.budget.limit_bytes
 
 
+cdef bint pool_is_half_used(const Pool *pool) noexcept nogil:
+    return atomic_get(&pool.budget.used_bytes) * 2 > pool.budget.limit_bytes
+
+
 cdef uint64_t pool_share(const Pool *pool, uint32_t halves) noexcept nogil:
     """Dynamic thresholds (Choudhury and Hahne, 1998): who is alone may hold most of the pool, and always leaves a part;
     the more holders there are, the less each may hold. Nobody is counted."""
@@ -96,7 +100,7 @@ cdef uint64_t pool_share(const Pool *pool, uint32_t halves) noexcept nogil:
 
 
 cdef bint pool_promise(Pool *pool, uint64_t bytes) noexcept nogil:
-    if atomic_get(&pool.budget.used_bytes) * 2 > pool.budget.limit_bytes:
+    if pool_is_half_used(pool):
         return False
     if (atomic_add(&pool.budget.promised_bytes, bytes) + bytes) * 4 > pool.budget.limit_bytes:
         atomic_sub(&pool.budget.promised_bytes, bytes)

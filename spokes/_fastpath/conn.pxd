@@ -19,6 +19,7 @@ cdef enum:
     UNSENT_BYTES_START = 32768          # … this much until the path's rate is known …
     UNSENT_BYTES_MAX = 2097152          # … and no more than this
     LINGER_VISITOR_BYTES_MAX = 67108864  # read of a visitor and dropped: the rest of a body whose answer came early
+    PROOF_BYTES = 524288                # carried by a conn before its kernel buffers may grow: its reader reads
     CONN_DIRECT_BYTES = 4096            # writes from this size go to the kernel at once, smaller ones at a pass's end
 
 cdef enum TlsAlert:                     # RFC 8446, section 6
@@ -90,7 +91,9 @@ cdef struct Conn:
     uint8_t accept_paused               # of a listener
     uint8_t worker_next                 # worker + 1 to be handed to at the end of the pass; 0 = stays
     uint64_t workers_tried              # that had no usable link when it looked; cleared where it finds one
-    uint8_t tag                         # free for the role
+    uint8_t tag                         # of a conn that has just come: what it is (visitor.pyx)
+    uint8_t on_slow_line                # of a link: its writes are pieces of their own to the kernel
+    uint32_t unproven_bytes             # left to carry until its kernel buffers may grow; 0 = they may
     uint16_t port                       # public port it came through
     int error                           # < 0 once a system call has failed
     conn_fn on_ready
@@ -216,8 +219,10 @@ cdef void conn_linger(Conn *conn) noexcept nogil
 # The same with a TLS alert to a peer that has sent its ClientHello and got nothing yet.
 cdef void conn_alert(Conn *conn, uint8_t description) noexcept nogil
 cdef void conn_hold(Conn *conn, uint64_t *holder) noexcept nogil    # who its blocks are counted for; NULL: nobody
+cdef void conn_prove(Conn *conn, size_t bytes) noexcept nogil       # it has carried so much towards its visitor
 cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil
 cdef void tune_link(int fd) noexcept nogil              # socket options of a link
+cdef void tune_local_upstream(int fd) noexcept nogil    # before it is dialled: a TCP service of this machine
 cdef void tune_listener(int fd) noexcept nogil          # what accepted conns inherit
 cdef void tune_congestion(int fd) noexcept nogil        # once the path's round trip is known
 cdef void tune_retries(int fd) noexcept nogil

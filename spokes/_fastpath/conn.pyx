@@ -10,10 +10,11 @@ from libc.string cimport memcpy, memset
 
 from spokes._fastpath.buf cimport (
     BLOCK_BYTES, Budget, Buf, chain_append, chain_clear, chain_copy, chain_drop, chain_iov, iovec, pool_clear,
-    slab_clear, slab_get, slab_init, slab_put,
+    pool_is_half_used, slab_clear, slab_get, slab_init, slab_put,
 )
 from spokes._fastpath.net cimport (
-    AF_INET, AF_INET6, IPPROTO_TCP, MSG_NOSIGNAL, SHUT_WR, SO_KEEPALIVE, SO_LINGER, SOL_SOCKET, TCP_NODELAY, close,
+    AF_INET, AF_INET6, IPPROTO_TCP, MSG_NOSIGNAL, SHUT_WR, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SOL_SOCKET, TCP_MAXSEG,
+    TCP_NODELAY, close,
     getsockopt, ntohs, recv, send, setsockopt, shutdown, sockaddr_in, sockaddr_in6,
 )
 from spokes._fastpath.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add, poller_open, poller_remove
@@ -67,8 +68,12 @@ cdef enum:
     LINGER_BYTES_MAX = 8388608          # read and dropped, of any peer: what may have been on its way
     LINGER_READS_MAX = 32               # 8 MiB: what a kernel may hold with its end, for which there is no second edge
     SETTLE_ROUNDS = 16
-    VISITOR_UNSENT_BYTES = 131072
-    TAG_SLOW = 1                        # Conn.tag of a link on a slow path (mux.pyx)
+    VISITOR_UNSENT_BYTES = 131072       # of a visitor that reads …
+    VISITOR_UNSENT_BYTES_START = 32768  # … and of one that has not shown yet that it does
+    LOCAL_SEGMENT_BYTES = 1400          # of loopback, see tune_local_upstream
+    LOCAL_RECEIVE_BYTES = 16384         # the kernel takes it twice
+    LOCAL_RECEIVE_BYTES_PROVEN = 4194304    # where the kernel does not know SO_BUF_LOCK
+    SO_BUF_LOCK = 72                    # asm-generic/socket.h since 5.15; the C library's headers may be older
     HOLDER_LARGE_PARTS = 64             # an address that holds more than this part of the limit is given less room
     SHORT_PATH_US = 2000                # round trip of a path without wide-area loss
     TCP_RTO_MAX_MS = 44                 # linux/tcp.h of 6.15; the C library's headers may be older
@@ -235,6 +240,8 @@ cdef Conn *conn_new(Loop *loop, int fd, uint8_t role, conn_fn on_ready) noexcept
     conn.on_ready = on_ready
     conn.loop = loop
     conn.writable = 1
+    if role == ROLE_VISITOR:
+        conn.unproven_bytes = PROOF_BYTES
     conn_list(conn)
     return conn
 
@@ -308,6 +315,24 @@ cdef void conn_fail(Conn *conn, int rc) noexcept nogil:
     conn_mark_dirty(conn)
 
 
+cdef void conn_prove(Conn *conn, size_t bytes) noexcept nogil:
+    cdef int any_size = 0
+    cdef int receive_bytes = LOCAL_RECEIVE_BYTES_PROVEN
+    if bytes < conn.unproven_bytes:
+        conn.unproven_bytes -= <uint32_t>bytes
+        return
+    conn.unproven_bytes = 0
+    if conn.role == ROLE_VISITOR:
+        tune_unsent(conn.fd, VISITOR_UNSENT_BYTES)
+    elif conn.role == ROLE_UPSTREAM and setsockopt(conn.fd, SOL_SOCKET, SO_BUF_LOCK, &any_size, sizeof(any_size)) < 0:
+        setsockopt(conn.fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(receive_bytes))
+
+
+cdef inline void conn_sent(Conn *conn, ssize_t bytes) noexcept nogil:
+    if conn.unproven_bytes > 0 and bytes > 0 and conn.role == ROLE_VISITOR:
+        conn_prove(conn, bytes)
+
+
 cdef ssize_t conn_recv_raw(Conn *conn, uint8_t *dst, size_t dst_bytes) noexcept nogil:
     cdef ssize_t n
     while True:
@@ -316,6 +341,8 @@ cdef ssize_t conn_recv_raw(Conn *conn, uint8_t *dst, size_t dst_bytes) noexcept 
             # A short read has emptied the socket; the next byte is a new edge. After RDHUP the EOF is still to be read.
             if <size_t>n < dst_bytes and not conn.rdhup:
                 conn.readable = 0
+            if conn.unproven_bytes > 0 and conn.role == ROLE_UPSTREAM:
+                conn_prove(conn, n)
             return n
         if n == 0:
             conn.readable = 0
@@ -331,7 +358,7 @@ cdef ssize_t conn_recv_raw(Conn *conn, uint8_t *dst, size_t dst_bytes) noexcept 
 cdef inline int send_flags(const Conn *conn) noexcept nogil:
     """On a slow link every write is a piece of its own to the kernel: what it may append to another one, up to 64 KiB,
     it takes whatever TCP_NOTSENT_LOWAT says."""
-    return MSG_NOSIGNAL | MSG_EOR if conn.role == ROLE_LINK and conn.tag == TAG_SLOW else MSG_NOSIGNAL
+    return MSG_NOSIGNAL | MSG_EOR if conn.on_slow_line else MSG_NOSIGNAL
 
 
 cdef void conn_send_cipher(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil:
@@ -347,6 +374,7 @@ cdef void conn_send_cipher(Conn *conn, const uint8_t *src, size_t src_bytes) noe
             n = 0
         if <size_t>n < src_bytes:
             conn.writable = 0
+        conn_sent(conn, n)
         src += n
         src_bytes -= n
     if src_bytes > 0:
@@ -478,7 +506,7 @@ cdef size_t conn_room(Conn *conn) noexcept nogil:
     if conn.holder != NULL:
         if atomic_get(conn.holder) & HOLDER_BYTES > budget.limit_bytes // HOLDER_LARGE_PARTS:
             room = BLOCK_BYTES
-    elif atomic_get(<uint64_t *>&budget.used_bytes) > budget.limit_bytes // 2:
+    elif pool_is_half_used(&conn.loop.pool):
         room = BLOCK_BYTES
     if conn.out.bytes >= room:
         return 0
@@ -524,6 +552,7 @@ cdef ssize_t conn_send_chain(Conn *conn, Chain *chain, const uint8_t *more, size
         return -1
     if <size_t>n < total:
         conn.writable = 0
+    conn_sent(conn, n)
     if <size_t>n <= queued:
         chain_drop(&conn.loop.pool, chain, n)
         return 0
@@ -547,6 +576,7 @@ cdef void conn_write(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept 
                 n = 0
             if <size_t>n < src_bytes:
                 conn.writable = 0
+            conn_sent(conn, n)
         else:
             n = conn_send_chain(conn, &conn.out, src, src_bytes)
             if n < 0:
@@ -904,7 +934,18 @@ cdef void tune_listener(int fd) noexcept nogil:
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s))
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes))
     # Of a visitor that stands still the kernel would take megabytes, and of a crowd all the memory that TCP has.
-    tune_unsent(fd, VISITOR_UNSENT_BYTES)
+    tune_unsent(fd, VISITOR_UNSENT_BYTES_START)
+
+
+cdef void tune_local_upstream(int fd) noexcept nogil:
+    """The kernel's memory for TCP is everybody's on this machine. It counts a sender's buffer in segments, 64 KiB each
+    over loopback: a service may begin with 2 to 4 MB for each visitor, and four thousand that stood still took all that
+    there was (2.3 GB of 24), so that everybody else's conns stood still as well. With an Ethernet's segments it begins
+    with less than 100 KB, and grows as the visitor reads. Loopback moves segments in batches: bulk is as fast."""
+    cdef int segment_bytes = LOCAL_SEGMENT_BYTES
+    cdef int receive_bytes = LOCAL_RECEIVE_BYTES
+    setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment_bytes, sizeof(segment_bytes))
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(receive_bytes))
 
 
 # --- test door --------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Bound: one read of a conn in a pass, no more than the other end has room for and PULL_SLACK_BYTES.
 Fails: an end of file and an error go to the end's owner (`ops`), as for every end.
 """
-from spokes._fastpath.buf cimport chain_clear, chain_copy
+from spokes._fastpath.buf cimport chain_clear, chain_copy, pool_is_half_used
 from spokes._fastpath.conn cimport (
     CONN_DIRECT_BYTES, END_CONN, END_STREAM, RX_BYTES, Conn, End, Loop, conn_mark_dirty, conn_recv, conn_rx_keep,
     loop_park, loop_task,
@@ -18,7 +18,9 @@ from spokes._fastpath.mux cimport STREAM_TURN_BYTES, Stream, end_pull, end_room,
 from spokes._fastpath.types cimport RC_EOF
 
 cdef enum:
-    PULL_SLACK_BYTES = 16384            # a read may be this much more than its target has room for
+    PULL_SLACK_BYTES = 16384            # a read may be this much more than its target has room for: frames of chunks
+    HEAD_READ_BYTES_MIN = 4096          # of a response: as much as its target has room for, and this much …
+    HEAD_GROWTH_BYTES = 1024            # … less what we may add to the head
 
 
 cdef bint wants_down(Exchange *x) noexcept nogil:
@@ -84,10 +86,12 @@ cdef void exchange_read_up(Exchange *x) noexcept nogil:
     cdef Conn *conn = <Conn *>x.up
     cdef size_t room
     cdef ssize_t n
-    if x.response_phase == RESPONSE_HEAD or x.response_phase == RESPONSE_NONE:
-        exchange_read(x, conn, RX_BYTES // 4)
-        return
     room = end_room(x.down)
+    if x.response_phase == RESPONSE_HEAD or x.response_phase == RESPONSE_NONE:
+        # What the target takes with the head is not kept here, where each visitor would hold blocks of it.
+        room = room - HEAD_GROWTH_BYTES if room > HEAD_READ_BYTES_MIN + HEAD_GROWTH_BYTES else HEAD_READ_BYTES_MIN
+        exchange_read(x, conn, room if room < RX_BYTES // 4 else RX_BYTES // 4)
+        return
     if room == 0:
         x.up.paused = 1
         end_wait_room(x.down)
@@ -109,7 +113,7 @@ cdef void exchange_read_up(Exchange *x) noexcept nogil:
         elif n < 0:
             conn.end.ops.gone(&conn.end, <int>n)
         return
-    exchange_read(x, conn, room + PULL_SLACK_BYTES)
+    exchange_read(x, conn, room if pool_is_half_used(&x.loop.pool) else room + PULL_SLACK_BYTES)
 
 
 cdef void exchange_read_both(Exchange *x) noexcept nogil:

@@ -20,8 +20,8 @@ from spokes._fastpath.buf cimport (
 from spokes._fastpath.conn cimport (
     END_CONN, END_STREAM, JOIN_BYTES, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN, UNSENT_BYTES_START,
     EndOps, conn_close,
-    conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_recv, conn_room, conn_rx_keep, conn_write, loop_hold,
-    loop_park, loop_task, tune_again, tune_congestion, tune_retries, tune_unsent,
+    conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_prove, conn_recv, conn_room, conn_rx_keep, conn_write,
+    loop_hold, loop_park, loop_task, tune_again, tune_congestion, tune_retries, tune_unsent,
 )
 from spokes._fastpath.frame cimport (
     FRAME_CONTROL, FRAME_CONTROL_MORE, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN,
@@ -54,7 +54,6 @@ cdef enum:
     RELIEF_INTERVAL_MS = 200            # between two looks for streams to end for want of memory …
     RELIEF_COUNT_MAX = 1024             # … which go through so many of those that wait
     WINDOW_SLOW_US = 1000000            # half a window takes longer while bytes wait: it is too large for its reader
-    TAG_SLOW = 1                        # Conn.tag, for conn.pyx
     UNSENT_BYTES_NEAR = 131072          # in the kernel, of a link that was not blocked, or by a path without distance
     LONG_PATH_US = 8000                 # round trip of a blocked link from which on its path is what is slow
     SLOW_BYTES_PER_S = 1048576          # such a link that carries less is on a slow line
@@ -571,7 +570,7 @@ cdef void link_tune(Link *link, uint64_t sent_per_s) noexcept nogil:
         link.is_slow = 0
     if link.is_slow:
         link.out_limit_bytes = unsent_bytes
-    link.conn.tag = TAG_SLOW if link.is_slow else 0
+    link.conn.on_slow_line = link.is_slow
     link.blocked = 0
     if unsent_bytes != link.unsent_bytes:
         link.unsent_bytes = unsent_bytes
@@ -703,6 +702,8 @@ cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noex
     out.bytes += FRAME_HEADER_BYTES + n
     if conn.role == ROLE_VISITOR:
         link.loop.stats.bytes_in += n
+    elif conn.unproven_bytes > 0:
+        conn_prove(conn, n)
     stream_sent(stream, n)
     conn_mark_dirty(link.conn)
     return n

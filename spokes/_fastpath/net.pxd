@@ -51,12 +51,14 @@ cdef extern from "sys/socket.h" nogil:
     int SO_ERROR
     int SO_KEEPALIVE
     int SO_LINGER
+    int SO_RCVBUF
     int SHUT_WR
     int MSG_NOSIGNAL
     int MSG_PEEK
 
 cdef extern from "netinet/tcp.h" nogil:
     int IPPROTO_TCP
+    int TCP_MAXSEG
     int TCP_NODELAY
     int TCP_INFO
 

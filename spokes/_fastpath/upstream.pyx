@@ -14,12 +14,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from spokes._fastpath.conn cimport (
-    ROLE_UPSTREAM, address_read, conn_close, conn_mark_dirty, conn_new, conn_recv,
+    PROOF_BYTES, ROLE_UPSTREAM, address_read, conn_close, conn_mark_dirty, conn_new, conn_recv, tune_local_upstream,
 )
 from spokes._fastpath.net cimport (
-    AF_UNIX, IPPROTO_TCP, MSG_PEEK, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_INFO,
-    TCP_NODELAY, close, connect, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_storage, socket,
-    socklen_t,
+    AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, MSG_PEEK, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
+    TCP_INFO, TCP_NODELAY, close, connect, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_in,
+    sockaddr_in6, sockaddr_storage, socket, socklen_t,
 )
 from spokes._fastpath.outcome cimport (
     FAULT_DIAL_TIMEOUT, FAULT_LOCAL, FAULT_NAME, FAULT_REFUSED, FAULT_RESET, FAULT_UNREACHABLE, outcome_fault,
@@ -143,6 +143,17 @@ cdef void upstream_tell(UpstreamConn *up, int rc) noexcept nogil:
     upstream_note_fault(up.conn.loop, up.upstream, rc)
 
 
+cdef bint is_local(sockaddr_storage *address) noexcept nogil:
+    cdef uint8_t *ip = (<sockaddr_in6 *>address).sin6_addr.s6_addr
+    cdef int i
+    if address.ss_family == AF_INET:
+        return (<uint8_t *>&(<sockaddr_in *>address).sin_addr)[0] == 127
+    for i in range(15):
+        if ip[i] != 0:
+            return False
+    return address.ss_family == AF_INET6 and ip[15] == 1
+
+
 cdef int upstream_dial(UpstreamConn *up) noexcept nogil:
     """Begin with the address that is next, or the first after it not to fail at once. 0 or -errno of the last.
 
@@ -166,6 +177,10 @@ cdef int upstream_dial(UpstreamConn *up) noexcept nogil:
             continue
         if upstream.addresses[i].ss_family != AF_UNIX:
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+        conn.unproven_bytes = 0
+        if is_local(&upstream.addresses[i]):
+            conn.unproven_bytes = PROOF_BYTES
+            tune_local_upstream(fd)
         rc = connect(fd, <const sockaddr *>&upstream.addresses[i], upstream.address_bytes[i])
         if rc == 0 or errno == EINPROGRESS:
             conn.fd = fd

@@ -216,6 +216,7 @@ cdef void hello_ready(Conn *conn) noexcept nogil:
 cdef void visitor_left(Conn *conn) noexcept nogil:
     """What looked like a visitor is a link."""
     conn.role = ROLE_LINK
+    conn.unproven_bytes = 0
     conn.on_close = NULL
     visitor_closed(conn)
     conn_hold(conn, NULL)

@@ -26,6 +26,7 @@ from tests.support.http_wire import (
 from tests.support.threads import join_thread
 
 Visit = Callable[[], Wire]
+KEEPS = "Keep-Alive: timeout=60"    # without it a conn that was idle for 250 ms is not asked to POST
 SIZES = [1, 15, 4095, 16384, 65536, 65537, 262_145, 1_000_003]
 
 
@@ -145,9 +146,10 @@ def test_response_split_at_every_byte_is_understood(pair: Pair, visit: Visit, an
 def test_body_arrives_unchanged_in_both_directions(pair: Pair, visit: Visit, framing: str, size: int) -> None:
     def handle(wire: Wire, asked: Message) -> None:
         if framing == "length":
-            wire.send(response(asked.body))
+            wire.send(response(asked.body, "200 OK", KEEPS))
         else:
-            wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunked(asked.body, 7919))
+            wire.send(f"HTTP/1.1 200 OK\r\n{KEEPS}\r\nTransfer-Encoding: chunked\r\n\r\n".encode(),
+                      chunked(asked.body, 7919))
 
     body = noise(size)
     with ScriptedUpstream(serving(handle)) as upstream:

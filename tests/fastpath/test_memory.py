@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import queue
 import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from spokes._fastpath.buf import BLOCK_SIZE
 
 from spokes._fastpath.engine import Engine, EventKind, ListenerKind, RouteKind, Upstream
 from tests.support.engines import Pair, engine_pair, eventually, listening
@@ -39,6 +41,8 @@ SLACK = 1 << 20     # one read of a link and a block for each frame it was in th
 STOPPED = 60
 # So many blocks, one for each first window of the smallest size, are more than a tunnel's share of LIMIT.
 CROWD = 400
+PROVING = 1 << 20   # of bytes: a conn that has carried half of it is one whose visitor reads
+TCP_NOTSENT_LOWAT, SO_BUF_LOCK, SOCK_RCVBUF_LOCK = 25, 72, 2    # of Linux; Python has no names for them
 SHARE = LIMIT // 2  # of a tunnel that fills the pool alone: a little more, seven twelfths
 
 
@@ -60,14 +64,19 @@ def high_water(engine: Engine) -> Iterator[list[int]]:
         join_thread(thread)
 
 
-def listen_with_small_buffers(pair: Pair, upstream: Upstream) -> int:
-    """A TCP port whose conns hold next to nothing in the kernel, so that what waits, waits in the engine."""
+def small_listener(pair: Pair, kind: ListenerKind) -> int:
+    """A port whose conns hold next to nothing in the kernel, so that what waits, waits in the engine."""
     port = 0
     for worker in range(pair.server.worker_count):
         sock = listening(port=port)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         port = sock.getsockname()[1]
-        pair.server.add_listener(ListenerKind.TCP, sock.detach(), worker=worker, port=port)
+        pair.server.add_listener(kind, sock.detach(), worker=worker, port=port)
+    return port
+
+
+def listen_with_small_buffers(pair: Pair, upstream: Upstream) -> int:
+    port = small_listener(pair, ListenerKind.TCP)
     pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel)
     pair.client.set_upstream_route(RouteKind.TCP, port, upstream)
     pair.publish()
@@ -194,6 +203,81 @@ def test_memory_link_left_unread_stays_alive():
             sock.sendall(b"q")
             assert read_exactly(sock, 5) == b"quick"
         assert pair.server.stats()["links_total"] == 1
+        pair.assert_idle()
+
+
+def page_of(total_bytes: int) -> Callable[[socket.socket], None]:
+    def answer(conn: socket.socket) -> None:
+        conn.recv(65536)
+        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total_bytes + bytes(total_bytes))
+
+    return answer
+
+
+def test_memory_client_keeps_nothing_of_answers_beyond_what_their_visitors_may_be_sent():
+    """What comes with a head, and finds no room, would take four blocks for each reader of nothing."""
+    with engine_pair(memory_limit_bytes=LIMIT) as pair, tcp_upstream(page_of(1 << 20)) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream)
+        port = small_listener(pair, ListenerKind.HTTP)
+        stopped = [connect(port, receive_buffer_bytes=4096) for _ in range(STOPPED)]
+        for sock in stopped:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: a.tun.test\r\n\r\n")
+        for sock in stopped:
+            assert sock.recv(1, socket.MSG_PEEK)
+        eventually(lambda: pair.client.stats()["buffer_bytes"] <= STOPPED * BLOCK_SIZE // 4)
+        for sock in stopped:
+            abort(sock)
+        pair.assert_idle()
+
+
+# --- the kernel's -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def engine_socket(peer: tuple[str, int], own: tuple[str, int] | None = None) -> Iterator[socket.socket]:
+    """The engine's own socket, of this process, whose other end has this address."""
+    found = None
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if path.is_socket():
+                sock = socket.socket(fileno=os.dup(int(path.name)))
+                with contextlib.suppress(OSError):
+                    if sock.getpeername() == peer and own in (None, sock.getsockname()):
+                        found = sock
+                        break
+                sock.close()
+    assert found is not None
+    with found:
+        yield found
+
+
+def test_memory_kernel_buffers_stay_small_until_the_visitor_has_read_something():
+    begun: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+    go_on = threading.Event()
+
+    def answer(conn: socket.socket) -> None:
+        begun.put(conn)
+        go_on.wait(30)
+        conn.sendall(bytes(PROVING))
+
+    with engine_pair() as pair, tcp_upstream(answer) as upstream:
+        port = pair.serve_tcp("slow", upstream.upstream)
+        with connect(port) as first:        # it may have come before the engine had the listener
+            begun.get(timeout=20)
+            with connect(port) as visitor:
+                service = begun.get(timeout=20)
+                # What the kernel takes of a service for a visitor that reads nothing is counted in segments.
+                assert service.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= 1400
+                assert service.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 256 << 10
+                own = (service.getsockname(), service.getpeername(), visitor.getsockname())
+                with engine_socket(own[0], own[1]) as to_service, engine_socket(own[2]) as to_visitor:
+                    assert to_service.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 32_768
+                    assert to_visitor.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == 32_768
+                    go_on.set()
+                    assert len(read_all(visitor)) == PROVING
+                    assert to_visitor.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == 131_072
+                    assert to_service.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK == 0
+            assert len(read_all(first)) == PROVING
         pair.assert_idle()
 
 
