@@ -28,6 +28,11 @@ def call_control(path: Path, op: str, *, deadline_s: float = ANSWER_DEADLINE_S, 
         sock.settimeout(deadline_s)
         try:
             sock.connect(str(path))
+        except PermissionError:
+            raise ControlError(
+                f"the server in {path.parent} cannot be asked: this user may not look there",
+                hint="run it as root or as the server's user",
+            ) from None
         except OSError as error:
             raise NoServerError(
                 f"no server runs in {path.parent} ({error.strerror or error})", hint="start it with `spokes server`"

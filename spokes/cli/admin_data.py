@@ -77,6 +77,8 @@ def restore(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
     People and programs sign in again, and what waited to be sent to webhooks when the backup was made is not sent.
     """
     config = settings.load()
+    if not file.is_file():  # before a data directory is made for it
+        raise StoreError(f"there is no backup {file}", hint="check its path")
     with _locked(prepare_directory(config.data)), Copying("Restoring") as progress:
         counts = read_backup(file, config.store_url, force, progress)
     with changing(settings) as shell:

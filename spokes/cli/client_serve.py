@@ -79,12 +79,21 @@ def start(settings: Settings, /, api_port: int | None, **serving: Any) -> int:
     return _serve(config, SavedRules(file), _status_console(), api_port=api_port, api_file=file, **serving)
 
 
+class SharedWordContext(click.Context):
+    """Of a command that is typed by its group's word alone."""
+
+    @property
+    def command_path(self) -> str:
+        return self.parent.command_path if self.parent is not None else super().command_path
+
+
 class ServeGroup(click.Group):
     """`spoke http 8080` and `spoke http add …` share a word: what is no verb is a port to serve."""
 
     def __init__(self, *, serve: click.Command, **attributes: Any) -> None:
         super().__init__(**attributes, context_settings={"ignore_unknown_options": True})
         self._serve = serve
+        self._serve.context_class = SharedWordContext
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import pwd
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ def find_path(given: str | Path | None) -> Path:
         return Path(given).expanduser()
     own = user_path()
     return SYSTEM_PATH if not own.exists() and os.access(SYSTEM_PATH, os.R_OK) else own
+
+
+def _configure_line(path: Path) -> str:
+    """What makes the configuration that is missing, where it was looked for."""
+    return "spoke configure" if path == user_path() else f"spoke configure --config {shlex.quote(str(path))}"
 
 
 def give_to_unit(path: Path) -> None:
@@ -114,7 +120,7 @@ class ClientConfig:
             seen = path.read_bytes()
             text = seen.decode("utf-8")
         except FileNotFoundError:
-            raise ConfigError(f"no configuration at {path}", hint="type: spoke configure") from None
+            raise ConfigError(f"no configuration at {path}", hint=f"type: {_configure_line(path)}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read {path}: {_reason(error)}", hint="check its owner and mode") from None
         try:

@@ -262,7 +262,11 @@ class Links:
                 link.abort()
         nobody = all(isinstance(error, NobodyThereError) for error in failures.values())
         kind = NobodyThereError if nobody else UnreachableError
-        raise kind(f"cannot reach {endpoint}: {_all_reasons(failures)}", hint="check the address and the network")
+        hints = {error.hint for error in failures.values()}
+        hint = hints.pop() if len(hints) == 1 else ""
+        raise kind(
+            f"cannot reach {endpoint}: {_all_reasons(failures)}", hint=hint or "check the address and the network"
+        )
 
     @staticmethod
     def _has_connection(attempts: Mapping[asyncio.Task[None], tuple[str, Link]]) -> bool:
@@ -386,7 +390,9 @@ def down_error(code: int, words: str) -> SpokesError:
         case LinkDown.DEAD:
             return UnreachableError("nothing heard from the server for 25 s")
         case LinkDown.TLS | LinkDown.HANDSHAKE:
-            return UnreachableError(f"no TLS with the server ({words})")
+            return UnreachableError(
+                f"no TLS with the server ({words})", hint="name the port that it listens on for HTTPS"
+            )
         case LinkDown.CLOSED:
             return UnreachableError("the server closed the connection")
         case LinkDown.LOCAL:

@@ -15,6 +15,7 @@ from spokes.wire.rules import Port, Site
 
 SITE_COLUMNS = ("Domain", "Destination", "HTTP", "TLS", "Secure", "State")
 PORT_COLUMNS = ("Protocol", "Port", "Destination", "State")
+RESERVED = "reserved"  # state of a port that leads nowhere: it is this tunnel's, and nobody is served
 Failing = Mapping[tuple[str, int], str]  # domain or port -> words, of services that failed last
 _NONE: Failing = MappingProxyType({})
 
@@ -52,8 +53,10 @@ def port_rows(
         [
             "TCP",
             str(port.port),
-            place_text(tcp_place(port)) or "-",
-            _state(faults, port.port, failing.get(("", port.port)), delayed) if accepted else "",
+            (place := place_text(tcp_place(port))) or "-",
+            _state(faults, port.port, failing.get(("", port.port)), delayed, "running" if place else RESERVED)
+            if accepted
+            else "",
         ]
         for port in ports
     ]
@@ -105,9 +108,13 @@ def _without_blank_state(columns: Sequence[str], rows: list[list[str]]) -> str:
 
 
 def _state(
-    faults: Mapping[Any, Fault | None], key: str | int, failing: str | None, delayed: Fault | None
+    faults: Mapping[Any, Fault | None],
+    key: str | int,
+    failing: str | None,
+    delayed: Fault | None,
+    well: str = "running",
 ) -> str:
     if key not in faults:
         return f"waiting: {delayed.message} [{delayed.code}]" if delayed else "waiting"
     fault = faults[key]
-    return f"{fault.message} [{fault.code}]" if fault else failing or "running"
+    return f"{fault.message} [{fault.code}]" if fault else failing or well

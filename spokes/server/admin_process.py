@@ -45,7 +45,7 @@ def admin_command(config: ServerConfig, directory: Path, server_key: str, https_
     """
     return [
         sys.executable, "-P", "-m", "spokes.server.child", str(os.getpid()), "spokes.admin",
-        "--data", str(directory), "--domain", config.domain,
+        "--data", str(directory.absolute()), "--domain", config.domain,
         "--workers", str(config.admin_workers), "--threads", str(config.admin_threads),
         "--tcp-ports", str(config.tcp_ports), "--server-key", server_key, "--https-port", str(https_port),
         "--tunnels-per-user", str(config.tunnels_per_user_max),
@@ -128,6 +128,7 @@ class AdminProcess:
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 env=self._environment,
+                cwd="/",  # gunicorn does not start where its user may not look, as in the home of whoever typed `su`
                 start_new_session=True,  # Ctrl-C in our terminal is ours to answer
             )
         except OSError as error:

@@ -23,6 +23,8 @@ def prepare_directory(path: Path) -> Path:
     path = path.absolute()
     try:
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise DataDirError(f"data directory {path} is no directory", hint="name another with --data") from None
     except OSError as error:
         raise DataDirError(
             f"data directory {path} cannot be made: {error.strerror}", hint="name another with --data"

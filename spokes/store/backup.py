@@ -43,7 +43,8 @@ def backup(url: str, path: Path, progress: Progress | None = None) -> int:
         _sync(path.absolute().parent)
         return size
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"cannot write the backup {path}: {error}", hint="check directory and free space") from error
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise StoreError(f"cannot write the backup {path}: {reason}", hint="check directory and free space") from error
 
 
 def restore(path: Path, url: str, force: bool = False, progress: Progress | None = None) -> dict[str, int]:

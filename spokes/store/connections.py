@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 import urllib.parse
 import weakref
@@ -103,7 +104,7 @@ def find_database(url: str, *, create: bool) -> tuple[Sqlite | Postgresql, str]:
     path = _sqlite_path(url)
     if create:
         _create_private(path)
-    elif not path.is_file() or path.stat().st_size == 0:
+    elif not _holds_something(path):
         raise DatabaseMissingError(
             f"there is no database {path}", hint="check the store's address, or name the data directory with --data"
         )
@@ -116,6 +117,18 @@ def find_database(url: str, *, create: bool) -> tuple[Sqlite | Postgresql, str]:
         check_same_thread=False,  # each thread has its own; close() alone touches those of others
     )
     return found, str(path)
+
+
+def _holds_something(path: Path) -> bool:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the database {path}: {error.strerror}", hint="run it as root or as the server's user"
+        ) from None
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def _sqlite_path(url: str) -> Path:

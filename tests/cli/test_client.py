@@ -24,8 +24,10 @@ from spokes.client.access_file import access_path
 from spokes.client.local_api import LocalApi
 from spokes.client.local_caller import LocalCaller
 from spokes.client.status import PlainConsole
+from spokes.client.tables import port_table
 from spokes.machine import Limit
-from spokes.wire.messages import Answer, Bye, Fault
+from spokes.wire.messages import Accepted, Answer, Bye, Fault, PortResult
+from spokes.wire.rules import Port
 from tests.client.fake_engine import HOSTNAME, UID, FakeEngine, FakeServer, FakeUpstream
 from tests.support.threads import join_thread
 
@@ -282,6 +284,23 @@ def test_check_config_names_what_is_unknown_and_what_is_wrong(run, config):
     done = run("check-config", "--json")
     assert [one["code"] for one in json.loads(done.out)["problems"]] == ["SPK-CONFIG", "SPK-WEBROOT"]
     assert done.code == 1
+
+
+def test_configuration_that_is_missing_is_to_be_made_where_it_was_looked_for(run, config):
+    config.unlink()
+    assert run("info").err.count("type: spoke configure [SPK-CONFIG]") == 1
+    assert "type: spoke configure --config '/a b/c.json' [SPK-CONFIG]" in run("--config", "/a b/c.json", "info").err
+
+
+def test_usage_of_a_word_that_serves_and_groups_is_typed_as_it_stands(run, config):
+    assert "Usage: spoke http [OPTIONS] [PORT]" in run("http", "99999").err
+
+
+def test_port_that_leads_nowhere_is_reserved_not_running():
+    table = port_table([Port(port=22000), Port(port=22001, destination="a", dst_port=1)], Accepted(
+        ports=(PortResult(port=22000), PortResult(port=22001))
+    ))
+    assert [line.split(" | ")[-1] for line in table.splitlines()[2:]] == ["reserved", "running"]
 
 
 def test_engine_of_a_client_is_as_large_as_check_config_says(run, config, monkeypatch):

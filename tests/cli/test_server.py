@@ -136,6 +136,15 @@ def test_wrong_usage_is_2():
     spokes("server", "--colour", "blue", check=2)
 
 
+def test_mistyped_verb_that_administers_gets_the_nearest_one():
+    assert "Did you mean 'token'?" in spokes("tokens", check=2).stderr
+
+
+def test_restore_of_a_missing_file_makes_no_data_directory(tmp_path):
+    assert "there is no backup" in spokes("restore", tmp_path / "no", "--data", tmp_path / "data", check=1).stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize("verb", ["status", "reload"])
 def test_verb_without_a_server_says_so(tmp_path, verb):
     result = spokes(verb, "--data", tmp_path / "data", check=1)

@@ -50,6 +50,14 @@ async def test_dial_no_address_answers_says_the_reason_once(engine, links):
         await links.dial(ENDPOINT)
 
 
+async def test_dial_of_a_port_without_tls_says_which_port_is_meant(engine, links):
+    for address in await lookup("tun.example"):
+        engine.refused[address] = (LinkDown.TLS, b"wrong version number")
+    with pytest.raises(UnreachableError) as caught:
+        await links.dial(ENDPOINT)
+    assert "HTTPS" in caught.value.hint
+
+
 async def test_dial_addresses_fail_differently_says_every_reason(engine, links):
     engine.refused = {
         "127.0.0.1": (LinkDown.TLS, b"wrong version number"),

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from spokes._fastpath.engine import ListenerKind
-from spokes.server.admin_process import SOCKET_NAME, AdminProcess
+from spokes.config import ServerConfig
+from spokes.server.admin_process import SOCKET_NAME, AdminProcess, admin_command
 from spokes.server.app import Server
 from tests.server.conftest import DOMAIN
 from tests.support.eventually import eventually
@@ -164,6 +165,17 @@ async def test_admin_that_cannot_run_is_tried_again_ever_more_slowly(caplog, tmp
     waits = [record.wait_s for record in caplog.records if record.msg == "administration ended"]
     assert waits[:2] == [0.0, 0.25]
     assert "exit code 3" in {record.why for record in caplog.records if record.msg == "administration ended"}
+
+
+async def test_admin_runs_in_a_directory_that_every_user_may_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-c", f"import os; open({str(tmp_path / 'where')!r}, 'w').write(os.getcwd() + ';')"]
+    process = AdminProcess(command, dict(os.environ), socket_path=tmp_path / "s")
+    process.start()
+    await eventually(lambda: (tmp_path / "where").exists() and (tmp_path / "where").read_text() == "/;")
+    await process.stop()
+    words = admin_command(ServerConfig(domain=DOMAIN), Path("data"), "", 443)
+    assert words[words.index("--data") + 1] == str(tmp_path / "data")
 
 
 async def test_admin_command_that_does_not_exist_is_no_fault_of_the_server(caplog, tmp_path):

@@ -88,6 +88,16 @@ def test_control_call_without_a_server_says_so(tmp_path):
         call_control(tmp_path / "control.sock", "status")
 
 
+def test_control_call_that_may_not_look_says_so_and_not_that_no_server_runs(tmp_path, monkeypatch):
+    def refuse(self, address):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    with pytest.raises(ControlError, match="may not look there") as caught:
+        call_control(tmp_path / "control.sock", "status")
+    assert not isinstance(caught.value, NoServerError)
+
+
 async def test_control_path_too_long_is_a_clear_error(tmp_path):
     directory = tmp_path / ("x" * 120)
     directory.mkdir()

@@ -21,7 +21,7 @@ def test_directory_is_made_for_its_owner_only(tmp_path):
 
 def test_directory_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataDirError, match="file"):
+    with pytest.raises(DataDirError, match="file is no directory"):
         prepare_directory(tmp_path / "file")
 
 

@@ -82,11 +82,21 @@ def test_backup_that_fails_keeps_the_last_one(store, store_url, path, monkeypatc
 
 
 def test_backup_to_nowhere_or_of_nothing_has_words(store_url, store, path, tmp_path):
-    with pytest.raises(StoreError, match="cannot write the backup"):
+    with pytest.raises(StoreError, match=r"cannot write the backup .*: No such file or directory$"):
         backup(store_url, tmp_path / "missing" / "x")
     with pytest.raises(StoreError, match="there is no database"):
         backup(str(tmp_path / "missing.db"), path)
     assert not path.exists()
+
+
+def test_database_that_this_user_may_not_read_is_not_taken_for_missing(store_url, path, monkeypatch):
+    def refuse(self, **_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.stat", refuse)
+    with pytest.raises(StoreError, match=r"cannot read the database .*: Permission denied") as caught:
+        Database("/var/lib/spokes/spokes.db", create=False)
+    assert "root" in caught.value.hint
 
 
 def test_restore_brings_all_back_in_a_new_epoch(store, store_url, keys, path):
