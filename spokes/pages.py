@@ -53,6 +53,9 @@ PAGES: Final[dict[str, Page]] = {
     "SPK-HEAD-TOO-LARGE": Page(431, "Header too large", "The request's header is larger than allowed."),
     "SPK-UNSUPPORTED": Page(501, "Not supported", "The request uses a part of HTTP that is not supported here."),
     "SPK-UPSTREAM-BROKEN": Page(502, "Broken answer", "The service behind the tunnel sent something that is not HTTP."),
+    "SPK-UPSTREAM-BODY": Page(
+        502, "Broken answer", "The service behind the tunnel sent an answer whose parts do not fit together."
+    ),
     "SPK-UPSTREAM-CLOSED": Page(
         502, "No answer", "The service behind the tunnel closed the connection without an answer."
     ),

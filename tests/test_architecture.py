@@ -30,7 +30,7 @@ ONLY_IN = {"falcon": {"admin"}, "gunicorn": {"admin"}, "peewee": {"store"}, "pla
 ENGINE_ORDER = [
     "types", "net", "stats", "buf", "timer", "ring", "ascii", "host", "httpdate", "http1_body", "http1_head",
     "http1_write", "http1", "conditional", "mediatype", "webpath", "hello", "frame", "throttle", "visits", "outcome",
-    "route", "tls", "poller", "conn", "backlog", "mux", "upstream", "relay", "files", "exchange_state",
+    "route", "tls", "poller", "conn", "fault", "backlog", "mux", "upstream", "relay", "files", "exchange_state",
     "exchange_write", "exchange_end", "exchange_last", "exchange_files", "exchange_read", "exchange_response",
     "exchange_request", "exchange", "udp", "shared", "events", "sweep", "links", "visitor", "listener", "handover",
     "worker", "engine",

@@ -94,6 +94,7 @@ cdef struct Conn:
     uint8_t tag                         # of a conn that has just come: what it is (visitor.pyx)
     uint8_t on_slow_line                # of a link: its writes are pieces of their own to the kernel
     uint32_t unproven_bytes             # left to carry until its kernel buffers may grow; 0 = they may
+    uint8_t is_mid_request              # of a visitor: more is on its way when conn_linger begins
     uint16_t port                       # public port it came through
     int error                           # < 0 once a system call has failed
     conn_fn on_ready
@@ -120,7 +121,7 @@ cdef enum PageId:                       # answers the engine gives by itself; co
     PAGE_UNSUPPORTED, PAGE_LIMIT, PAGE_NO_FILE, PAGE_METHOD, PAGE_PRECONDITION, PAGE_RANGE, PAGE_WEBROOT
     PAGE_ADMIN_DOWN, PAGE_BANDWIDTH, PAGE_TARGET, PAGE_VERSION
     PAGE_UPSTREAM_NAME, PAGE_UPSTREAM_RESET, PAGE_UPSTREAM_CLOSED, PAGE_UPSTREAM_HEAD, PAGE_UPSTREAM_TLS
-    PAGE_LOOP, PAGE_SECURE, PAGE_PLAIN, PAGE_BODY_TOO_LARGE, PAGE_NO_RULE
+    PAGE_LOOP, PAGE_SECURE, PAGE_PLAIN, PAGE_BODY_TOO_LARGE, PAGE_NO_RULE, PAGE_UPSTREAM_BODY
     PAGE_COUNT
 
 cdef struct Page:

@@ -62,9 +62,9 @@ cdef extern from "string.h" nogil:
 
 cdef enum:
     IOV_COUNT = 20                      # blocks sent by one call
-    LINGER_MS = 2000                    # from our FIN, and for a visitor from its last byte, to the peer's end
+    LINGER_MS = 2000                    # from our FIN, and for a visitor from its last byte, to the peer's end …
     LINGER_IDLE_MS = 60000              # a peer that takes nothing of what waits before our FIN
-    LINGER_VISITOR_MS = 30000           # from our FIN, while a visitor goes on sending: it may read only afterwards
+    LINGER_VISITOR_MS = 30000           # … or, of a visitor whose request has not ended, from our FIN: it may read last
     LINGER_BYTES_MAX = 8388608          # read and dropped, of any peer: what may have been on its way
     LINGER_READS_MAX = 32               # 8 MiB: what a kernel may hold with its end, for which there is no second edge
     SETTLE_ROUNDS = 16
@@ -728,13 +728,14 @@ cdef void conn_close(Conn *conn, bint abort) noexcept nogil:
 
 
 cdef void linger_deadline(Conn *conn) noexcept nogil:
-    """A visitor's answer may be lost as long as it sends: the kernel would meet what comes with RST."""
+    """A visitor's answer may be lost as long as it sends: the kernel would meet what comes with RST. One whose request
+    has not ended has the whole time, however it pauses; of another nothing is awaited but its end."""
     cdef uint64_t now_ms = conn.loop.now_ms
     cdef uint64_t due_ms = now_ms + LINGER_IDLE_MS
     if conn.fin_sent:
         if conn.linger_end_ms == 0:
             conn.linger_end_ms = now_ms + (LINGER_VISITOR_MS if conn.role == ROLE_VISITOR else LINGER_MS)
-        due_ms = now_ms + LINGER_MS
+        due_ms = conn.linger_end_ms if conn.is_mid_request else now_ms + LINGER_MS
     if conn.linger_end_ms > 0 and due_ms > conn.linger_end_ms:
         due_ms = conn.linger_end_ms
     timer_set(&conn.loop.wheel, &conn.timer, due_ms)

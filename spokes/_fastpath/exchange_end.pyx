@@ -87,6 +87,13 @@ cdef void exchange_end(Exchange *x, bint abort) noexcept nogil:
     exchange_free(x)
 
 
+cdef void exchange_end_early(Exchange *x, bint drain) noexcept nogil:
+    """The same behind an answer; the visitor may be in the middle of its request, and see that only when it is done."""
+    if x.down.type == END_CONN and not x.dead:
+        (<Conn *>x.down).is_mid_request = drain and x.request_phase != REQUEST_DONE
+    exchange_end(x, False)
+
+
 cdef void exchange_finish(Exchange *x) noexcept nogil:
     """Both directions of a raw flow have ended: what is queued still goes out, both ways."""
     cdef End *up = x.up
@@ -165,7 +172,7 @@ cdef void exchange_page_with(Exchange *x, uint8_t page_id, const char *field, si
     if keep:
         exchange_next(x)
     else:
-        exchange_end(x, False)
+        exchange_end_early(x, page_id != PAGE_TIMEOUT)      # who was too slow has been waited for
 
 
 # --- the next exchange ------------------------------------------------------------------------------------------------
@@ -197,6 +204,6 @@ cdef void exchange_answered(Exchange *x) noexcept nogil:
             chain_clear(&x.loop.pool, &x.up.rx)     # taken just now: more than the message would have cleared keep_up
             exchange_drop_up(x, True)
     if not keep:
-        exchange_end(x, False)
+        exchange_end_early(x, True)
     else:
         exchange_next(x)

@@ -4,15 +4,12 @@ Bound: one response head (32 KiB) kept while it is incomplete, INTERIM_COUNT_MAX
 Fails: what the upstream sends wrong is 502 while nothing has been answered, and cuts the visitor's end after that.
 Source: RFC 9112, RFC 9110.
 """
-from libc.errno cimport EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memset
 
 from spokes._fastpath.buf cimport chain_clear
 from spokes._fastpath.conn cimport (
-    END_CONN, HEAD_BYTES, PAGE_LIMIT, PAGE_NO_RULE, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, PAGE_UPSTREAM_BROKEN,
-    PAGE_UPSTREAM_CLOSED, PAGE_UPSTREAM_HEAD, PAGE_UPSTREAM_NAME, PAGE_UPSTREAM_REFUSED, PAGE_UPSTREAM_RESET,
-    PAGE_UPSTREAM_TIMEOUT, PAGE_UPSTREAM_TLS, PAGE_UPSTREAM_UNREACHABLE, Conn, End, EndOps, loop_date, loop_task,
+    END_CONN, HEAD_BYTES, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, Conn, End, EndOps, loop_date, loop_task,
 )
 from spokes._fastpath.exchange_end cimport (
     exchange_answered, exchange_drop_up, exchange_end, exchange_finish, exchange_page,
@@ -25,24 +22,39 @@ from spokes._fastpath.exchange_state cimport (
 from spokes._fastpath.exchange_write cimport (
     end_write_chain, exchange_body, exchange_emit, exchange_forget_replay, exchange_raw,
 )
-from spokes._fastpath.frame cimport REASON_LIMIT, REASON_NO_SERVICE, REASON_REFUSED, REASON_TIMEOUT, REASON_UNREACHABLE
+from spokes._fastpath.fault cimport fault_of_conn, fault_page, page_of_reason
+from spokes._fastpath.frame cimport REASON_GONE
 from spokes._fastpath.http1 cimport (
-    BODY_CHUNKED, BODY_UNTIL_CLOSE, HTTP_LINE_BYTES_MAX, HttpHead, HttpRewrite, http1_body_done, http1_head_end,
-    http1_parse_response, http1_write_response,
+    BODY_CHUNKED, BODY_UNTIL_CLOSE, HTTP_LINE_BYTES_MAX, HttpBody, HttpHead, HttpRewrite, http1_body_done,
+    http1_body_step, http1_head_end, http1_parse_response, http1_write_response,
 )
 from spokes._fastpath.mux cimport Stream, end_fin, end_pull, end_wait_room
 from spokes._fastpath.net cimport MSG_PEEK, recv
 from spokes._fastpath.outcome cimport (
-    FAULT_CLOSED, FAULT_CUT, FAULT_DIAL_TIMEOUT, FAULT_HEAD, FAULT_LOCAL, FAULT_NAME, FAULT_NONE, FAULT_NOT_HTTP,
-    FAULT_REFUSED, FAULT_RESET, FAULT_SILENT, FAULT_TLS, FAULT_UNREACHABLE, outcome_answered, outcome_fault,
+    FAULT_BODY, FAULT_CLOSED, FAULT_CUT, FAULT_HEAD, FAULT_NONE, FAULT_NOT_HTTP, FAULT_TLS, outcome_answered,
+    outcome_fault,
 )
 from spokes._fastpath.route cimport END_IDLE
-from spokes._fastpath.types cimport RC_LOCAL, RC_PROTO, RC_TARGET, RC_TIMEOUT, RC_TOO_LARGE, atomic_get, uint8_t
+from spokes._fastpath.types cimport RC_LIMIT, RC_LOCAL, RC_PROTO, RC_TARGET, RC_TOO_LARGE, atomic_get, uint8_t
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect, upstream_says_keep_alive, upstream_unheard
 
 
+cdef bint body_begins_well(const HttpHead *head, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """What has come behind the head is looked at before that is passed on: only then can the answer be ours."""
+    cdef HttpBody body = head.body
+    cdef size_t taken = 0
+    cdef ssize_t n
+    cdef uint8_t pass_on = 0
+    while taken < src_bytes and not http1_body_done(&body):
+        n = http1_body_step(&body, src + taken, src_bytes - taken, &pass_on)
+        if n < 0:
+            return False
+        taken += n
+    return True
+
+
 cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
-    """Bytes of the head taken, 0 when incomplete, < 0 when the upstream broke HTTP."""
+    """Bytes of the head taken, 0 when incomplete, < 0 when the upstream broke HTTP: RC_LIMIT in its body."""
     cdef HttpHead head
     cdef HttpRewrite rewrite
     cdef ssize_t n = http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, &x.response_resume)
@@ -55,6 +67,8 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
     m = http1_parse_response(&head, src, n, x.method)
     if m < 0:
         return m
+    if head.body.kind == BODY_CHUNKED and not body_begins_well(&head, src + n, src_bytes - n):
+        return RC_LIMIT
     x.response_resume = 0
     memset(&rewrite, 0, sizeof(rewrite))
     rewrite.keep_alive = 1
@@ -131,7 +145,7 @@ cdef size_t up_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nog
             n = exchange_body(x, &x.response, end, x.down, &x.to_down, src + taken, src_bytes - taken, &broken)
             taken += n
             if broken < 0:
-                up_count(x, FAULT_NOT_HTTP)
+                up_count(x, FAULT_BODY)
                 exchange_end(x, True)
                 break
             if n > 0:
@@ -194,7 +208,7 @@ cdef void up_answered(Exchange *x) noexcept nogil:
 
 cdef void up_count(Exchange *x, uint8_t fault) noexcept nogil:
     cdef UpstreamConn *up = upstream_of(x)
-    if up != NULL and up.fault == FAULT_NONE:
+    if up != NULL and up.fault == FAULT_NONE and fault != FAULT_NONE:
         up.fault = fault
         outcome_fault(&up.upstream.outcomes, fault, x.loop.wall_ms)
 
@@ -203,31 +217,11 @@ cdef uint8_t fault_of_head(const uint8_t *src, size_t src_bytes, ssize_t rc) noe
     """Of bytes that are no head: what else they are. A TLS record is an alert (21) or a handshake (22) of version 3."""
     if rc == RC_TOO_LARGE or rc == RC_TARGET:
         return FAULT_HEAD
+    if rc == RC_LIMIT:
+        return FAULT_BODY
     if src_bytes >= 2 and (src[0] == 21 or src[0] == 22) and src[1] == 3:
         return FAULT_TLS
     return FAULT_NOT_HTTP
-
-
-cdef uint8_t page_of_fault(uint8_t fault) noexcept nogil:
-    if fault == FAULT_REFUSED:
-        return PAGE_UPSTREAM_REFUSED
-    elif fault == FAULT_UNREACHABLE:
-        return PAGE_UPSTREAM_UNREACHABLE
-    elif fault == FAULT_DIAL_TIMEOUT or fault == FAULT_SILENT:
-        return PAGE_UPSTREAM_TIMEOUT
-    elif fault == FAULT_NAME:
-        return PAGE_UPSTREAM_NAME
-    elif fault == FAULT_LOCAL:
-        return PAGE_LIMIT
-    elif fault == FAULT_RESET:
-        return PAGE_UPSTREAM_RESET
-    elif fault == FAULT_CLOSED:
-        return PAGE_UPSTREAM_CLOSED
-    elif fault == FAULT_HEAD:
-        return PAGE_UPSTREAM_HEAD
-    elif fault == FAULT_TLS:
-        return PAGE_UPSTREAM_TLS
-    return PAGE_UPSTREAM_BROKEN
 
 
 cdef void up_faulty(Exchange *x, uint8_t fault) noexcept nogil:
@@ -236,7 +230,7 @@ cdef void up_faulty(Exchange *x, uint8_t fault) noexcept nogil:
     if upstream_of(x) != NULL and x.fault_page != PAGE_NONE:
         exchange_page(x, x.fault_page)
     else:
-        exchange_page(x, page_of_fault(fault))
+        exchange_page(x, fault_page(fault))
 
 
 cdef bint up_replay(Exchange *x) noexcept nogil:
@@ -273,7 +267,7 @@ cdef void up_lost(Exchange *x, uint8_t fault) noexcept nogil:
     if x.response_phase == RESPONSE_NONE:
         exchange_drop_up(x, False)
     elif x.response_phase == RESPONSE_BODY or x.answered or x.raw:
-        if not x.raw:
+        if not x.raw and fault != FAULT_NONE:
             up_count(x, FAULT_CUT)
         exchange_end(x, True)
     elif not up_replay(x):
@@ -307,15 +301,10 @@ cdef bint up_goes_deaf(Exchange *x, Conn *conn) noexcept nogil:
 cdef void up_gone(End *end, int rc) noexcept nogil:
     cdef Exchange *x = <Exchange *>end.owner
     cdef Stream *stream
-    cdef uint8_t fault = FAULT_RESET
-    cdef uint8_t page = PAGE_UPSTREAM_BROKEN
+    cdef uint8_t fault = fault_of_conn(rc)
     if end.type == END_CONN:
         if up_goes_deaf(x, <Conn *>end):
             return
-        if rc == RC_TIMEOUT or rc == -ETIMEDOUT:
-            fault = FAULT_SILENT
-        elif rc == -EHOSTUNREACH or rc == -ENETUNREACH:
-            fault = FAULT_UNREACHABLE
         if (<UpstreamConn *>(<Conn *>end).extra).fault != FAULT_NONE:
             fault = (<UpstreamConn *>(<Conn *>end).extra).fault
         up_lost(x, fault)
@@ -323,20 +312,12 @@ cdef void up_gone(End *end, int rc) noexcept nogil:
     stream = <Stream *>end
     if x.response_phase != RESPONSE_HEAD or x.answered or x.raw:
         up_lost(x, fault)
-        return
-    if stream.reset_reason == REASON_REFUSED:
-        page = PAGE_UPSTREAM_REFUSED
-    elif stream.reset_reason == REASON_UNREACHABLE:
-        page = PAGE_UPSTREAM_UNREACHABLE
-    elif stream.reset_reason == REASON_TIMEOUT:
-        page = PAGE_UPSTREAM_TIMEOUT
-    elif stream.reset_reason == REASON_NO_SERVICE:
-        page = PAGE_UNKNOWN_HOST if rc == RC_LOCAL else PAGE_NO_RULE    # gone here, or there
-    elif stream.reset_reason == REASON_LIMIT:
-        page = PAGE_LIMIT
-    elif stream.link.down:
-        page = PAGE_OFFLINE
-    exchange_page(x, page)
+    elif rc == RC_LOCAL:
+        exchange_page(x, PAGE_UNKNOWN_HOST)     # its rule was removed here
+    elif stream.link.down and (stream.reset_reason == 0 or stream.reset_reason == REASON_GONE):
+        exchange_page(x, PAGE_OFFLINE)
+    else:
+        exchange_page(x, page_of_reason(stream.reset_reason))
 
 
 cdef EndOps up_ops

@@ -3,7 +3,7 @@ from spokes._fastpath.types cimport atomic_add, atomic_get, atomic_set, uint8_t,
 
 cdef enum Fault:                        # engine.pyx has their codes
     FAULT_NONE, FAULT_REFUSED, FAULT_UNREACHABLE, FAULT_DIAL_TIMEOUT, FAULT_NAME, FAULT_LOCAL, FAULT_RESET
-    FAULT_CLOSED, FAULT_NOT_HTTP, FAULT_TLS, FAULT_HEAD, FAULT_CUT, FAULT_SILENT
+    FAULT_CLOSED, FAULT_NOT_HTTP, FAULT_TLS, FAULT_HEAD, FAULT_CUT, FAULT_SILENT, FAULT_BODY
     FAULT_COUNT
 
 cdef enum:

@@ -2,9 +2,7 @@
 from spokes._fastpath.conn cimport Conn
 from spokes._fastpath.mux cimport Stream
 from spokes._fastpath.route cimport Upstream
-from spokes._fastpath.types cimport uint16_t
 
 # Both open; bytes may wait in the conn's rx. `is_tls`: a visitor that sent its ClientHello and may be sent an alert.
 cdef void relay_join(Conn *conn, Stream *stream, bint is_tls) noexcept nogil
 cdef int relay_to_upstream(Stream *stream, Upstream *upstream) noexcept nogil   # 0, or a reason to refuse
-cdef uint16_t reason_of(int rc) noexcept nogil                              # an upstream conn's code as a wire reason

@@ -3,49 +3,25 @@
 A conn is read in its stream's turn, straight into the link's blocks; what arrives on the stream goes straight to the
 socket. Who cannot take more pauses the other: a slow reader stops its own stream and no other.
 """
-from libc.errno cimport (
-    EACCES, EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, ELOOP, EMFILE, ENETUNREACH, ENFILE, ENOENT, ENOTDIR, ENOTSOCK,
-    EPERM, EPROTOTYPE, ETIMEDOUT,
-)
-
 from spokes._fastpath.conn cimport (
     ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, CONN_DIRECT_BYTES, ROLE_UPSTREAM, End, EndOps, conn_alert,
     conn_close, conn_fin, conn_mark_dirty, conn_room, conn_send_from, conn_send_now, conn_takes_now, conn_write,
 )
-from spokes._fastpath.frame cimport (
-    REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, REASON_REFUSED, REASON_TIMEOUT, REASON_UNREACHABLE,
-)
+from spokes._fastpath.fault cimport fault_of_conn, fault_reason
+from spokes._fastpath.frame cimport REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE
 from spokes._fastpath.mux cimport (
     STREAM_TURN_BYTES, end_pull, end_wait_room, stream_close, stream_fin, stream_read_from, stream_room, stream_taken,
     stream_wait_room,
     stream_write,
 )
-from spokes._fastpath.outcome cimport (
-    FAULT_CLOSED, FAULT_NONE, FAULT_RESET, FAULT_SILENT, outcome_answered, outcome_fault,
-)
+from spokes._fastpath.outcome cimport FAULT_CLOSED, FAULT_NONE, outcome_answered, outcome_fault
 from spokes._fastpath.timer cimport timer_set
-from spokes._fastpath.types cimport RC_EOF, RC_LOCAL, RC_TIMEOUT, uint8_t, uint64_t
+from spokes._fastpath.types cimport RC_EOF, uint64_t, uint8_t
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect_raw
 
 
 cdef enum:
     FINISH_IDLE_MS = 30000              # for the last bytes of a flow that has ended
-
-
-cdef uint16_t reason_of(int rc) noexcept nogil:
-    """For the peer. A path without a Unix socket, or with one that is not for us, is a service that is not there."""
-    if rc == -ECONNREFUSED or rc == -ENOENT or rc == -ENOTDIR or rc == -ENOTSOCK or rc == -EPROTOTYPE \
-            or rc == -EACCES or rc == -EPERM or rc == -ELOOP:
-        return REASON_REFUSED
-    if rc == -EHOSTUNREACH or rc == -ENETUNREACH or rc == -EADDRNOTAVAIL:
-        return REASON_UNREACHABLE
-    if rc == RC_TIMEOUT or rc == -ETIMEDOUT:
-        return REASON_TIMEOUT
-    if rc == -EMFILE or rc == -ENFILE:
-        return REASON_INTERNAL
-    if rc == RC_LOCAL:                  # what the flow was for has been removed
-        return REASON_NO_SERVICE
-    return REASON_GONE
 
 
 cdef void relay_finish(Conn *conn, Stream *stream) noexcept nogil:
@@ -193,9 +169,12 @@ cdef void relay_lost(Conn *conn, const Stream *stream, uint8_t fault) noexcept n
 
 
 cdef void conn_gone(End *end, int rc) noexcept nogil:
-    if rc != RC_LOCAL:
-        relay_lost(<Conn *>end, <Stream *>end.owner, FAULT_SILENT if rc == -ETIMEDOUT else FAULT_RESET)
-    stream_close(<Stream *>end.owner, reason_of(rc))
+    cdef uint8_t fault = fault_of_conn(rc)
+    if fault != FAULT_NONE:
+        if (<Conn *>end).role == ROLE_UPSTREAM and (<UpstreamConn *>(<Conn *>end).extra).fault != FAULT_NONE:
+            fault = (<UpstreamConn *>(<Conn *>end).extra).fault         # of dialling
+        relay_lost(<Conn *>end, <Stream *>end.owner, fault)
+    stream_close(<Stream *>end.owner, fault_reason(fault))
     conn_close(<Conn *>end, True)
 
 

@@ -6,24 +6,20 @@ Fails: ops.gone with -errno of the last address, or RC_TIMEOUT. A dial that fail
 A byte or an EOF on an idle conn closes it: it was not asked for. When an EOF came tells how long this upstream waits.
 Source: RFC 9112, section 9.3.1 (a close may cross a request) and 9.5 (Keep-Alive's parameter is no promise).
 """
-from libc.errno cimport (
-    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, ELOOP, EMFILE,
-    ENETUNREACH, ENFILE, ENOENT, ENOMEM, ENOTDIR, ENOTSOCK, EPERM, EPROTOTYPE, ETIMEDOUT, errno,
-)
+from libc.errno cimport EAFNOSUPPORT, EAGAIN, EINPROGRESS, errno
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from spokes._fastpath.conn cimport (
     PROOF_BYTES, ROLE_UPSTREAM, address_read, conn_close, conn_mark_dirty, conn_new, conn_recv, tune_local_upstream,
 )
+from spokes._fastpath.fault cimport fault_of_dial
 from spokes._fastpath.net cimport (
     AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, MSG_PEEK, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
     TCP_INFO, TCP_NODELAY, close, connect, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_in,
     sockaddr_in6, sockaddr_storage, socket, socklen_t,
 )
-from spokes._fastpath.outcome cimport (
-    FAULT_DIAL_TIMEOUT, FAULT_LOCAL, FAULT_NAME, FAULT_REFUSED, FAULT_RESET, FAULT_UNREACHABLE, outcome_fault,
-)
+from spokes._fastpath.outcome cimport FAULT_NAME, outcome_fault
 from spokes._fastpath.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add
 from spokes._fastpath.route cimport END_NEVER, upstream_hold, upstream_release
 from spokes._fastpath.timer cimport timer_clear, timer_set
@@ -212,25 +208,9 @@ cdef int upstream_dial(UpstreamConn *up) noexcept nogil:
     return last
 
 
-cdef uint8_t upstream_fault_of(int rc) noexcept nogil:
-    """Of dialling. A path without a Unix socket, or with one that is not for us, is a service that is not there."""
-    if rc == RC_TIMEOUT or rc == -ETIMEDOUT:
-        return FAULT_DIAL_TIMEOUT
-    if rc == -EHOSTUNREACH or rc == -ENETUNREACH:
-        return FAULT_UNREACHABLE
-    if rc == -EMFILE or rc == -ENFILE or rc == -ENOMEM or rc == -EADDRNOTAVAIL:
-        return FAULT_LOCAL
-    if rc == -ECONNREFUSED or rc == -ENOENT or rc == -ENOTDIR or rc == -ENOTSOCK or rc == -EPROTOTYPE \
-            or rc == -EACCES or rc == -EPERM or rc == -ELOOP:
-        return FAULT_REFUSED
-    if rc == -ECONNRESET:               # it stood, and was reset before we came to look
-        return FAULT_RESET
-    return FAULT_UNREACHABLE
-
-
 cdef void upstream_failed(UpstreamConn *up, int rc) noexcept nogil:
     cdef Conn *conn = up.conn
-    up.fault = upstream_fault_of(rc)
+    up.fault = fault_of_dial(rc)
     if up.upstream.address_count == 0:
         up.fault = FAULT_NAME
         upstream_tell(up, rc)           # its name may have an address by now

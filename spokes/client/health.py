@@ -31,6 +31,7 @@ FAULT_WORDS = {
     "SPK-UPSTREAM-RESET": "broke the connection off before an answer",
     "SPK-UPSTREAM-CLOSED": "closed the connection before an answer",
     "SPK-UPSTREAM-BROKEN": "answered something that is not HTTP",
+    "SPK-UPSTREAM-BODY": "answered with chunks that break HTTP",
     "SPK-UPSTREAM-TLS": "answered in TLS",
     "SPK-UPSTREAM-HEAD": "answered with a header that is too large",
     "SPK-UPSTREAM-CUT": "broke off in the middle of an answer",

@@ -844,6 +844,15 @@ def test_chunked_bad_is_refused_at_the_same_byte(raw):
         assert http1.walk_body(CHUNKED, 0, [raw[:cut], raw[cut:]]) == (passed, taken, result)
 
 
+def test_chunked_blanks_before_a_trailers_colon_are_taken_in_responses_alone():
+    raw = b"0\r\nA : 1\r\nB \t: 2\r\n\r\n"
+    for cut in range(len(raw) + 1):
+        assert http1.walk_body(CHUNKED, 0, [raw[:cut], raw[cut:]], is_response=True) == (b"0\r\n\r\n", len(raw), True)
+    assert http1.walk_body(CHUNKED, 0, [raw])[1:] == (4, RC_PROTO)
+    for bad in (b"0\r\n : 1\r\n\r\n", b"0\r\nA b: 1\r\n\r\n", b"0\r\nA \r\n\r\n"):
+        assert http1.walk_body(CHUNKED, 0, [bad], is_response=True)[2] == RC_PROTO
+
+
 def test_chunked_extensions_and_trailers_are_bounded_together():
     chunk, trailer = b"1;" + b"e" * 1000 + b"\r\nx\r\n", b"A: " + b"t" * 1000 + b"\r\n"
     left = STEP_FIELD_BYTES_MAX - 1001 - len(trailer)

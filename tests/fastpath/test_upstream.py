@@ -734,13 +734,10 @@ def test_broken_response_head_is_502(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcdefgh\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nabcde\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\nabcde\r\n0\r\n\r\n",
     ],
 )
 @pytest.mark.parametrize("abort", [False, True], ids=["close", "abort"])
-def test_truncated_or_broken_body_is_an_abort_for_the_visitor(
+def test_truncated_body_is_an_abort_for_the_visitor(
     pair: Pair, visit: Visit, answer: bytes, abort: bool
 ) -> None:
     seen = threading.Event()
