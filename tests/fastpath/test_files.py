@@ -16,7 +16,7 @@ import pytest
 
 from spokes._fastpath.engine import Directory, RouteKind
 from tests.fastpath.test_webpath import BROKEN, TRAVERSALS
-from tests.support.engines import Pair, engine_pair, eventually
+from tests.support.engines import Pair, engine_pair, eventually, publish
 from tests.support.http_wire import Ended, Message, Wire, request
 from tests.support.upstreams import pattern
 
@@ -635,7 +635,7 @@ def test_directory_of_the_engine_that_faces_the_visitor(pair, root, visit, schem
     data = pattern(BIG_BYTES)
     (root / "big.bin").write_bytes(data)
     pair.server.set_directory_route(HOST, Directory(str(root)))
-    pair.server.publish()
+    publish(pair.server)
     sock = socket.create_connection(("127.0.0.1", pair.ports[scheme]))
     if scheme == "tls":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

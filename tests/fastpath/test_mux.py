@@ -16,7 +16,7 @@ from spokes._fastpath.mux import set_last_id
 
 from spokes._fastpath.engine import Engine, Event, EventKind, LinkDown, ListenerKind, RouteKind
 from spokes.wire.messages import Bye, decode_message
-from tests.support.engines import PIN, Pair, engine_pair, eventually, wait_events
+from tests.support.engines import PIN, Pair, engine_pair, eventually, publish, wait_events
 from tests.support.frames import (
     WINDOW_BYTES,
     FramePeer,
@@ -76,7 +76,7 @@ def hostile_client(**limits: int) -> Iterator[Bench]:
         tunnel = pair.server.open_tunnel()
         port = pair.listen("hostile", ListenerKind.TCP)
         pair.server.set_tunnel_route(RouteKind.TCP, port, tunnel)
-        pair.server.publish()
+        publish(pair.server)
         peer = connect_peer(pair.ports["tls"])
         link = wait_events(pair.server, lambda event: event.kind == EventKind.LINK_UP).link
         pair.server.bind_link(link, tunnel)
@@ -96,7 +96,7 @@ def hostile_client_beside(bench: Bench) -> Iterator[Bench]:
     tunnel = pair.server.open_tunnel()
     port = pair.listen("beside", ListenerKind.TCP)
     pair.server.set_tunnel_route(RouteKind.TCP, port, tunnel)
-    pair.server.publish()
+    publish(pair.server)
     peer = connect_peer(pair.ports["tls"])
     link = wait_events(pair.server, lambda event: event.kind == EventKind.LINK_UP).link
     pair.server.bind_link(link, tunnel)
@@ -117,7 +117,7 @@ def hostile_server() -> Iterator[Bench]:
         honest = pair.serve_tcp("honest", upstream.upstream)
         tunnel = pair.client.open_tunnel()
         pair.client.set_upstream_route(RouteKind.TCP, 22, upstream.upstream)
-        pair.client.publish()
+        publish(pair.client)
         link = pair.client.connect_link(
             "127.0.0.1", listener.getsockname()[1], server_name="tun.test", pin_sha256=PIN
         )

@@ -13,7 +13,7 @@ import pytest
 from spokes._fastpath.engine import RouteKind, Upstream
 from tests.support.client_hello import extension, message, real_hello, records, server_name
 from tests.support.engines import CHAIN_PEM as SERVER_CHAIN_PEM
-from tests.support.engines import DOMAIN, Pair, engine_pair, make_certificate
+from tests.support.engines import DOMAIN, Pair, engine_pair, make_certificate, publish
 from tests.support.frames import server_context
 from tests.support.upstreams import connect, pattern, read_all, read_exactly, tcp_upstream
 
@@ -136,7 +136,7 @@ def alert(description: int) -> bytes:
 def test_passthrough_tunnel_off_line_is_an_alert():
     with engine_pair() as pair, connect(pair.ports["tls"]) as sock:
         pair.server.set_tunnel_route(RouteKind.TLS, NAME, pair.server.open_tunnel())
-        pair.server.publish()
+        publish(pair.server)
         sock.sendall(real_hello(NAME))
         assert read_all(sock) == alert(INTERNAL_ERROR)
         sock.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spokes._fastpath.engine import Upstream
-from tests.support.engines import Pair, engine_pair, eventually, listening
+from tests.support.engines import Pair, engine_pair, eventually, listening, publish
 from tests.support.upstreams import (
     abort,
     connect,
@@ -176,7 +176,7 @@ def test_relay_port_the_client_does_not_serve_visitor_is_reset():
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("gone", upstream.upstream)
         pair.client.drop_route(2, port)
-        pair.client.publish()
+        publish(pair.client)
         assert is_refused(port)
         pair.assert_idle()
 

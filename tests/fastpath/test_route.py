@@ -10,7 +10,7 @@ from spokes._fastpath.route import DraftedRoutes
 from spokes._fastpath import engine as engine_module
 from spokes._fastpath.engine import Engine, RouteKind, Upstream
 from spokes.errors import EngineError
-from tests.support.engines import engine_pair, eventually
+from tests.support.engines import engine_pair, eventually, publish
 from tests.support.upstreams import echo, exchange_bytes, is_refused, tcp_upstream
 
 
@@ -24,7 +24,7 @@ def test_route_table_of_thousands_of_names_still_finds_a_port():
         pair.publish()
         assert exchange_bytes(port, b"found") == b"found"
         pair.server.drop_route(RouteKind.TCP, port)
-        pair.server.publish()
+        publish(pair.server)
         eventually(lambda: is_refused(port))
         pair.assert_idle()
 
@@ -85,11 +85,11 @@ def test_route_to_a_tunnel_that_closes_goes_with_it():
         other = pair.server.open_tunnel()
         pair.server.set_tunnel_route(RouteKind.HTTP, "other.example", other)
         pair.server.set_tunnel_route(RouteKind.TCP, port, other)  # taken from the first tunnel
-        pair.server.publish()
-        eventually(lambda: is_refused(port))
+        publish(pair.server)
+        assert is_refused(port)
         pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel)
         pair.server.close_tunnel(other)
-        pair.server.publish()
+        publish(pair.server)    # in force at every worker
         assert exchange_bytes(port, b"mine") == b"mine"
         pair.assert_idle()
 

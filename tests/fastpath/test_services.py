@@ -9,7 +9,7 @@ import pytest
 from spokes._fastpath import engine as engine_module
 from spokes._fastpath.engine import Engine, ListenerKind, RouteKind
 from spokes.errors import EngineError
-from tests.support.engines import Pair, engine_pair, eventually
+from tests.support.engines import Pair, engine_pair, eventually, publish
 from tests.support.http_wire import ScriptedUpstream, Wire, answering, request, response
 from tests.support.upstreams import echo, exchange_bytes, tcp_upstream
 
@@ -110,7 +110,7 @@ def test_service_just_closed_is_not_given_again_and_its_bytes_stay_in_its_tunnel
         assert exchange_bytes(port, b"x" * 100) == b"x" * 100
         eventually(lambda: pair.server.stats()["streams_open"] == 0)
         pair.server.drop_route(RouteKind.TCP, port)
-        pair.server.publish()
+        publish(pair.server)
         pair.server.close_service(service)
         with pytest.raises(EngineError):
             pair.server.service_counters(service)
@@ -148,7 +148,7 @@ def test_tunnel_slot_used_again_does_not_count_the_services_of_its_forerunner(mo
         pair.publish()
         assert exchange_bytes(port, b"x" * 100) == b"x" * 100
         pair.server.close_tunnel(pair.server_tunnel)
-        pair.server.publish()
+        publish(pair.server)
         pair.server.abort_link(pair.server_link)
         tunnels: list[int] = []
         eventually(lambda: tunnels.append(pair.server.open_tunnel()) or tunnels[-1] == pair.server_tunnel)

@@ -10,7 +10,7 @@ from spokes._fastpath.buf import BLOCK_SIZE, ChainDoor
 
 from spokes._fastpath.engine import ListenerKind, RouteKind, Upstream
 from tests.fastpath.test_mux import Bench, assert_broken, hostile_client, hostile_server
-from tests.support.engines import Pair, engine_pair, eventually
+from tests.support.engines import Pair, engine_pair, eventually, publish
 from tests.support.frames import WINDOW_BYTES, FrameType, credit, frame, open_frame
 from tests.support.upstreams import (
     abort,
@@ -40,7 +40,7 @@ def small_port(pair: Pair, tunnel: int) -> int:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     port = sock.getsockname()[1]
     pair.server.set_tunnel_route(RouteKind.TCP, port, tunnel)
-    pair.server.publish()
+    publish(pair.server)
     pair.server.add_listener(ListenerKind.TCP, sock.detach(), worker=0, port=port)
     return port
 
@@ -106,7 +106,7 @@ def test_share_crowd_that_reads_nothing_is_left_alone_in_small_windows_and_nobod
     ):
         port = small_port(pair, pair.server_tunnel)
         pair.client.set_upstream_route(RouteKind.TCP, port, upstream.upstream)
-        pair.client.publish()
+        publish(pair.client)
         crowd = [stand_still(port) for _ in range(60)]
         eventually(lambda: pair.server.stats()["streams_open"] == 60)
         for _ in range(3):
@@ -208,14 +208,14 @@ def elsewhere(pair: Pair, address: str = "127.0.0.3") -> int:
     sock.listen(64)
     port = sock.getsockname()[1]
     pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel)
-    pair.server.publish()
+    publish(pair.server)
     pair.server.add_listener(ListenerKind.TCP, sock.detach(), worker=0, port=port)
     return port
 
 
 def lead(pair: Pair, port: int, address: str, to: int) -> None:
     pair.client.set_upstream_route(RouteKind.TCP, port, Upstream(addresses=[(address, to)]))
-    pair.client.publish()
+    publish(pair.client)
 
 
 def is_ended(address: str, port: int) -> bool:
@@ -284,7 +284,7 @@ def test_two_ports_one_behind_the_other_are_no_loop():
         one, two = elsewhere(pair), elsewhere(pair)
         lead(pair, one, "127.0.0.3", two)
         pair.client.set_upstream_route(RouteKind.TCP, two, upstream.upstream)
-        pair.client.publish()
+        publish(pair.client)
         with socket.create_connection(("127.0.0.3", one), timeout=10) as sock:
             sock.sendall(b"through both")
             sock.shutdown(socket.SHUT_WR)

@@ -12,7 +12,7 @@ from spokes._fastpath.engine import ListenerKind, RouteKind, Upstream
 from spokes.errors import EngineError
 from tests.fastpath.test_exchange_upgrade import ASK, echo_after_switch
 from tests.fastpath.test_udp import udp_echo, udp_socket
-from tests.support.engines import Pair, engine_pair, eventually
+from tests.support.engines import Pair, engine_pair, eventually, publish
 from tests.support.http_wire import ScriptedUpstream, Wire, answering, request, response
 from tests.support.upstreams import echo, tcp_upstream
 
@@ -40,13 +40,13 @@ def serve_port(pair: Pair, upstream: Upstream, kind: ListenerKind = ListenerKind
 
 def remove(pair: Pair, kind: RouteKind, key: str | int, service: int, **more: float) -> None:
     pair.server.drop_route(kind, key)
-    pair.server.publish()
+    publish(pair.server)
     pair.server.end_service(service, **more)
 
 
 def stop_serving(pair: Pair, kind: RouteKind, key: str | int, upstream: Upstream, **more: float) -> None:
     pair.client.drop_route(kind, key)
-    pair.client.publish()
+    publish(pair.client)
     pair.client.end_upstream(upstream, **more)
 
 
@@ -266,7 +266,7 @@ def test_retire_upstream_flow_of_datagrams_begins_anew_at_the_new_place():
         visitor.send(b"x")
         assert visitor.recv(10) == b"x"
         pair.client.set_upstream_route(RouteKind.UDP, port, Upstream(addresses=[new.getsockname()]))
-        pair.client.publish()
+        publish(pair.client)
         pair.client.retire_upstream(upstream)
         eventually(lambda: pair.server.stats()["streams_open"] == 0)
         visitor.send(b"y")

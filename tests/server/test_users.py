@@ -6,6 +6,7 @@ import pytest
 
 from spokes import clock
 from spokes._fastpath.engine import ListenerKind, RouteKind
+from spokes.errors import StoreError
 from spokes.server.app import Server
 from spokes.server.users import Users
 from spokes.store import TrafficDelta
@@ -117,17 +118,15 @@ async def test_traffic_is_counted_once_into_the_store(engine, server, store, use
     assert store.usage_of_user(user.uid, clock.wall_s()).monthly == 400
 
 
+def _fail(*_args):
+    raise StoreError("disk full")
+
+
 async def test_traffic_that_the_store_refused_is_written_later(engine, server, store, owned, monkeypatch):
-    from spokes.errors import StoreError
-
     tunnel, _ = owned
-
-    def fail(*_args):
-        raise StoreError("disk full")
-
     carry(server, engine, tunnel, 100, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "add_traffic", fail)
+        patch.setattr(store, "add_traffic", _fail)
         await server.traffic.flush()
     assert list(server.traffic.pending()) == [(tunnel.uid, 100)]
     carry(server, engine, tunnel, 30, 0)
@@ -163,6 +162,29 @@ async def spent(engine, server, store, user, owned):
     carry(server, engine, tunnel, 400_000, 600_000)
     await server.bandwidth.step()
     return peer, port
+
+
+async def test_bandwidth_counts_what_the_store_could_not_be_told_yet(engine, server, store, user, owned, monkeypatch):
+    """Half of the limit is in the store, half is kept for the next interval: together they use it up."""
+    tunnel, key = owned
+    store.edit_user(user.uid, bandwidth_mb=1)
+    await server.follower.catch_up()
+    await log_in(engine, key)
+    carry(server, engine, tunnel, 500_000, 0)
+    await server.bandwidth.step()
+    assert not server.bandwidth.is_used_up(user.uid)
+    carry(server, engine, tunnel, 0, 499_999)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "add_traffic", _fail)
+        await server.bandwidth.step()
+        assert [standing.used_bytes for standing in server.bandwidth.standings()] == [999_999]
+        assert not server.bandwidth.is_used_up(user.uid)
+        carry(server, engine, tunnel, 1, 0)
+        await server.bandwidth.step()
+        assert server.bandwidth.is_used_up(user.uid)
+        assert engine.routes[(RouteKind.HTTP, tunnel.hostname)] == "SPK-BANDWIDTH"
+    await server.bandwidth.step()           # written now, and counted once
+    assert [standing.used_bytes for standing in server.bandwidth.standings()] == [1_000_000]
 
 
 async def test_bandwidth_used_up_cuts_streams_and_closes_routes(engine, server, store, owned, spent):
