@@ -18,10 +18,9 @@ from spokes._fastpath.buf cimport (
     pool_promise_end, pool_share, slab_get, slab_init,
 )
 from spokes._fastpath.conn cimport (
-    END_CONN, END_STREAM, JOIN_BYTES, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN, UNSENT_BYTES_START,
-    EndOps, conn_close,
-    conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_prove, conn_recv, conn_room, conn_rx_keep, conn_write,
-    loop_hold, loop_park, loop_task, tune_again, tune_congestion, tune_retries, tune_unsent,
+    CONN_DIRECT_BYTES, END_CONN, END_STREAM, JOIN_BYTES, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN,
+    UNSENT_BYTES_START, EndOps, conn_close, conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_prove, conn_recv,
+    conn_room, conn_rx_keep, conn_write, loop_hold, loop_park, loop_task, tune_again, tune_congestion, tune_retries, tune_unsent,
 )
 from spokes._fastpath.frame cimport (
     FRAME_CONTROL, FRAME_CONTROL_MORE, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN,
@@ -978,6 +977,8 @@ cdef int link_data(Link *link, const uint8_t *src, size_t src_bytes) noexcept no
             return 0
         if taken > 0:
             stream_taken(stream, taken)
+        if taken < CONN_DIRECT_BYTES and pool_is_full(&link.loop.pool):
+            link.stalled = 1            # little gathers in a conn's block: so many of them in one read
     if taken < src_bytes:
         if not waiting:
             stream.taken_ms = link.loop.now_ms
