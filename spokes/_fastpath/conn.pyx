@@ -71,8 +71,8 @@ cdef enum:
     VISITOR_UNSENT_BYTES = 131072       # of a visitor that reads …
     VISITOR_UNSENT_BYTES_START = 32768  # … and of one that has not shown yet that it does
     LOCAL_SEGMENT_BYTES = 1400          # of loopback, see tune_local_upstream
-    LOCAL_RECEIVE_BYTES = 16384         # the kernel takes it twice
-    LOCAL_RECEIVE_BYTES_PROVEN = 4194304    # where the kernel does not know SO_BUF_LOCK
+    LOCAL_RECEIVE_BYTES = 32768         # the kernel takes it twice …
+    LOCAL_RECEIVE_BYTES_PROVEN = 4194304    # … and of this as much as rmem_max allows
     SO_BUF_LOCK = 72                    # asm-generic/socket.h since 5.15; the C library's headers may be older
     HOLDER_LARGE_PARTS = 64             # an address that holds more than this part of the limit is given less room
     SHORT_PATH_US = 2000                # round trip of a path without wide-area loss
@@ -324,8 +324,10 @@ cdef void conn_prove(Conn *conn, size_t bytes) noexcept nogil:
     conn.unproven_bytes = 0
     if conn.role == ROLE_VISITOR:
         tune_unsent(conn.fd, VISITOR_UNSENT_BYTES)
-    elif conn.role == ROLE_UPSTREAM and setsockopt(conn.fd, SOL_SOCKET, SO_BUF_LOCK, &any_size, sizeof(any_size)) < 0:
+    elif conn.role == ROLE_UPSTREAM:
+        # By itself it would not grow where the kernel has given out a part of its memory (tcp_mem's first number).
         setsockopt(conn.fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(receive_bytes))
+        setsockopt(conn.fd, SOL_SOCKET, SO_BUF_LOCK, &any_size, sizeof(any_size))
 
 
 cdef inline void conn_sent(Conn *conn, ssize_t bytes) noexcept nogil:

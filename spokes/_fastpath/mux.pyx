@@ -20,7 +20,8 @@ from spokes._fastpath.buf cimport (
 from spokes._fastpath.conn cimport (
     CONN_DIRECT_BYTES, END_CONN, END_STREAM, JOIN_BYTES, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN,
     UNSENT_BYTES_START, EndOps, conn_close, conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_prove, conn_recv,
-    conn_room, conn_rx_keep, conn_write, loop_hold, loop_park, loop_task, tune_again, tune_congestion, tune_retries, tune_unsent,
+    conn_room, conn_rx_keep, conn_write, loop_hold, loop_park, loop_task, tune_again, tune_congestion, tune_retries,
+    tune_unsent,
 )
 from spokes._fastpath.frame cimport (
     FRAME_CONTROL, FRAME_CONTROL_MORE, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN,

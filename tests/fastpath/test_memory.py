@@ -271,11 +271,12 @@ def test_memory_kernel_buffers_stay_small_until_the_visitor_has_read_something()
                 assert service.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 256 << 10
                 own = (service.getsockname(), service.getpeername(), visitor.getsockname())
                 with engine_socket(own[0], own[1]) as to_service, engine_socket(own[2]) as to_visitor:
-                    assert to_service.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 32_768
+                    assert to_service.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 65_536
                     assert to_visitor.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == 32_768
                     go_on.set()
                     assert len(read_all(visitor)) == PROVING
                     assert to_visitor.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == 131_072
+                    assert to_service.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > 65_536
                     assert to_service.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK == 0
             assert len(read_all(first)) == PROVING
         pair.assert_idle()
