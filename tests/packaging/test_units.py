@@ -53,7 +53,8 @@ def test_unit_is_understood_by_systemd(unit, tmp_path):
     text = (ROOT / f"packaging/systemd/{unit}.service").read_text()
     copy = tmp_path / f"{unit}.service"
     copy.write_text(re.sub(r"^(Exec\w+)=\S+", r"\1=/bin/true", text, flags=re.MULTILINE))
-    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    words = ["systemd-analyze", "--man=no", "verify", str(copy)]        # the pages are installed beside the units
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert f"{unit}.service:" not in done.stderr, done.stderr
 
 
