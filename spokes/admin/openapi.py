@@ -16,6 +16,7 @@ from spokes.admin.dispatch import PLAIN_COOKIE, SECURE_COOKIE, Resource
 from spokes.admin.routing import JSON, Route
 from spokes.admin.schema.envelope import Answer, Failure
 from spokes.admin.schema.types import Uid
+from spokes.wire.rules import LIMITS
 
 _REF = "#/components/schemas/{name}"
 _FAILURES = {
@@ -33,6 +34,7 @@ _FAILURES = {
     500: "a fault of the server",
     503: "the store or the server is away",
 }
+DIGITS = "in plain digits: neither 12.0 nor 1e3"
 _ALWAYS = (400, 403, 405, 406, 415, 500, 503)
 _WITH_BODY = (408, 413)
 
@@ -46,6 +48,8 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
     for struct in ordered:
         if issubclass(struct, Answer | Failure):         # what we send is always whole
             components[struct.__name__]["required"] = list(components[struct.__name__]["properties"])
+    for struct in structs:
+        _tell_digits(components[struct.__name__], components)
     refs = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -74,6 +78,28 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
             },
         },
     }
+
+
+def _tell_digits(schema: Any, components: dict[str, Any]) -> None:
+    """JSON Schema takes 3504.0 for an integer, and this API does not: where one is asked for, it says so."""
+    if isinstance(schema, list):
+        for part in schema:
+            _tell_digits(part, components)
+    elif isinstance(schema, dict):
+        name = str(schema.get("$ref", "")).rpartition("/")[2]
+        if name:
+            _tell_digits(components[name], components)
+        elif schema.get("type") == "object":
+            for member, part in schema["properties"].items():
+                _tell_digits(part, components)
+                if (bounds := LIMITS.get(member)) is not None:  # read whatever it is, so that it costs its rule alone
+                    part |= {"minimum": 0, "maximum": bounds.high, "anyOf": [{"const": 0}, {"minimum": bounds.low}]}
+        elif schema.get("type") == "integer":
+            if not schema.get("description", "").endswith(DIGITS):
+                schema["description"] = "; ".join(filter(None, (schema.get("description"), DIGITS)))
+        else:
+            for part in schema.values():
+                _tell_digits(part, components)
 
 
 def _operation(route: Route, refs: dict[type[Any], Any], components: dict[str, Any]) -> dict[str, Any]:

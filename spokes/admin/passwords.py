@@ -11,13 +11,12 @@ import hmac
 
 from spokes import clock
 from spokes.admin.hash_turns import HashTurns, Rank
+from spokes.admin.schema.types import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
 from spokes.errors import ValueRefusedError
 from spokes.password_hash import fits, hash_of
 
 LOGIN_WAITING_MAX = 4                    # some tens of logins a second pass, more than people make
 WORK_WAITING_MAX = 2
-PASSWORD_CHARS_MIN = 10
-PASSWORD_CHARS_MAX = 512                 # argon2 has no limit; how long hashing takes is not for the caller to say
 TOTP_STEP_S = 30
 TOTP_DRIFT_STEPS = 1                     # clocks of telephones are a little off
 

@@ -24,7 +24,7 @@ from spokes.client.rules import (
     site_key,
 )
 from spokes.client.webroots import usable_web_root
-from spokes.errors import ConfigError, NameRefusedError, NotFoundError, RemoteError
+from spokes.errors import ConfigError, NameRefusedError, NotFoundError, RemoteError, SpokesError
 from spokes.ids import canonical_host, is_reserved
 from spokes.wire.messages import Accepted, Fault, PortArgs, TunnelEditArgs
 from spokes.wire.rules import UNIX_PREFIX, Port, Site, check_destination
@@ -89,7 +89,7 @@ class Operations:
             config.set_ports(_put(config.ports(), new, port_key))
             # The server has it just so: a forwarding typed next is then the later change (sync.py).
             config.mark_synced(config.synced_sites(), _put(config.synced_ports(), new, port_key))
-        await self._apply()
+        await self._apply_done()
         return {"port": port}
 
     async def tcp_forward(self, args: Json) -> Json:
@@ -113,7 +113,7 @@ class Operations:
         self._file.require_writable()
         await self._ask("tcp.release", {"port": number})
         self._change_ports(lambda ports: [port for port in ports if port.port != number])
-        await self._apply()
+        await self._apply_done()
         return {"port": number}
 
     async def tunnel_edit(self, args: Json) -> Json:
@@ -169,6 +169,15 @@ class Operations:
             config.document.update(before)
         await self._apply()
         raise RemoteError(fault.message, code=fault.code)
+
+    async def _apply_done(self) -> None:
+        """Serve what the server has done already: where it cannot take the whole list now it does later, and this is no
+        failure of what was asked for."""
+        try:
+            await self._apply()
+        except SpokesError as error:
+            if not error.retryable:
+                raise
 
     def _free_port(self) -> int:
         """A port that was allocated and leads nowhere yet; 0 for none."""

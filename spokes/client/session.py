@@ -8,6 +8,7 @@ Source: docs/protocol.md, "Handshake", "Afterwards" and "Losing a link".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import platform
@@ -292,7 +293,7 @@ class Session:
         self._require_up()
         hurried = within_s is not None
         if hurried and self.delayed is not None:
-            raise delayed_error(self.delayed)
+            await self._ask_whether_delayed()
         waiting: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         self._announced.append(_Announced(services, waiting, hurried))
         self.link.send(services)
@@ -301,6 +302,14 @@ class Session:
                 return await waiting
         except TimeoutError:
             raise UnreachableError("the server does not answer", hint="try again") from None
+
+    async def _ask_whether_delayed(self) -> None:
+        """A server whose store answers anything tries what waits at once, and says so first."""
+        with contextlib.suppress(SpokesError):
+            await self.request("tunnel.info")
+        self._require_up()
+        if self.delayed is not None:
+            raise delayed_error(self.delayed)
 
     def _require_up(self) -> None:
         if self.ended is not None:

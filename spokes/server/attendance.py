@@ -78,7 +78,10 @@ class Attendance:
                         await link.pace.turn(len(message.failing) / RULES_PER_TURN)
                         self._take_health(session, message)
                     case Request():
-                        link.send(await self._requests.answer(tunnel_uid, message))
+                        answer = await self._requests.answer(tunnel_uid, message)
+                        if answer.error is None:
+                            await backlog.store_answered()
+                        link.send(answer)
                     case Bye():
                         hear_goodbye(link, message)
                         return

@@ -17,12 +17,14 @@ from typing import Protocol
 from spokes.errors import StoreError
 from spokes.server.link import Link
 from spokes.server.registry import Session
+from spokes.server.waking import wait_until_set
 from spokes.wire.messages import Delayed, Fault, Services
 
 log = logging.getLogger(__name__)
 
 STORE_RETRY_S = 5.0
 STORE_RETRY_S_MAX = 30.0  # every session may be waiting, and the store has one thread
+RETRY_INTERVAL_S_MIN = 1.0  # however often the store answers something else meanwhile
 ANSWERS_DUE_MAX = 16
 
 
@@ -38,8 +40,8 @@ class Backlog:
     """Of one leading link."""
 
     __slots__ = (
-        "_always", "_answers_due", "_bring", "_bring_config", "_failed", "_fault", "_link", "_room", "_services",
-        "_session", "_take_services", "_task", "_told",
+        "_always", "_answers_due", "_bring", "_bring_config", "_failed", "_fault", "_hurry", "_link", "_room",
+        "_services", "_session", "_take_services", "_task", "_told", "_tried", "_tried_at",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +58,9 @@ class Backlog:
         self._told = False  # the client knows that its newest list waits
         self._failed: BaseException | None = None
         self._room = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._tried_at = 0.0  # loop time of the latest attempt that failed
         self._task: asyncio.Task[None] | None = None
 
     async def bring_config(self, *, always: bool = False) -> None:
@@ -73,6 +78,14 @@ class Backlog:
         self._told = False
         self._tell()
         await self._begin()
+
+    async def store_answered(self) -> None:
+        """The store did something else for the session: what waits is tried at once, and before that is told."""
+        now = asyncio.get_running_loop().time()
+        if self._task is not None and now - self._tried_at >= RETRY_INTERVAL_S_MIN:
+            self._tried.clear()
+            self._hurry.set()
+            await self._tried.wait()
 
     def check(self) -> None:
         """Raises what the work met that no trying again mends."""
@@ -95,7 +108,10 @@ class Backlog:
         wait_s = STORE_RETRY_S
         try:
             while True:
-                await asyncio.sleep(random.uniform(0.5, 1.0) * wait_s)  # noqa: S311 (spreads load, guards nothing)
+                await wait_until_set(
+                    self._hurry, random.uniform(0.5, 1.0) * wait_s  # noqa: S311 (spreads load, guards nothing)
+                )
+                self._hurry.clear()
                 wait_s = min(2 * wait_s, STORE_RETRY_S_MAX)
                 if await self._try() is None:
                     return
@@ -105,6 +121,7 @@ class Backlog:
         finally:
             self._task = None
             self._room.set()
+            self._tried.set()
 
     async def _try(self) -> StoreError | None:
         """Everything that waits; the rules at the server first, which a list may not know."""
@@ -117,6 +134,8 @@ class Backlog:
         except StoreError as error:
             log.error("store failed a session", extra={"code": error.code, "detail": str(error)})
             self._fault = Fault.of(error)
+            self._tried_at = asyncio.get_running_loop().time()
+            self._tried.set()
             self._tell()
             return error
         self._fault = None

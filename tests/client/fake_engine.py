@@ -71,7 +71,7 @@ class FakeServer:
         self.config = TunConfig(hostname=HOSTNAME)
         self.bye: Bye | None = None  # the answer to the next requests, in place of any other
         self.faults: dict[str | int, Any] = {}  # domain or port -> Fault
-        self.answers: dict[str, Callable[[dict[str, Any]], Answer | dict[str, Any]]] = {}
+        self.answers: dict[str, Callable[[dict[str, Any]], Answer | dict[str, Any]]] = {"tunnel.info": lambda _: {}}
         self.link_count_max = 3
         self.clock_skew_s = 0
         self.silent = False  # hears nothing, says nothing

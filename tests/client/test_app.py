@@ -338,6 +338,22 @@ async def test_rule_that_the_server_cannot_store_is_said_at_once_kept_and_taken_
     assert [services.rules_rev for services in engine.server.services] == [1, 2, 3]  # and none of them was stale
 
 
+async def test_rule_after_the_server_can_store_again_is_taken_at_once(engine, config_path, make_app):
+    """Asked for anything, the server tries what waits first."""
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: app.state == "online")
+        engine.server.services_wait, engine.server.delayed = True, DISK_FULL
+        write(config_path, https=[{"domain": "a.example", "port": 1}])
+        with pytest.raises(RemoteError):
+            await app.apply_rules()
+        engine.server.answers["tunnel.info"] = lambda _: store_is_back(engine) or {}
+        write(config_path, https=[{"domain": "a.example", "port": 2}])
+        assert [one.domain for one in (await app.apply_rules()).https] == ["a.example"]
+        assert app.delayed is None
+        assert engine.server.config.https[0].port == 2
+
+
 async def test_rules_changed_while_the_server_cannot_store_are_announced_when_it_can(engine, config_path, make_app):
     engine.server.count_rules = True
     engine.server.services_wait, engine.server.delayed = True, DISK_FULL

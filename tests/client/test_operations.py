@@ -98,6 +98,20 @@ async def test_http_add_refused_by_the_server_is_taken_back(config_path, server)
     assert applied == [["a.example"], []]
 
 
+async def test_tcp_allocate_while_the_server_cannot_store_the_list_is_done_all_the_same(config_path, server):
+    """The port is the tunnel's; another try would take another."""
+
+    async def delayed():
+        raise RemoteError("the server cannot store the rules now", code="SPK-STORE", retryable=True)
+
+    operations = Operations(ConfigFile(config_path), ask=server.ask, apply=delayed)
+    assert await operations.perform("tcp.allocate", {}) == {"port": 22000}
+    assert await operations.perform("tcp.release", {"port": 22000}) == {"port": 22000}
+    with pytest.raises(RemoteError):
+        await operations.perform("http.add", {"domain": "a.example", "port": 80})
+    assert [site.domain for site in rules(config_path)[0]] == ["a.example"]
+
+
 async def test_tcp_allocate_is_remembered(operations, config_path):
     assert await operations.perform("tcp.allocate", {}) == {"port": 22000}
     assert rules(config_path)[1] == [Port(port=22000)]

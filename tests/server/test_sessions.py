@@ -396,6 +396,24 @@ async def test_session_store_away_everything_but_the_rules_is_answered_and_those
     await eventually(lambda: not backlogs(peer.link))
 
 
+async def test_session_store_back_what_waits_is_tried_before_the_next_answer(
+    engine, registered, store_fails, monkeypatch
+):
+    monkeypatch.setattr("spokes.server.backlog.RETRY_INTERVAL_S_MIN", 0.0)
+    peer, _ = await log_in(engine, registered[1])
+    back = store_fails()
+    monkeypatch.setattr("spokes.server.backlog.STORE_RETRY_S", 3600.0)
+    peer.say(m.Services(https=(Site(domain="a.example.org", port=80),)))
+    await hears(peer, m.Delayed)
+    peer.say(m.Request(id=1, op="tunnel.info"))
+    await hears(peer, m.Answer)
+    assert not [message for message in peer.heard if isinstance(message, m.Accepted)]
+    back.set()
+    peer.say(m.Request(id=2, op="tunnel.info"))
+    await hears(peer, m.Answer, 2)
+    assert [type(message) for message in peer.heard[-2:]] == [m.Accepted, m.Answer]
+
+
 async def test_session_store_away_lists_that_wait_are_called_stale_one_by_one(
     engine, server, store, registered, store_fails
 ):

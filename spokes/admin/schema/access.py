@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from spokes.admin.schema.envelope import Answer, Part, Request
-from spokes.admin.schema.types import KeyValue, Text, Time, Uid, time_text
+from spokes.admin.schema.types import KeyValue, Name, Time, Uid, time_text
 from spokes.ids import ZERO_UID
 from spokes.store import ApiKey as StoredKey
 from spokes.store import Login as StoredLogin
@@ -32,8 +32,8 @@ class ApiKey(Part):
 
 
 class CreateKeyRequest(Request):
-    description: Text = ""
-    scopes: tuple[ScopeName, ...] = ("read", "write")
+    description: Name = ""
+    scopes: Annotated[tuple[ScopeName, ...], Meta(min_length=1, max_length=16)] = ("read", "write")
     user_uid: Uid = msgspec.field(name="userID", default=ZERO_UID)
 
 
@@ -41,7 +41,7 @@ class EditKeyRequest(Request):
     """What is left out stays as it is."""
 
     key_uid: Uid = msgspec.field(name="keyID")
-    description: Text | UnsetType = UNSET
+    description: Name | UnsetType = UNSET
     active: bool | UnsetType = UNSET
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from spokes.admin.schema.envelope import Answer, Request
-from spokes.admin.schema.types import Count, Secret, Text, Uid
+from spokes.admin.schema.types import Count, NewPassword, Secret, Text, Uid
 from spokes.admin.schema.users import User, UserRequest, user_object
 from spokes.ids import ZERO_UID
 from spokes.store import User as StoredUser
@@ -36,7 +36,7 @@ class LoginRequest(Request):
 
 
 class PasswordRequest(Request):
-    password: Secret
+    password: NewPassword
     user_uid: Uid = msgspec.field(name="userID", default=ZERO_UID)   # zero: the caller
     current: Secret = ""                 # needed for one's own
 

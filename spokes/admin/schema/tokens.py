@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from spokes.admin.schema.envelope import Answer, Part, Request
-from spokes.admin.schema.types import KeyValue, Text, Time, Uid, time_text
+from spokes.admin.schema.types import KeyValue, Name, Time, Uid, time_text
 from spokes.store import Token as StoredToken
 
 
@@ -19,13 +19,13 @@ class Token(Part):
 
 
 class CreateTokenRequest(Request):
-    description: Text = ""
+    description: Name = ""
     active: bool = True
 
 
 class EditTokenRequest(Request):
     token_uid: Uid = msgspec.field(name="tokenID")
-    description: Text                    # both values replace the old ones, so neither may be forgotten
+    description: Name                    # both values replace the old ones, so neither may be forgotten
     active: bool
 
 

@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType, field
 
 from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.admin.schema.tokens import Token
-from spokes.admin.schema.types import Bytes, Count, Enum16, PortNumber, Seconds, Text, Time, Uid
+from spokes.admin.schema.types import Bytes, Count, Enum16, Hostname, Name, PortNumber, Seconds, Text, Time, Uid
 from spokes.ids import ZERO_UID
 
 
@@ -72,7 +72,7 @@ class Link(Part):
 class DetailsQuery(Request):
     """Exactly `true` switches it on; anything else is as if it were not there."""
 
-    details: str = ""
+    details: Text = ""
 
 
 class SearchRequest(Request):
@@ -87,8 +87,8 @@ class SearchRequest(Request):
 class CreateTunnelRequest(Request):
     user_uid: Uid = field(name="userID", default=ZERO_UID)
     tunnel_uid: Uid = field(name="tunID", default=ZERO_UID)
-    name: Text = ""
-    hostname: Text = ""
+    name: Name = ""
+    hostname: Hostname = ""
 
 
 class PagesAnswer(Answer):

@@ -8,14 +8,14 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from spokes.admin.schema.envelope import Answer, Part, Request
-from spokes.admin.schema.types import ZERO_TIME, Count, Text, Time, Uid, time_text
+from spokes.admin.schema.types import ZERO_TIME, Count, Domain, Email, Name, Time, Uid, time_text
 from spokes.ids import ZERO_UID
 from spokes.store import User as StoredUser
+from spokes.store.users import DOMAIN_COUNT_MAX, MEGABYTES_MAX
 
-MEGABYTES_MAX = 10**12
 BYTES_PER_MEGABYTE = 1_000_000           # decimal, as everywhere in this API
 Megabytes = Annotated[int, Meta(ge=0, le=MEGABYTES_MAX)]
-DomainText = Annotated[str, Meta(max_length=1024)]
+Domains = Annotated[tuple[Domain, ...], Meta(max_length=DOMAIN_COUNT_MAX)]
 
 
 class User(Part):
@@ -38,9 +38,9 @@ class UserRequest(Request):
 
     user_uid: Uid = msgspec.field(name="userID", default=ZERO_UID)
     active: bool | UnsetType = msgspec.field(name="Active", default=UNSET)
-    email: Text | UnsetType = UNSET
-    fullname: Text | UnsetType = UNSET
-    phone: Text | UnsetType = UNSET
+    email: Email | UnsetType = UNSET
+    fullname: Name | UnsetType = UNSET
+    phone: Name | UnsetType = UNSET
     bandwidth_mb: Megabytes | UnsetType = msgspec.field(name="bandwidth", default=UNSET)
     check_domains: bool | UnsetType = msgspec.field(name="checkDomains", default=UNSET)
     max_ports: Count | UnsetType = msgspec.field(name="maxPorts", default=UNSET)
@@ -63,12 +63,12 @@ class BandwidthCapRequest(Request):
 
 class DomainsRequest(Request):
     user_uid: Uid = msgspec.field(name="userID")
-    domains: tuple[DomainText, ...] = ()
+    domains: Domains = ()
 
 
 class ProveDomainRequest(Request):
     user_uid: Uid = msgspec.field(name="userID")
-    domain: DomainText
+    domain: Domain
 
 
 class DomainProof(Part):

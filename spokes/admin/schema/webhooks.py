@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.admin.schema.events import Limit, Sequence
-from spokes.admin.schema.types import Count, Text, Time, Uid, time_text
+from spokes.admin.schema.types import Count, Name, Text, Time, Uid, time_text
 from spokes.ids import ZERO_UID
 from spokes.store import Delivery as StoredDelivery
 from spokes.store import Webhook as StoredWebhook
@@ -34,7 +34,7 @@ class Webhook(Part):
 
 class CreateWebhookRequest(Request):
     url: Url
-    description: Text = ""
+    description: Name = ""
     active: bool = True
     kinds: Kinds = ()
     secret: Text = ""                    # "": the server makes one
@@ -47,7 +47,7 @@ class EditWebhookRequest(Request):
 
     webhook_uid: Uid = msgspec.field(name="webhookID")
     url: Url | UnsetType = UNSET
-    description: Text | UnsetType = UNSET
+    description: Name | UnsetType = UNSET
     active: bool | UnsetType = UNSET
     kinds: Kinds | UnsetType = UNSET
     secret: Annotated[str, Meta(min_length=16, max_length=255)] | UnsetType = UNSET
