@@ -8,6 +8,19 @@ Bound: one figure for each owner that holds something. Not for several threads.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+
+
+def fair_share(held: Iterable[int], total: int) -> int:
+    """The most that one may hold so that all together hold `total` at most: what some leave goes to those who want
+    more. At least what is held most, where all of it fits."""
+    left, counts = total, sorted(held)
+    for index, count in enumerate(counts):
+        share = left // (len(counts) - index)
+        if count > share:
+            return share
+        left -= count
+    return max(total, 0)
 
 
 class Shares:

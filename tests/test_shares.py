@@ -2,7 +2,7 @@
 
 import pytest
 
-from spokes.shares import Shares
+from spokes.shares import Shares, fair_share
 
 
 def take_all(shares, owner):
@@ -35,6 +35,14 @@ def test_what_was_lent_is_taken_back_as_it_ends():
         take_all(shares, "late")
         take_all(shares, "greedy")
     assert min(shares.held("late"), shares.held("greedy")) >= 32 // 3
+
+
+@pytest.mark.parametrize(
+    ("held", "share"),
+    [([], 100), ([100], 100), ([101], 100), ([10, 200], 90), ([10, 60, 60], 45), ([10, 30, 60], 100), ([9, 9, 9], 3)],
+)
+def test_fair_share_small_ones_keep_all_and_large_ones_the_rest(held, share):
+    assert fair_share(held, 9 if held == [9, 9, 9] else 100) == share
 
 
 def test_amount_larger_than_a_share_passes_alone():

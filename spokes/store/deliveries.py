@@ -1,7 +1,7 @@
 """Deliveries of webhooks: a queue for each webhook, in order per subject, and their history.
 
 Bound: PENDING_COUNT_MAX waiting for one webhook of the system, PENDING_OF_USER_COUNT_MAX for one of a user; the oldest
-fail then. History goes by purge_deliveries.
+fail then. History goes by purge_deliveries, in shares of the webhooks' owners.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import peewee
 from spokes import clock
 from spokes.errors import NotFoundError
 from spokes.ids import ZERO_UID, is_uid, new_uid
-from spokes.store.base import cleaned_text
+from spokes.shares import fair_share
+from spokes.store.base import PURGE_COUNT_MAX, cleaned_text
 from spokes.store.changes import SEQ_MAX, ChangeLog, Writer
 from spokes.store.models import WebhookModel
 from spokes.store.models_admin import DeliveryModel
@@ -31,6 +32,11 @@ _PENDING = DeliveryModel.state == DeliveryState.PENDING.value
 # Several of these run for each delivery.
 _OWNERS = Statement(
     lambda uids: WebhookModel.select(WebhookModel.uid, WebhookModel.user_uid).where(WebhookModel.uid.in_(EachOf(uids)))
+)
+_FINISHED_OF_OWNERS = Statement(
+    lambda: DeliveryModel.select(WebhookModel.user_uid, peewee.fn.COUNT(DeliveryModel.seq))
+    .join(WebhookModel, on=(WebhookModel.uid == DeliveryModel.webhook_uid))
+    .where(DeliveryModel.finished.is_null(False)).group_by(WebhookModel.user_uid)
 )
 _NEWEST = Statement(lambda: DeliveryModel.select(peewee.fn.MAX(DeliveryModel.seq)))
 _QUEUE = Statement(
@@ -156,10 +162,12 @@ class Deliveries(ChangeLog):
         return counts
 
     def purge_deliveries(self, older_than: float, row_count_max: int) -> int:
-        """Remove those that were finished before `older_than` (Unix seconds), and of the finished ones the oldest
-        beyond `row_count_max`, with all that were finished at the same moment; how many.
+        """Remove those that were finished before `older_than` (Unix seconds), and of what is more than `row_count_max`
+        the oldest of the owners who have most; how many. Of more than PURGE_COUNT_MAX some, and the others at the next
+        call.
         """
-        return self._purge_oldest(DeliveryModel.finished, older_than, row_count_max)
+        removed = self._purge_oldest(DeliveryModel.finished, older_than, SEQ_MAX)
+        return removed or self._purge_shares(row_count_max)
 
     # --- below -----------------------------------------------------------------------------------------------------
 
@@ -169,6 +177,20 @@ class Deliveries(ChangeLog):
         with self._db.write() as db:     # not through alone(): an attempt must not be counted twice
             rows = statement(uid, *values).execute(db)
         return _to_delivery(rows[0]) if rows else None
+
+    def _purge_shares(self, row_count_max: int) -> int:
+        """An owner keeps what the others do not fill: one who has much pushes out nobody's history but their own."""
+        counts: dict[str, int] = dict(self._db.rows(_FINISHED_OF_OWNERS()))
+        share = fair_share(counts.values(), row_count_max)
+        owner, count = max(counts.items(), key=lambda one: one[1], default=("", 0))
+        if count <= share:
+            return 0
+        beyond = DeliveryModel.select(DeliveryModel.seq).join(
+            WebhookModel, on=(WebhookModel.uid == DeliveryModel.webhook_uid)
+        ).where(WebhookModel.user_uid == owner, DeliveryModel.finished.is_null(False)).order_by(
+            DeliveryModel.finished, DeliveryModel.seq
+        ).limit(min(count - share, PURGE_COUNT_MAX))
+        return int(self._db.run(DeliveryModel.delete().where(DeliveryModel.seq.in_(beyond))))
 
     @staticmethod
     def _fail_oldest(tx: Writer, webhook_uid: str, count_max: int) -> None:

@@ -152,6 +152,32 @@ def test_purge_deliveries_only_what_is_over(store, webhook, time):
     assert bodies(store.list_deliveries(webhook.uid)) == ["b"]
 
 
+def test_purge_deliveries_of_one_owner_push_out_nobody_elses(store, webhook, time, monkeypatch):
+    """However many one has, and although those of the others are older."""
+    monkeypatch.setattr(deliveries, "PURGE_COUNT_MAX", 4)
+    quiet, loud = store.create_user(), store.create_user()
+    hooks = {name: store.create_webhook(f"https://{name}.example.org", user_uid=user.uid)
+             for name, user in (("quiet", quiet), ("loud", loud), ("loud2", loud))}
+    hooks["system"] = webhook
+    for name, count in (("quiet", 2), ("system", 3), ("loud", 9), ("loud2", 9)):
+        queue(store, hooks[name], *(f"{name} {number}" for number in range(count)))
+        while due := store.due_deliveries(FAR):
+            for one in due:
+                time.advance(1)
+                store.finish_delivery(one.uid, http_status=500, error="refused")
+    removed = []
+    while count := store.purge_deliveries(0, 12):
+        removed.append(count)
+    assert removed == [4, 4, 3]
+    left = {name: sorted(bodies(store.list_deliveries(hook.uid))) for name, hook in hooks.items()}
+    assert left == {
+        "quiet": ["quiet 0", "quiet 1"],
+        "system": ["system 0", "system 1", "system 2"],
+        "loud": [],
+        "loud2": [f"loud2 {number}" for number in range(2, 9)],      # the newest of all that is theirs
+    }
+
+
 def test_purge_deliveries_beyond_a_count_keeps_the_newest(store, webhook, time):
     queue(store, webhook, *"abcd")
     for due in store.due_deliveries(FAR)[:3]:
