@@ -183,9 +183,7 @@ class Server:
         self.registry = Registry(config.link_count_max)
         self.admission = Admission(config.handshakes_per_s)
         own = admin_upstream(self.directory) if config.admin else None
-        self.routes = RouteTable(
-            engine, config.domain, self.certificate.names, own, removed_drain_s=config.removed_drain_s
-        )
+        self.routes = RouteTable(engine, config.domain, own, removed_drain_s=config.removed_drain_s)
         self.routes.https_port = self._public_port(ListenerKind.TLS, config.public_https_port)
         self.ports = PortListeners(engine, config.tcp_address)
         self.users = Users()

@@ -9,7 +9,7 @@ engine knows no route to it. Knows no store: changes.py feeds it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from spokes._fastpath.engine import Engine, Limits, RouteKind, Upstream
@@ -49,18 +49,16 @@ class RouteTable:
         self,
         engine: Engine,
         domain: str,
-        covered: Iterable[str],
         own: Upstream | None = None,
         *,
         removed_drain_s: float = 0.0,
     ) -> None:
-        """`covered`: the names of our certificate, `*.` for one label. `own`: who answers at the server's own name;
-        None: a page of welcome. `removed_drain_s`: how long what visitors have open at an object that goes may go on.
+        """`own`: who answers at the server's own name; None: a page of welcome. `removed_drain_s`: how long what
+        visitors have open at an object that goes may go on.
         """
         self.removed_drain_s = removed_drain_s
         self._engine = engine
         self._domain = domain
-        self._covered = frozenset(covered)
         self._slots: dict[str, int] = {}
         self._slots_to_close: list[int] = []
         self._hostnames: dict[str, str] = {}
@@ -221,10 +219,6 @@ class RouteTable:
             self._retired.add(service)
             self._services_to_end.append(service)
             self._changed()
-
-    def terminates(self, host: str) -> bool:
-        """Whether our own certificate covers the name."""
-        return host in self._covered or "*." + host.partition(".")[2] in self._covered
 
     def _put(self, object_uid: str, tunnel_uid: str, routes: frozenset[RouteKey]) -> None:
         if self._tunnel_of.get(object_uid, tunnel_uid) != tunnel_uid:

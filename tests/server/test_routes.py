@@ -21,7 +21,7 @@ async def engine():
 
 @pytest.fixture
 async def routes(engine):
-    return RouteTable(engine, DOMAIN, [DOMAIN, f"*.{DOMAIN}"])
+    return RouteTable(engine, DOMAIN)
 
 
 async def test_routes_many_changes_of_one_turn_are_one_publication(engine, routes):

@@ -26,7 +26,7 @@ async def engine():
 
 @pytest.fixture
 async def routes(engine):
-    routes = RouteTable(engine, DOMAIN, [DOMAIN, f"*.{DOMAIN}"])
+    routes = RouteTable(engine, DOMAIN)
     routes.put_tunnel(TUNNEL, f"own.{DOMAIN}")
     routes.put_site(SITE, TUNNEL, f"shop.{DOMAIN}", pass_through=False)
     routes.put_port(PORT, TUNNEL, 22001)
