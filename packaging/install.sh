@@ -13,8 +13,9 @@ PYTHON=${PYTHON:-python3}
 BIN=${BIN:-.venv/bin}
 home=$PREFIX/lib/spokes
 root=$DESTDIR$home
-wheels=$(mktemp -d)
-trap 'rm -rf "$wheels"' EXIT INT TERM
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 
 case "$PREFIX" in /*) ;; *) echo "PREFIX must be an absolute path, not '$PREFIX'" >&2; exit 2 ;; esac
 mkdir -p "$DESTDIR$PREFIX" 2>/dev/null && [ -w "$DESTDIR$PREFIX" ] || {
@@ -22,12 +23,14 @@ mkdir -p "$DESTDIR$PREFIX" 2>/dev/null && [ -w "$DESTDIR$PREFIX" ] || {
     exit 1
 }
 
-"$BIN/pip" wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir "$wheels" .
+# Everything is fetched and built before what was installed is touched: a network that fails must not take it away.
+"$BIN/pip" wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir "$work/wheels" .
+"$PYTHON" -m venv "$work/venv"
+"$work/venv/bin/python" -m pip wheel --quiet --disable-pip-version-check --require-hashes --wheel-dir "$work/wheels" \
+    -r requirements-runtime.lock
 rm -rf "$root"
 "$PYTHON" -m venv "$root"
-"$root/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes \
-    -r requirements-runtime.lock
-"$root/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-index "$wheels"/*.whl
+"$root/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --no-index "$work"/wheels/*.whl
 ./packaging/trim-venv.sh "$root" "$DESTDIR"
 "$root/bin/python" -m compileall -q -s "$root" -p "$home" "$root"
 
