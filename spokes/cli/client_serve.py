@@ -379,7 +379,8 @@ class OneAddressConsole:
         self._say(f"Not connected: {escape(error.line())}; next attempt in {wait_s:.1f} s")
 
     async def run(self, app: App) -> None:
-        """Nothing to refresh."""
+        """Nothing changes by itself."""
+        await asyncio.Event().wait()
 
     def _say(self, text: str) -> None:
         outlet_of(sys.stderr).write(text + "\n")
@@ -495,12 +496,9 @@ async def run_app(
             lend=one_offs.lend if one_offs is not None else None,
         )
         await local_api.start(api_port)
-    showing = asyncio.create_task(console.run(app))
     try:
         await app.run()
     finally:
-        showing.cancel()
-        await asyncio.gather(showing, return_exceptions=True)
         if one_offs is not None:
             one_offs.closed = True
         if local_api is not None:

@@ -175,6 +175,7 @@ class App:
         try:
             self._tunnel = self._engine.open_tunnel()
             serving = self._spawn(self._serve_for_ever())
+            self.supervisor.keep("display", lambda: self._console.run(self))
             self.supervisor.keep("resolver", self._resolver.run)
             self.supervisor.keep("web roots", self._web_roots.run)
             self.supervisor.keep("health", self._watch_health)

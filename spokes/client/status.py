@@ -137,7 +137,8 @@ class PlainConsole:
         self._out.write(text + "\n")
 
     async def run(self, app: App) -> None:
-        """Nothing to refresh."""
+        """Nothing changes by itself."""
+        await asyncio.Event().wait()
 
 
 def terminal_console(stream: TextIO) -> RichConsole:

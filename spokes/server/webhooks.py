@@ -4,7 +4,8 @@ Bound: REQUEST_COUNT_MAX requests at once, shared by the owners of webhooks (sha
 of one webhook, so that targets that hang hold back their own only. Of one subject the oldest goes first and the others
 wait for what becomes of it.
 Fails: TRY_COUNT_MAX attempts over hours, then the delivery has failed; at once where the address is refused, because it
-would be refused again. A store that fails is logged and asked again.
+would be refused again. A store that fails is logged and asked again. The next attempt is kept as wall time, for it
+outlives the process; a wall clock that is set moves what waits along, and no wait becomes longer than it may be.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ REQUEST_COUNT_MAX = 32
 REQUEST_COUNT_PER_WEBHOOK_MAX = 4
 WAITS_S = (10.0, 60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0)  # after each failed attempt but the last
 TRY_COUNT_MAX = len(WAITS_S) + 1
+JITTER = 0.2  # of a wait, more or less
+CLOCK_STEP_S = 2.0  # by which the wall clock was set, and did not drift
 ALERT_TRY_COUNT = 3  # a target that refused the same delivery so often is worth an alert
 LOOK_S = 60.0  # at the latest; earlier when one is due or the dispatcher is woken
 STORE_RETRY_S = 5.0
@@ -50,6 +53,7 @@ class WebhookDispatcher:
         self._woken = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by delivery
         self._running: Counter[str] = Counter()  # by webhook
+        self._ahead_s: float | None = None  # the wall clock of the monotonic one, when it was looked at last
         self._ended_meanwhile: set[str] = set()  # deliveries, while the queue was being read
         self._shares = Shares(REQUEST_COUNT_MAX)  # by owner
         self._lookups = Lookups()
@@ -84,6 +88,7 @@ class WebhookDispatcher:
     async def _step(self) -> float:
         """Begins what is due and may begin; how long nothing is to do."""
         store, now = self._store.store, clock.wall_s()
+        await self._heed_clock(now)
         await self._settle_gone()
         if self._shares.used >= REQUEST_COUNT_MAX:
             return LOOK_S  # a task that ends wakes us
@@ -107,6 +112,18 @@ class WebhookDispatcher:
         if at is None or at <= now:
             return LOOK_S  # what is due is under way or has to wait for one that is; its end wakes us
         return min(at - now, LOOK_S)
+
+    async def _heed_clock(self, now: float) -> None:
+        """At the start, when nobody knows what was done to the clock, and when it was set since the last look."""
+        ahead_s = now - clock.monotonic_s()
+        jump_s = 0.0 if self._ahead_s is None else ahead_s - self._ahead_s
+        if self._ahead_s is None or abs(jump_s) > CLOCK_STEP_S:
+            waits_s = [wait_s * (1 + JITTER) for wait_s in self._waits_s]
+            heed = self._store.store.heed_clock
+            count = await self._store.run(heed, now, waits_s, jump_s=max(0.0, jump_s))
+            if self._ahead_s is not None or count:
+                log.info("clock was set; deliveries moved", extra={"by_s": round(jump_s, 1), "shortened": count})
+        self._ahead_s = ahead_s
 
     async def _settle_gone(self) -> None:
         """Of a webhook that was deleted or switched off nothing is wrong any longer."""
@@ -182,7 +199,8 @@ class WebhookDispatcher:
         next_attempt = None
         if not outcome.delivered and outcome.retryable and delivery.attempts < len(self._waits_s):
             # Jitter, so that a target that was away does not get everything in one moment.
-            next_attempt = clock.wall_s() + self._waits_s[delivery.attempts] * random.uniform(0.8, 1.2)  # noqa: S311
+            jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (spreads load, guards nothing)
+            next_attempt = clock.wall_s() + self._waits_s[delivery.attempts] * jitter
         finished = await self._store.run(
             lambda: self._store.store.finish_delivery(
                 delivery.uid,

@@ -130,6 +130,25 @@ class Deliveries(ChangeLog):
         state = DeliveryState.DELIVERED if 200 <= http_status < 300 and not error else DeliveryState.FAILED
         return self._changed_delivery(uid, _FINISH, http_status, error, state.value, clock.wall_s())
 
+    def heed_clock(self, now: float, waits_s: Sequence[float], *, jump_s: float = 0.0) -> int:
+        """After the wall clock was set: no attempt waits longer than it may after those before it (`waits_s`, by their
+        number), a first one not at all. `jump_s`: how far the clock went ahead; what waits goes with it. How many rows.
+        """
+        count = 0
+        with self._transaction() as tx:
+            if jump_s > 0:
+                tx.unlogged(DeliveryModel.update(next_attempt=DeliveryModel.next_attempt + jump_s).where(
+                    _PENDING, DeliveryModel.attempts > 0
+                ))
+            for attempts, wait_s in enumerate((0.0, *waits_s)):
+                after = DeliveryModel.attempts == attempts
+                if attempts == len(waits_s):
+                    after = DeliveryModel.attempts >= attempts
+                count += tx.unlogged(DeliveryModel.update(next_attempt=now + wait_s).where(
+                    _PENDING, after, DeliveryModel.next_attempt > now + wait_s
+                ))
+        return count
+
     def resend_delivery(self, uid: str) -> Delivery:
         """Let it be sent at once, with its old id and body, whatever came of it before."""
         if (delivery := self._changed_delivery(uid, _SEND_AGAIN, clock.wall_s())) is None:

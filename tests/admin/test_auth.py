@@ -173,6 +173,12 @@ def test_bearer_use_is_noted_once_a_minute(api, store, key, wall):
     assert store.statement_count - before - first < first
     used, = store.list_api_keys()
     assert (used.last_used, used.last_address) == (wall.wall_s(), "192.0.2.9")
+    noted = wall.wall_s()
+    for seconds, last_used in ((59.0, noted), (2.0, noted + 61.0), (59.0, noted + 61.0)):
+        wall.advance(seconds)
+        api.get("ping", headers={**headers, "X-Real-IP": "192.0.2.10"})
+        assert store.list_api_keys()[0].last_used == last_used
+    assert store.list_api_keys()[0].last_address == "192.0.2.10"
 
 
 def test_bearer_use_that_cannot_be_noted_refuses_nobody(api, store, key, monkeypatch):

@@ -265,6 +265,23 @@ def test_unknown_deleted_and_somebody_elses_tunnel_is_404_everywhere(api, store,
     assert control.calls == []
 
 
+@pytest.mark.parametrize("term", ["\u00e4\u00f6", "\u00c4\u00d6", "b\u00fcro", "kasse \u00c4"])
+def test_search_non_ascii_term_shows_a_basic_caller_only_their_own(api, store, caller, term):
+    """Compared here and not in the database: the owner is a condition there all the same."""
+    mara = store.create_user(fullname="Mara")
+    own, theirs = (new_tunnel(store, "Ladenkasse \u00c4\u00d6", user_uid=uid) for uid in (mara.uid, ZERO_UID))
+    store.put_sites(own.uid, [{"domain": "b\u00fcro.example.org"}])
+    store.put_sites(theirs.uid, [{"domain": "b\u00fcro.example.net"}])
+
+    def found():
+        answer = api.post("tunnel/search", {"term": term}).json
+        return answer["total"], {tunnel["id"] for tunnel in answer["tunnels"]}
+
+    assert found() == (2, {own.uid, theirs.uid})
+    caller.caller = basic(mara.uid)
+    assert found() == (1, {own.uid})
+
+
 def test_basic_caller_sees_only_their_own_in_every_list(api, store, caller, control):
     mara = store.create_user(fullname="Mara")
     own, theirs = new_tunnel(store, "own", user_uid=mara.uid), new_tunnel(store, "theirs")

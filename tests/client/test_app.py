@@ -48,7 +48,7 @@ class Recorder:
         self.waits.append(wait_s)
 
     async def run(self, app):
-        pass
+        await asyncio.Event().wait()
 
 
 def write(path, **members):
@@ -716,6 +716,20 @@ async def test_run_fault_of_ours_in_the_background_is_logged_shown_and_begun_aga
         await eventually(lambda: app.state == "online" and len(begun) >= 2)
         assert "task failed" in caplog.text
         assert any("further links" in trouble.line for trouble in app.troubles)
+
+
+async def test_run_display_that_fails_begins_again_and_is_told(engine, make_app, console, caplog):
+    begun = []
+
+    async def broken(app):
+        begun.append(app)
+        raise RuntimeError("a fault of ours")
+
+    console.run = broken
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: app.state == "online" and begun[1:] == [app])
+        assert any("task display failed" in trouble.line for trouble in app.troubles)
 
 
 async def test_run_fault_of_ours_in_a_session_ends_that_session_only(engine, make_app, monkeypatch):

@@ -40,14 +40,11 @@ def make_app(engine, path, console):
     )
 
 
-async def run_until(app, console, condition):
+async def run_until(app, condition):
     serving = asyncio.create_task(app.run())
-    showing = asyncio.create_task(console.run(app))
     try:
         await eventually(condition)
     finally:
-        showing.cancel()
-        await asyncio.gather(showing, return_exceptions=True)
         app.stop(drain=False)
         await asyncio.gather(serving, return_exceptions=True)
 
@@ -57,7 +54,7 @@ async def test_plain_console_prints_lines_with_state_and_faults(engine, rules_pa
     out = io.StringIO()
     console = PlainConsole(out)
     app = make_app(engine, rules_path, console)
-    await run_until(app, console, lambda: "Running TCP services:" in out.getvalue())
+    await run_until(app, lambda: "Running TCP services:" in out.getvalue())
     lines = out.getvalue().splitlines()
     assert lines[0] == "Connecting..."
     assert any(line.startswith("a.example") and line.endswith("running") for line in lines)
@@ -78,7 +75,7 @@ async def test_service_that_fails_is_shown_as_failing_and_told_to_the_server(eng
     out = io.StringIO()
     console = PlainConsole(out)
     app = make_app(engine, rules_path, console)
-    await run_until(app, console, lambda: engine.server.healths)
+    await run_until(app, lambda: engine.server.healths)
     assert "Service a.example fails: localhost:8080 refused the connection [SPK-UPSTREAM-REFUSED]" in out.getvalue()
     (told,) = engine.server.healths
     assert [(one.domain, one.code) for one in told.failing] == [("a.example", "SPK-UPSTREAM-REFUSED")]
@@ -98,7 +95,7 @@ async def test_service_that_answers_again_is_told_once(engine, rules_path, faili
             OUTCOMES["localhost:8080"] = (0, 1_790_000_001.0, OUTCOMES["localhost:8080"][2])
         return len(engine.server.healths) == 2
 
-    await run_until(app, console, mended)
+    await run_until(app, mended)
     assert engine.server.healths[1].failing == ()
     assert out.getvalue().count("Service a.example answers again") == 1
 
@@ -108,7 +105,7 @@ async def test_plain_console_server_away_says_connecting_once(engine, rules_path
     out = io.StringIO()
     console = PlainConsole(out)
     app = make_app(engine, rules_path, console)
-    await run_until(app, console, lambda: out.getvalue().count("Not connected") > 3)
+    await run_until(app, lambda: out.getvalue().count("Not connected") > 3)
     assert out.getvalue().count("Connecting...") == 1
     assert "\x1b" not in out.getvalue()
 
@@ -117,7 +114,7 @@ async def test_live_console_draws_the_block(engine, rules_path):
     out = io.StringIO()
     console = LiveConsole(RichConsole(file=out, force_terminal=True, width=120))
     app = make_app(engine, rules_path, console)
-    await run_until(app, console, lambda: "online" in out.getvalue() and "1.5 ms" in out.getvalue())
+    await run_until(app, lambda: "online" in out.getvalue() and "1.5 ms" in out.getvalue())
     shown = out.getvalue()
     for words in ("Connecting...", "Running HTTP services:", "a.example", "localhost:22", "Round trip", "Requests"):
         assert words in shown
@@ -129,14 +126,14 @@ async def test_live_console_shows_the_last_errors(engine, rules_path):
     out = io.StringIO()
     console = LiveConsole(RichConsole(file=out, force_terminal=True, width=160))
     app = make_app(engine, rules_path, console)
-    await run_until(app, console, lambda: "Connection refused" in out.getvalue())
+    await run_until(app, lambda: "Connection refused" in out.getvalue())
     assert "SPK-UNREACHABLE" in out.getvalue()
 
 
 async def test_status_document_is_plain_json_without_secrets(engine, rules_path):
     console = PlainConsole(io.StringIO())
     app = make_app(engine, rules_path, console)
-    await run_until(app, console, lambda: app.state == "online")
+    await run_until(app, lambda: app.state == "online")
     text = json.dumps(status_document(app))
     assert json.loads(text)["hostname"] == HOSTNAME
     assert json.loads(text)["datagrams"] == {"in": 3, "out": 5, "dropped": 2}

@@ -7,9 +7,16 @@ import json
 
 import pytest
 
+from spokes import clock
 from spokes.errors import SpokesError
 from spokes.server.app import Server
-from spokes.server.webhooks import REQUEST_COUNT_MAX, REQUEST_COUNT_PER_WEBHOOK_MAX, WebhookDispatcher
+from spokes.server.webhooks import (
+    JITTER,
+    REQUEST_COUNT_MAX,
+    REQUEST_COUNT_PER_WEBHOOK_MAX,
+    WAITS_S,
+    WebhookDispatcher,
+)
 from spokes.store import DeliveryState, NewDelivery, Severity
 from spokes.wire import messages as m
 from spokes.wire.rules import Port, Site
@@ -216,6 +223,46 @@ async def test_delivery_refused_is_tried_again_then_fails_and_raises_an_alert(se
     impatient.wake()
     await eventually(lambda: store.list_deliveries(webhook.uid)[0].state is DeliveryState.DELIVERED)
     await eventually(lambda: store.list_alerts(open_only=True) == [])
+
+
+@pytest.mark.parametrize("by_s", [-86_400.0, 86_400.0])
+async def test_clock_set_by_a_day_neither_stops_nor_hurries_deliveries(server, store, receiver, by_s):
+    dispatcher = server.notices.dispatcher
+    webhook = await hook(server, store, receiver, kinds=("none",))
+    receiver.answer = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    def waits_s():
+        return sorted(one.next_attempt - clock.wall_s() for one in store.list_deliveries(webhook.uid))
+
+    now = clock.ManualClock(wall_s=clock.wall_s())
+    with clock.replaced(now):
+        dispatcher._ahead_s = now.wall_s() - now.monotonic_s()
+        queue(store, webhook, 3)
+        dispatcher.wake()
+        await eventually(lambda: [one.attempts for one in store.list_deliveries(webhook.uid)] == [1, 1, 1])
+        await eventually(lambda: not dispatcher.request_count)
+        now.set_wall(now.wall_s() + by_s)
+        dispatcher.wake()
+        await eventually(lambda: 0 < waits_s()[0] <= waits_s()[-1] <= WAITS_S[0] * (1 + JITTER))
+        assert len(receiver.posts) == 3
+        now.advance(WAITS_S[0] * (1 + JITTER))
+        dispatcher.wake()
+        await eventually(lambda: [one.attempts for one in store.list_deliveries(webhook.uid)] == [2, 2, 2])
+
+
+async def test_clock_set_back_while_no_server_ran_holds_up_no_delivery(config, server, store, receiver):
+    webhook = await hook(server, store, receiver, kinds=("none",))
+    with clock.replaced(clock.ManualClock(wall_s=clock.wall_s() + 86_400)):
+        queue(store, webhook)
+    server.hurry()
+    await server.stop()
+    again = Server(config, make_engine=FakeEngine)
+    await again.start()
+    try:
+        await eventually(lambda: len(receiver.posts) == 1)
+    finally:
+        again.hurry()
+        await again.stop()
 
 
 @pytest.mark.parametrize("end", ["delete", "switch off"])

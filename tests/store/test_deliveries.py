@@ -144,6 +144,34 @@ def test_queue_deliveries_of_a_user_has_a_bound_of_its_own(store, monkeypatch):
     assert bodies(store.due_deliveries(FAR)) == ["b", "c", "a", "b", "c"]
 
 
+def test_heed_clock_no_wait_is_longer_than_it_may_be(store, webhook, time):
+    """The clock was set back by a day while some waited, for their first attempt too."""
+    queue(store, webhook, "new", "once", "often")
+    for name, attempts in (("once", 1), ("often", 4)):
+        for _ in range(attempts):
+            (one,) = (due for due in store.due_deliveries(FAR) if due.body == name)
+            store.finish_delivery(one.uid, error="refused", next_attempt=time.wall_s() + 5)
+    time.set_wall(time.wall_s() - 86_400)
+    now = time.wall_s()
+    assert store.due_deliveries(now) == []
+    assert store.heed_clock(now, (12.0, 60.0)) == 3
+    assert {one.body: one.next_attempt - now for one in store.due_deliveries(FAR)} == {
+        "new": 0.0, "once": 12.0, "often": 60.0
+    }
+    assert store.heed_clock(now, (12.0, 60.0)) == 0
+
+
+def test_heed_clock_set_ahead_what_waits_goes_with_it(store, webhook, time):
+    queue(store, webhook, "new", "once")
+    once = store.due_deliveries(FAR)[1]
+    store.finish_delivery(once.uid, error="refused", next_attempt=time.wall_s() + 5)
+    time.set_wall(time.wall_s() + 86_400)
+    assert store.heed_clock(time.wall_s(), (12.0,), jump_s=86_400.0) == 0
+    assert bodies(store.due_deliveries(time.wall_s())) == ["new"]
+    assert store.next_delivery_at() <= time.wall_s()
+    assert bodies(store.due_deliveries(time.wall_s() + 5)) == ["new", "once"]
+
+
 def test_purge_deliveries_only_what_is_over(store, webhook, time):
     queue(store, webhook, "a", "b")
     store.finish_delivery(store.due_deliveries(FAR)[0].uid, http_status=200)
