@@ -303,7 +303,7 @@ cdef void up_gone(End *end, int rc) noexcept nogil:
     cdef Stream *stream
     cdef uint8_t fault = fault_of_conn(rc)
     if end.type == END_CONN:
-        if up_goes_deaf(x, <Conn *>end):
+        if rc != RC_LOCAL and up_goes_deaf(x, <Conn *>end):     # else its rule was removed, and its flows end
             return
         if (<UpstreamConn *>(<Conn *>end).extra).fault != FAULT_NONE:
             fault = (<UpstreamConn *>(<Conn *>end).extra).fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -214,6 +215,30 @@ def test_end_upstream_cuts_a_websocket(pair: Pair, visit: Visit):
         open_websocket(visitor)
         stop_serving(pair, RouteKind.HTTP, "a.tun.test", upstream)
         assert_cut(visitor.sock)
+
+
+def test_end_upstream_response_of_which_more_waits_is_cut(pair: Pair, visit: Visit):
+    is_full = threading.Event()
+
+    def script(wire: Wire) -> None:
+        wire.read_request()
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        wire.sock.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                wire.sock.send(bytes(65536))
+        is_full.set()
+        wire.sock.settimeout(5)
+        wire.read_to_end()
+
+    with ScriptedUpstream(script) as scripted:
+        upstream = scripted.upstream()
+        pair.serve_http("a.tun.test", upstream)
+        visitor = visit()                   # reads nothing
+        visitor.send(request())
+        assert is_full.wait(10)
+        stop_serving(pair, RouteKind.HTTP, "a.tun.test", upstream)
+        eventually(lambda: pair.client.stats()["upstreams_open"] == 0)
 
 
 def test_end_upstream_request_on_a_reused_conn_is_not_sent_again(pair: Pair, visit: Visit):
