@@ -72,6 +72,8 @@ class Upstream:
     def outcomes(self) -> tuple[int, float, list[int]]:
         """What came of asking it: (what came last, an index of FAULT_CODES, 0 = an answer; Unix time of that, 0.0 =
         it was never asked; how many faults of each kind so far)."""
+    def has_answered(self) -> bool:
+        """Ever."""
 
 # Codes of an upstream's faults; two kinds may have one code. [0] is "": no fault.
 FAULT_CODES: Final[tuple[str, ...]]

@@ -89,7 +89,7 @@ PAGE_CODES = (
 FAULT_CODES = (
     "", "SPK-UPSTREAM-REFUSED", "SPK-UPSTREAM-UNREACHABLE", "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-NAME", "SPK-LIMIT",
     "SPK-UPSTREAM-RESET", "SPK-UPSTREAM-CLOSED", "SPK-UPSTREAM-BROKEN", "SPK-UPSTREAM-TLS", "SPK-UPSTREAM-HEAD",
-    "SPK-UPSTREAM-CUT", "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-BODY",
+    "SPK-UPSTREAM-CUT", "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-BODY", "SPK-LOOP",
 )
 assert len(FAULT_CODES) == FAULT_COUNT and len(PAGE_CODES) == PAGE_COUNT
 
@@ -251,6 +251,9 @@ cdef class Upstream:
         for i in range(<int>FAULT_COUNT):
             counts.append(atomic_get(&self.c.outcomes.faults[i]))
         return <int>(last & 0xff), (last >> 8) / 1000.0, counts
+
+    def has_answered(self):
+        return atomic_get(&self.c.outcomes.answered) != 0
 
     def __dealloc__(self):
         upstream_release(self.c)

@@ -21,6 +21,7 @@ from spokes._fastpath.mux cimport LinkOps, Stream, link_fail, link_free, link_is
 from spokes._fastpath.net cimport (
     SO_ERROR, SOL_SOCKET, close, getpeername, getsockopt, sockaddr, sockaddr_storage, socklen_t,
 )
+from spokes._fastpath.outcome cimport FAULT_LOOP, outcome_fault
 from spokes._fastpath.relay cimport relay_to_upstream
 from spokes._fastpath.route cimport ROUTE_TCP, ROUTE_TLS, TARGET_UPSTREAM, Target, Upstream, route_find, route_find_port
 from spokes._fastpath.shared cimport (
@@ -84,6 +85,7 @@ cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
     stream.hops = upstream_hops(link.loop, &open.visitor, open.port)
     if stream.hops >= NOTED_HOPS_MAX or (open.service == SERVICE_TCP and leads_back(link, target.upstream, open.port)):
         link.loop.stats.loops_total += 1
+        outcome_fault(&target.upstream.outcomes, FAULT_LOOP, link.loop.wall_ms)
         return REASON_LOOP
     return relay_to_upstream(stream, target.upstream)
 

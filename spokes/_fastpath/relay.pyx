@@ -14,7 +14,7 @@ from spokes._fastpath.mux cimport (
     stream_wait_room,
     stream_write,
 )
-from spokes._fastpath.outcome cimport FAULT_CLOSED, FAULT_NONE, outcome_answered, outcome_fault
+from spokes._fastpath.outcome cimport FAULT_CLOSED, FAULT_NONE, outcome_answered, outcome_fault, outcome_is_loop
 from spokes._fastpath.timer cimport timer_set
 from spokes._fastpath.types cimport RC_EOF, uint64_t, uint8_t
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect_raw
@@ -163,6 +163,8 @@ cdef void relay_lost(Conn *conn, const Stream *stream, uint8_t fault) noexcept n
     if conn.role != ROLE_UPSTREAM or stream.tx_offset > 0:
         return
     up = <UpstreamConn *>conn.extra
+    if outcome_is_loop(&up.upstream.outcomes, conn.loop.wall_ms):
+        return
     if up.fault == FAULT_NONE:          # else of dialling, and counted
         up.fault = fault
         outcome_fault(&up.upstream.outcomes, fault, conn.loop.wall_ms)

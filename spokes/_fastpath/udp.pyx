@@ -7,7 +7,7 @@ each; a congested link drops its oldest datagrams; a flow keeps one datagram of 
 Fails: what cannot be delivered is dropped and counted, as UDP may. Only the first datagram to an upstream of several
 addresses is sent again, to the next one, where an address refuses it.
 """
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EADDRNOTAVAIL, EAGAIN, EINTR, EMSGSIZE, ENOBUFS, errno
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -15,14 +15,14 @@ from spokes._fastpath.buf cimport iovec
 from spokes._fastpath.conn cimport (
     ROLE_UDP, RX_BYTES, End, EndOps, address_read, conn_attach, conn_close, conn_hand_over, conn_new,
 )
-from spokes._fastpath.frame cimport (
-    REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, REASON_UNREACHABLE, SERVICE_UDP, Address,
-)
+from spokes._fastpath.fault cimport fault_of_dial, fault_reason
+from spokes._fastpath.frame cimport REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, SERVICE_UDP, Address
 from spokes._fastpath.mux cimport Link, link_pick, stream_close, stream_datagram, stream_open
 from spokes._fastpath.net cimport (
     AF_INET6, AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, close, connect, in6_addr,
     in_addr, recv, send, setsockopt, sockaddr, sockaddr_storage, socket, socklen_t,
 )
+from spokes._fastpath.outcome cimport FAULT_NAME, outcome_answered, outcome_fault
 from spokes._fastpath.poller cimport EPOLLIN, poller_add
 from spokes._fastpath.route cimport (
     ROUTE_UDP, TARGET_TUNNEL, TARGET_UPSTREAM, Service, Target, Tunnel, route_find_port, upstream_hold,
@@ -520,11 +520,16 @@ cdef void flow_keep(Peer *flow, const uint8_t *src, uint32_t src_bytes) noexcept
         flow.kept_bytes = src_bytes
 
 
+cdef void flow_fault(Peer *flow, int rc) noexcept nogil:
+    upstream_note_fault(flow.conn.loop, flow.upstream, rc)
+    outcome_fault(&flow.upstream.outcomes, fault_of_dial(rc), flow.conn.loop.wall_ms)
+
+
 cdef void flow_refused(Peer *flow, int rc) noexcept nogil:
     """Nobody takes datagrams at the address. While none has answered the others are tried in turn; when all have
     refused, the next datagram begins again with the first."""
     cdef Loop *loop = flow.conn.loop
-    upstream_note_fault(loop, flow.upstream, rc)
+    flow_fault(flow, rc)
     if not flow.answered and flow.upstream.address_count > 1:
         flow.tried += 1
         if flow_connect(flow) == 0:
@@ -550,10 +555,10 @@ cdef void flow_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) 
         if send(flow.conn.fd, src, src_bytes, MSG_NOSIGNAL) >= 0:
             loop.stats.datagrams_out += 1
             return
-        if errno == EAGAIN or errno == EINTR:
-            break
+        if errno == EAGAIN or errno == EINTR or errno == EMSGSIZE or errno == ENOBUFS:
+            break                       # says nothing of the service
         if _i == 0:
-            upstream_note_fault(loop, flow.upstream, -errno)
+            flow_fault(flow, -errno)
             loop.stats.datagrams_dropped += 1
             if not flow.answered and flow.upstream.address_count > 1:
                 flow.tried += 1
@@ -589,6 +594,7 @@ cdef void flow_ready(Conn *conn) noexcept nogil:
             flow_refused(flow, -errno)
             continue
         flow.heard_ms = conn.loop.now_ms
+        outcome_answered(&flow.upstream.outcomes, conn.loop.wall_ms)
         if not flow.answered:
             flow_answered(flow)
         conn.loop.stats.datagrams_in += 1
@@ -661,9 +667,13 @@ cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
     cdef Target *target = route_find_port(loop.routes, ROUTE_UDP, open.port)
     cdef Peer *flow
     cdef Conn *conn
-    if target == NULL or target.kind != TARGET_UPSTREAM or target.upstream.address_count == 0 \
-            or target.upstream.addresses[0].ss_family == AF_UNIX:
+    cdef int rc
+    if target == NULL or target.kind != TARGET_UPSTREAM or target.upstream.addresses[0].ss_family == AF_UNIX:
         return REASON_NO_SERVICE
+    if target.upstream.address_count == 0:
+        upstream_note_fault(loop, target.upstream, -EADDRNOTAVAIL)      # its name may have an address by now
+        outcome_fault(&target.upstream.outcomes, FAULT_NAME, loop.wall_ms)
+        return fault_reason(FAULT_NAME)
     flow = <Peer *>calloc(1, sizeof(Peer))
     conn = conn_new(loop, -1, ROLE_UDP, flow_conn_ready) if flow != NULL else NULL
     if conn == NULL:
@@ -676,9 +686,11 @@ cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
     flow.first = <uint8_t>(atomic_get(&flow.upstream.first_address_udp) % flow.upstream.address_count)
     conn.extra = flow
     conn.port = open.port
-    if flow_connect(flow) < 0:
+    rc = flow_connect(flow)
+    if rc < 0:
+        flow_fault(flow, rc)
         flow_end(flow)
-        return REASON_UNREACHABLE
+        return fault_reason(fault_of_dial(rc))
     stream.end.ops = &flow_ops
     stream.end.owner = flow
     stream.on_datagram = flow_datagram

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from spokes._fastpath.engine import FAULT_CODES
+from spokes._fastpath.engine import FAULT_CODES, RouteKind
 from spokes.errors import WebRootError
 from spokes.wire.messages import FailingService, Health
 from spokes.wire.rules import LIST_COUNT_MAX
@@ -36,6 +36,7 @@ FAULT_WORDS = {
     "SPK-UPSTREAM-HEAD": "answered with a header that is too large",
     "SPK-UPSTREAM-CUT": "broke off in the middle of an answer",
     "SPK-LIMIT": "was not asked: no open files or ports are left here",
+    "SPK-LOOP": "leads back to this tunnel",
     WebRootError.code: "cannot be read",
 }
 
@@ -44,6 +45,7 @@ class Outcomes(Protocol):
     """The engine's upstream, as far as it is read here."""
 
     def outcomes(self) -> tuple[int, float, list[int]]: ...
+    def has_answered(self) -> bool: ...
 
 
 class ServiceName(NamedTuple):
@@ -73,6 +75,7 @@ class Fault:
     code: str
     at: float                            # Unix time
     count: int                           # since it last answered, or since the start
+    is_proved: bool = True               # False: of datagrams, where nobody knows whether the service takes any
 
     def words(self) -> str:
         at = time.strftime("%H:%M:%S", time.localtime(self.at))
@@ -100,6 +103,16 @@ def service_of(kind: int, key: str | int) -> ServiceName:
     return ServiceName("", key) if isinstance(key, int) else ServiceName(key, 0)
 
 
+def kind_of(route: tuple[int, str | int]) -> RouteKind:
+    return RouteKind(route[0])
+
+
+def _other_transport(route: tuple[int, str | int]) -> tuple[int, str | int] | None:
+    kind, key = route
+    others = {int(RouteKind.TCP): int(RouteKind.UDP), int(RouteKind.UDP): int(RouteKind.TCP)}
+    return (others[kind], key) if kind in others else None
+
+
 @dataclass(slots=True)
 class _Reading:
     """Of one route."""
@@ -108,6 +121,7 @@ class _Reading:
     counts: list[int]
     count: int = 0                       # faults since it last answered
     fault: Fault | None = None
+    has_answered: bool = False           # ever, at whichever addresses
 
 
 class Conditions:
@@ -126,6 +140,7 @@ class Conditions:
         """Read the counters; what is new goes to the log, what turned is answered. One line and one turn a second for
         each service, whatever happens in it."""
         faults: dict[ServiceName, Fault] = {}
+        found: list[tuple[tuple[int, str | int], Fault]] = []
         for route in self._readings.keys() - served.keys():
             del self._readings[route]
         for (kind, key), one in served.items():
@@ -137,11 +152,23 @@ class Conditions:
                 if latest is not None and new_count:  # be it that it has answered meanwhile
                     self._unsaid[service] = (latest, new_count + self._unsaid.get(service, (latest, 0))[1])
             if fault is not None:
-                faults[service] = fault
+                found.append(((kind, key), fault))
+        hidden = self._hidden(served)
+        for route, fault in found:
+            if route not in hidden and (fault.is_proved or service_of(*route) not in faults):
+                faults[service_of(*route)] = fault
         self.faults = faults
         self._forget({service_of(*route) for route in served})
         self._say()
         return self._turns()
+
+    def _hidden(self, served: Mapping[tuple[int, str | int], Served]) -> Set[tuple[int, str | int]]:
+        """A port is open to TCP and datagrams alike, and few services take both: what one of the two never answered
+        is nobody's fault where the other did."""
+        answered = {
+            route for route in served if (reading := self._readings.get(route)) is not None and reading.has_answered
+        }
+        return {route for route in served if route not in answered and _other_transport(route) in answered}
 
     def _lasting(self, service: ServiceName, one: Served) -> Fault | None:
         """Of a directory: it is there, or not since it was first missed."""
@@ -167,12 +194,14 @@ class Conditions:
             reading = self._readings[route] = _Reading(one.counter, [0] * len(counts))
         elif reading.counter is not one.counter:  # other addresses: it counts from nothing
             reading.counter, reading.counts = one.counter, [0] * len(counts)
+        reading.has_answered |= one.counter.has_answered()
         new = [count - before for count, before in zip(counts, reading.counts, strict=True)]
         reading.counts = counts
         if not at:  # not asked since its addresses changed: what was known stays
             return reading.fault, None, 0
         latest = last or max(range(len(new)), key=new.__getitem__)
-        fault = Fault(one.upstream, FAULT_CODES[latest], at, max(1, reading.count + sum(new)))
+        is_proved = kind_of(route) is not RouteKind.UDP or reading.has_answered
+        fault = Fault(one.upstream, FAULT_CODES[latest], at, max(1, reading.count + sum(new)), is_proved)
         reading.count = fault.count if last else 0
         reading.fault = fault if last else None
         return reading.fault, fault, sum(new)
@@ -215,5 +244,6 @@ class Conditions:
             failing=tuple(
                 FailingService(domain=service.domain, port=service.port, code=fault.code)
                 for service, fault in sorted(self.faults.items())[:LIST_COUNT_MAX]
+                if fault.is_proved
             )
         )

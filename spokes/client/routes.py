@@ -130,7 +130,7 @@ class Routes:
         """Where each route leads now."""
         return {
             key: Served(
-                upstream=target.name,
+                upstream=f"{target.name}/udp" if key[0] == RouteKind.UDP else target.name,
                 counter=self._upstreams.get(key),
                 code=PAGE_NO_DIRECTORY if target.is_directory and target.directory is None else "",
             )

@@ -60,6 +60,9 @@ class FakeUpstream:
     def outcomes(self) -> tuple[int, float, list[int]]:
         return OUTCOMES.get(self.name, (0, 0.0, [0] * len(FAULT_CODES)))
 
+    def has_answered(self) -> bool:
+        return False
+
 
 OUTCOMES: dict[str, tuple[int, float, list[int]]] = {}  # by an upstream's name; of one test
 

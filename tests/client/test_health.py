@@ -8,7 +8,7 @@ from spokes._fastpath.engine import FAULT_CODES, RouteKind
 from spokes.client import health
 from spokes.client.health import LINES_PER_LOOK_MAX, Conditions, Served, ServiceName
 
-HTTP, TCP, TLS = (int(kind) for kind in (RouteKind.HTTP, RouteKind.TCP, RouteKind.TLS))
+HTTP, TCP, TLS, UDP = (int(kind) for kind in (RouteKind.HTTP, RouteKind.TCP, RouteKind.TLS, RouteKind.UDP))
 SITE, PORT = ServiceName("a.example", 0), ServiceName("", 22000)
 REFUSED, CLOSED = FAULT_CODES.index("SPK-UPSTREAM-REFUSED"), FAULT_CODES.index("SPK-UPSTREAM-CLOSED")
 
@@ -18,6 +18,7 @@ class Counter:
 
     def __init__(self):
         self.last, self.at, self.counts = 0, 0.0, [0] * len(FAULT_CODES)
+        self.answered = False
 
     def outcomes(self):
         return self.last, self.at, list(self.counts)
@@ -27,7 +28,10 @@ class Counter:
         self.counts[kind] += count
 
     def answer(self):
-        self.last, self.at = 0, self.at + 1
+        self.last, self.at, self.answered = 0, self.at + 1, True
+
+    def has_answered(self):
+        return self.answered
 
 
 class Clock:
@@ -196,3 +200,76 @@ def test_message_names_what_fails(conditions, served, counter):
 
 def test_every_code_has_words():
     assert {code for code in FAULT_CODES if code} <= health.FAULT_WORDS.keys()
+
+
+# --- ports, which carry TCP and datagrams
+
+
+@pytest.fixture
+def both():
+    """(served, TCP's counter, UDP's)"""
+    tcp, udp = Counter(), Counter()
+    return (
+        {
+            (TCP, 22000): Served(upstream="127.0.0.1:53", counter=tcp),
+            (UDP, 22000): Served(upstream="127.0.0.1:53/udp", counter=udp),
+        },
+        tcp,
+        udp,
+    )
+
+
+def told(conditions):
+    return [(one.port, one.code) for one in conditions.message().failing]
+
+
+def test_port_whose_datagrams_are_all_refused_is_not_running_and_its_server_is_not_told(conditions, both):
+    served, _, udp = both
+    udp.fail(REFUSED, 3)
+    (turn,) = conditions.look(served)
+    assert turn.line() == "Service port 22000 fails: 127.0.0.1:53/udp refused the connection [SPK-UPSTREAM-REFUSED]"
+    assert conditions.faults[PORT].count == 3
+    assert told(conditions) == []                       # anybody may send one to a port of TCP
+
+
+def test_port_whose_datagrams_were_answered_fails_when_they_are_refused(conditions, both):
+    served, _, udp = both
+    udp.answer()
+    conditions.look(served)
+    udp.fail(REFUSED)
+    conditions.look(served)
+    assert told(conditions) == [(22000, "SPK-UPSTREAM-REFUSED")]
+
+
+def test_refused_datagrams_of_a_port_whose_tcp_answers_are_a_line_and_no_state(conditions, both, caplog):
+    served, tcp, udp = both
+    tcp.answer()
+    udp.fail(REFUSED)
+    with caplog.at_level(logging.WARNING, health.__name__):
+        assert conditions.look(served) == []
+    assert conditions.faults == {}
+    assert lines(caplog) == [("port 22000", "127.0.0.1:53/udp", "SPK-UPSTREAM-REFUSED", 0)]
+
+
+def test_refused_conns_of_a_port_that_answers_datagrams_are_no_state(conditions, both):
+    served, tcp, udp = both
+    udp.answer()
+    conditions.look(served)
+    tcp.fail(REFUSED)
+    assert conditions.look(served) == []
+    assert conditions.faults == {}
+
+
+def test_port_that_fails_by_both_is_told_by_its_tcp(conditions, both):
+    served, tcp, udp = both
+    udp.fail(REFUSED)
+    tcp.fail(CLOSED)
+    conditions.look(served)
+    assert told(conditions) == [(22000, "SPK-UPSTREAM-CLOSED")]
+
+
+def test_loop_is_said_in_words(conditions):
+    counter = Counter()
+    counter.fail(FAULT_CODES.index("SPK-LOOP"))
+    (turn,) = conditions.look({(TCP, 22000): Served(upstream="edge:22000", counter=counter)})
+    assert turn.line() == "Service port 22000 fails: edge:22000 leads back to this tunnel [SPK-LOOP]"

@@ -8,7 +8,7 @@ import struct
 import pytest
 from spokes._fastpath.buf import BLOCK_SIZE, ChainDoor
 
-from spokes._fastpath.engine import ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import FAULT_CODES, ListenerKind, RouteKind, Upstream
 from tests.fastpath.test_mux import Bench, assert_broken, hostile_client, hostile_server
 from tests.support.engines import Pair, engine_pair, eventually, publish
 from tests.support.frames import WINDOW_BYTES, FrameType, credit, frame, open_frame
@@ -235,6 +235,20 @@ def test_loop_to_the_server_itself_is_ended_before_anything_is_dialled():
         assert pair.client.stats()["loops_total"] == 1
         assert pair.client.stats()["upstreams_total"] == 0
         pair.assert_idle()
+
+
+def test_loop_is_the_last_that_came_of_its_upstream():
+    with engine_pair() as pair:
+        port = elsewhere(pair)
+        there = Upstream(addresses=[("127.0.0.3", port)])
+        pair.client.set_upstream_route(RouteKind.TCP, port, there)
+        pair.publish()
+        for count in (1, 2):
+            assert is_ended("127.0.0.3", port)
+            pair.assert_idle()
+            last, _, counts = there.outcomes()
+            assert (FAULT_CODES[last], counts[last]) == ("SPK-LOOP", count)
+            assert sum(counts) == count         # and the ends of the flows around it are no faults of their own
 
 
 def test_loop_of_two_ports_by_another_address_is_found_by_the_dialled_socket():

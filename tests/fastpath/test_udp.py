@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from spokes._fastpath.engine import EventKind, ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import FAULT_CODES, EventKind, ListenerKind, RouteKind, Upstream
 from tests.support.engines import Pair, engine_pair, eventually, wait_events
 from tests.support.frames import FrameType, Service, connect_peer, frame
 from tests.support.threads import join_thread
@@ -115,6 +115,41 @@ def test_udp_upstream_that_nobody_listens_at_drops_and_comes_back():
             while got != b"back again":
                 visitor.send(b"back again")
                 got = back.recv(100)
+        end_peers(pair)
+
+
+def test_udp_outcomes_say_whether_anybody_takes_the_datagrams():
+    with engine_pair() as pair, udp_socket() as gone, udp_socket() as visitor:
+        address = gone.getsockname()
+        gone.close()
+        place = Upstream(addresses=[address])
+        port = pair.serve_tcp("udp", place, ListenerKind.UDP)
+
+        def is_refused() -> bool:
+            visitor.sendto(b"nobody there", ("127.0.0.1", port))
+            return FAULT_CODES[place.outcomes()[0]] == "SPK-UPSTREAM-REFUSED"
+
+        eventually(is_refused)
+        assert not place.has_answered()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
+            back.bind(address)
+            back.settimeout(5)
+
+            def is_answered() -> bool:
+                visitor.sendto(b"there", ("127.0.0.1", port))
+                back.sendto(b"here", back.recvfrom(100)[1])
+                return place.outcomes()[0] == 0 and place.has_answered()
+
+            eventually(is_answered)
+        end_peers(pair)
+
+
+def test_udp_upstream_without_an_address_is_counted():
+    with engine_pair() as pair, udp_socket() as visitor:
+        place = Upstream(addresses=[])
+        port = pair.serve_tcp("udp", place, ListenerKind.UDP)
+        visitor.sendto(b"x", ("127.0.0.1", port))
+        eventually(lambda: FAULT_CODES[place.outcomes()[0]] == "SPK-UPSTREAM-NAME")
         end_peers(pair)
 
 
