@@ -9,19 +9,21 @@ from benchmarks.loads.admin import admin_calls
 from benchmarks.loads.admin_effects import admin_effects
 from benchmarks.loads.admin_mutations import admin_mutations
 from benchmarks.loads.bulk import bulk
-from benchmarks.loads.crowd import crowd
+from benchmarks.loads.crowd import crowd, slow_crowd
 from benchmarks.loads.fleet import fleet
 from benchmarks.loads.http import http_close, http_keepalive, latency, tcp_keepalive
 from benchmarks.loads.idle import idle_http, idle_tcp
 from benchmarks.loads.soak import soak_abort, soak_relogin, soak_short
 from benchmarks.loads.soak_admin import soak_admin
-from benchmarks.loads.wan import wan
+from benchmarks.loads.wan import slow_line, wan
 
 OWN = "spokes"
 WAN = "spokes-wan"
 ADMIN = "spokes-admin"
 SMALL = "spokes-1gb"
 TWO = "spokes-two"
+TWO_DEFAULT = "spokes-two-default"
+SLOW = "spokes-slow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,11 @@ def _nothing_left(*sides: str) -> tuple[Target, ...]:
         *(Target(metric=metric, at_most=0) for metric in ("visitors_open", "streams_open", "buffer_bytes")),
     )
 
+
+_CROWD_TARGETS = (
+    Target(metric="crowded_p99_ms", at_most=2.0, own_metric="quiet_p99_ms"),
+    Target(metric="crowded_mb_per_s", at_least=0.5, own_metric="quiet_mb_per_s"),
+)
 
 ROWS = (
     Row(
@@ -152,13 +159,18 @@ ROWS = (
         fresh=True,
     ),
     Row(
-        name="crowd", title="A neighbour beside 4,000 readers of nothing, pool of 64 MiB", load=crowd, peers=(TWO,),
-        own=TWO,
-        targets=(
-            Target(metric="crowded_p99_ms", at_most=2.0, own_metric="quiet_p99_ms"),
-            Target(metric="crowded_mb_per_s", at_least=0.5, own_metric="quiet_mb_per_s"),
-        ),
-        fresh=True,
+        name="slow-line", title="Slow line (4 ms round trip, 1 Mbit/s)", load=slow_line, peers=(SLOW,), own=SLOW,
+        targets=(Target(metric="beside_download_p50_ms", at_most=100),), fresh=True,
+    ),
+    *(
+        Row(name=name, title=f"A neighbour beside {of_whom}, {pool}", load=load, peers=(peer,), own=peer,
+            targets=_CROWD_TARGETS, fresh=True)
+        for load, kind, of_whom in (
+            (crowd, "crowd", "4,000 readers of nothing"), (slow_crowd, "slow-crowd", "600 readers of 2 KB in 4 s"),
+        )
+        for peer, name, pool in (
+            (TWO, kind, "pool of 64 MiB"), (TWO_DEFAULT, f"{kind}-default", "pool of its own choice"),
+        )
     ),
     Row(
         name="admin-calls", title="Admin API with 10,000 tunnels, alone and beside full load", load=admin_calls,

@@ -1,10 +1,14 @@
-"""Visitors of one tunnel who ask for a download and read nothing, and what its neighbour's visitors feel of them."""
+"""Visitors of one tunnel who ask for a download and read nothing, or a little now and then, and what its neighbour's
+visitors feel of them."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 from benchmarks.loads import Metrics
 from benchmarks.loads.http import parse_percentile_ms, run_wrk
@@ -16,18 +20,52 @@ from benchmarks.upstream import DOWNLOAD_PATH, ENDLESS_PATH
 CROWD_ADDRESS = "127.0.0.2"
 RECEIVE_BUFFER_BYTES = 4096
 SMALL_CONN_COUNT = 1
+SLOW_READ_BYTES = 2048
+SLOW_READ_INTERVAL_S = 4.0  # shorter than the time after which a visitor counts as one that reads nothing
 
 
 def crowd(peer: RunningPeer, scale: Scale) -> Metrics:
+    return _beside(peer, scale, scale.crowd_count, lambda _: contextlib.nullcontext())
+
+
+def slow_crowd(peer: RunningPeer, scale: Scale) -> Metrics:
+    return _beside(peer, scale, scale.slow_crowd_count, _reading_slowly)
+
+
+def _beside(
+    peer: RunningPeer, scale: Scale, count: int,
+    reading: Callable[[list[socket.socket]], contextlib.AbstractContextManager[None]],
+) -> Metrics:
     quiet_p99_ms, quiet_rate = _small_requests_p99_ms(peer, scale), _download_mb_per_s(peer)
     with contextlib.ExitStack() as stack:
-        for _ in range(scale.crowd_count):
-            stack.enter_context(_stand_still(peer))
+        socks = [stack.enter_context(_stand_still(peer)) for _ in range(count)]
+        stack.enter_context(reading(socks))
         crowded_p99_ms, crowded_rate = _small_requests_p99_ms(peer, scale), _download_mb_per_s(peer)
     return {
         "quiet_p99_ms": quiet_p99_ms, "crowded_p99_ms": crowded_p99_ms,
         "quiet_mb_per_s": quiet_rate, "crowded_mb_per_s": crowded_rate,
     }
+
+
+@contextlib.contextmanager
+def _reading_slowly(socks: list[socket.socket]) -> Iterator[None]:
+    """Each in its turn; one that the server has reset is left out."""
+    over = threading.Event()
+
+    def read() -> None:
+        for sock in itertools.cycle(socks):
+            if over.wait(SLOW_READ_INTERVAL_S / len(socks)):
+                return
+            with contextlib.suppress(OSError):
+                sock.recv(SLOW_READ_BYTES, socket.MSG_DONTWAIT)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        over.set()
+        reader.join(10)
 
 
 def _stand_still(peer: RunningPeer) -> socket.socket:

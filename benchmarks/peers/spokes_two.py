@@ -1,4 +1,5 @@
-"""This project with a small pool and two tunnels on one server: one that a crowd stands at, and its neighbour."""
+"""This project and two tunnels on one server: one that a crowd stands at, and its neighbour. With a small pool, or one
+of the programs' own choice."""
 
 from __future__ import annotations
 
@@ -14,11 +15,19 @@ CROWDED_HOST = "crowded.localhost"
 
 
 def start(room: Room, upstream: Upstream) -> RunningPeer:
-    server = start_server(room, options=("--memory-limit", MEMORY_LIMIT))
+    return _start(room, upstream, "spokes-two", MEMORY_LIMIT)
+
+
+def start_default(room: Room, upstream: Upstream) -> RunningPeer:
+    return _start(room, upstream, "spokes-two-default", "")
+
+
+def _start(room: Room, upstream: Upstream, name: str, memory_limit: str) -> RunningPeer:
+    server = start_server(room, options=("--memory-limit", memory_limit) if memory_limit else ())
     neighbour = start_client(room, server, upstream, client_room=room)
     crowded = start_client(
         room, server, upstream, client_room=room, name="crowded", host=CROWDED_HOST,
-        options=("--memory-limit", MEMORY_LIMIT.rstrip("M")),
+        options=("--memory-limit", memory_limit.rstrip("M")) if memory_limit else (),
     )
     endpoints = {**neighbour.endpoints, "crowded": crowded.endpoints["http"]}
-    return dataclasses.replace(neighbour, name="spokes-two", endpoints=endpoints)
+    return dataclasses.replace(neighbour, name=name, endpoints=endpoints)

@@ -341,7 +341,7 @@ def test_engine_that_was_never_started_leaves_no_descriptor():
     assert fd_count() == fds
 
 
-@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer keeps what is freed")
+@pytest.mark.skipif("san.so" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer keeps what is freed")
 def test_engine_memory_does_not_grow_with_visitors_served():
     """Two workers, one link: half of the visitors are handed over. Resident memory settles."""
     def resident_bytes() -> int:
@@ -395,8 +395,10 @@ OUT_OF_DESCRIPTORS = textwrap.dedent(
 
 
 def test_engine_out_of_descriptors_pauses_accepting_and_then_serves_all_who_waited():
-    root = Path(__file__).parents[2]
+    # A sanitizer that has no descriptor left for its file says what it has to say on standard error.
+    sanitizer = " ".join(option for option in os.environ.get("TSAN_OPTIONS", "").split() if "log_path" not in option)
     done = subprocess.run(
-        [sys.executable, "-c", OUT_OF_DESCRIPTORS], cwd=root, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", OUT_OF_DESCRIPTORS], cwd=Path(__file__).parents[2], capture_output=True, text=True,
+        timeout=60, check=False, env={**os.environ, "TSAN_OPTIONS": sanitizer},
     )
-    assert done.stdout == "ok\n", done.stderr
+    assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr
