@@ -38,10 +38,10 @@ class Copies:
         self._seen = {uid: at for uid, at in self._seen.items() if now - at < COPY_MEMORY_S}
         return set(self._seen)
 
-    async def admit(self, tunnel_uid: str, hostname: str, link: Link, sitting: Link | None) -> None:
-        """Raises when another client has the tunnel and is to keep it."""
+    async def admit(self, tunnel_uid: str, hostname: str, link: Link, sitting: Link | None) -> bool:
+        """Raises when another client has the tunnel and is to keep it. Whether that took a moment to find out."""
         if sitting is None or tunnel_uid not in self.tunnels():
-            return
+            return False
         if await sitting.is_there(ANSWER_S):
             self._note(tunnel_uid, hostname, stays=sitting, other=link)
             raise CopyError(
@@ -49,6 +49,7 @@ class Copies:
                 hint="two clients use this configuration; give each its own with: spoke configure",
                 retry_after_s=WAIT_S,
             )
+        return True
 
     def when_known(self, tunnel_uid: str, hostname: str, old: Link, new: Link, cut: Callable[[], None]) -> None:
         """Calls `cut` once it is known whether the old link, which the new one has replaced, is alive."""
@@ -59,7 +60,7 @@ class Copies:
             cut()
 
         def silent() -> None:
-            old.on_pong = None
+            old.forget(answered)
             cut()
 
         timer = asyncio.get_running_loop().call_later(ANSWER_S, silent)

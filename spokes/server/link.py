@@ -32,7 +32,7 @@ class Link:
     """Sends and receives control messages on one engine link."""
 
     __slots__ = (
-        "_arrived", "_engine", "_inbox", "_inbox_bytes", "_nudged", "handshake", "id", "lost", "on_pong", "pace",
+        "_arrived", "_askers", "_engine", "_inbox", "_inbox_bytes", "_nudged", "handshake", "id", "lost", "pace",
         "peer", "source", "task",
     )  # fmt: skip
 
@@ -49,25 +49,32 @@ class Link:
         self.peer = peer
         self.source = source_of(peer)
         self.task: asyncio.Task[None] | None = None
-        self.on_pong: Callable[[], None] | None = None
+        self._askers: set[Callable[[], None]] = set()  # logins that are under way, each for a moment
 
     def ask(self, on_pong: Callable[[], None]) -> None:
-        """Asks the peer whether it is there; calls back when it is."""
-        self.on_pong = on_pong
+        """Asks the peer whether it is there; calls back when it is. Others may be asking it too."""
+        self._askers.add(on_pong)
         self._engine.ping_link(self.id)
 
+    def forget(self, on_pong: Callable[[], None]) -> None:
+        """The asker waits no longer."""
+        self._askers.discard(on_pong)
+
     def take_pong(self) -> None:
-        on_pong, self.on_pong = self.on_pong, None
-        if on_pong is not None:
+        askers, self._askers = self._askers, set()
+        for on_pong in askers:
             on_pong()
 
     async def is_there(self, within_s: float) -> bool:
         """Whether the peer answers in time."""
         answered = asyncio.Event()
         self.ask(answered.set)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await answered.wait()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await answered.wait()
+        finally:
+            self.forget(answered.set)
         return answered.is_set()
 
     def feed(self, payload: bytes, flags: int) -> None:

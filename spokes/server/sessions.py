@@ -219,6 +219,11 @@ class Sessions:
 
     async def _login(self, link: Link, agent: Agent, request: Login) -> None:
         found = await self._logins.find(link, request)
+        is_control = link.handshake.state is State.LOGGING_IN_CONTROL
+        if not is_control:
+            sitting = self._leading_link(self._registry.get(found.tunnel.uid))
+            if await self.copies.admit(found.tunnel.uid, found.tunnel.hostname, link, sitting):
+                found = await self._logins.find(link, request)  # key and tunnel may have been barred meanwhile
         tunnel = found.tunnel
         ready = Ready(
             tunnel=tunnel.uid,
@@ -231,11 +236,9 @@ class Sessions:
             link_count_max=1,
             urls=self._public.urls(tunnel.hostname),
         )
-        if link.handshake.state is State.LOGGING_IN_CONTROL:
+        if is_control:
             await self._attend_control(link, ready)
             return
-        sitting = self._leading_link(self._registry.get(tunnel.uid))
-        await self.copies.admit(tunnel.uid, tunnel.hostname, link, sitting)
         session = self._take_over(link, agent, tunnel, moves=request.moves)
         try:
             session.config = found.config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spokes import clock
+from spokes._fastpath.engine import EventKind
 from spokes.server import copies
 from spokes.server.copies import COPY_MEMORY_S, shown
 from spokes.wire import messages as m
@@ -52,6 +53,37 @@ async def test_copies_one_that_went_away_makes_room_for_the_other(engine, server
     again = await arrive(engine, key, OLD)
     await hears(again, m.Ready)
     assert [session.leading for session in server.registry.sessions()] == [again.link]
+
+
+async def test_copies_two_that_ask_at_once_both_hear_that_the_tunnel_is_taken(engine, server, registered):  # noqa: F811
+    key = registered[1]
+    old = await arrive(engine, key, OLD)
+    await hears(old, m.Ready)
+    new = await arrive(engine, key, NEW)
+    await hears(new, m.Ready)
+    await hears(old, m.Bye)
+    engine.links[new.link].silent = True  # until both have asked
+    asking = [await arrive(engine, key, OLD) for _ in range(2)]
+    await eventually(lambda: engine.links[new.link].pings == 2)
+    engine.emit(EventKind.PONG, new.link, 0, b"")
+    for one in asking:
+        assert (await hears(one, m.Bye)).code == "SPK-COPY"
+
+
+async def test_copies_key_that_is_renewed_while_one_waits_lets_nobody_in(engine, server, store, registered):  # noqa: F811
+    tunnel, key = registered
+    old = await arrive(engine, key, OLD)
+    await hears(old, m.Ready)
+    new = await arrive(engine, key, NEW)
+    await hears(new, m.Ready)
+    await hears(old, m.Bye)
+    engine.links[new.link].silent = True  # its host was switched off
+    again = await arrive(engine, key, OLD)
+    await eventually(lambda: engine.links[new.link].pings == 1)
+    store.renew_auth_token(tunnel.uid)
+    await server.follower.catch_up()
+    assert (await hears(again, m.Bye)).code == "SPK-TOKEN"
+    assert server.registry.sessions() == []
 
 
 async def test_copies_client_that_comes_back_over_a_new_link_is_none(engine, server, registered):  # noqa: F811

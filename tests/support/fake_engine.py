@@ -27,6 +27,7 @@ class FakeLink:
     tunnel: int | None = None
     drained: bool = False
     silent: bool = False  # answers no PING
+    pings: int = 0
     ended: str = ""  # "", "closed" (after what was queued) or "aborted" (at once)
 
 
@@ -218,8 +219,10 @@ class FakeEngine:
             self.links[link].drained = True
 
     def ping_link(self, link: int) -> None:
-        if link in self.links and not self.links[link].silent:
-            self.emit(EventKind.PONG, link, 0, b"")
+        if link in self.links:
+            self.links[link].pings += 1
+            if not self.links[link].silent:
+                self.emit(EventKind.PONG, link, 0, b"")
 
     def close_link(self, link: int) -> None:
         self._end(link, "closed")
