@@ -59,7 +59,8 @@ class SetAside(Generic[T]):
     def put(self, subject: Subject, item: T | None, error: Exception) -> None:
         before = self._items.pop(subject, None)
         tried = 1 + (before.try_count if before is not None else 0)
-        self._items[subject] = _Aside(item, tried, clock.monotonic_s() + RETRY_S * 2 ** (tried - 1))
+        wait_s = RETRY_S * 2 ** min(tried - 1, TRY_COUNT_MAX)
+        self._items[subject] = _Aside(item, tried, clock.monotonic_s() + wait_s)
         if len(self._items) > ITEM_COUNT_MAX:
             self._settle(next(iter(self._items)))
         words = f"{type(error).__name__}: {error}"[:WORDS_CHARS_MAX]
@@ -78,7 +79,7 @@ class SetAside(Generic[T]):
     def forget(self, subject: Subject) -> None:
         """A newer one takes its place and is about to be tried for the first time."""
         if (aside := self._items.get(subject)) is not None:
-            aside.item = None
+            aside.item, aside.try_count = None, 0
 
     def due(self) -> list[tuple[Subject, T]]:
         """What is to be tried again now; put() or settle() says what came of it."""

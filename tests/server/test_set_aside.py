@@ -158,3 +158,21 @@ def test_aside_is_tried_a_few_times_and_is_bounded(monkeypatch):
     for number in range(2 * ITEM_COUNT_MAX):
         aside.put(Subject("site", str(number)), None, StoreError("refused"))
     assert len(aside) == ITEM_COUNT_MAX
+
+
+def test_aside_newer_change_of_the_same_object_is_tried_as_often_as_the_first(monkeypatch):
+    monkeypatch.setattr("spokes.server.set_aside.RETRY_S", 0.0)
+    aside: SetAside[str] = SetAside("change")
+    for change in ("first", "newer"):
+        aside.forget(SITE)
+        for tries in range(1, TRY_COUNT_MAX + 1):
+            aside.put(SITE, change, KeyError())
+            assert aside.due() == ([(SITE, change)] if tries < TRY_COUNT_MAX else [])
+
+
+def test_aside_object_whose_every_change_fails_is_set_aside_however_many_there_are():
+    aside: SetAside[str] = SetAside("event")
+    for _ in range(1200):                # the wait doubles, and a float has an end
+        aside.put(SITE, None, KeyError())
+    assert aside.subjects() == [SITE]
+    assert aside.total_count == 1
