@@ -22,7 +22,8 @@ from spokes.store import check_store
 
 def try_start(config: ServerConfig) -> list[SpokesError]:
     """What would keep a server with this configuration from running."""
-    return [error for step in _steps(config) for error in _fault(step)]
+    faults = (error for step in _steps(config) for error in _fault(step))
+    return list({error.line(): error for error in faults}.values())  # one folder may stand in the way of several
 
 
 def _fault(step: Callable[[], object]) -> Iterator[SpokesError]:
@@ -30,13 +31,16 @@ def _fault(step: Callable[[], object]) -> Iterator[SpokesError]:
         step()
     except SpokesError as error:
         yield error
+    except OSError as error:  # a folder on the way into which this user may not look
+        yield DataDirError(
+            f"{error.filename}: {error.strerror}", hint="change its owner, or check as the server's user"
+        )
 
 
 def _steps(config: ServerConfig) -> Iterator[Callable[[], object]]:
     directory = config.data.absolute()
     yield lambda: _check_directory(directory)
-    if directory.is_dir():
-        yield lambda: check_certificate(directory, config.domain)
+    yield lambda: check_certificate(directory, config.domain) if directory.is_dir() else None
     yield lambda: check_store(config.store_url)
     running = _running_addresses(directory)
     for address in (*config.http, *config.https):
