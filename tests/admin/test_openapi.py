@@ -21,6 +21,7 @@ from spokes.admin.schema.tunnels import CreateTunnelRequest
 from spokes.admin.schema.users import DomainsRequest, UserRequest
 from spokes.errors import RequestError
 from spokes.store import Store
+from spokes.wire.rules import LIMITS
 from tests.support.admin import HEADERS, Api, FakeControl
 
 EXAMPLE_COUNT = 10                       # for each operation
@@ -75,6 +76,17 @@ def test_description_names_every_route_once():
     assert len(operations) == len(ROUTES)
     assert len({operation["operationId"] for operation in operations}) == len(ROUTES)
     assert [operation["operationId"] for operation in operations if not operation["summary"]] == []
+
+
+def test_description_tells_the_bounds_of_a_rules_limits():
+    schemas = describe(ROUTES)["components"]["schemas"]
+    bounds = {
+        member: (shape["minimum"], shape["maximum"])
+        for schema in schemas.values()
+        for member, shape in schema.get("properties", {}).items()
+        if member in LIMITS
+    }
+    assert bounds == {member: (0, LIMITS[member].high) for member in LIMITS}
 
 
 def test_description_references_are_all_there():

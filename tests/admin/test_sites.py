@@ -217,3 +217,21 @@ def test_update_says_what_acts_on_nobody_yet(update):
               "basicHttpAuth": "mara:secret", "rewriteHost": "inside:8080"}
     assert update(closed).json["warning"] == "kept, but not in force in this version: firewall, basicHttpAuth"
     assert "warning" not in update({"domain": "a.example.org", "rewriteHost": "inside:8080"}).json
+
+
+def test_update_limits_are_kept_and_one_out_of_bounds_refuses_the_call(update, rules):
+    limits = {"responseTimeout": 600, "maxBody": 1 << 30, "maxHeaderLine": 16384}
+    answer = update({"domain": "a.example.org", "port": 1, **limits})
+    assert "warning" not in answer.json
+    assert rules() == {"a.example.org": {"domain": "a.example.org", "port": 1, **limits}}
+    for member, value, words in (
+        ("responseTimeout", 86401, "responseTimeout 86401 is not between 1 and 86400 seconds"),
+        ("maxBody", -1, "maxBody -1 is not between 1 and 1099511627776 bytes"),
+        ("maxHeaderLine", 255, "maxHeaderLine 255 is not between 256 and 32768 bytes"),
+    ):
+        answer = update({"domain": "b.example.org", "port": 1}, {"domain": "a.example.org", member: value})
+        assert (answer.status_code, answer.json["code"]) == (400, "SPK-RULE")
+        assert words in answer.json["error"]
+    assert set(rules()) == {"a.example.org"}
+    update({"domain": "a.example.org", "port": 1})      # a site is complete: what is absent is the default
+    assert rules() == {"a.example.org": {"domain": "a.example.org", "port": 1}}

@@ -96,6 +96,28 @@ def test_rule_changed_by_api_reaches_the_running_client_and_its_traffic(server, 
     wait_until(lambda: len(document(client)["https"]) == 1, what="the file")
 
 
+def test_limit_changed_by_api_counts_for_the_next_request_of_an_open_conn(server, client: Client, api, web_ports):
+    site = {"domain": "shop.example.org", "destination": "127.0.0.1", "port": web_ports[0]}
+    client.spoke("http", "add", "--domain", "shop.example.org", "--destination", "127.0.0.1", "--http", web_ports[0])
+    started(client)
+    wait_until(lambda: answering_port(server, "shop.example.org") == web_ports[0], what="the rule")
+    conn = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=30)
+
+    def target_of(length: int) -> tuple[int, str]:
+        conn.request("GET", "/" + "t" * (length - 16), headers={"Host": "shop.example.org"})
+        answer = conn.getresponse()
+        answer.read()
+        return answer.status, answer.getheader("X-Spokes-Code", "")
+
+    with contextlib.closing(conn):
+        assert target_of(1000)[0] != 414
+        api.call(f"tunnel/traffic/http/update/{client.tunnel}", {"sites": [{**site, "maxHeaderLine": 900}]})
+        wait_until(lambda: target_of(1000) == (414, "SPK-TARGET-TOO-LONG"), what="the limit")
+        api.call(f"tunnel/traffic/http/update/{client.tunnel}", {"sites": [{**site, "maxHeaderLine": 20000}]})
+        wait_until(lambda: target_of(19000)[0] != 414, what="the larger one")
+    wait_until(lambda: document(client)["https"][0].get("maxHeaderLine") == 20000, what="the client's file")
+
+
 def test_port_allocated_and_forwarded_by_api_listens_and_leads_to_the_service(server, client: Client, api, echo_port):
     started(client)
     (allocated,) = api.call(f"tunnel/traffic/tcp/allocate/{client.tunnel}")["ports"]

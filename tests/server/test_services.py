@@ -10,7 +10,7 @@ from spokes.server.services import apply_services
 from spokes.store import Store, TunnelState
 from spokes.store.authority import client_stands
 from spokes.wire.messages import Services
-from spokes.wire.rules import Site
+from spokes.wire.rules import Port, Site
 
 DOMAIN = "tun.example.net"
 BARS = {
@@ -78,3 +78,18 @@ def test_list_password_without_a_hash_is_refused_and_not_stored(store, tunnel):
     )
     assert [one.error.code if one.error else None for one in applied.accepted.https] == [None, "SPK-LIMIT"]
     assert [site.rule["password"] for site in store.list_sites()] == [sealed]
+
+
+def test_list_with_a_limit_out_of_bounds_loses_that_rule_alone(store, tunnel):
+    number = store.allocate_port(tunnel.uid, 22000, 22999)
+    services = Services(
+        https=(
+            Site(domain="good.example.org", port=80, max_body=1000),
+            Site(domain="bad.example.org", port=80, response_timeout=-1),
+        ),
+        ports=(Port(port=number, destination="localhost", dst_port=1, udp_timeout=86401),),
+    )
+    accepted = apply_services(store, tunnel.uid, services, DOMAIN).accepted
+    assert [result.error and result.error.code for result in accepted.https] == [None, "SPK-RULE"]
+    assert "udpTimeout 86401 is not between 1 and 86400 seconds" in accepted.ports[0].error.message
+    assert [site.rule for site in store.list_sites()] == [{"domain": "good.example.org", "port": 80, "maxBody": 1000}]
