@@ -10,7 +10,6 @@ import asyncio
 import logging
 from pathlib import Path
 
-from spokes._fastpath.engine import Engine
 from spokes.errors import CertificateError, DataDirError, EngineError
 from spokes.server.certificates import CHAIN_NAME, Certificate, read_certificate
 from spokes.server.routes import RouteTable
@@ -25,14 +24,12 @@ class CertificateWatch:
     def __init__(
         self,
         *,
-        engine: Engine,
         routes: RouteTable,
         watch: Watch,
         directory: Path,
         domain: str,
         certificate: Certificate,
     ) -> None:
-        self._engine = engine
         self._routes = routes
         self._watch = watch
         self._directory = directory
@@ -58,7 +55,6 @@ class CertificateWatch:
                 f"{found.chain_path} has another key than the one in use",
                 hint="restart the server to use it; clients that pin the old key will refuse it",
             )
-        self._engine.set_certificate(list(found.names), found.chain_pem, found.key_pem)
-        self._routes.publish()
+        self._routes.renew_certificate(found.names, found.chain_pem, found.key_pem)
         self.current = found
         log.info("certificate taken", extra={"names": found.names, "fingerprint": found.fingerprint})

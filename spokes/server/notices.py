@@ -83,7 +83,6 @@ class Notices:
         self._copies = sessions.copies
         self._copies.on_copy = lambda uid, words: self.alerts.raise_(copies.ALERT, uid, Severity.WARNING, words)
         self.certificates = CertificateWatch(
-            engine=engine,
             routes=routes,
             watch=self.watch,
             directory=directory,

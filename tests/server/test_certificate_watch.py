@@ -2,11 +2,15 @@
 
 import asyncio
 import datetime as dt
+import socket
+import ssl
 
 import pytest
 
+from spokes._fastpath.engine import ListenerKind
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import CertificateError
+from spokes.server.app import Server
 from spokes.server.certificates import CHAIN_NAME, KEY_NAME, ensure_certificate, read_certificate
 from tests.server.conftest import DOMAIN
 from tests.support.eventually import eventually
@@ -23,6 +27,16 @@ def watched(server):
         return server.notices.alerts.is_open("certificate", subject)
 
     return look
+
+
+def certificate_of(port, name):
+    """What a visitor of this name is shown, as DER."""
+    context = ssl._create_unverified_context()
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as conn,
+        context.wrap_socket(conn, server_hostname=name) as tls,
+    ):
+        return tls.getpeercert(binary_form=True)
 
 
 @pytest.mark.parametrize("name", [CHAIN_NAME, KEY_NAME])
@@ -69,6 +83,22 @@ async def test_new_certificate_of_the_same_key_is_taken(server, watched):
     assert server.notices.certificates.current.chain_pem == made.chain_pem != before.chain_pem
     status = await asyncio.to_thread(call_control, server.directory / CONTROL_SOCKET_NAME, "status")
     assert status["certificates"][0]["expires"] == made.expires_at
+
+
+async def test_new_certificate_is_shown_to_visitors_while_nothing_else_changes(config):
+    server = Server(config)
+    await server.start()
+    try:
+        (server.directory / CHAIN_NAME).unlink()
+        made = ensure_certificate(server.directory, DOMAIN)
+        await server.notices.certificates.look()
+        port = server.addresses(ListenerKind.TLS)[0].port
+        for name in (DOMAIN, f"some.{DOMAIN}"):
+            shown = await asyncio.to_thread(certificate_of, port, name)
+            assert shown == ssl.PEM_cert_to_DER_cert(made.chain_pem.decode())
+    finally:
+        server.hurry()
+        await server.stop()
 
 
 async def test_files_are_looked_at_by_themselves(server, store):
