@@ -74,7 +74,12 @@ class Sending:
         except AdmissionRefusedError as error:
             _close(body)
             return _refuse(start_response, error)
-        start_response(status, headers)
+        try:
+            start_response(status, headers)
+        except BaseException:            # of a head that gunicorn does not send
+            self.places.release(source)
+            _close(body)
+            raise
         answer = _Answer(self, body, source, env.get("gunicorn.socket"))
         with self._changed:
             self._under_way.add(answer)
@@ -107,10 +112,16 @@ class Sending:
         stuck = [one for one in answers if now - one.since >= self._take_back_s]
         if self.places.waiting_count and stuck:
             # One at a look: its place is free before the next one.
-            max(stuck, key=lambda one: (held[one.source], now - one.since)).cut("others wait")
+            self._cut(max(stuck, key=lambda one: (held[one.source], now - one.since)), "others wait")
         for answer in stuck:
             if now - answer.since >= self._deadline_s:
-                answer.cut("not read")
+                self._cut(answer, "not read")
+
+    def _cut(self, answer: _Answer, why: str) -> None:
+        """Unless it has ended meanwhile: its conn may carry somebody else's by now."""
+        with self._changed:
+            if answer in self._under_way:
+                answer.cut(why)
 
 
 class _Answer:

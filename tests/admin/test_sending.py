@@ -68,6 +68,28 @@ def test_answer_that_is_not_read_is_cut_at_its_deadline():
     body.close()
 
 
+def test_answer_whose_head_is_refused_gives_its_place_back():
+    def refusing(_status, _headers):
+        raise ValueError("a head that gunicorn does not send")
+
+    sending = Sending(long_app, 8)
+    for _ in range(5):
+        with pytest.raises(ValueError, match="gunicorn"):
+            sending({"spokes.source": "one"}, refusing)
+    assert call(sending, "one")[0] == "200 OK"
+
+
+def test_answer_that_ended_while_it_was_looked_at_is_not_cut():
+    """Its conn may carry the next answer already."""
+    sending, sock = Sending(long_app, 8), Socket()
+    _, answer = call(sending, "one", sock)
+    sum(map(len, answer))
+    answer.close()
+    sending._deadline_s = sending._take_back_s = 0.0
+    sending._look([answer])
+    assert not sock.is_shut.is_set()
+
+
 def test_answer_that_is_not_read_is_cut_where_others_wait_and_whose_most_are():
     sending = Sending(long_app, 8, deadline_s=1000, take_back_s=0.01)
     sockets = {}
