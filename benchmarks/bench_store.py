@@ -103,7 +103,7 @@ def calls(fleet: Fleet) -> dict[str, Callable[[int], object]]:
         "queue 100 deliveries": lambda _: store.queue_deliveries(
             NewDelivery(webhook_uid=fleet.webhook.uid, kind="tunnel.up", subject=uid, body="{}") for uid in page
         ),
-        "due deliveries": lambda _: store.due_deliveries(AT * 2, 100),
+        "due deliveries": lambda _: store.due_deliveries_of(list(store.due_webhooks(AT * 2)), AT * 2, 100),
         "add 1,000 visits": lambda _: store.add_visits(
             Visit(
                 uid=new_uid(), tunnel_uid=delta.tunnel_uid, service_uid=delta.service_uid, service=1,

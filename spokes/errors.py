@@ -272,7 +272,7 @@ class TakenError(PeerError):
 
 
 class HeldNameError(TakenError):
-    """The host name of a tunnel that was deleted a short while ago."""
+    """The host name of a tunnel that was deleted, or renamed, a short while ago."""
 
     code = "SPK-HELD"
 

@@ -96,7 +96,7 @@ class Engine:
                  stream_count_max: int = ..., visitor_count_max: int = ...,
                  visitor_count_per_address_max: int = ..., handshakes_per_address_per_s: int = ...,
                  unmetered_networks: list[str] | None = ..., visit_count_max: int = ...,
-                 tunnel_stream_count_max: int = ..., udp_idle_s: float = ...) -> None:
+                 tunnel_stream_count_max: int = ..., via: bytes = ..., udp_idle_s: float = ...) -> None:
         """`accepting`: True at a server (links arrive, streams are opened by us), False at a client.
 
         `stream_count_max`: of one link. `visitor_count_per_address_max`: 0 = as many as all together.
@@ -105,6 +105,7 @@ class Engine:
         `udp_idle_s`: how long a peer of a UDP service, or a flow to one, may be silent in both directions.
         `visit_count_max`: records of visits kept until drain_visits(), shared out among the workers; 0 = none.
         `tunnel_stream_count_max`: of one tunnel, over all its links; 0 = any number.
+        `via`: our name in the Via of requests, at most 64 bytes, by which one that comes back is known; b"" = none.
         """
     def start(self) -> None: ...
     def stop(self) -> None:

@@ -50,11 +50,6 @@ _OLDEST_KEPT = Statement(
     .where(DeliveryModel.webhook_uid == webhook_uid, _PENDING)
     .order_by(DeliveryModel.seq.desc()).limit(1).offset(offset)
 )
-_DUE = Statement(
-    lambda now, skipped, limit: _heads(DeliveryModel)
-    .where(DeliveryModel.next_attempt <= now, DeliveryModel.webhook_uid.not_in(EachOf(skipped)))
-    .order_by(DeliveryModel.next_attempt, DeliveryModel.seq).limit(limit)
-)
 _DUE_OF = Statement(
     lambda now, uids, limit: _heads(DeliveryModel)
     .where(DeliveryModel.next_attempt <= now, DeliveryModel.webhook_uid.in_(EachOf(uids)))
@@ -97,18 +92,12 @@ class Deliveries(ChangeLog):
             for uid, owner_uid in known.items():
                 self._fail_oldest(tx, uid, PENDING_COUNT_MAX if owner_uid == ZERO_UID else PENDING_OF_USER_COUNT_MAX)
 
-    def due_deliveries(
-        self, now: float, limit: int = 100, *, skip_webhooks: Collection[str] = ()
-    ) -> list[Delivery]:
-        """What may be sent: of each webhook and subject only the oldest that waits. The longest due come first."""
-        return [_to_delivery(row) for row in self._db.rows(_DUE(now, json.dumps(list(skip_webhooks)), limit))]
-
     def due_webhooks(self, now: float) -> dict[str, str]:
         """{webhook: its owner} of active ones for which something is due, or waits behind what is not due yet."""
         return dict(self._db.rows(_DUE_WEBHOOKS(now)))
 
     def due_deliveries_of(self, webhook_uids: Collection[str], now: float, limit: int) -> list[Delivery]:
-        """As due_deliveries, of these alone."""
+        """What may be sent: of each webhook and subject only the oldest that waits. The longest due come first."""
         uids = json.dumps(list(filter(is_uid, webhook_uids)))
         return [_to_delivery(row) for row in self._db.rows(_DUE_OF(now, uids, limit))]
 

@@ -10,8 +10,6 @@ import hmac
 import ipaddress
 from typing import Any
 
-import peewee
-
 from spokes import clock
 from spokes.errors import ValueRefusedError
 from spokes.ids import ZERO_UID, is_secret, is_uid, new_secret, new_uid
@@ -109,13 +107,6 @@ class Logins(ChangeLog):
         with self._transaction() as tx:
             return bool(tx.unlogged(LoginModel.delete().where(LoginModel.uid == uid)))
 
-    def end_logins_of(
-        self, *, api_key_uid: str | None = None, user_uid: str | None = None, but: str | None = None
-    ) -> int:
-        """How many were ended; `but` one, such as the caller's own."""
-        with self._transaction() as tx:
-            return int(tx.unlogged(_deletion(api_key_uid=api_key_uid, user_uid=user_uid, but=but)))
-
     def list_logins(self, user_uid: str | None = None) -> list[Login]:
         """Live ones, newest first."""
         query = LoginModel.select(*_COLUMNS).where(LoginModel.expires > clock.wall_s())
@@ -178,8 +169,16 @@ class Logins(ChangeLog):
 def end_logins(
     tx: Writer, *, api_key_uid: str | None = None, user_uid: str | None = None, but: str | None = None
 ) -> None:
-    """As Logins.end_logins_of, inside a transaction that takes the reason for them away."""
-    tx.unlogged(_deletion(api_key_uid=api_key_uid, user_uid=user_uid, but=but))
+    """Those of a key or of a person, `but` one, such as the caller's own; in the transaction that takes the reason for
+    them away."""
+    wanted = [
+        field == (uid if is_uid(uid) and uid != ZERO_UID else "")
+        for field, uid in ((LoginModel.api_key_uid, api_key_uid), (LoginModel.user_uid, user_uid)) if uid is not None
+    ]
+    if not wanted:
+        raise TypeError("whose logins are to end?")
+    query = LoginModel.delete().where(*wanted)
+    tx.unlogged(query if but is None else query.where(LoginModel.uid != but))
 
 
 def failure_wait_s(count: int, last: float, now: float) -> float:
@@ -207,18 +206,6 @@ def source_key(source: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
-
-
-def _deletion(*, api_key_uid: str | None, user_uid: str | None, but: str | None = None) -> peewee.ModelDelete:
-    """Deletes the logins of a key, of a person, or of both; one of them is given."""
-    wanted = [
-        field == (uid if is_uid(uid) and uid != ZERO_UID else "")
-        for field, uid in ((LoginModel.api_key_uid, api_key_uid), (LoginModel.user_uid, user_uid)) if uid is not None
-    ]
-    if not wanted:
-        raise TypeError("whose logins are to end?")
-    query = LoginModel.delete().where(*wanted)
-    return query if but is None else query.where(LoginModel.uid != but)
 
 
 def _to_login(row: tuple[Any, ...]) -> Login:

@@ -40,7 +40,6 @@ from spokes.wire.messages import (
 from spokes.wire.parts import Part, PartJoiner, split_message
 
 HELLO_DEADLINE_S = 10.0
-LINK_COUNT_MAX = 4
 
 
 class State(Enum):

@@ -6,6 +6,7 @@ import pytest
 from spokes.cli.admin_shell import login_name
 from spokes.cli.server import main_group
 from spokes.store import Actor, NewDelivery, PresenceUpdate, TunnelState
+from tests.support.stores import due_deliveries
 
 HOSTILE = "\x1b[2J\x07\u202egnp.exe\u2066\nroot | admin\t" + "W" * 150
 UNKNOWN = "f" * 32
@@ -94,7 +95,7 @@ def test_hostile_texts_are_escaped_in_every_listing(spokes):
         store.touch_api_keys({key.uid: (1.0, HOSTILE)})
         webhook = store.create_webhook("https://hooks.example.org/")
         store.queue_deliveries([NewDelivery(webhook_uid=webhook.uid, kind="test", body=HOSTILE)])
-        store.finish_delivery(store.due_deliveries(4e9)[0].uid, error=HOSTILE)
+        store.finish_delivery(due_deliveries(store, 4e9)[0].uid, error=HOSTILE)
         store.raise_alert("disk", HOSTILE, "warning", HOSTILE)
         with store.acting(Actor(kind="person", name=HOSTILE, address=HOSTILE)):
             store.note_event("login.refused", detail={"email": HOSTILE})

@@ -8,7 +8,7 @@ from spokes import clock
 from spokes.errors import StoreError
 from spokes.server import upkeep
 from spokes.store import Actor, Store
-from tests.support.stores import fill, rows_of
+from tests.support.stores import due_deliveries, fill, rows_of
 
 CLEANED = {"alert", "delivery", "admin_event", "login", "login_failure", "visit"}
 FAR_AHEAD_S = 10_000 * 86_400.0
@@ -42,7 +42,7 @@ async def test_clean_leaves_what_is_young(server, store):
 
 async def test_clean_removes_what_is_old(server, store, later):
     await fill_all(server, store)
-    pending = len([row for row in await server._store.run(store.due_deliveries, 4e9)])
+    pending = len([row for row in await server._store.run(due_deliveries, store, 4e9)])
     with clock.replaced(later):
         await upkeep.clean(server._store, server.visits)
     assert counts(server) == dict.fromkeys(CLEANED, 0) | {"delivery": pending}

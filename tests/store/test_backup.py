@@ -12,7 +12,7 @@ from spokes.store import DeliveryState, Store
 from spokes.store.backup import RESTORED, backup, restore
 from spokes.store.db import Database
 from spokes.store.migrations import MIGRATIONS, migrate
-from tests.support.stores import fill, rows_of
+from tests.support.stores import due_deliveries, fill, rows_of
 from tests.support.threads import join_thread
 
 NOT_RESTORED = ("login", "login_failure", "frozen_list")
@@ -120,7 +120,7 @@ def test_restore_cookies_stay_ended_and_old_deliveries_unsent(store, store_url, 
     backup(store_url, path)
     restore(path, store_url, force=True)
     assert store.find_login(keys["cookie"]) is None
-    assert store.due_deliveries(4e9) == []
+    assert due_deliveries(store, 4e9) == []
     webhook, = store.list_webhooks()
     assert [(delivery.state, delivery.error) for delivery in store.list_deliveries(webhook.uid)] == [
         (DeliveryState.FAILED, RESTORED), (DeliveryState.DELIVERED, ""),

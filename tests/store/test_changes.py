@@ -155,7 +155,6 @@ QUIET = {
     "find_login": lambda w: w.store.find_login(w.cookie),
     "renew_login": lambda w: w.store.renew_login(w.login.uid),
     "end_login": lambda w: w.store.end_login(w.login.uid),
-    "end_logins_of": lambda w: w.store.end_logins_of(api_key_uid=w.api_key.uid),
     "list_logins": lambda w: w.store.list_logins(),
     "purge_logins": lambda w: w.store.purge_logins(),
     "login_wait_s": lambda w: w.store.login_wait_s("198.51.100.7"),
@@ -167,10 +166,10 @@ QUIET = {
     "queue_deliveries": lambda w: w.store.queue_deliveries(
         [NewDelivery(webhook_uid=w.webhook.uid, kind="tunnel.up", body="{}")]
     ),
-    "due_deliveries": lambda w: w.store.due_deliveries(1e12),
     "due_deliveries_of": lambda w: w.store.due_deliveries_of([w.webhook.uid], 1e12, 10),
     "due_webhooks": lambda w: w.store.due_webhooks(1e12),
     "next_delivery_at": lambda w: w.store.next_delivery_at(),
+    "heed_clock": lambda w: w.store.heed_clock(1e12, (1.0,)),
     "finish_delivery": lambda w: w.store.finish_delivery(w.delivery.uid, http_status=200),
     "resend_delivery": lambda w: w.store.resend_delivery(w.delivery.uid),
     "get_delivery": lambda w: w.store.get_delivery(w.delivery.uid),

@@ -1,10 +1,12 @@
+import functools
+
 import pytest
 
 from spokes import clock
 from spokes.errors import ValueRefusedError
 from spokes.ids import ZERO_UID, is_secret, new_uid
 from spokes.store import logins
-from spokes.store.logins import FAILURE_MEMORY_S, LOGIN_COUNT_MAX, LOGIN_LIFETIME_S, source_key
+from spokes.store.logins import FAILURE_MEMORY_S, LOGIN_COUNT_MAX, LOGIN_LIFETIME_S, end_logins, source_key
 
 
 @pytest.fixture
@@ -76,16 +78,23 @@ def test_end_login_ends_this_one_only(store, api_key):
 
 
 def test_end_logins_of_a_person_but_one(store, api_key):
+    end = functools.partial(end_in_transaction, store)
     user = store.create_user()
     mine = [store.create_login(user_uid=user.uid) for _ in range(3)]
     _, key_cookie = store.create_login(api_key_uid=api_key.uid)
-    assert store.end_logins_of(user_uid=user.uid, but=mine[0][0].uid) == 2
+    end(user_uid=user.uid, but=mine[0][0].uid)
     assert [bool(store.find_login(cookie)) for _, cookie in mine] == [True, False, False]
     assert store.find_login(key_cookie)
-    assert store.end_logins_of(api_key_uid=ZERO_UID) == 0    # zero is nobody, not everybody
-    assert store.end_logins_of(user_uid=ZERO_UID) == 0
+    end(api_key_uid=ZERO_UID)            # zero is nobody, not everybody
+    end(user_uid=ZERO_UID)
+    assert [bool(store.find_login(cookie)) for cookie in (mine[0][1], key_cookie)] == [True, True]
     with pytest.raises(TypeError):
-        store.end_logins_of()
+        end()
+
+
+def end_in_transaction(store, **whose):
+    with store._transaction() as tx:
+        end_logins(tx, **whose)
 
 
 def test_list_logins_live_ones_newest_first(store, api_key, time):
