@@ -22,6 +22,7 @@ from gunicorn.http.errors import ParseException
 from spokes.admin.body_places import BodyPlaces
 from spokes.admin.context import Admin, Caller, CallerKind
 from spokes.admin.decode import decode_body, decode_query, decode_uid
+from spokes.admin.long_lists import long_list_turn
 from spokes.admin.routing import JSON, Reply, Route, SessionCookie
 from spokes.admin.schema.envelope import failure
 from spokes.admin.sending import SOURCE
@@ -102,8 +103,11 @@ class Endpoint(Resource):
                 with self._body_places.place(source, signed_in=is_known):
                     body = decode_body(_read_body(req, route.body_bytes_max), route.request)
                 self._admin.store.require(*caller.checks)    # rights may have gone while the body came
+            if route.whole_list:
+                held.enter_context(long_list_turn(self._admin.store))
             answer = route.handler(self._admin, caller, body, **params)
-        _write(resp, answer if isinstance(answer, Reply) else Reply(answer=answer), caller)
+            _write(resp, answer if isinstance(answer, Reply) else Reply(answer=answer), caller)
+            del answer                   # as objects it takes several times what its text does
 
     def _caller(self, req: falcon.Request, route: Route) -> Caller:
         if route.public:

@@ -42,8 +42,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{V1}/token/registration/delete", tokens.delete, admin_only=True, statuses=(404,)),
     # tunnels
     Route("GET", f"{V1}/tunnel/list", tunnels.list_pages),
-    Route("GET", f"{V1}/tunnel/list/active", tunnels.list_active),
-    Route("GET", f"{V1}/tunnel/list/online", tunnels.list_online),
+    Route("GET", f"{V1}/tunnel/list/active", tunnels.list_active, whole_list=True),
+    Route("GET", f"{V1}/tunnel/list/online", tunnels.list_online, whole_list=True),
     Route("POST", f"{V1}/tunnel/search", tunnels.search, scope=Scope.READ),
     Route("GET", f"{V1}/tunnel/page/{{page_uid}}", tunnels.page),
     Route("GET", f"{V1}/tunnel/info/{{tunnel_uid}}", tunnels.info),
@@ -69,14 +69,14 @@ ROUTES: tuple[Route, ...] = (
     # tunnels of users
     Route("POST", f"{V1}/user/tunnel/create", user_tunnels.create, statuses=(404, 409)),
     Route("GET", f"{V1}/user/tunnel/stop/{{tunnel_uid}}", user_tunnels.stop, scope=WRITE),
-    Route("GET", f"{V1}/user/tunnel/list/{{user_uid}}", user_tunnels.list_of_user),
+    Route("GET", f"{V1}/user/tunnel/list/{{user_uid}}", user_tunnels.list_of_user, whole_list=True),
     # users
     Route("GET", f"{V1}/user/list", users.list_all),
     Route("GET", f"{V1}/user/get/{{user_uid}}", users.get),
     Route("POST", f"{V1}/user/create", users.create, admin_only=True, statuses=(409,)),
     Route("POST", f"{V1}/user/import", users.import_one, admin_only=True, statuses=(409,)),
     Route("POST", f"{V1}/user/edit", users.edit, admin_only=True, statuses=(404, 409)),
-    Route("POST", f"{V1}/user/activate", users.activate, admin_only=True, statuses=(404,)),
+    Route("POST", f"{V1}/user/activate", users.activate, admin_only=True, whole_list=True, statuses=(404,)),
     Route("GET", f"{V1}/user/delete/{{user_uid}}", users.delete, scope=WRITE, admin_only=True),
     Route("POST", f"{V1}/user/bandwidth/cap", users.cap_bandwidth, admin_only=True, statuses=(404,)),
     Route("POST", f"{V1}/user/domain/allow", users.allow_domains, admin_only=True, bytes_max=LIST, statuses=(404,)),

@@ -59,6 +59,7 @@ class Route:
     admin_only: bool = False
     media_types: tuple[str, ...] = (JSON,)
     summary: str = ""
+    whole_list: bool = False             # of tunnels, not of a page of them
     bytes_max: int = BODY_BYTES_MAX      # of a body, of who is signed in
     statuses: tuple[int, ...] = ()       # refusals beyond those that every route of its form has
 
