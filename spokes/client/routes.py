@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import Iterable
 from typing import Protocol, cast
 
@@ -17,8 +18,10 @@ from spokes.client.health import Served
 from spokes.client.resolve import Resolver
 from spokes.client.rules import Place, http_place, place_text, site_key, tcp_place, tls_place
 from spokes.client.webroots import OpenDirectory, WebRoots
-from spokes.errors import WebRootError
+from spokes.errors import SpokesError, WebRootError
 from spokes.wire.rules import UNIX_PREFIX, Port, Site
+
+log = logging.getLogger(__name__)
 
 RouteKey = tuple[int, str | int]
 
@@ -119,9 +122,7 @@ class Routes:
         elif target.is_directory:
             self._engine.set_page_route(kind, str(name), PAGE_NO_DIRECTORY)
         else:  # without addresses as well: asking it is a fault that counts
-            upstream = kept or Upstream(
-                addresses=list(target.addresses), unix_path=target.unix_path, host=target.host, name=target.name
-            )
+            upstream = kept or _upstream(target)
             self._engine.set_upstream_route(kind, name, upstream, limits=Limits(udp_idle_s=target.udp_idle_s))
             self._upstreams[key] = upstream
             self._hosts[upstream.id] = target.destination
@@ -161,6 +162,18 @@ class Routes:
             return Target(name=destination, unix_path=destination.removeprefix(UNIX_PREFIX), host=host)
         addresses = tuple((address, port) for address in self._resolver.addresses(destination))
         return Target(name=place_text(place), destination=destination, addresses=addresses, host=host)
+
+
+def _upstream(target: Target) -> Upstream:
+    """One that the engine does not take is one that cannot be asked: it must not keep the other rules from being
+    served. Rules may have come from a file or a server that checked less."""
+    try:
+        return Upstream(
+            addresses=list(target.addresses), unix_path=target.unix_path, host=target.host, name=target.name
+        )
+    except (SpokesError, ValueError) as error:
+        log.error("service cannot be asked", extra={"upstream": target.name, "reason": str(error)})
+        return Upstream(name=target.name)
 
 
 def _places(sites: list[Site], ports: list[Port]) -> list[Place]:

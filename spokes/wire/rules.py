@@ -30,6 +30,7 @@ UDP_TIMEOUT_S_MAX = 86_400
 FIREWALL_ACTIONS = ("allow", "drop")
 TRANSPORTS = ("tcp", "udp")
 UNIX_PREFIX = "unix:"
+UNIX_PATH_BYTES_MAX = 107                # sun_path of unix(7), with its end
 _HOST_FIELD = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")      # what it is sent as
 _LOCAL_NAME = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 
@@ -270,7 +271,10 @@ def limit_in(rule: Mapping[str, object], member: str) -> int:
 def check_destination(text: str) -> None:
     """What a person types as a destination. Looser than a public host name: local names may hold underscores."""
     if text.startswith(UNIX_PREFIX):
-        usable = text.removeprefix(UNIX_PREFIX).startswith("/")
+        path = text.removeprefix(UNIX_PREFIX)
+        if len(path.encode("utf-8", "surrogatepass")) > UNIX_PATH_BYTES_MAX:
+            raise RuleError(f"the path of a socket has at most {UNIX_PATH_BYTES_MAX} bytes", hint="use a shorter one")
+        usable = path.startswith("/") and "\0" not in path
     else:
         usable = bool(_LOCAL_NAME.fullmatch(text)) or _is_address(text)
     if not usable:

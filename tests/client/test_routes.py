@@ -1,6 +1,7 @@
 import asyncio
 
-from spokes._fastpath.engine import Directory, RouteKind
+from spokes._fastpath.engine import Directory, RouteKind, Upstream
+from spokes.client import routes as routes_module
 from spokes.client.name_lookup import Answer
 from spokes.client.resolve import Resolver
 from spokes.client.routes import PAGE_NO_DIRECTORY, Routes
@@ -51,6 +52,17 @@ async def test_apply_every_kind_of_rule_becomes_its_route(engine):
         (TCP, 22003): FakeUpstream(unix_path="/run/db.sock", name="unix:/run/db.sock"),
     }
     assert engine.publish_count == 1
+
+
+async def test_apply_rule_that_the_engine_does_not_take_leaves_the_others(engine, monkeypatch, caplog):
+    monkeypatch.setattr(routes_module, "Upstream", Upstream)
+    routes, _ = make_routes(engine)
+    await routes.apply([Site(domain="bad", destination="unix:/" + "x" * 150), Site(domain="good", port=80)], [])
+    assert engine.upstreams.keys() == {(HTTP, "bad"), (HTTP, "good")}
+    assert engine.publish_count == 1
+    assert "service cannot be asked" in caplog.messages
+    await routes.apply([], [])
+    assert engine.upstreams == {}
 
 
 async def test_apply_untouched_rule_is_not_set_again(engine):

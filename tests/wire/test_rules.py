@@ -13,6 +13,7 @@ from spokes.wire.rules import (
     PortMap,
     Site,
     TunConfig,
+    check_destination,
     check_port,
     check_site,
     limit_in,
@@ -142,3 +143,15 @@ def test_check_site_rewrite_host_that_is_none_is_refused(host):
 )
 def test_serves_plain_http_where_the_rule_names_somebody(rule, plain):
     assert serves_plain_http({"domain": "a", **rule}) is plain
+
+
+@pytest.mark.parametrize(
+    "destination", ["unix:/" + "x" * 107, "unix:/run/\x00", "unix:run/app.sock", "unix:/" + "\u00e4" * 54]
+)
+def test_destination_socket_that_cannot_be_one_is_refused(destination):
+    with pytest.raises(RuleError):
+        check_destination(destination)
+
+
+def test_destination_socket_with_the_longest_path_is_taken():
+    check_destination("unix:/" + "x" * 106)
