@@ -51,6 +51,11 @@ cdef struct EndOps:
     end_fn room                         # output is possible again; pull what waits on the other end
     end_gone_fn gone                    # the end failed or was closed by its peer; do not touch it afterwards
 
+cdef struct PathState:                  # of a link's socket, as its kernel sees it
+    uint32_t rtt_us                     # smoothed
+    uint32_t rtt_min_us
+    uint64_t acked_bytes
+
 ctypedef void (*conn_fn)(Conn *conn) noexcept nogil
 ctypedef void (*task_fn)(void *owner) noexcept nogil
 ctypedef void (*upstream_fault_fn)(Loop *loop, uint64_t upstream, int rc) noexcept nogil
@@ -229,5 +234,8 @@ cdef void tune_congestion(int fd) noexcept nogil        # once the path's round 
 cdef void tune_retries(int fd) noexcept nogil
 cdef bint tune_again(int fd, uint32_t rtt_us) noexcept nogil    # as for a long path, once the round trip is as long
 cdef void tune_unsent(int fd, int unsent_bytes) noexcept nogil
+cdef bint path_state(int fd, PathState *out) noexcept nogil         # False: the kernel does not tell
+# No more than about so much unsent and unacknowledged together; 0: as the kernel likes.
+cdef void tune_in_flight(int fd, uint32_t bytes) noexcept nogil
 cdef size_t address_text(char *dst, const Address *address) noexcept nogil   # at most 46 bytes, not terminated
 cdef void address_read(Address *out, const void *sockaddr_any) noexcept nogil

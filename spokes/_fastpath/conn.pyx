@@ -13,8 +13,8 @@ from spokes._fastpath.buf cimport (
     pool_is_half_used, slab_clear, slab_get, slab_init, slab_put,
 )
 from spokes._fastpath.net cimport (
-    AF_INET, AF_INET6, IPPROTO_TCP, MSG_NOSIGNAL, SHUT_WR, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SOL_SOCKET, TCP_MAXSEG,
-    TCP_NODELAY, close,
+    AF_INET, AF_INET6, IPPROTO_TCP, MSG_NOSIGNAL, SHUT_WR, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SO_SNDBUF, SOL_SOCKET,
+    TCP_MAXSEG, TCP_NODELAY, close,
     getsockopt, ntohs, recv, send, setsockopt, shutdown, sockaddr_in, sockaddr_in6,
 )
 from spokes._fastpath.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add, poller_open, poller_remove
@@ -73,6 +73,11 @@ cdef enum:
     LOCAL_SEGMENT_BYTES = 1400          # of loopback, see tune_local_upstream
     LOCAL_RECEIVE_BYTES = 32768         # the kernel takes it twice …
     LOCAL_RECEIVE_BYTES_PROVEN = 4194304    # … and of this as much as rmem_max allows
+    SEND_BYTES_FREE = 4194304           # before the kernel may choose again
+    TCP_INFO_BYTES = 232                # linux/tcp.h's struct tcp_info, of which libc's is an older one:
+    TCP_INFO_RTT = 68                   # … where its fields lie, a part of the kernel's ABI
+    TCP_INFO_BYTES_ACKED = 120
+    TCP_INFO_MIN_RTT = 148
     SO_BUF_LOCK = 72                    # asm-generic/socket.h since 5.15; the C library's headers may be older
     HOLDER_LARGE_PARTS = 64             # an address that holds more than this part of the limit is given less room
     SHORT_PATH_US = 2000                # round trip of a path without wide-area loss
@@ -925,6 +930,26 @@ cdef void tune_unsent(int fd, int unsent_bytes) noexcept nogil:
     setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes, sizeof(unsent_bytes))
 
 
+cdef bint path_state(int fd, PathState *out) noexcept nogil:
+    cdef uint8_t info[TCP_INFO_BYTES]
+    cdef unsigned int info_bytes = TCP_INFO_BYTES
+    if getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &info_bytes) < 0 or info_bytes < TCP_INFO_MIN_RTT + 4:
+        return False
+    memcpy(&out.rtt_us, info + TCP_INFO_RTT, 4)
+    memcpy(&out.acked_bytes, info + TCP_INFO_BYTES_ACKED, 8)
+    memcpy(&out.rtt_min_us, info + TCP_INFO_MIN_RTT, 4)
+    return out.rtt_min_us > 0 and out.rtt_min_us != 0xFFFFFFFFu
+
+
+cdef void tune_in_flight(int fd, uint32_t bytes) noexcept nogil:
+    """The kernel doubles what it is told, and counts its own overhead, a quarter to a half of a segment."""
+    cdef int send_bytes = <int>(bytes * 2 // 3) if bytes > 0 else SEND_BYTES_FREE
+    cdef int any_size = 0
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes))
+    if bytes == 0:
+        setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &any_size, sizeof(any_size))
+
+
 cdef void tune_listener(int fd) noexcept nogil:
     """Options that Linux hands on to accepted conns: set once instead of once a visitor."""
     cdef int on = 1
@@ -952,6 +977,16 @@ cdef void tune_local_upstream(int fd) noexcept nogil:
 
 
 # --- test door --------------------------------------------------------------------------------------------------------
+
+def bound_in_flight(int fd, uint32_t count):
+    tune_in_flight(fd, count)
+
+
+def read_path(int fd):
+    """(rtt_us, rtt_min_us, acked_bytes)"""
+    cdef PathState path
+    return (path.rtt_us, path.rtt_min_us, path.acked_bytes) if path_state(fd, &path) else None
+
 
 def address_words(bytes ip not None):
     """The text of an address of 4 or 16 bytes."""

@@ -13,6 +13,10 @@ cdef enum:
     LINK_OUT_RESERVE_BYTES = 65536      # beyond it, for streams that do not wait for turns
     LINK_GATHER_BYTES_MAX = 16384       # a record's worth: it waits for no further pass
     LINK_OUT_BYTES_LIMIT = 8388608      # with answers and control messages: a peer that lets more pile up is cut off
+    LINE_QUEUE_US = 20000               # what a slow line may hold of ours beyond its shortest round trip
+    LINE_IN_FLIGHT_BYTES_MIN = 3072     # two segments
+    LINE_MISSES_MAX = 4                 # looks, a quarter of a second each: bbr itself sends less for one of them
+    LINE_FREE_MS = 10000                # a line that was bounded wrongly is left to the kernel for so long
     STREAM_TURN_BYTES = 65528           # one turn: a frame that fills four blocks
     STREAM_WINDOW_BYTES_MAX = 8388608
     STREAM_WINDOW_BYTES_MIN = 16384     # one block, where a tunnel or a visitor holds its share already
@@ -86,6 +90,12 @@ cdef struct Link:
     uint64_t sent_bytes                 # of busy_bytes, those that we sent
     uint64_t rate_since_ms              # begin of the second the next two are counted in
     uint32_t unsent_bytes               # TCP_NOTSENT_LOWAT as last set
+    uint32_t in_flight_bytes            # what may be sent and unacknowledged on a slow line; 0 = as the kernel likes
+    uint64_t in_flight_rate             # bytes a second that it carried when that was set
+    uint64_t in_flight_ms               # not bounded again before
+    uint32_t in_flight_misses           # looks in a row that found less than half of it
+    uint64_t acked_bytes                # as the kernel said at acked_ms
+    uint64_t acked_ms
     uint32_t peer_pings
     uint32_t peer_opens
     uint32_t peer_controls

@@ -19,9 +19,9 @@ from spokes._fastpath.buf cimport (
 )
 from spokes._fastpath.conn cimport (
     CONN_DIRECT_BYTES, END_CONN, END_STREAM, JOIN_BYTES, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN,
-    UNSENT_BYTES_START, EndOps, conn_close, conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_prove, conn_recv,
-    conn_room, conn_rx_keep, conn_write, loop_hold, loop_park, loop_task, tune_again, tune_congestion, tune_retries,
-    tune_unsent,
+    UNSENT_BYTES_START, EndOps, PathState, conn_close, conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_prove,
+    conn_recv, conn_room, conn_rx_keep, conn_write, loop_hold, loop_park, loop_task, path_state, tune_again,
+    tune_congestion, tune_in_flight, tune_retries, tune_unsent,
 )
 from spokes._fastpath.frame cimport (
     FRAME_CONTROL, FRAME_CONTROL_MORE, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN,
@@ -548,6 +548,55 @@ cdef void link_account(Link *link, size_t bytes) noexcept nogil:
             link.ops.wanted(link)
 
 
+cdef void link_free_line(Link *link) noexcept nogil:
+    if link.in_flight_bytes > 0:
+        link.in_flight_bytes = 0
+        tune_in_flight(link.conn.fd, 0)
+
+
+cdef void link_bound_line(Link *link) noexcept nogil:
+    """What bbr and cubic keep on their way over a slow line is a queue of ours that no turn can overtake: 18 segments
+    at 1 Mbit/s are 216 ms. It is bounded by what the line carries in its shortest round trip and LINE_QUEUE_US. Where
+    half as much comes through then, the round trip was no queue of ours (the path has changed, or others fill it): for
+    a while the kernel decides."""
+    cdef PathState path
+    cdef uint64_t now_ms = link.loop.now_ms
+    cdef uint64_t rate, bytes, queue_us
+    if not path_state(link.conn.fd, &path):
+        return
+    rate = 0
+    if now_ms > link.acked_ms:
+        rate = (path.acked_bytes - link.acked_bytes) * 1000 // (now_ms - link.acked_ms)
+    bytes = link.acked_bytes
+    link.acked_bytes = path.acked_bytes
+    link.acked_ms = now_ms
+    if bytes == 0 or rate == 0:
+        return                          # a first look
+    queue_us = path.rtt_us - path.rtt_min_us if path.rtt_us > path.rtt_min_us else 0
+    if link.in_flight_bytes > 0 and rate < link.in_flight_rate // 2:
+        link.in_flight_misses += 1
+        if link.in_flight_misses >= LINE_MISSES_MAX:
+            link_free_line(link)
+            link.in_flight_ms = now_ms + LINE_FREE_MS
+        return
+    link.in_flight_misses = 0
+    if now_ms < link.in_flight_ms:
+        return
+    bytes = link.in_flight_bytes
+    if queue_us > LINE_QUEUE_US:
+        bytes = rate * (path.rtt_min_us + LINE_QUEUE_US) // 1000000
+        if bytes < LINE_IN_FLIGHT_BYTES_MIN:
+            bytes = LINE_IN_FLIGHT_BYTES_MIN
+        if 0 < link.in_flight_bytes <= bytes:
+            return
+        link.in_flight_rate = rate
+    elif queue_us < LINE_QUEUE_US // 4 and bytes > 0:
+        bytes += bytes // 2
+    if bytes != link.in_flight_bytes:
+        link.in_flight_bytes = <uint32_t>bytes
+        tune_in_flight(link.conn.fd, <uint32_t>bytes)
+
+
 cdef void link_tune(Link *link, uint64_t sent_per_s) noexcept nogil:
     """Room in the kernel for ten milliseconds at the present rate, in powers of two so that it rarely changes.
 
@@ -571,6 +620,10 @@ cdef void link_tune(Link *link, uint64_t sent_per_s) noexcept nogil:
     if link.is_slow:
         link.out_limit_bytes = unsent_bytes
     link.conn.on_slow_line = link.is_slow
+    if not link.is_slow:
+        link_free_line(link)
+    elif link.blocked:
+        link_bound_line(link)
     link.blocked = 0
     if unsent_bytes != link.unsent_bytes:
         link.unsent_bytes = unsent_bytes

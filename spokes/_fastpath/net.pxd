@@ -52,6 +52,7 @@ cdef extern from "sys/socket.h" nogil:
     int SO_KEEPALIVE
     int SO_LINGER
     int SO_RCVBUF
+    int SO_SNDBUF
     int SHUT_WR
     int MSG_NOSIGNAL
     int MSG_PEEK
