@@ -160,8 +160,13 @@ class Resolver:
         task = self._asking.get(host)
         if task is None:
             task = self._asking[host] = asyncio.create_task(self._look_up(host))
-            task.add_done_callback(lambda _: self._asking.pop(host, None))
+            task.add_done_callback(lambda done: self._asked(host, done))
         return task
+
+    def _asked(self, host: str, done: asyncio.Task[None]) -> None:
+        self._asking.pop(host, None)
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("addresses of a service not taken", extra={"host": host}, exc_info=error)
 
     async def _look_up(self, host: str) -> None:
         async with self._places:
@@ -172,9 +177,12 @@ class Resolver:
             name.again = False
             try:
                 answer = await self._lookup(host)
-            except (OSError, TimeoutError) as error:
+            except Exception as error:  # whatever it is, the name is asked for again
                 if name.failures == 0:  # once, not every time
-                    log.warning("service name not resolved", extra={"host": host, "reason": str(error) or "timed out"})
+                    log.warning(
+                        "service name not resolved", extra={"host": host, "reason": str(error) or "timed out"},
+                        exc_info=None if isinstance(error, OSError) else error,
+                    )
                 name.failures = min(name.failures + 1, 10)
                 self._plan(name, self._look_interval_s * 2**name.failures)
                 return

@@ -203,6 +203,19 @@ async def test_ask_due_failing_name_is_logged_once_until_it_works_and_asked_ever
     assert len(caplog.records) == 2
 
 
+async def test_ask_due_look_up_that_fails_otherwise_is_logged_and_asked_less_often_too(caplog):
+    zone = Zone(db=KeyError("a fault of ours"))
+    stepper = Stepper(zone)
+    await stepper.resolver.use({"db"})
+    assert [record.exc_info[0] for record in caplog.records] == [KeyError]
+    for _ in range(3):
+        await stepper.step(0.5)
+    assert zone.asked == ["db"]
+    zone.names["db"] = ["10.0.0.1"]
+    await stepper.step(30)
+    assert stepper.resolver.addresses("db") == ("10.0.0.1",)
+
+
 async def test_use_slow_name_holds_nobody_up_and_is_told_later():
     answered = asyncio.Event()
 
