@@ -26,7 +26,7 @@ from spokes._fastpath.exchange_state cimport (
     exchange_await, exchange_deadline,
 )
 from spokes._fastpath.exchange_write cimport (
-    end_write_chain, exchange_body, exchange_emit, exchange_hold, exchange_raw,
+    end_write_chain, exchange_body, exchange_emit, exchange_forget_replay, exchange_hold, exchange_raw,
 )
 from spokes._fastpath.frame cimport OPEN_FLAG_SECURE, REASON_TIMEOUT, SERVICE_HTTP, Open
 from spokes._fastpath.http1 cimport (
@@ -387,7 +387,9 @@ cdef size_t down_take(End *end, const uint8_t *src, size_t src_bytes) noexcept n
         elif x.request_phase == REQUEST_BODY:
             if x.up != NULL and not x.deaf:
                 n = exchange_body(x, &x.request, end, x.up, &x.to_up, src + taken, src_bytes - taken, &broken)
-                if x.replay != NULL:
+                if x.request.skipped > 0:
+                    exchange_forget_replay(x)       # not all of it was passed on, and that must not be the second time
+                elif x.replay != NULL:
                     exchange_hold(x, src + taken, n)
             else:
                 n = exchange_discard(x, src + taken, src_bytes - taken, &broken)

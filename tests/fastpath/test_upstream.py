@@ -951,6 +951,30 @@ def test_upstream_route_of_the_server_itself_tells_it_the_visitor(pair: Pair, vi
         assert len(upstream.conns) == 1
 
 
+def test_upstream_of_the_server_is_never_sent_what_was_taken_off_a_body(pair: Pair, visit: Visit) -> None:
+    """A request that is sent again must not bring the extensions and trailers that were dropped the first time."""
+    seen: list[bytes] = []
+
+    def script(wire: Wire) -> None:
+        if wire.index == 0:
+            wire.read_request()
+            wire.send(response())
+        seen.append(wire.read_until(b"0\r\n"))
+
+    with ScriptedUpstream(script) as upstream:
+        pair.server.set_upstream_route(RouteKind.HTTP, "admin.tun.test", upstream.upstream())
+        pair.publish()
+        visitor = visit()
+        visitor.send(request(host="admin.tun.test"))
+        assert visitor.read_response().status == 200
+        visitor.send(
+            request("/", "Transfer-Encoding: chunked", host="admin.tun.test", method="PUT")
+            + b"5;secret=1\r\nhello\r\n0\r\nX-Secret: 1\r\n\r\n"
+        )
+        assert visitor.read_response().status == 502
+        assert [b"ecret" in one for one in seen] == [False]
+
+
 @pytest.mark.parametrize("how", ["absent", "closes"])
 def test_upstream_with_a_fault_page_has_it_when_silent(pair: Pair, visit: Visit, tmp_path: Path, how: str) -> None:
     def script(wire: Wire) -> None:
