@@ -23,13 +23,12 @@ from spokes.server.sessions import Sessions
 from spokes.server.set_aside import Subject
 from spokes.server.storethread import StoreThread
 from spokes.server.users import Users
-from spokes.server.watch import Clocks, Offline, Watch, disk_figures
+from spokes.server.watch import TASK_ALERT, Clocks, Offline, Watch, disk_figures
 from spokes.server.webhook_events import WebhookEvents
 from spokes.server.webhooks import WebhookDispatcher
 from spokes.store import Severity, TunnelState
 from spokes.supervisor import Make, Supervisor
 
-TASK_ALERT = "task"
 ASIDE_ALERT = "change"
 ASIDE_ALERT_COUNT_MAX = 100  # more have one cause
 

@@ -22,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CLOSE_WITHIN_S = 30.0                    # as long as SQLite may need for the last checkpoint of a large log
+SLICE_PAUSE_S = 0.02                     # between two slices, for other processes that write
 
 _Call = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
@@ -44,6 +45,13 @@ class StoreThread:
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._calls.put((lambda: call(*args, **kwargs), done))
         return await done
+
+    async def run_in_slices(self, call: Callable[[], int]) -> None:
+        """Again and again until it answers 0: whoever needs this thread, or wants to write, comes in between."""
+        removed = await self.run(call)
+        while removed:
+            await asyncio.sleep(SLICE_PAUSE_S)
+            removed = await self.run(call)
 
     async def close(self) -> None:
         """Waits for the calls that were made, then ends the thread, also where the store fails; idempotent."""

@@ -18,7 +18,6 @@ DAY_S = 86_400.0
 ALERTS_KEPT_S = 90 * DAY_S
 DELIVERIES_KEPT_S = 30 * DAY_S
 DELIVERY_COUNT_MAX = 100_000
-SLICE_PAUSE_S = 0.02                     # between two slices, for other processes that write
 CHANGES_KEPT_S = 900.0                   # and CHANGE_COUNT_MIN of them: what a follower may have missed
 CHANGE_COUNT_MIN = 100_000
 EVENTS_KEPT_S = 400 * DAY_S
@@ -46,10 +45,7 @@ async def clean(store: StoreThread, visits: VisitWriter) -> None:
     }
     for what, work in works.items():
         try:
-            removed = await store.run(work)
-            while removed:
-                await asyncio.sleep(SLICE_PAUSE_S)
-                removed = await store.run(work)
+            await store.run_in_slices(work)
         except SpokesError as error:
             log.warning("old rows not removed", extra={"what": what, "code": error.code, "detail": str(error)})
         except Exception:

@@ -78,8 +78,5 @@ class VisitWriter:
             log.warning("visits not written", extra={"count": len(visits), "code": error.code, "detail": str(error)})
 
     async def purge(self) -> None:
-        """A slice at a time: others use the store in between."""
         older_than = clock.wall_s() - self.kept_s
-        removed = True
-        while removed:
-            removed = bool(await self._store.run(self._store.store.purge_visits, older_than, self.row_count_max))
+        await self._store.run_in_slices(lambda: self._store.store.purge_visits(older_than, self.row_count_max))

@@ -20,6 +20,7 @@ from spokes.store import Severity
 
 log = logging.getLogger(__name__)
 
+TASK_ALERT = "task"  # of a task of the server, or a look, that fails
 LOOK_INTERVAL_S = 15.0
 CERTIFICATE_WARNING_S = 14 * 86_400.0
 CERTIFICATE_CRITICAL_S = 3 * 86_400.0
@@ -92,9 +93,9 @@ class Watch:
             except Exception as error:
                 log.exception("not looked at", extra={"what": what})
                 words = f"{what} fails: {type(error).__name__}; the log has the details"
-                self._alerts.raise_("task", what, Severity.WARNING, words)
+                self._alerts.raise_(TASK_ALERT, what, Severity.WARNING, words)
             else:
-                self._alerts.settle("task", what)
+                self._alerts.settle(TASK_ALERT, what)
 
     # what a look comes to
 
