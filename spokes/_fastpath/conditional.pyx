@@ -178,7 +178,7 @@ def select(bytes head_data not None, bytes etag not None, uint64_t modified_s, u
     if exactly == NULL:
         raise MemoryError
     memcpy(exactly, <const char *>head_data, len(head_data))
-    cdef int rc = http1_parse_request(&head, exactly, len(head_data))
+    cdef int rc = http1_parse_request(&head, exactly, len(head_data), False)
     if rc >= 0:
         conditional_select(&selection, &of, &head, exactly)
     free(exactly)

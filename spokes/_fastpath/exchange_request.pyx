@@ -266,7 +266,8 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         return 0
     if x.request_resume == 0 and not x.empty_line:
         skipped = http1_skip_crlf(src, src_bytes)
-    n = http1_head_end(src + skipped, src_bytes - skipped, line_bytes_max(x), &x.request_resume)
+    n = http1_head_end(
+        src + skipped, src_bytes - skipped, line_bytes_max(x), x.down.type == END_STREAM, &x.request_resume)
     if n == 0:
         x.empty_line |= skipped > 0
         if src_bytes > 0 and x.deadline_kind != DEADLINE_HEAD:
@@ -274,7 +275,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         return skipped
     x.method = x.wants_json = 0
     x.keep_down = 0
-    rc = http1_parse_request(&head, src + skipped, n) if n > 0 else <int>n
+    rc = http1_parse_request(&head, src + skipped, n, x.down.type == END_STREAM) if n > 0 else <int>n
     if rc < 0:
         refuse(x, rc, src + skipped, src_bytes - skipped)
         return 0

@@ -9,7 +9,8 @@ from libc.string cimport memcmp, memset
 
 from spokes._fastpath.buf cimport chain_clear
 from spokes._fastpath.conn cimport (
-    END_CONN, HEAD_BYTES, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, Conn, End, EndOps, loop_date, loop_task,
+    END_CONN, END_STREAM, HEAD_BYTES, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, Conn, End, EndOps, loop_date,
+    loop_task,
 )
 from spokes._fastpath.exchange_end cimport (
     exchange_answered, exchange_drop_up, exchange_end, exchange_finish, exchange_page,
@@ -57,14 +58,15 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
     """Bytes of the head taken, 0 when incomplete, < 0 when the upstream broke HTTP: RC_LIMIT in its body."""
     cdef HttpHead head
     cdef HttpRewrite rewrite
-    cdef ssize_t n = http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, &x.response_resume)
+    cdef bint over_link = x.up.type == END_STREAM
+    cdef ssize_t n = http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, over_link, &x.response_resume)
     cdef ssize_t m
     if n == 0 and memcmp(src, b"HTTP/", src_bytes if src_bytes < 5 else 5) != 0:
         return RC_PROTO                 # a greeting of another protocol: its end may never come
     if n <= 0:
         return n
     exchange_forget_replay(x)           # answered, well or badly: never sent twice
-    m = http1_parse_response(&head, src, n, x.method)
+    m = http1_parse_response(&head, src, n, x.method, over_link)
     if m < 0:
         return m
     if head.body.kind == BODY_CHUNKED and not body_begins_well(&head, src + n, src_bytes - n):

@@ -18,10 +18,10 @@ cdef uint8_t *copy_exactly(bytes data) except NULL:
     return memory
 
 
-def head_end(bytes data not None, size_t resume=0, size_t line_bytes_max=HTTP_LINE_BYTES_MAX):
+def head_end(bytes data not None, size_t resume=0, size_t line_bytes_max=HTTP_LINE_BYTES_MAX, bint over_link=False):
     """(result of http1_head_end, resume)"""
     cdef uint8_t *src = copy_exactly(data)
-    cdef ssize_t rc = http1_head_end(src, len(data), line_bytes_max, &resume)
+    cdef ssize_t rc = http1_head_end(src, len(data), line_bytes_max, over_link, &resume)
     free(src)
     return rc, resume
 
@@ -52,22 +52,22 @@ cdef dict describe(const HttpHead *head, bytes data):
     }
 
 
-def parse_request(bytes data not None, size_t line_bytes_max=HTTP_LINE_BYTES_MAX):
+def parse_request(bytes data not None, size_t line_bytes_max=HTTP_LINE_BYTES_MAX, bint over_link=False):
     """What the head says, or a code."""
     cdef HttpHead head
     cdef uint8_t *src = copy_exactly(data)
-    cdef int rc = http1_parse_request(&head, src, len(data))
+    cdef int rc = http1_parse_request(&head, src, len(data), over_link)
     if rc == 0:
         rc = http1_check_lines(&head, line_bytes_max)
     free(src)
     return rc if rc < 0 else describe(&head, data)
 
 
-def parse_response(bytes data not None, uint8_t request_method=METHOD_GET):
+def parse_response(bytes data not None, uint8_t request_method=METHOD_GET, bint over_link=False):
     """What the head says, or a code."""
     cdef HttpHead head
     cdef uint8_t *src = copy_exactly(data)
-    cdef int rc = http1_parse_response(&head, src, len(data), request_method)
+    cdef int rc = http1_parse_response(&head, src, len(data), request_method, over_link)
     if rc == 0:
         rc = http1_check_lines(&head, HTTP_LINE_BYTES_MAX)
     free(src)
@@ -130,7 +130,7 @@ def came_through(bytes data not None, bytes name not None):
     """Does a Via of the request name this proxy?"""
     cdef HttpHead head
     cdef uint8_t *src = copy_exactly(data)
-    cdef int rc = http1_parse_request(&head, src, len(data))
+    cdef int rc = http1_parse_request(&head, src, len(data), False)
     found = bool(http1_came_through(&head, src, name, len(name))) if rc == 0 else rc
     free(src)
     return found
@@ -145,7 +145,7 @@ def rewrite_request(bytes data not None, bytes host=None, bytes visitor=None, bi
     cdef size_t dst_bytes = len(data) + 1024 if room is None else room
     cdef uint8_t *src = copy_exactly(data)
     cdef uint8_t *dst = copy_exactly(bytes(dst_bytes))
-    cdef ssize_t rc = http1_parse_request(&head, src, len(data))
+    cdef ssize_t rc = http1_parse_request(&head, src, len(data), False)
     rewrite.via = via_text
     rewrite.via_bytes = <uint8_t>(len(via) if via is not None else 0)
     if rc == 0:
@@ -165,7 +165,7 @@ def rewrite_response(bytes data not None, uint8_t request_method=METHOD_GET, bin
     cdef size_t dst_bytes = len(data) + 1024 if room is None else room
     cdef uint8_t *src = copy_exactly(data)
     cdef uint8_t *dst = copy_exactly(bytes(dst_bytes))
-    cdef ssize_t rc = http1_parse_response(&head, src, len(data), request_method)
+    cdef ssize_t rc = http1_parse_response(&head, src, len(data), request_method, False)
     rewrite.date = date_text
     if rc == 0:
         rc = http1_write_response(dst, dst_bytes, &head, src, &rewrite)
@@ -188,10 +188,10 @@ def time_request(bytes data not None, bytes visitor not None, int64_t count):
         start = now_ns()
         for _ in range(count):
             resume = 0
-            checksum += http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, &resume)
+            checksum += http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, False, &resume)
         found = now_ns()
         for _ in range(count):
-            checksum += http1_parse_request(&head, src, src_bytes)
+            checksum += http1_parse_request(&head, src, src_bytes, False)
         parsed = now_ns()
         for _ in range(count):
             checksum += http1_write_request(dst, sizeof(dst), &head, src, &rewrite)
@@ -214,10 +214,10 @@ def time_response(bytes data not None, int64_t count):
         start = now_ns()
         for _ in range(count):
             resume = 0
-            checksum += http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, &resume)
+            checksum += http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, False, &resume)
         found = now_ns()
         for _ in range(count):
-            checksum += http1_parse_response(&head, src, src_bytes, METHOD_GET)
+            checksum += http1_parse_response(&head, src, src_bytes, METHOD_GET, False)
         parsed = now_ns()
         for _ in range(count):
             checksum += http1_write_response(dst, sizeof(dst), &head, src, &rewrite)

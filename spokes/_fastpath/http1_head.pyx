@@ -1,7 +1,8 @@
 """Heads of HTTP/1.1 messages: find their end, parse them once.
 
 Owns: nothing; every function works on the caller's memory and may be given any bytes.
-Bound: HTTP_*_MAX; what exceeds them is refused before it is stored.
+Bound: HTTP_*_MAX; what exceeds them is refused before it is stored. A head that came over a link may be larger by what
+  its other end adds: both ends together refuse what one would.
 Fails: RC_PROTO, RC_TOO_LARGE, RC_TARGET, RC_VERSION, RC_UNSUPPORTED.
 Source: RFC 9110, RFC 9112. Where they leave a choice, the choice that leaves no second opinion:
 
@@ -40,6 +41,7 @@ cdef struct Fields:                     # what the fields of one head said, beyo
     uint16_t length_count
     uint16_t coding_count
     uint16_t nominated_count
+    uint16_t field_count_max
     uint8_t is_response
     uint8_t other_coding                # one that is none of ours
     uint8_t forwards_count
@@ -143,9 +145,17 @@ cdef int long_line(const uint8_t *src, size_t line_bytes) noexcept nogil:
     return RC_TARGET if at < line_bytes and src[at] == SP else RC_PROTO
 
 
-cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t line_bytes_max,
+cdef inline size_t head_bytes_max(bint over_link) noexcept nogil:
+    return HTTP_HEAD_BYTES_MAX + HTTP_ADDED_BYTES_MAX if over_link else HTTP_HEAD_BYTES_MAX
+
+
+cdef inline uint16_t field_count_max(bint over_link) noexcept nogil:
+    return HTTP_FIELD_COUNT_MAX + HTTP_ADDED_FIELD_COUNT_MAX if over_link else HTTP_FIELD_COUNT_MAX
+
+
+cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t line_bytes_max, bint over_link,
                             size_t *resume) noexcept nogil:
-    # *resume holds where to go on (low 16 bits) and where that line starts: both are at most HTTP_HEAD_BYTES_MAX.
+    # *resume holds where to go on (low 16 bits) and where that line starts: both are at most head_bytes_max().
     cdef size_t at = resume[0] & 0xffff
     cdef size_t line = resume[0] >> 16
     cdef size_t limit
@@ -154,7 +164,7 @@ cdef ssize_t http1_head_end(const uint8_t *src, size_t src_bytes, size_t line_by
     if at == 0 and not byte_class[src[0]] & IS_TOKEN:
         return 0 if src_bytes == 1 and src[0] == CR else RC_PROTO
     while True:
-        limit = min(line + line_bytes_max, <size_t>HTTP_HEAD_BYTES_MAX)
+        limit = min(line + line_bytes_max, head_bytes_max(over_link))
         at = find_control(src, at, min(src_bytes, limit))
         if at == src_bytes:
             break
@@ -361,7 +371,7 @@ cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t l
             if src[line + 1] != LF or line + 2 != end:
                 return RC_PROTO
             break
-        if out.field_count == HTTP_FIELD_COUNT_MAX:
+        if out.field_count == fields.field_count_max:
             return RC_TOO_LARGE
         name_end = line
         while name_end < end and byte_class[src[name_end]] & IS_TOKEN:
@@ -529,15 +539,16 @@ cdef int read_host(HttpHead *out, const Fields *fields, const uint8_t *src, uint
     return 0
 
 
-cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_bytes) noexcept nogil:
+cdef int http1_parse_request(HttpHead *out, const uint8_t *src, size_t head_bytes, bint over_link) noexcept nogil:
     cdef Fields fields
     cdef size_t at = 0
     cdef uint16_t authority = 0, authority_bytes = 0
     cdef int32_t default_port = PORT_NONE
     cdef int rc
-    if head_bytes > HTTP_HEAD_BYTES_MAX:
+    if head_bytes > head_bytes_max(over_link):
         return RC_TOO_LARGE
     memset(&fields, 0, sizeof(Fields))
+    fields.field_count_max = field_count_max(over_link)
     while at < head_bytes and byte_class[src[at]] & IS_TOKEN:
         at += 1
     if at == 0 or at == head_bytes or src[at] != SP:
@@ -619,14 +630,15 @@ cdef bint names_proxy(const uint8_t *word, size_t word_bytes, const char *name, 
 
 # --- responses --------------------------------------------------------------------------------------------------------
 
-cdef int http1_parse_response(HttpHead *out, const uint8_t *src, size_t head_bytes,
-                              uint8_t request_method) noexcept nogil:
+cdef int http1_parse_response(HttpHead *out, const uint8_t *src, size_t head_bytes, uint8_t request_method,
+                              bint over_link) noexcept nogil:
     cdef Fields fields
     cdef size_t at
     cdef int rc
-    if head_bytes > HTTP_HEAD_BYTES_MAX:
+    if head_bytes > head_bytes_max(over_link):
         return RC_TOO_LARGE
     memset(&fields, 0, sizeof(Fields))
+    fields.field_count_max = field_count_max(over_link)
     fields.is_response = 1
     out.method = METHOD_OTHER
     rc = read_version(&out.minor, src, head_bytes)

@@ -538,6 +538,45 @@ def test_unknown_methods_and_their_bodies_are_passed_on(pair: Pair, visit: Visit
             assert visitor.read_response().body == method.encode() + b"body"
 
 
+def filled(message: bytes, head_bytes: int, field_count: int) -> bytes:
+    """The message with fields of ours more, until its head has so many bytes and fields."""
+    head, _, body = message.partition(b"\r\n\r\n")
+    count = field_count - head.count(b"\r\n")
+    room = head_bytes - len(head) - 4 - count * len(b"\r\nX: ")
+    for left in range(count, 0, -1):
+        value = min(room, 8000) if left > 1 else room
+        head, room = head + b"\r\nX: " + b"v" * value, room - value
+    return head + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(("head_bytes", "field_count"), [(32_768, 100), (32_768, 8), (4_000, 100)])
+def test_head_at_the_limits_passes_both_ways_however_much_is_added_to_it(
+    pair: Pair, visit: Visit, head_bytes: int, field_count: int
+) -> None:
+    answer = filled(response(b"ok"), head_bytes, field_count)
+
+    def handle(wire: Wire, asked: Message) -> None:
+        assert sum(name == "X" for name, _ in asked.fields) == field_count - 1
+        wire.send(answer)
+
+    with ScriptedUpstream(serving(handle)) as upstream:
+        pair.serve_http("a.tun.test", upstream.upstream())
+        with visit() as visitor:
+            visitor.send(filled(request("/"), head_bytes, field_count))
+            got = visitor.read_response()
+            assert (got.status, got.body) == (200, b"ok")
+            assert sum(name == "X" for name, _ in got.fields) == field_count - 1
+        for over in ((head_bytes + 1, field_count), (head_bytes, field_count + 1)):
+            if over[0] > 32_768 or over[1] > 100:
+                with visit() as visitor:
+                    visitor.send(filled(request("/"), *over))
+                    assert visitor.read_response().code == "SPK-HEAD-TOO-LARGE"
+                answer = filled(response(b"ok"), *over)
+                with visit() as visitor:
+                    visitor.send(filled(request("/"), head_bytes, field_count))
+                    assert visitor.read_response().code == "SPK-UPSTREAM-HEAD"
+
+
 def test_head_of_nearly_32_kib_passes_both_ways(pair: Pair, visit: Visit) -> None:
     fields = [f"X-{i}: {'v' * 7000}" for i in range(4)]
     step = 50_000

@@ -493,6 +493,19 @@ def test_request_field_count_limit_is_exact():
     assert read_request(request(*["A: b"] * FIELD_COUNT_MAX)) == RC_TOO_LARGE
 
 
+def test_head_over_a_link_may_be_larger_by_what_its_other_end_adds():
+    added_count, added_bytes = 8, 1024
+    fits = request(*["A: b"] * (FIELD_COUNT_MAX + added_count - 1))
+    assert len(http1.parse_request(fits, over_link=True)["fields"]) == FIELD_COUNT_MAX + added_count
+    assert http1.parse_request(request(*["A: b"] * (FIELD_COUNT_MAX + added_count)), over_link=True) == RC_TOO_LARGE
+    size = HEAD_BYTES_MAX + added_bytes
+    lines = b"GET / HTTP/1.1\r\n" + (b"A: " + b"v" * 7995 + b"\r\n") * 4
+    for spare, result in ((0, size), (1, RC_TOO_LARGE)):
+        head = lines + b"A: " + b"v" * (size - len(lines) - 7 + spare) + b"\r\n\r\n"
+        assert http1.head_end(head, over_link=True)[0] == result
+        assert http1.head_end(head)[0] == RC_TOO_LARGE
+
+
 def test_request_parsed_without_search_keeps_the_limits():
     assert http1.parse_request(request("A: " + "b" * LINE_BYTES_MAX)) == RC_TOO_LARGE
     assert http1.parse_request(request(line="GET /" + "b" * LINE_BYTES_MAX + " HTTP/1.1")) == RC_TARGET
