@@ -2,8 +2,9 @@
 
 A peer is a source address and the address of ours that it sent to: the answer leaves from that one (RFC 1122, 4.1.3.5),
 or whoever asked, and every NAT on the way, would not know it.
-Owns: the socket, its peers; one reference to the upstream per flow. Bound: UDP_PEER_COUNT_MAX peers a port, udp_idle_ms
-each; a congested link drops its oldest datagrams; a flow keeps one datagram of UDP_KEPT_BYTES_MAX until it is answered.
+Owns: the socket, its peers; one reference to the upstream per flow. Bound: UDP_PEER_COUNT_MAX peers a port, lent to
+whoever comes and taken back from the address that holds most (make_room), udp_idle_ms each; a congested link drops its
+oldest datagrams; a flow keeps one datagram of UDP_KEPT_BYTES_MAX until it is answered.
 Fails: what cannot be delivered is dropped and counted, as UDP may. Only the first datagram to an upstream of several
 addresses is sent again, to the next one, where an address refuses it.
 """
@@ -71,6 +72,8 @@ cdef extern from "netinet/in.h" nogil:
 
 cdef enum:
     PEER_BUCKETS = 256
+    SHARES = 256
+    UNASSURED_MS = 1000                 # so long a peer keeps its place, assured or not: 4096 OPENs a second at most
     SWEEP_MS_MAX = 10000
     WATCH_MS_MAX = 10000
     CONTROL_BYTES = 256                 # of one recvmsg or sendmsg: an address, a counter
@@ -85,7 +88,11 @@ cdef struct Peer:                       # server: one source address; client: on
     Stream *stream
     Conn *conn
     uint64_t heard_ms                   # last datagram in either direction
-    Address address                     # server, as all to sockaddr_raw
+    Peer *older                         # server, as all to sockaddr_raw: in its list, by heard_ms
+    Peer *newer
+    uint8_t share                       # index
+    uint8_t assured                     # it went on after an answer: its address is its own
+    Address address
     Local local
     socklen_t sockaddr_bytes
     sockaddr_storage sockaddr_raw
@@ -94,7 +101,15 @@ cdef struct Peer:                       # server: one source address; client: on
     uint32_t kept_bytes
     uint8_t first                       # index of the address that was tried first; the others follow in turn
     uint8_t tried                       # how many have refused
-    uint8_t answered
+    uint8_t answered                    # at both ends
+
+cdef struct PeerList:
+    Peer *oldest
+    Peer *newest
+
+cdef struct Share:                      # the peers of one address (IPv6: one /64), and of others with the same index
+    PeerList peers[2]                   # not assured, assured
+    uint32_t peer_count
 
 cdef struct Listener:                   # server, Conn.extra
     uint64_t id
@@ -102,6 +117,7 @@ cdef struct Listener:                   # server, Conn.extra
     uint32_t overflows                  # datagrams that the kernel had no room for, as last heard
     uint8_t is_v6                       # its socket: of IPv6, perhaps with IPv4 inside
     Peer *peers[PEER_BUCKETS]
+    Share shares[SHARES]
 
 
 # --- server -----------------------------------------------------------------------------------------------------------
@@ -240,14 +256,79 @@ cdef uint32_t peer_bucket(const Address *address) noexcept nogil:
     return (h ^ (h >> 16)) % PEER_BUCKETS
 
 
+cdef uint8_t share_index(const Address *address) noexcept nogil:
+    cdef uint32_t h = 2166136261u ^ address.family
+    cdef int i
+    for i in range(8):
+        h = (h ^ address.ip[i]) * 16777619u
+    return (h ^ (h >> 15)) % SHARES
+
+
+cdef void peer_enlist(Peer *peer) noexcept nogil:
+    cdef PeerList *peers = &(<Listener *>peer.conn.extra).shares[peer.share].peers[peer.assured]
+    peer.newer = NULL
+    peer.older = peers.newest
+    if peers.newest != NULL:
+        peers.newest.newer = peer
+    else:
+        peers.oldest = peer
+    peers.newest = peer
+
+
+cdef void peer_delist(Peer *peer) noexcept nogil:
+    cdef PeerList *peers = &(<Listener *>peer.conn.extra).shares[peer.share].peers[peer.assured]
+    if peer.newer != NULL:
+        peer.newer.older = peer.older
+    else:
+        peers.newest = peer.older
+    if peer.older != NULL:
+        peer.older.newer = peer.newer
+    else:
+        peers.oldest = peer.newer
+
+
+cdef void peer_heard(Peer *peer, bint is_answer) noexcept nogil:
+    """A datagram came from the peer, or goes there."""
+    peer_delist(peer)
+    peer.heard_ms = peer.conn.loop.now_ms
+    if is_answer:
+        peer.answered = 1
+    elif peer.answered:
+        peer.assured = 1
+    peer_enlist(peer)
+
+
 cdef void peer_forget(Peer *peer) noexcept nogil:
     cdef Listener *listener = <Listener *>peer.conn.extra
     cdef Peer **place = &listener.peers[peer_bucket(&peer.address)]
     while place[0] != peer:
         place = &place[0].next
     place[0] = peer.next
+    peer_delist(peer)
+    listener.shares[peer.share].peer_count -= 1
     listener.peer_count -= 1
     free(peer)
+
+
+cdef bint make_room(Conn *conn, const Share *own) noexcept nogil:
+    """Takes a place back from the address that holds most. Where nobody holds more than the one who asks, from a peer
+    of its own share that nobody has shown to be there: sources are easily forged, and those who are served stay."""
+    cdef Listener *listener = <Listener *>conn.extra
+    cdef const Share *most = own
+    cdef Peer *peer
+    cdef int i
+    for i in range(SHARES):
+        if listener.shares[i].peer_count > most.peer_count:
+            most = &listener.shares[i]
+    if most.peer_count > own.peer_count + 1:
+        peer = most.peers[0].oldest if most.peers[0].oldest != NULL else most.peers[1].oldest
+    else:
+        peer = own.peers[0].oldest
+        if peer == NULL or conn.loop.now_ms - peer.heard_ms < UNASSURED_MS:
+            return False
+    stream_close(peer.stream, REASON_GONE)
+    peer_forget(peer)
+    return True
 
 
 cdef size_t discard_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
@@ -272,7 +353,7 @@ cdef void peer_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) 
     cdef Peer *peer = <Peer *>stream.end.owner
     if peer == NULL:
         return
-    peer.heard_ms = stream.link.loop.now_ms
+    peer_heard(peer, True)
     if listener_send(peer, src, src_bytes) < 0:
         stream.link.loop.stats.datagrams_dropped += 1
     else:
@@ -304,7 +385,8 @@ cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *add
     cdef Peer *peer
     cdef Open open
     cdef uint32_t bucket = peer_bucket(address)
-    if listener.peer_count >= UDP_PEER_COUNT_MAX:
+    cdef uint8_t share = share_index(address)
+    if listener.peer_count >= UDP_PEER_COUNT_MAX and not make_room(conn, &listener.shares[share]):
         return NULL
     peer = <Peer *>calloc(1, sizeof(Peer))
     if peer == NULL:
@@ -325,6 +407,9 @@ cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *add
     peer.next = listener.peers[bucket]
     listener.peers[bucket] = peer
     listener.peer_count += 1
+    peer.share = share
+    listener.shares[share].peer_count += 1
+    peer_enlist(peer)
     return peer
 
 
@@ -381,7 +466,7 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
             peer.local = local
             peer.sockaddr_raw = source
             peer.sockaddr_bytes = source_bytes
-        peer.heard_ms = loop.now_ms
+        peer_heard(peer, False)
         loop.stats.datagrams_in += 1
         loop.stats.bytes_in += n
         if not stream_datagram(peer.stream, loop.rx, <uint32_t>n):

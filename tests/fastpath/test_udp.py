@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import socket
 import threading
 import time
@@ -325,6 +326,100 @@ def test_udp_stream_takes_no_data_and_its_fin_ends_it():
         peer.close()
         eventually(lambda: pair.server.stats()["links_open"] == 1)
         pair.assert_idle()
+
+
+PLACES = 4096                           # UDP_PEER_COUNT_MAX
+UNASSURED_S = 1.0                       # UNASSURED_MS
+
+
+class Answering:
+    """The client's end of a UDP service by hand, and visitors of it: answers the words that a test asks it to."""
+
+    def __init__(self, pair: Pair) -> None:
+        tunnel = pair.server.open_tunnel()
+        self.pair = pair
+        self.port = pair.listen("places", ListenerKind.UDP)
+        pair.server.set_tunnel_route(RouteKind.UDP, self.port, tunnel)
+        pair.server.publish()
+        self.peer = connect_peer(pair.ports["tls"])
+        link = wait_events(pair.server, lambda event: event.kind == EventKind.LINK_UP).link
+        pair.server.bind_link(link, tunnel)
+        self.peer.ping()
+
+    def send(self, source: str, words: bytes, count: int = 1) -> None:
+        """So many visitors of this address say one word, and are heard of no more."""
+        for _ in range(count):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind((source, 0))
+                sock.sendto(words, ("127.0.0.1", self.port))
+
+    def hear(self, words: bytes) -> int:
+        """The stream that these words come on."""
+        while (one := self.peer.read(FrameType.DATAGRAM)).payload != words:
+            pass
+        return one.stream
+
+    def fill(self, source: Callable[[int], str]) -> None:
+        number = 0
+        while self.pair.server.stats()["streams_open"] < PLACES:
+            assert number < 100 * PLACES
+            self.send(source(number), b"flood", 20)
+            number += 1
+            if number % 10 == 0:        # a link ends at 100 of them in a second
+                self.peer.ping()
+
+    def end(self) -> None:
+        self.peer.close()
+        eventually(lambda: self.pair.server.stats()["links_open"] == 1)
+        self.pair.assert_idle()
+
+
+def test_udp_address_that_took_every_place_gives_one_back_to_each_newcomer():
+    with engine_pair() as pair:
+        answering = Answering(pair)
+        answering.fill(lambda _: "127.0.0.66")
+        for number in range(10):
+            word = b"newcomer %d" % number
+            answering.send(f"127.0.1.{number + 1}", word)
+            answering.hear(word)
+        assert pair.server.stats()["streams_open"] == PLACES
+        answering.end()
+
+
+def test_udp_newcomer_gets_the_place_of_one_that_has_not_shown_that_it_is_there():
+    with engine_pair() as pair:
+        answering = Answering(pair)
+        answering.fill(lambda number: f"127.{1 + number % 200}.{number // 200 % 250}.7")
+        sources = itertools.cycle(f"127.0.2.{number}" for number in range(1, 255))     # of whatever share
+        streams = pair.server.stats()["streams_total"]
+        eventually(
+            lambda: answering.send(next(sources), b"newcomer") or pair.server.stats()["streams_total"] > streams + 500,
+            within_s=UNASSURED_S + 20,
+        )
+        assert pair.server.stats()["streams_open"] == PLACES
+        answering.end()
+
+
+def test_udp_peer_that_is_served_stays_while_forged_sources_take_every_place():
+    with engine_pair() as pair, udp_socket() as served:
+        answering = Answering(pair)
+        served.connect(("127.0.0.1", answering.port))
+        streams = set()
+        for word in (b"one", b"two"):                   # the second one after an answer
+            served.send(word)
+            streams.add(stream := answering.hear(word))
+            answering.peer.send(frame(FrameType.DATAGRAM, stream, word))
+            assert served.recv(10) == word
+        answering.fill(lambda number: f"127.{1 + number % 200}.{number // 200 % 250}.7")
+        for number in range(500):
+            answering.send(f"127.{1 + number % 200}.{250 + number // 200}.7", b"flood", 5)
+            if number % 20 == 0:
+                answering.peer.ping()
+        answering.peer.ping()
+        served.send(b"three")
+        streams.add(answering.hear(b"three"))
+        assert len(streams) == 1
+        answering.end()
 
 
 IDLE_S = 1.2
