@@ -14,7 +14,7 @@ import pytest
 from spokes._fastpath.engine import Limits, RouteKind, Upstream
 from tests.fastpath.test_exchange_tls import context_for
 from tests.support.engines import CHAIN_PEM, Pair, eventually
-from tests.support.http_wire import Message, ScriptedUpstream, Wire, request, response
+from tests.support.http_wire import Message, ScriptedUpstream, TlsWire, Wire, request, response
 
 Visit = Callable[[], Wire]
 
@@ -31,8 +31,9 @@ def visit(pair: Pair, request: pytest.FixtureRequest) -> Iterator[Visit]:
     def connect() -> Wire:
         sock = socket.create_connection(("127.0.0.1", pair.ports["tls" if request.param == "tls" else "http"]))
         if request.param == "tls":
-            sock = context_for(CHAIN_PEM).wrap_socket(sock, server_hostname="a.tun.test")
-        wires.append(Wire(sock))
+            wires.append(TlsWire(context_for(CHAIN_PEM).wrap_socket(sock, server_hostname="a.tun.test")))
+        else:
+            wires.append(Wire(sock))
         return wires[-1]
 
     yield connect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -10,10 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from spokes._fastpath.engine import Upstream
+
+T = TypeVar("T")
 
 TIMEOUT_S = 10.0
 
@@ -207,6 +211,47 @@ class Wire:
         except Ended:
             return
         raise AssertionError(f"more bytes: {self.waiting!r}")
+
+
+class TlsWire(Wire):
+    """A TLS conn that one thread may write while another reads: in turn, which OpenSSL wants and Python does not see to
+    before 3.13."""
+
+    def __init__(self, sock: ssl.SSLSocket, index: int = 0) -> None:
+        super().__init__(sock, index)
+        sock.setblocking(False)
+        self._turn = threading.Lock()
+
+    def send(self, *data: bytes) -> None:
+        left = memoryview(b"".join(data))
+        while left:
+            left = left[self._try(partial(self.sock.send, left[:65536])) :]
+
+    def send_in_parts(self, parts: Iterable[bytes], pause_s: float = 0.001) -> None:
+        for part in parts:
+            self.send(part)
+            time.sleep(pause_s)
+
+    def fill(self) -> None:
+        try:
+            more = self._try(partial(self.sock.recv, 65536))
+        except (ConnectionError, ssl.SSLError):
+            raise Ended(self.waiting, reset=True) from None
+        if not more:
+            raise Ended(self.waiting, reset=False)
+        self.waiting += more
+
+    def _try(self, act: Callable[[], T]) -> T:
+        while True:
+            try:
+                with self._turn:
+                    return act()
+            except ssl.SSLWantReadError:
+                ready = select.select([self.sock], [], [], TIMEOUT_S)
+            except ssl.SSLWantWriteError:
+                ready = select.select([], [self.sock], [], TIMEOUT_S)
+            if not any(ready):
+                raise TimeoutError("neither read nor written")
 
 
 Script = Callable[[Wire], None]
