@@ -18,6 +18,11 @@ class SpokesError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def told(self) -> str:
+        """What happened, for the other side of a link: nothing of where things stand here."""
+        return str(self)
+
     def line(self) -> str:
         """One line for a terminal: message, hint, code."""
         text = str(self)
@@ -64,9 +69,19 @@ class WebRootError(OwnError):
 
 
 class StoreError(OwnError):
+    """`told`: the message without addresses and paths, where it has any."""
+
     code = "SPK-STORE"
     http_status = 503
     retryable = True
+
+    def __init__(self, message: str, *, hint: str = "", told: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self._told = told or message
+
+    @property
+    def told(self) -> str:
+        return self._told
 
 
 class DatabaseMissingError(StoreError):

@@ -115,7 +115,7 @@ class Link:
     def say_goodbye(self, error: SpokesError, *, retry: bool, retry_after_s: float = 0.0) -> None:
         """`bye` where one may still be sent, then closed; cut when the peer does not read it."""
         if self.handshake.state is not State.CLOSED:
-            words = f"{error}; {error.hint}" if error.hint else str(error)
+            words = f"{error.told}; {error.hint}" if error.hint else error.told
             reason = _REASONS.get(error.code, Reason.INTERNAL if error.http_status >= 500 else Reason.GONE)
             self.send(
                 Bye(code=error.code, reason=reason, message=words[:1000], retry=retry, retry_after_s=retry_after_s)

@@ -31,5 +31,5 @@ def explained(error: Exception, where: str) -> StoreError:
     text = str(error).strip().partition("\n")[0]
     for fragment, words, hint in _WORDS:
         if fragment in text.lower():
-            return StoreError(f"{words} ({where})", hint=hint)
-    return StoreError(f"the database failed: {text} ({where})")
+            return StoreError(f"{words} ({where})", hint=hint, told=words)
+    return StoreError(f"the database failed: {text} ({where})", told="the database failed")

@@ -71,7 +71,7 @@ class Fault(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @classmethod
     def of(cls, error: SpokesError) -> Fault:
-        return cls(code=error.code, message=str(error)[:1000], retry=error.retryable)
+        return cls(code=error.code, message=error.told[:1000], retry=error.retryable)
 
 
 class Hello(Message, frozen=True, kw_only=True):

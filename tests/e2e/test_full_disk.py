@@ -90,6 +90,7 @@ def test_rule_added_while_the_servers_disk_is_full_is_said_so_and_in_force_when_
             assert "the server cannot store the rules now" in refused.stderr
             assert "the disk is full" in refused.stderr
             assert "SPK-STORE" in refused.stderr
+            assert str(server.data) not in refused.stderr
             waits = client.spoke("info").stdout
             assert "waiting: " in waits
             assert "Rules: kept here; the server cannot store them now: " in waits

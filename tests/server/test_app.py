@@ -15,6 +15,7 @@ from spokes.server import control
 from spokes.server.app import Server
 from spokes.server.run import banner
 from spokes.store import Store, TunnelState
+from spokes.store.faults import explained
 from spokes.wire import messages as m
 from spokes.wire.rules import Site
 from tests.server.conftest import DOMAIN
@@ -221,7 +222,7 @@ async def test_server_presence_is_one_statement_for_many_tunnels(server, engine,
 
 async def test_server_store_failure_refuses_logins_for_a_while_only(server, engine, store, monkeypatch):
     def broken(key):
-        raise StoreError("the disk is full")
+        raise explained(OSError("database or disk is full"), "/var/lib/spokes/spokes.db")
 
     monkeypatch.setattr("spokes.server.sessions.STORE_RETRY_S", 0.05)
     _, key = store.register_tunnel(store.create_token("t").value, "shop", domain=DOMAIN)
@@ -233,6 +234,8 @@ async def test_server_store_failure_refuses_logins_for_a_while_only(server, engi
         peer.say(m.Login(key=key))
         bye = await hears(peer, m.Bye)
     assert (bye.code, bye.retry) == ("SPK-STORE", True)
+    assert "the disk is full" in bye.message
+    assert "/var" not in bye.message     # where it stands is for the operator alone
     assert serving.link in engine.links
     await log_in(engine, key)
 

@@ -13,6 +13,7 @@ from spokes.server.backlog import ANSWERS_DUE_MAX
 from spokes.server.link import Link
 from spokes.server.sessions import Sessions
 from spokes.store import TunnelState
+from spokes.store.faults import explained
 from spokes.wire import messages as m
 from spokes.wire.parts import FLAG_MORE, PART_BYTES_MAX
 from spokes.wire.rules import FwRule, Port, Site
@@ -353,7 +354,7 @@ def store_fails(store, monkeypatch):
     def failing(call):
         def call_or_fail(*args, **kwargs):
             if not back.is_set():
-                raise StoreError("the disk is full")
+                raise explained(OSError("database or disk is full"), "/var/lib/spokes/spokes.db")
             return call(*args, **kwargs)
 
         return call_or_fail
