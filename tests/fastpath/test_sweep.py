@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -69,6 +70,20 @@ def open_websocket(visitor: Wire) -> None:
     say(visitor.sock, b"hello")
 
 
+@contextmanager
+def cutting_one_of(port: int, other_port: int) -> Iterator[None]:
+    """Ends the flow through the first port, and leaves the one through the other alone."""
+    with (
+        socket.create_connection(("127.0.0.1", port)) as visitor,
+        socket.create_connection(("127.0.0.1", other_port)) as other,
+    ):
+        say(visitor, b"one")
+        say(other, b"two")
+        yield
+        assert_cut(visitor)
+        say(other, b"three")
+
+
 # --- at the server ----------------------------------------------------------------------------------------------------
 
 
@@ -76,15 +91,8 @@ def test_end_service_cuts_its_tcp_conns_and_no_others():
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port, service = serve_port(pair, upstream.upstream)
         other_port, _ = serve_port(pair, upstream.upstream)
-        with (
-            socket.create_connection(("127.0.0.1", port)) as visitor,
-            socket.create_connection(("127.0.0.1", other_port)) as other,
-        ):
-            say(visitor, b"one")
-            say(other, b"two")
+        with cutting_one_of(port, other_port):
             remove(pair, RouteKind.TCP, port, service)
-            assert_cut(visitor)
-            say(other, b"three")
         pair.assert_idle()
 
 
@@ -195,15 +203,8 @@ def test_end_upstream_cuts_its_tcp_conns_and_no_others():
         upstream, other_upstream = Upstream(addresses=[where]), Upstream(addresses=[where])
         port, _ = serve_port(pair, upstream)
         other_port, _ = serve_port(pair, other_upstream)
-        with (
-            socket.create_connection(("127.0.0.1", port)) as visitor,
-            socket.create_connection(("127.0.0.1", other_port)) as other,
-        ):
-            say(visitor, b"one")
-            say(other, b"two")
+        with cutting_one_of(port, other_port):
             stop_serving(pair, RouteKind.TCP, port, upstream)
-            assert_cut(visitor)
-            say(other, b"three")
         pair.assert_idle()
 
 

@@ -55,6 +55,12 @@ def wait_readable(wire: Wire) -> None:
 # --- the pool ---------------------------------------------------------------------------------------------------------
 
 
+def answer_and_close(wire: Wire) -> None:
+    """Keep-alive is what it says."""
+    wire.read_request()
+    wire.send(response())
+
+
 def test_pool_visitors_one_after_another_share_one_upstream_conn(pair: Pair, visit: Visit) -> None:
     with ScriptedUpstream(answering(response())) as upstream:
         pair.serve_http("a.tun.test", upstream.upstream())
@@ -78,11 +84,7 @@ def test_pool_response_through_back_pressure_still_gives_the_conn_back(pair: Pai
 
 
 def test_pool_idle_conn_closed_by_the_upstream_is_forgotten(pair: Pair, visit: Visit) -> None:
-    def script(wire: Wire) -> None:
-        wire.read_request()
-        wire.send(response())
-
-    with ScriptedUpstream(script) as upstream:
+    with ScriptedUpstream(answer_and_close) as upstream:
         pair.serve_http("a.tun.test", upstream.upstream())
         visitor = visit()
         for i in range(5):
@@ -94,12 +96,7 @@ def test_pool_idle_conn_closed_by_the_upstream_is_forgotten(pair: Pair, visit: V
 
 def test_pool_upstream_that_closes_after_each_answer_costs_no_get(pair: Pair, visit: Visit) -> None:
     """It says keep-alive and closes all the same: the close and the next request cross."""
-
-    def script(wire: Wire) -> None:
-        wire.read_request()
-        wire.send(response())
-
-    with ScriptedUpstream(script) as upstream:
+    with ScriptedUpstream(answer_and_close) as upstream:
         pair.serve_http("a.tun.test", upstream.upstream())
         visitor = visit()
         for _ in range(300):
@@ -269,11 +266,7 @@ def test_pool_what_cannot_be_sent_again_takes_a_fresh_conn(pair: Pair, visit: Vi
 
 
 def test_pool_upstream_that_closes_after_each_answer_costs_no_post(pair: Pair, visit: Visit) -> None:
-    def script(wire: Wire) -> None:
-        wire.read_request()
-        wire.send(response())
-
-    with ScriptedUpstream(script) as upstream:
+    with ScriptedUpstream(answer_and_close) as upstream:
         pair.serve_http("a.tun.test", upstream.upstream())
         visitor = visit()
         for _ in range(300):
