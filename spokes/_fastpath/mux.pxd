@@ -49,6 +49,21 @@ cdef struct LinkOps:
     link_fn pong                        # the answer to a PING that was asked for
     link_may_read_fn may_read           # False: the control plane is behind; try again soon
 
+cdef enum:                              # a link's queues of streams, first come, first served
+    QUEUE_TURNS = 0                     # … that want to send
+    QUEUE_WAITING = 1                   # … with bytes that their owner has not taken
+    QUEUE_COUNT = 2
+
+cdef struct StreamQueue:
+    Stream *first
+    Stream *last
+    uint32_t count
+
+cdef struct StreamPlace:                # of a stream, in one of them
+    Stream *next
+    Stream *prev
+    uint8_t is_taken
+
 cdef struct Link:
     Conn *conn
     Loop *loop
@@ -70,12 +85,8 @@ cdef struct Link:
     uint32_t out_limit_bytes
     uint32_t index                      # place in the worker's table of links
     uint32_t generation
-    Stream *turns_first                 # streams that want to send, in turn
-    Stream *turns_last
+    StreamQueue queues[QUEUE_COUNT]
     Stream *credits                     # streams that owe a CREDIT
-    Stream *waiting_first               # streams with bytes that their owner has not taken, in turn
-    Stream *waiting_last
-    uint32_t waiting_count
     Backlog backlog                     # datagrams that wait
     uint64_t id                         # handle given to Python
     uint64_t last_rx_ms
@@ -121,11 +132,8 @@ cdef struct Stream:
     End end                             # must be first
     Link *link
     Stream *hash_next
-    Stream *turn_next
-    Stream *turn_prev
+    StreamPlace places[QUEUE_COUNT]
     Stream *credit_next
-    Stream *waiting_next
-    Stream *waiting_prev
     uint64_t *holder                    # what its visitor's address holds; NULL = not counted
     uint64_t waiting_since_ms           # since when something has waited …
     uint64_t waiting_taken              # … and what was taken since; both halve as they grow old
@@ -151,9 +159,7 @@ cdef struct Stream:
     uint16_t reset_reason               # from the peer
     uint8_t service
     uint8_t hops                        # of a raw flow: times that it has been here before
-    uint8_t in_waiting
     uint8_t narrowed                    # by the peer's WINDOW
-    uint8_t in_turns
     uint8_t in_credits
     uint8_t reset
 

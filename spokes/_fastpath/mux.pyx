@@ -180,6 +180,40 @@ cdef Stream *stream_new(Link *link, uint32_t id) noexcept nogil:
     return stream
 
 
+cdef void queue_add(Stream *stream, int which) noexcept nogil:
+    cdef StreamQueue *queue = &stream.link.queues[which]
+    cdef StreamPlace *place = &stream.places[which]
+    if place.is_taken:
+        return
+    place.is_taken = 1
+    place.next = NULL
+    place.prev = queue.last
+    if queue.last != NULL:
+        queue.last.places[which].next = stream
+    else:
+        queue.first = stream
+    queue.last = stream
+    queue.count += 1
+
+
+cdef void queue_remove(Stream *stream, int which) noexcept nogil:
+    cdef StreamQueue *queue = &stream.link.queues[which]
+    cdef StreamPlace *place = &stream.places[which]
+    if not place.is_taken:
+        return
+    if place.prev != NULL:
+        place.prev.places[which].next = place.next
+    else:
+        queue.first = place.next
+    if place.next != NULL:
+        place.next.places[which].prev = place.prev
+    else:
+        queue.last = place.prev
+    place.next = place.prev = NULL
+    place.is_taken = 0
+    queue.count -= 1
+
+
 cdef uint64_t *address_holder(Pool *pool, const Address *address) noexcept nogil:
     """IPv6 by its /64, as admission counts."""
     cdef uint32_t h = 2166136261u ^ address.family
@@ -192,34 +226,6 @@ cdef uint64_t *address_holder(Pool *pool, const Address *address) noexcept nogil
 
 
 # --- shares of memory -------------------------------------------------------------------------------------------------
-
-cdef void waiting_add(Stream *stream) noexcept nogil:
-    cdef Link *link = stream.link
-    stream.in_waiting = 1
-    stream.waiting_next = NULL
-    stream.waiting_prev = link.waiting_last
-    if link.waiting_last != NULL:
-        link.waiting_last.waiting_next = stream
-    else:
-        link.waiting_first = stream
-    link.waiting_last = stream
-    link.waiting_count += 1
-
-
-cdef void waiting_remove(Stream *stream) noexcept nogil:
-    cdef Link *link = stream.link
-    if stream.waiting_prev != NULL:
-        stream.waiting_prev.waiting_next = stream.waiting_next
-    else:
-        link.waiting_first = stream.waiting_next
-    if stream.waiting_next != NULL:
-        stream.waiting_next.waiting_prev = stream.waiting_prev
-    else:
-        link.waiting_last = stream.waiting_prev
-    stream.waiting_next = stream.waiting_prev = NULL
-    stream.in_waiting = 0
-    link.waiting_count -= 1
-
 
 cdef void stream_count_held(Stream *stream) noexcept nogil:
     """What waits in rx is held by the tunnel and by the visitor's address. Differences wrap, their sum does not."""
@@ -234,12 +240,11 @@ cdef void stream_count_held(Stream *stream) noexcept nogil:
     if stream.holder != NULL:
         atomic_add(stream.holder, more)
     if blocks == 0:
-        if stream.in_waiting:
-            waiting_remove(stream)
-    elif not stream.in_waiting:
+        queue_remove(stream, QUEUE_WAITING)
+    elif not stream.places[QUEUE_WAITING].is_taken:
         stream.waiting_since_ms = stream.link.loop.now_ms
         stream.waiting_taken = 0
-        waiting_add(stream)
+        queue_add(stream, QUEUE_WAITING)
 
 
 cdef uint32_t window_within(uint32_t window, uint64_t share, uint64_t held, uint64_t stream_count) noexcept nogil:
@@ -330,7 +335,7 @@ cdef void link_relieve(Link *link) noexcept nogil:
     """Take memory back from slow readers: where the link must wait, of all; else of visitors above their share."""
     cdef Loop *loop = link.loop
     cdef Stream *stream
-    cdef uint32_t count = link.waiting_count
+    cdef uint32_t count = link.queues[QUEUE_WAITING].count
     cdef uint32_t _i
     if loop.now_ms - link.relief_ms < RELIEF_INTERVAL_MS:
         return
@@ -338,11 +343,11 @@ cdef void link_relieve(Link *link) noexcept nogil:
     if count > RELIEF_COUNT_MAX:
         count = RELIEF_COUNT_MAX
     for _i in range(count):
-        stream = link.waiting_first
+        stream = link.queues[QUEUE_WAITING].first
         if stream == NULL or link.down:
             return
-        waiting_remove(stream)          # the next look begins where this one ends
-        waiting_add(stream)
+        queue_remove(stream, QUEUE_WAITING)     # the next look begins where this one ends
+        queue_add(stream, QUEUE_WAITING)
         if stream_is_slow(stream) and (visitor_holds_more(stream, SHARE_VISITOR) or link_must_wait(link)):
             stream_reclaim(stream)
 
@@ -395,22 +400,6 @@ cdef inline void stream_count_out(Stream *stream, size_t bytes) noexcept nogil:
         atomic_add(&stream.counts.bytes_out, bytes)
 
 
-cdef void turns_remove(Stream *stream) noexcept nogil:
-    cdef Link *link = stream.link
-    if not stream.in_turns:
-        return
-    if stream.turn_prev != NULL:
-        stream.turn_prev.turn_next = stream.turn_next
-    else:
-        link.turns_first = stream.turn_next
-    if stream.turn_next != NULL:
-        stream.turn_next.turn_prev = stream.turn_prev
-    else:
-        link.turns_last = stream.turn_prev
-    stream.turn_next = stream.turn_prev = NULL
-    stream.in_turns = 0
-
-
 cdef void stream_unpromise(Stream *stream, uint32_t bytes) noexcept nogil:
     """The window becomes smaller by so much: what was promised beyond its first size is given back."""
     cdef uint32_t left = stream.window_bytes - bytes
@@ -431,7 +420,7 @@ cdef void stream_drop(Stream *stream) noexcept nogil:
     place[0] = stream.hash_next
     stream.end.closed = 1
     stream.end.ops = NULL
-    turns_remove(stream)
+    queue_remove(stream, QUEUE_TURNS)
     stream_end_visit(stream)
     chain_clear(&link.loop.pool, &stream.end.rx)
     stream_count_held(stream)
@@ -767,16 +756,9 @@ cdef void stream_wait_room(Stream *stream) noexcept nogil:
     if stream.end.closed:
         return
     stream.end.wants_room = 1
-    if stream.in_turns or stream.tx_offset >= stream.tx_limit:
+    if stream.places[QUEUE_TURNS].is_taken or stream.tx_offset >= stream.tx_limit:
         return                          # CREDIT gives it a turn
-    stream.in_turns = 1
-    stream.turn_next = NULL
-    stream.turn_prev = link.turns_last
-    if link.turns_last != NULL:
-        link.turns_last.turn_next = stream
-    else:
-        link.turns_first = stream
-    link.turns_last = stream
+    queue_add(stream, QUEUE_TURNS)
     if link.conn.writable:
         conn_mark_dirty(link.conn)
 
@@ -815,7 +797,7 @@ cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil:
     cdef Link *link = stream.link
     stream.rx_taken += bytes
     stream.taken_ms = link.loop.now_ms
-    if stream.in_waiting:
+    if stream.places[QUEUE_WAITING].is_taken:
         stream.waiting_taken += bytes
         if stream.taken_ms - stream.waiting_since_ms > 2 * STREAM_STALL_MS_MAX:
             stream.waiting_since_ms += (stream.taken_ms - stream.waiting_since_ms) // 2
@@ -963,10 +945,10 @@ cdef void link_send_credits(Link *link) noexcept nogil:
 cdef void link_take_turns(Link *link) noexcept nogil:
     cdef Stream *stream
     cdef uint32_t turns = link.stream_count + 1
-    while link.turns_first != NULL and link.conn.out.bytes < link.out_limit_bytes and turns > 0:
+    while link.queues[QUEUE_TURNS].first != NULL and link.conn.out.bytes < link.out_limit_bytes and turns > 0:
         turns -= 1
-        stream = link.turns_first
-        turns_remove(stream)
+        stream = link.queues[QUEUE_TURNS].first
+        queue_remove(stream, QUEUE_TURNS)
         if stream.end.ops != NULL and stream.end.wants_room:
             stream.end.wants_room = 0
             stream.end.ops.room(&stream.end)
@@ -1001,9 +983,9 @@ cdef void link_flush(Conn *conn) noexcept nogil:
             return
         if link.out_limit_bytes < LINK_OUT_BYTES_MAX and before >= link.out_limit_bytes and not link.is_slow:
             link.out_limit_bytes *= 2
-        if link.turns_first == NULL and link.credits == NULL and backlog_is_empty(&link.backlog):
+        if link.queues[QUEUE_TURNS].first == NULL and link.credits == NULL and backlog_is_empty(&link.backlog):
             break
-    if (link.turns_first != NULL or link.credits != NULL or not backlog_is_empty(&link.backlog)) \
+    if (link.queues[QUEUE_TURNS].first != NULL or link.credits != NULL or not backlog_is_empty(&link.backlog)) \
             and not link.loop.starved:
         conn_mark_dirty(conn)
 
@@ -1288,7 +1270,8 @@ cdef void link_ready(Conn *conn) noexcept nogil:
     cdef Link *link = <Link *>conn.end.owner
     if conn.readable and conn.error == 0:
         link_read(link)
-    if not conn.closed and conn.writable and (conn.out.bytes > 0 or conn.tls.tx.bytes > 0 or link.turns_first != NULL
+    if not conn.closed and conn.writable and (conn.out.bytes > 0 or conn.tls.tx.bytes > 0
+                                              or link.queues[QUEUE_TURNS].first != NULL
                                               or not backlog_is_empty(&link.backlog)):
         conn_mark_dirty(conn)
 

@@ -15,7 +15,9 @@ from spokes._fastpath.events cimport emit_pending, emit_upstream_fault, events_c
 from spokes._fastpath.handover cimport hand_over_all, take_conn, unpack
 from spokes._fastpath.links cimport dial, dial_failed, links_close_all, links_free_ended, slot_find
 from spokes._fastpath.listener cimport listener_add, listener_remove, listeners_resume
-from spokes._fastpath.mux cimport Link, link_bind, link_close_soon, link_control, link_drain, link_fail, link_probe
+from spokes._fastpath.mux cimport (
+    QUEUE_TURNS, Link, link_bind, link_close_soon, link_control, link_drain, link_fail, link_probe,
+)
 from spokes._fastpath.net cimport SO_ERROR, SOL_SOCKET, close, getsockopt, socklen_t
 from spokes._fastpath.poller cimport (
     EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, POLL_EVENT_COUNT_MAX, epoll_event, poller_add,
@@ -135,7 +137,8 @@ cdef void revive_starved(Worker *worker) noexcept nogil:
     cdef Conn *conn = worker.loop.conns
     worker.loop.starved = 0
     while conn != NULL:
-        if conn.role == ROLE_LINK and conn.end.owner != NULL and (<Link *>conn.end.owner).turns_first != NULL:
+        if conn.role == ROLE_LINK and conn.end.owner != NULL \
+                and (<Link *>conn.end.owner).queues[QUEUE_TURNS].first != NULL:
             conn_mark_dirty(conn)
         conn = conn.next
 
