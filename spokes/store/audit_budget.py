@@ -2,14 +2,15 @@
 
 A flood of wrong keys, or of a tenant's own calls, would otherwise push out what others left. Mutations of
 administrators are never counted together: whoever may change everything is to be seen doing it.
-Bound: SOURCE_COUNT_MAX sources, COUNTED_MAX that are counted now; beyond that those that are new are counted as one.
-What was counted and not yet written goes with its process.
+Bound: SOURCE_COUNT_MAX sources, COUNTED_MAX that are counted now, and as many that could not be written; beyond that
+those that are new are counted as one. What was counted and not yet written goes with its process.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,19 +44,17 @@ class _Key(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Counted:
+class Counted:
+    """An event that stands for many."""
+
+    key: _Key
     actor: Actor
     action: str
     count: int
     first: float
 
-
-class Counted(NamedTuple):
-    """An event that stands for many."""
-
-    actor: Actor
-    action: str
-    detail: Json
+    def detail(self) -> Json:
+        return {"count": self.count, "since": int(self.first)}
 
 
 class EventBudget:
@@ -64,7 +63,7 @@ class EventBudget:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._left: OrderedDict[_Key, tuple[float, float]] = OrderedDict()     # what is left, and when it was looked at
-        self._counted: dict[_Key, _Counted] = {}
+        self._counted: dict[_Key, Counted] = {}
 
     def admits(self, actor: Actor, action: str, now: float) -> bool:
         """Whether it is an event of its own; else it is counted."""
@@ -77,7 +76,7 @@ class EventBudget:
             key = _Key(found[0][0], action)
             if key not in self._counted and len(self._counted) >= COUNTED_MAX:
                 key, actor = _Key("", action), MANY
-            counted = self._counted.setdefault(key, _Counted(actor, action, 0, now))
+            counted = self._counted.setdefault(key, Counted(key, actor, action, 0, now))
             counted.count += 1
             return False
 
@@ -86,14 +85,21 @@ class EventBudget:
             return any(not 0 <= now - one.first < COUNT_INTERVAL_S for one in self._counted.values())
 
     def due(self, now: float) -> list[Counted]:
-        """What was counted for a minute, to be written now; it is forgotten here."""
+        """What was counted for a minute, to be written now; it is forgotten here, unless it is put back."""
         if not self._counted:
             return []
         with self._lock:
             # A clock that was set back makes nothing wait longer.
             keys = [key for key, one in self._counted.items() if not 0 <= now - one.first < COUNT_INTERVAL_S]
-            found = [self._counted.pop(key) for key in keys]
-        return [Counted(one.actor, one.action, {"count": one.count, "since": int(one.first)}) for one in found]
+            return [self._counted.pop(key) for key in keys]
+
+    def put_back(self, counted: Iterable[Counted]) -> None:
+        """They could not be written: the next transaction does it."""
+        with self._lock:
+            for one in counted:
+                newer = self._counted.get(one.key)
+                one.count += newer.count if newer is not None else 0
+                self._counted[one.key] = one
 
     def _take(self, key: _Key, budget: Budget, now: float) -> bool:
         left, seen = self._left.pop(key, (budget.burst, now))

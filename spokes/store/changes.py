@@ -23,7 +23,7 @@ from spokes import clock
 from spokes.ids import ZERO_UID
 from spokes.store import audit_chain
 from spokes.store.actors import current_acting
-from spokes.store.audit_budget import EventBudget
+from spokes.store.audit_budget import Counted, EventBudget
 from spokes.store.base import PURGE_COUNT_MAX, StoreBase
 from spokes.store.db import Query, fetch_raw
 from spokes.store.logged import TABLES, LoggedTable
@@ -85,6 +85,7 @@ class Writer:
         self._actor = current_acting().actor
         self._deeds: list[audit_chain.Deed] = []
         self._admitted: list[audit_chain.Deed] = []      # of which the budget was asked before
+        self._counted: list[Counted] = []                # events that are written with the transaction
 
     @property
     def seq(self) -> int:
@@ -144,13 +145,18 @@ class Writer:
     def set_place(self, key: str, seq: int, digest: str) -> None:
         audit_chain.set_place(self._db, key, seq, digest)
 
+    def give_up(self) -> None:
+        """The transaction failed."""
+        self._event_budget.put_back(self._counted)
+
     def flush(self) -> None:
         """Write events, position and changes: last statements of the transaction."""
         deeds = [deed for deed in self._deeds if self._event_budget.admits(deed.actor, deed.action, self.now)]
         deeds += self._admitted
-        for actor, action, detail in self._event_budget.due(self.now):
+        self._counted = self._event_budget.due(self.now)
+        for one in self._counted:
             deeds.append(audit_chain.Deed(
-                actor=actor, action=action, object_kind="", object_uid=ZERO_UID, after=detail
+                actor=one.actor, action=one.action, object_kind="", object_uid=ZERO_UID, after=one.detail()
             ))
         if deeds:
             audit_chain.append(self._db, deeds, self.now)
@@ -197,14 +203,20 @@ class ChangeLog(StoreBase):
     @contextmanager
     def _transaction(self) -> Iterator[Writer]:
         """The only way to a Writer. Nothing is written, logged or counted unless the block ends well."""
-        with self._db.write() as db:
-            read = _READ_POSITION if self._db.is_sqlite else _LOCK_POSITION
-            (epoch, seq), = read().execute(db)
-            writer = Writer(db, epoch, seq, self._event_budget)
-            for check in current_acting().checks:
-                check(writer)
-            yield writer
-            writer.flush()
+        writer: Writer | None = None
+        try:
+            with self._db.write() as db:
+                read = _READ_POSITION if self._db.is_sqlite else _LOCK_POSITION
+                (epoch, seq), = read().execute(db)
+                writer = Writer(db, epoch, seq, self._event_budget)
+                for check in current_acting().checks:
+                    check(writer)
+                yield writer
+                writer.flush()
+        except BaseException:
+            if writer is not None:
+                writer.give_up()
+            raise
 
     def position(self) -> tuple[int, int]:
         """(epoch, seq) of the newest committed change; seq 0: none yet."""

@@ -4,7 +4,8 @@ import pytest
 
 from spokes import clock
 from spokes.clock import ManualClock
-from spokes.store import Actor
+from spokes.errors import StoreError
+from spokes.store import Actor, audit_chain
 from spokes.store.audit_budget import COUNTED_MAX, OF_TENANT, REFUSED_IN_ALL, EventBudget
 
 TENANT = "7e" * 16
@@ -36,6 +37,24 @@ def test_refusals_of_one_address_are_one_event_a_minute(store, manual):
     store.write_counted_events()
     assert len(store.list_events()) == 2
     assert store.verify_events() is None
+
+
+def test_refusals_that_could_not_be_written_are_still_told(store, manual, monkeypatch):
+    """As on a full disk."""
+    for _ in range(500):
+        refuse(store)
+    manual.advance(60)
+    append = audit_chain.append
+
+    def full(*_args):
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(audit_chain, "append", full)
+    with pytest.raises(StoreError):
+        store.write_counted_events()
+    monkeypatch.setattr(audit_chain, "append", append)
+    store.write_counted_events()
+    assert told(store) == [("login.refused", "192.0.2.1", 499), ("login.refused", "192.0.2.1", 1)]
 
 
 def test_refusals_that_are_only_counted_write_nothing(store, manual):
@@ -91,4 +110,4 @@ def test_counted_sources_are_bounded_and_none_is_lost():
             budget.admits(Actor(kind="nobody", address=str(number)), "login.refused", 0.0)
     counted = budget.due(60.0)
     assert len(counted) <= COUNTED_MAX + 1
-    assert sum(one.detail["count"] for one in counted) + REFUSED_IN_ALL.burst == 6 * COUNTED_MAX
+    assert sum(one.count for one in counted) + REFUSED_IN_ALL.burst == 6 * COUNTED_MAX
