@@ -30,7 +30,7 @@ def main() -> int:
     try:
         with congestion_default(arguments.congestion):
             machine = describe_machine()
-            results = run_rows(rows, scale, peers=arguments.peers or ())
+            results = run_rows(rows, scale, peers=arguments.peers or (), tree_before=arguments.before)
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1
@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="rows to run: " + ", ".join(row.name for row in ROWS))
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), metavar="PEER",
                         help="peers to run: " + ", ".join(PEERS))
+    parser.add_argument("--before", type=Path, metavar="TREE",
+                        help="an earlier tree, built, whose programs are measured beside these in each row")
     parser.add_argument("--rounds", type=int, help=f"default {FULL.rounds}")
     parser.add_argument("--duration", type=float, metavar="S",
                         help=f"of each timed load, default {FULL.duration_s:g} s")

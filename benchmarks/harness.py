@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.loads import Metrics
-from benchmarks.peers import PEERS, RunningPeer
+from benchmarks.peers import PEERS, RunningPeer, before
 from benchmarks.processes import BenchmarkError, MissingError, Room
 from benchmarks.rows import Row
 from benchmarks.scale import Scale
@@ -33,30 +34,34 @@ class RowResult:
 
 
 def run_rows(
-    rows: Sequence[Row], scale: Scale, *, peers: Sequence[str] = (), progress: Progress | None = None,
+    rows: Sequence[Row], scale: Scale, *, peers: Sequence[str] = (), tree_before: Path | None = None,
+    progress: Progress | None = None,
 ) -> list[RowResult]:
+    """With `tree_before`, each row's own peer is measured beside the one of that tree."""
     say = progress or _say
     results = []
     for row in rows:
         result = RowResult(row)
         results.append(result)
-        names = [name for name in row.peers if not peers or name in peers]
-        say(f"{row.name}: {', '.join(names) or 'no peer'}")
+        starts = {name: PEERS[name] for name in row.peers if not peers or name in peers}
+        if tree_before is not None:
+            starts[row.before] = before.of_tree(row.own, PEERS[row.own], tree_before)
+        say(f"{row.name}: {', '.join(starts) or 'no peer'}")
         try:
-            (_run_fresh if row.fresh else _run_side_by_side)(result, names, scale, say)
+            (_run_fresh if row.fresh else _run_side_by_side)(result, starts, scale, say)
         except MissingError as error:           # what every peer needs: upstream or load tool
             result.skipped["*"] = str(error)
             say(f"  skipped: {error}")
     return results
 
 
-def _run_side_by_side(result: RowResult, names: Sequence[str], scale: Scale, say: Progress) -> None:
+def _run_side_by_side(result: RowResult, starts: Mapping[str, before.Start], scale: Scale, say: Progress) -> None:
     with Room() as room:
         upstream = start_upstream(room)
         running: list[RunningPeer] = []
-        for name in names:
+        for name, start in starts.items():
             with _noting(result, name, say):
-                running.append(PEERS[name](room, upstream))
+                running.append(start(room, upstream))
         if not room.prefix:
             upstream.wait_until_idle()
         if scale.warmup_s:
@@ -69,15 +74,15 @@ def _run_side_by_side(result: RowResult, names: Sequence[str], scale: Scale, say
                     _measure(result, peer, scale, say)
 
 
-def _run_fresh(result: RowResult, names: Sequence[str], scale: Scale, say: Progress) -> None:
+def _run_fresh(result: RowResult, starts: Mapping[str, before.Start], scale: Scale, say: Progress) -> None:
     for index in range(_round_count(result.row, scale)):
-        for name in rotated(names, index):
+        for name in rotated(list(starts), index):
             if name in result.skipped or name in result.failed:
                 continue
             with Room() as room:
                 upstream = start_upstream(room)
                 with _noting(result, name, say):
-                    _measure(result, PEERS[name](room, upstream), scale, say)
+                    _measure(result, starts[name](room, upstream), scale, say)
 
 
 def _measure(result: RowResult, peer: RunningPeer, scale: Scale, say: Progress) -> None:

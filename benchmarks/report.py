@@ -52,6 +52,12 @@ def _value(result: RowResult, target: Target) -> float | None:
     return own[target.metric] / other if other else None
 
 
+def before_and_after(result: RowResult) -> dict[str, float]:
+    """Each metric divided by the earlier tree's; empty where none was measured."""
+    own, earlier = (medians(result.rounds.get(peer, [])) for peer in (result.row.own, result.row.before))
+    return {metric: value / earlier[metric] for metric, value in own.items() if earlier.get(metric)}
+
+
 def to_json(
     results: Sequence[RowResult], *, label: str, when: str, scale: Scale, machine: dict[str, str],
     versions: dict[str, str],
@@ -68,6 +74,7 @@ def to_json(
                     {"target": outcome.target.words(), "value": outcome.value, "outcome": outcome.words}
                     for outcome in outcomes(result)
                 ],
+                "before_and_after": before_and_after(result),
                 "skipped": result.skipped, "failed": result.failed,
             }
             for result in results
@@ -83,6 +90,12 @@ def to_markdown(report: dict[str, Any]) -> str:
         ("row", "target", "measured", "outcome"),
         [(name, target["target"], _number(target["value"]), target["outcome"]) for name, target in targets],
     )
+    ratios = [
+        (row["name"], metric, _number(ratio))
+        for row in report["rows"] for metric, ratio in row["before_and_after"].items()
+    ]
+    if ratios:
+        lines += ["", "## Divided by the earlier tree's", "", *_table(("row", "metric", "ratio"), ratios)]
     lines += ["", "## Medians", ""]
     for row in report["rows"]:
         lines += _row_section(row)

@@ -16,6 +16,7 @@ from benchmarks.loads.idle import idle_http, idle_tcp
 from benchmarks.loads.soak import soak_abort, soak_relogin, soak_short
 from benchmarks.loads.soak_admin import soak_admin
 from benchmarks.loads.wan import slow_line, wan
+from benchmarks.peers.before import SUFFIX
 
 OWN = "spokes"
 WAN = "spokes-wan"
@@ -56,6 +57,11 @@ class Row:
     fresh: bool = False         # a new peer for every round: memory that was used once does not count as free
     round_count_max: int = 100
     own: str = OWN              # the peer whose numbers the targets bind
+
+    @property
+    def before(self) -> str:
+        """The same peer of an earlier tree, where one is measured beside it."""
+        return self.own + SUFFIX
 
 
 def _nothing_left(*sides: str) -> tuple[Target, ...]:

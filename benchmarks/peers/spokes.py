@@ -8,7 +8,8 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,18 @@ TCP_PORT_COUNT = 20
 READY_WITHIN_S = 60.0
 LET_GO_WITHIN_S = 10.0
 
+_programs = ContextVar("_programs", default=Path(sys.executable).parent)
+
+
+@contextlib.contextmanager
+def programs_of(folder: Path) -> Iterator[None]:
+    """Peers that start in this block run the `spokes` and `spoke` of `folder`."""
+    before = _programs.set(folder)
+    try:
+        yield
+    finally:
+        _programs.reset(before)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
@@ -38,10 +51,11 @@ class Control:
     token: str
     data: Path
     room: Room
+    spokes: str                         # the program that the server runs
     memory_group: Path | None = None    # the cgroup around the server, where there is one
 
     def status(self) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(run_spokes(self.room, self.data, "status", "--json"))
+        answer: dict[str, Any] = json.loads(run_spokes(self.room, self.spokes, self.data, "status", "--json"))
         return answer
 
     def sql_statement_count(self) -> int | None:
@@ -65,14 +79,14 @@ class Control:
 
 
 def find_cli(name: str) -> str:
-    path = Path(sys.executable).parent / name
+    path = _programs.get() / name
     if not path.exists():
         raise MissingError(f"{path} is not built")
     return str(path)
 
 
-def run_spokes(room: Room, data: Path, *words: str) -> str:
-    return room.run([find_cli("spokes"), *words, "--data", str(data)])
+def run_spokes(room: Room, program: str, data: Path, *words: str) -> str:
+    return room.run([program, *words, "--data", str(data)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,15 +116,16 @@ def start_server(
 
     def is_up() -> bool:
         try:
-            facts.update(json.loads(run_spokes(room, data, "status", "--json")))
+            facts.update(json.loads(run_spokes(room, program, data, "status", "--json")))
         except (BenchmarkError, ValueError):
             return False
         return True
 
     process.wait_for(is_up, "answers `spokes status`", READY_WITHIN_S)
-    token = str(json.loads(run_spokes(room, data, "token", "create", "--json"))["value"])
+    token = str(json.loads(run_spokes(room, program, data, "token", "create", "--json"))["value"])
     control = Control(
         link_address=room.address, link_port=https_port, http_port=http_port, token=token, data=data, room=room,
+        spokes=program,
     )
     return Server(process=process, control=control, http_port=http_port, fingerprint=_fingerprint(facts))
 

@@ -65,3 +65,12 @@ def test_rotated_each_round_another_goes_first(index, order):
 
 def test_rotated_nothing_is_nothing():
     assert rotated([], 4) == []
+
+
+def test_markdown_tells_each_metric_divided_by_the_earlier_trees():
+    result = make_result(**{"spokes": [96.0, 97.0, 98.0], "spokes-before": [99.0, 100.0, 101.0]})
+    document = to_json([result], label="test", when="now", scale=TINY, machine={}, versions={})
+    assert document["rows"][0]["before_and_after"] == {"rate_per_s": 0.97, "p99_ms": 0.97}
+    assert "| row | rate_per_s | 0.97 |" in to_markdown(document)
+    alone = to_json([make_result(spokes=[1.0])], label="test", when="now", scale=TINY, machine={}, versions={})
+    assert "earlier tree" not in to_markdown(alone)

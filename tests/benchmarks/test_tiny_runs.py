@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +38,13 @@ def test_row_tiny_run_measures_every_peer_that_is_here(row: Row, record_property
         assert metrics <= result.rounds[row.own][0].keys()
     elif set(result.skipped) == set(row.peers):
         pytest.skip(str(result.skipped))
+
+
+def test_row_with_an_earlier_tree_measures_its_programs_beside_these(tmp_path):
+    """The tree at hand stands for the earlier one."""
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    [row] = [one for one in ROWS if one.name == "latency"]
+    [result] = run_rows([row], TINY, peers=["spokes"], tree_before=tmp_path)
+    assert result.failed == {}
+    assert result.rounds.keys() == {"spokes", "spokes-before"}
