@@ -14,7 +14,16 @@ from msgspec import UNSET, UnsetType
 from spokes.errors import RuleError
 from spokes.ids import canonical_host
 from spokes.password_hash import is_own_hash
-from spokes.wire.rules import Port, PortMap, Site, check_destination, check_port, check_portmap, check_site
+from spokes.wire.rules import (
+    Port,
+    PortMap,
+    Site,
+    check_destination,
+    check_places,
+    check_port,
+    check_portmap,
+    check_site,
+)
 
 # Of a rule's members those that neither the server nor the client acts on.
 NOT_IN_FORCE = (
@@ -52,8 +61,7 @@ def checked_site(site: Site, seal: Seal, *, from_client: bool = False) -> Site:
     check_site(site)
     site = msgspec.structs.replace(site, domain=canonical_host(site.domain))
     where = f"https {site.domain}"
-    if site.destination:
-        check_destination(site.destination)
+    check_places(site)
     if (site.ca or site.private_key) and not (from_client and _names_files(site)):
         # Few rules bring a certificate, and what reads one takes 8 MB.
         from spokes.model.certificates import check_pair

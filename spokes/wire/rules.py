@@ -268,6 +268,16 @@ def limit_in(rule: Mapping[str, object], member: str) -> int:
     return value if isinstance(value, int) and LIMITS[member].allows(value) else 0
 
 
+def check_places(site: Site) -> None:
+    """Refuses a site that leads where nothing can be. A file with such a rule is read all the same, for its others."""
+    if site.destination:
+        check_destination(site.destination)
+    if site.upstream_url and not _is_local_host(urlsplit(site.upstream_url).hostname or ""):
+        raise RuleError(f"https {site.domain}: upstreamURL {site.upstream_url!r} names no host")
+    if site.web_root and (not site.web_root.startswith("/") or "\0" in site.web_root):
+        raise RuleError(f"https {site.domain}: webRoot {site.web_root!r} is not the absolute path of a directory")
+
+
 def check_destination(text: str) -> None:
     """What a person types as a destination. Looser than a public host name: local names may hold underscores."""
     if text.startswith(UNIX_PREFIX):
@@ -276,12 +286,16 @@ def check_destination(text: str) -> None:
             raise RuleError(f"the path of a socket has at most {UNIX_PATH_BYTES_MAX} bytes", hint="use a shorter one")
         usable = path.startswith("/") and "\0" not in path
     else:
-        usable = bool(_LOCAL_NAME.fullmatch(text)) or _is_address(text)
+        usable = _is_local_host(text)
     if not usable:
         raise RuleError(
             f"destination {text!r} is not a host name, an address or unix:/path",
             hint="the service's port is an option of its own",
         )
+
+
+def _is_local_host(text: str) -> bool:
+    return bool(_LOCAL_NAME.fullmatch(text)) or _is_address(text)
 
 
 def _is_address(text: str) -> bool:

@@ -58,6 +58,8 @@ def test_list_is_held_to_what_the_administration_is_held_to(store, tunnel):
         Site(domain="half.example.org", ca="/etc/ssl/a.pem"),
         Site(domain="nobody.example.org", basic_http_auth="no user name"),
         Site(domain="spaces.example.org", destination="not a host"),
+        Site(domain="nowhere.example.org", upstream_url="http://a b/"),
+        Site(domain="nul.example.org", web_root="/srv/\0"), Site(domain="relative.example.org", web_root="www"),
         Site(domain="files.example.org", ca="/etc/ssl/a.pem", private_key="/etc/ssl/a.key"),
     )
     applied = apply_services(store, tunnel.uid, Services(https=sites), DOMAIN)
@@ -65,6 +67,7 @@ def test_list_is_held_to_what_the_administration_is_held_to(store, tunnel):
     assert codes == {
         "good.example.org": None, "junk.example.org": "SPK-RULE", "half.example.org": "SPK-RULE",
         "nobody.example.org": "SPK-RULE", "spaces.example.org": "SPK-RULE", "files.example.org": None,
+        "nowhere.example.org": "SPK-RULE", "nul.example.org": "SPK-RULE", "relative.example.org": "SPK-RULE",
     }
     assert [site.domain for site in store.list_sites()] == ["files.example.org", "good.example.org"]
 

@@ -14,6 +14,7 @@ from spokes.wire.rules import (
     Site,
     TunConfig,
     check_destination,
+    check_places,
     check_port,
     check_site,
     limit_in,
@@ -127,6 +128,30 @@ def test_check_site_rewrite_host_is_a_host(host):
 def test_check_site_rewrite_host_that_is_none_is_refused(host):
     with pytest.raises(RuleError, match="rewriteHost"):
         check_site(Site(domain="a", rewrite_host=host))
+
+
+@pytest.mark.parametrize("path", ["/", "/srv/www", "/srv/\u00fc b/"])
+def test_check_places_web_root_is_an_absolute_path(path):
+    check_places(Site(domain="a", web_root=path))
+
+
+@pytest.mark.parametrize("path", ["www", "./www", "~/www", "\0", "/srv/\0", " /srv"])
+def test_check_places_web_root_that_nobody_can_open_is_refused(path):
+    with pytest.raises(RuleError, match="webRoot"):
+        check_places(Site(domain="a", web_root=path))
+
+
+@pytest.mark.parametrize("url", ["http://a", "http://my_host:8080", "http://10.0.0.5:80/", "http://[::1]:80", "HTTP://A"])
+def test_check_places_upstream_url_names_a_host(url):
+    check_places(Site(domain="a", upstream_url=url))
+
+
+@pytest.mark.parametrize("url", [
+    "http://", "http://a b/", "http://\0/", "http://a%00b/", "http://\u2028x/", "http://a,b/", "http://a..b/"
+])
+def test_check_places_upstream_url_without_a_host_is_refused(url):
+    with pytest.raises(RuleError, match="upstreamURL"):
+        check_places(Site(domain="a", upstream_url=url))
 
 
 @pytest.mark.parametrize(
