@@ -3,7 +3,7 @@
 A peer is a source address and the address of ours that it sent to: the answer leaves from that one (RFC 1122, 4.1.3.5),
 or whoever asked, and every NAT on the way, would not know it.
 Owns: the socket, its peers; one reference to the upstream per flow. Bound: UDP_PEER_COUNT_MAX peers a port, lent to
-whoever comes and taken back from the address that holds most (make_room), udp_idle_ms each; a congested link drops its
+whoever comes and taken back from the address that holds most (who_leaves), udp_idle_ms each; a congested link drops its
 oldest datagrams; a flow keeps one datagram of UDP_KEPT_BYTES_MAX until it is answered.
 Fails: what cannot be delivered is dropped and counted, as UDP may. Only the first datagram to an upstream of several
 addresses is sent again, to the next one, where an address refuses it.
@@ -310,9 +310,17 @@ cdef void peer_forget(Peer *peer) noexcept nogil:
     free(peer)
 
 
-cdef bint make_room(Conn *conn, const Share *own) noexcept nogil:
-    """Takes a place back from the address that holds most. Where nobody holds more than the one who asks, from a peer
-    of its own share that nobody has shown to be there: sources are easily forged, and those who are served stay."""
+cdef bint is_crowded(const Listener *listener, Link *link) noexcept nogil:
+    """The last quarter of a tunnel's visitors are those who have shown that they are there: TCP."""
+    cdef uint64_t limit = link.loop.tunnel_stream_count_max
+    if listener.peer_count >= UDP_PEER_COUNT_MAX:
+        return True
+    return limit > 0 and link.tunnel != NULL and atomic_get(&link.tunnel.stream_count) >= limit - limit // 4
+
+
+cdef Peer *who_leaves(Conn *conn, const Share *own) noexcept nogil:
+    """Whose place a newcomer gets: one of the address that holds most. Where nobody holds more than the one who asks, a
+    peer of its own share that nobody has shown to be there: sources are easily forged, and who is served stays."""
     cdef Listener *listener = <Listener *>conn.extra
     cdef const Share *most = own
     cdef Peer *peer
@@ -325,10 +333,8 @@ cdef bint make_room(Conn *conn, const Share *own) noexcept nogil:
     else:
         peer = own.peers[0].oldest
         if peer == NULL or conn.loop.now_ms - peer.heard_ms < UNASSURED_MS:
-            return False
-    stream_close(peer.stream, REASON_GONE)
-    peer_forget(peer)
-    return True
+            return NULL
+    return peer
 
 
 cdef size_t discard_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
@@ -386,8 +392,11 @@ cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *add
     cdef Open open
     cdef uint32_t bucket = peer_bucket(address)
     cdef uint8_t share = share_index(address)
-    if listener.peer_count >= UDP_PEER_COUNT_MAX and not make_room(conn, &listener.shares[share]):
-        return NULL
+    cdef Peer *leaving = NULL
+    if is_crowded(listener, link):
+        leaving = who_leaves(conn, &listener.shares[share])
+        if leaving == NULL:
+            return NULL
     peer = <Peer *>calloc(1, sizeof(Peer))
     if peer == NULL:
         return NULL
@@ -399,6 +408,9 @@ cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *add
     if peer.stream == NULL:
         free(peer)
         return NULL
+    if leaving != NULL:                 # only now that the place is used
+        stream_close(leaving.stream, REASON_GONE)
+        peer_forget(leaving)
     peer.stream.end.ops = &peer_ops
     peer.stream.end.owner = peer
     peer.stream.on_datagram = peer_datagram

@@ -400,6 +400,27 @@ def test_udp_newcomer_gets_the_place_of_one_that_has_not_shown_that_it_is_there(
         answering.end()
 
 
+def datagram_count(pair: Pair) -> int:
+    return pair.server.stats()["datagrams_in"] + pair.server.stats()["datagrams_dropped"]
+
+
+def test_udp_peers_leave_a_quarter_of_the_tunnels_visitors_to_others():
+    with engine_pair(tunnel_stream_count_max=8) as pair, udp_echo() as upstream, contextlib.ExitStack() as stack:
+        port = serve(pair, upstream)
+        for number in range(1, 41):
+            visitor = stack.enter_context(udp_socket())
+            visitor.sendto(b"x", ("127.0.0.1", port))
+            eventually(lambda number=number: datagram_count(pair) >= number)
+        assert pair.server.stats()["streams_open"] == 6
+        newcomer = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        newcomer.settimeout(5)
+        newcomer.bind(("127.0.0.9", 0))
+        newcomer.sendto(b"newcomer", ("127.0.0.1", port))   # of an address that holds none
+        assert newcomer.recv(10) == b"newcomer"
+        assert pair.server.stats()["streams_open"] == 6
+        end_peers(pair)
+
+
 def test_udp_peer_that_is_served_stays_while_forged_sources_take_every_place():
     with engine_pair() as pair, udp_socket() as served:
         answering = Answering(pair)
