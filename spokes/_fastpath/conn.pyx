@@ -969,7 +969,8 @@ cdef void tune_local_upstream(int fd) noexcept nogil:
     """The kernel's memory for TCP is everybody's on this machine. It counts a sender's buffer in segments, 64 KiB each
     over loopback: a service may begin with 2 to 4 MB for each visitor, and four thousand that stood still took all that
     there was (2.3 GB of 24), so that everybody else's conns stood still as well. With an Ethernet's segments it begins
-    with less than 100 KB, and grows as the visitor reads. Loopback moves segments in batches: bulk is as fast."""
+    with less than 100 KB, and grows as the visitor reads. Small segments cost a bulk stream a tenth of its rate, so
+    only conns of a crowd have them."""
     cdef int segment_bytes = LOCAL_SEGMENT_BYTES
     cdef int receive_bytes = LOCAL_RECEIVE_BYTES
     setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment_bytes, sizeof(segment_bytes))

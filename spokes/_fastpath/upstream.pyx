@@ -30,6 +30,7 @@ cdef enum:
     TCP_INFO_BYTES = 232                # linux/tcp.h's struct tcp_info, of which libc's is an older one
     TCP_INFO_BYTES_ACKED = 120          # where tcpi_bytes_acked lies in it: a u64 since Linux 4.1, part of its ABI
     NOTED_TRIES = 4
+    CROWD_COUNT = 256                   # conns of a worker beyond which those to this machine are sparing
 
 cdef struct IdlePools:
     UpstreamConn *first[POOLS]
@@ -174,7 +175,7 @@ cdef int upstream_dial(UpstreamConn *up) noexcept nogil:
         if upstream.addresses[i].ss_family != AF_UNIX:
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
         conn.unproven_bytes = 0
-        if is_local(&upstream.addresses[i]):
+        if is_local(&upstream.addresses[i]) and conn.loop.stats.upstreams_open > CROWD_COUNT:
             conn.unproven_bytes = PROOF_BYTES
             tune_local_upstream(fd)
         rc = connect(fd, <const sockaddr *>&upstream.addresses[i], upstream.address_bytes[i])

@@ -234,15 +234,15 @@ def test_memory_client_keeps_nothing_of_answers_beyond_what_their_visitors_may_b
 
 
 @contextmanager
-def engine_socket(peer: tuple[str, int], own: tuple[str, int] | None = None) -> Iterator[socket.socket]:
-    """The engine's own socket, of this process, whose other end has this address."""
+def engine_socket(peer: tuple[str, int], own: tuple[str, int]) -> Iterator[socket.socket]:
+    """The engine's own socket, of this process, with these two ends: of many conns several have one of them."""
     found = None
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             if path.is_socket():
                 sock = socket.socket(fileno=os.dup(int(path.name)))
                 with contextlib.suppress(OSError):
-                    if sock.getpeername() == peer and own in (None, sock.getsockname()):
+                    if (sock.getpeername(), sock.getsockname()) == (peer, own):
                         found = sock
                         break
                 sock.close()
@@ -251,7 +251,23 @@ def engine_socket(peer: tuple[str, int], own: tuple[str, int] | None = None) -> 
         yield found
 
 
-def test_memory_kernel_buffers_stay_small_until_the_visitor_has_read_something():
+CROWD = 256
+
+
+@contextmanager
+def crowd_of(pair: Pair, count: int) -> Iterator[None]:
+    """Visitors whose service has not even taken them."""
+    with contextlib.ExitStack() as inside:
+        silent = inside.enter_context(listening())
+        port = pair.serve_tcp("crowd", Upstream(addresses=[silent.getsockname()]))
+        for _ in range(count):
+            inside.enter_context(connect(port))
+        eventually(lambda: pair.client.stats()["upstreams_open"] == count)
+        yield
+
+
+@pytest.mark.parametrize("crowd", [CROWD - 2, CROWD])
+def test_memory_kernel_buffers_of_a_crowd_stay_small_until_the_visitor_has_read_something(crowd):
     begun: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
     go_on = threading.Event()
 
@@ -260,25 +276,27 @@ def test_memory_kernel_buffers_stay_small_until_the_visitor_has_read_something()
         go_on.wait(30)
         conn.sendall(bytes(PROVING))
 
-    with engine_pair() as pair, tcp_upstream(answer) as upstream:
+    with engine_pair() as pair, tcp_upstream(answer) as upstream, crowd_of(pair, crowd):
         port = pair.serve_tcp("slow", upstream.upstream)
         with connect(port) as first:        # it may have come before the engine had the listener
             begun.get(timeout=20)
             with connect(port) as visitor:
                 service = begun.get(timeout=20)
                 # What the kernel takes of a service for a visitor that reads nothing is counted in segments.
-                assert service.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= 1400
-                own = (service.getsockname(), service.getpeername(), visitor.getsockname())
-                with engine_socket(own[0], own[1]) as to_service, engine_socket(own[2]) as to_visitor:
-                    assert to_service.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 65_536
+                is_sparing = service.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= 1400
+                assert is_sparing == (crowd >= CROWD)
+                with (
+                    engine_socket(service.getsockname(), service.getpeername()) as to_service,
+                    engine_socket(visitor.getsockname(), visitor.getpeername()) as to_visitor,
+                ):
+                    assert (to_service.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 65_536) == is_sparing
                     assert to_visitor.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == 32_768
                     go_on.set()
                     assert len(read_all(visitor)) == PROVING
-                    assert to_visitor.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == 131_072
-                    assert to_service.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > 65_536
+                    eventually(lambda: to_visitor.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == 131_072)
+                    eventually(lambda: to_service.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > 65_536)
                     assert to_service.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK == 0
             assert len(read_all(first)) == PROVING
-        pair.assert_idle()
 
 
 # --- what engines leave behind ----------------------------------------------------------------------------------------
@@ -327,8 +345,8 @@ def test_engine_stopped_under_traffic_leaves_no_descriptor_and_resets_its_visito
     fds, threads = fd_count(), thread_count()
     for _ in range(5):
         run()
-    eventually(lambda: fd_count() == fds)
-    eventually(lambda: thread_count() == threads)
+    eventually(lambda: fd_count() <= fds)
+    eventually(lambda: thread_count() <= threads)
 
 
 def test_engine_that_was_never_started_leaves_no_descriptor():
