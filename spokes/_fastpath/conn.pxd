@@ -51,10 +51,10 @@ cdef struct EndOps:
     end_fn room                         # output is possible again; pull what waits on the other end
     end_gone_fn gone                    # the end failed or was closed by its peer; do not touch it afterwards
 
-cdef struct PathState:                  # of a link's socket, as its kernel sees it
+cdef struct PathState:                  # of a TCP socket, as its kernel sees it
     uint32_t rtt_us                     # smoothed
-    uint32_t rtt_min_us
-    uint64_t acked_bytes
+    uint32_t rtt_min_us                 # 0 = not known yet
+    uint64_t acked_bytes                # of what was sent, by the other end's kernel
 
 ctypedef void (*conn_fn)(Conn *conn) noexcept nogil
 ctypedef void (*task_fn)(void *owner) noexcept nogil

@@ -933,12 +933,16 @@ cdef void tune_unsent(int fd, int unsent_bytes) noexcept nogil:
 cdef bint path_state(int fd, PathState *out) noexcept nogil:
     cdef uint8_t info[TCP_INFO_BYTES]
     cdef unsigned int info_bytes = TCP_INFO_BYTES
-    if getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &info_bytes) < 0 or info_bytes < TCP_INFO_MIN_RTT + 4:
+    if getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &info_bytes) < 0 or info_bytes < TCP_INFO_BYTES_ACKED + 8:
         return False
     memcpy(&out.rtt_us, info + TCP_INFO_RTT, 4)
     memcpy(&out.acked_bytes, info + TCP_INFO_BYTES_ACKED, 8)
-    memcpy(&out.rtt_min_us, info + TCP_INFO_MIN_RTT, 4)
-    return out.rtt_min_us > 0 and out.rtt_min_us != 0xFFFFFFFFu
+    out.rtt_min_us = 0
+    if info_bytes >= TCP_INFO_MIN_RTT + 4:
+        memcpy(&out.rtt_min_us, info + TCP_INFO_MIN_RTT, 4)
+    if out.rtt_min_us == 0xFFFFFFFFu:
+        out.rtt_min_us = 0
+    return True
 
 
 cdef void tune_in_flight(int fd, uint32_t bytes) noexcept nogil:

@@ -551,7 +551,7 @@ cdef void link_bound_line(Link *link) noexcept nogil:
     cdef PathState path
     cdef uint64_t now_ms = link.loop.now_ms
     cdef uint64_t rate, bytes, queue_us
-    if not path_state(link.conn.fd, &path):
+    if not path_state(link.conn.fd, &path) or path.rtt_min_us == 0:
         return
     rate = 0
     if now_ms > link.acked_ms:

@@ -11,12 +11,13 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from spokes._fastpath.conn cimport (
-    PROOF_BYTES, ROLE_UPSTREAM, address_read, conn_close, conn_mark_dirty, conn_new, conn_recv, tune_local_upstream,
+    PROOF_BYTES, ROLE_UPSTREAM, PathState, address_read, conn_close, conn_mark_dirty, conn_new, conn_recv, path_state,
+    tune_local_upstream,
 )
 from spokes._fastpath.fault cimport fault_of_dial
 from spokes._fastpath.net cimport (
     AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, MSG_PEEK, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
-    TCP_INFO, TCP_NODELAY, close, connect, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_in,
+    TCP_NODELAY, close, connect, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_in,
     sockaddr_in6, sockaddr_storage, socket, socklen_t,
 )
 from spokes._fastpath.outcome cimport FAULT_NAME, outcome_fault
@@ -27,8 +28,6 @@ from spokes._fastpath.types cimport RC_TIMEOUT, atomic_cas, atomic_get, atomic_s
 
 cdef enum:
     POOLS = 64
-    TCP_INFO_BYTES = 232                # linux/tcp.h's struct tcp_info, of which libc's is an older one
-    TCP_INFO_BYTES_ACKED = 120          # where tcpi_bytes_acked lies in it: a u64 since Linux 4.1, part of its ABI
     NOTED_TRIES = 4
     CROWD_COUNT = 256                   # conns of a worker beyond which those to this machine are sparing
 
@@ -349,13 +348,8 @@ cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *op
 
 cdef uint64_t acked_bytes(const Conn *conn) noexcept nogil:
     """How much of what was sent the other end's kernel has acknowledged; 0 where it cannot be told (a Unix socket)."""
-    cdef uint8_t info[TCP_INFO_BYTES]
-    cdef socklen_t n = TCP_INFO_BYTES
-    cdef uint64_t acked
-    if conn.fd < 0 or getsockopt(conn.fd, IPPROTO_TCP, TCP_INFO, info, &n) != 0 or n < TCP_INFO_BYTES_ACKED + 8:
-        return 0
-    memcpy(&acked, info + TCP_INFO_BYTES_ACKED, sizeof(acked))
-    return acked
+    cdef PathState path
+    return path.acked_bytes if path_state(conn.fd, &path) else 0
 
 
 cdef bint upstream_unheard(const Conn *conn) noexcept nogil:
