@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -43,66 +44,60 @@ def fill(directory: Path) -> Path:
     return filler
 
 
-def test_server_disk_full_serves_and_admits_goes_on_writing_afterwards(small_disk: Path):
-    server = ServerProcess(small_disk, str(free_port_range(4)))
-    client = None
-    try:
+@contextlib.contextmanager
+def tunnel(directory: Path) -> Iterator[tuple[ServerProcess, Client, int]]:
+    """A server in the directory, a client of it that does not serve yet, and the port of a service."""
+    server = ServerProcess(directory, str(free_port_range(4)))
+    with contextlib.ExitStack() as ends:
+        ends.callback(server.end)
         server.start()
-        client = Client(server, small_disk / "client.json")
-        with service() as upstream:
-            first = client.start("http", upstream.port)
-            wait_until(lambda: server.serves(client.hostname), what="the first answer")
-            filler = fill(server.data)
+        client = Client(server, directory / "client.json")
+        ends.callback(client.end)
+        yield server, client, ends.enter_context(service()).port
 
-            refused = run("spokes", "token", "create", "--data", server.data, code=1)
-            assert "the disk is full" in refused.stderr
-            assert "SPK-STORE" in refused.stderr
-            assert server.serves(client.hostname)
 
-            first.end()  # a login needs no write
-            wait_until(lambda: server.serves(client.hostname, 503), what="the page of an off-line tunnel")
-            client.start("http", upstream.port)
-            wait_until(lambda: server.serves(client.hostname), what="an answer after the reconnect")
+def test_server_disk_full_serves_and_admits_goes_on_writing_afterwards(small_disk: Path):
+    with tunnel(small_disk) as (server, client, port):
+        first = client.start("http", port)
+        wait_until(lambda: server.serves(client.hostname), what="the first answer")
+        filler = fill(server.data)
 
-            filler.unlink()
-            run("spokes", "token", "create", "--data", server.data)
-            assert "Traceback" not in server.log()
-    finally:
-        if client is not None:
-            client.end()
-        server.end()
+        refused = run("spokes", "token", "create", "--data", server.data, code=1)
+        assert "the disk is full" in refused.stderr
+        assert "SPK-STORE" in refused.stderr
+        assert server.serves(client.hostname)
+
+        first.end()  # a login needs no write
+        wait_until(lambda: server.serves(client.hostname, 503), what="the page of an off-line tunnel")
+        client.start("http", port)
+        wait_until(lambda: server.serves(client.hostname), what="an answer after the reconnect")
+
+        filler.unlink()
+        run("spokes", "token", "create", "--data", server.data)
+        assert "Traceback" not in server.log()
 
 
 def test_rule_added_while_the_servers_disk_is_full_is_said_so_and_in_force_when_there_is_room(small_disk: Path):
-    server = ServerProcess(small_disk, str(free_port_range(4)))
-    client = None
-    try:
-        server.start()
-        client = Client(server, small_disk / "client.json")
-        with service() as upstream:
-            running = client.start("http", upstream.port)
-            wait_until(lambda: "Serving;" in running.log(), what="the rules in force")
-            filler = fill(server.data)
+    with tunnel(small_disk) as (server, client, port):
+        running = client.start("http", port)
+        wait_until(lambda: "Serving;" in running.log(), what="the rules in force")
+        filler = fill(server.data)
 
-            name = "shop.example.net"
-            add = ("tunnel", "http", "add", "--domain", name, "--http", upstream.port)
-            refused = client.spoke(*add, code=1)
-            assert "the server cannot store the rules now" in refused.stderr
-            assert "the disk is full" in refused.stderr
-            assert "SPK-STORE" in refused.stderr
-            assert str(server.data) not in refused.stderr
-            waits = client.spoke("info").stdout
-            assert "waiting: " in waits
-            assert "Rules: kept here; the server cannot store them now: " in waits
-            assert server.serves(client.hostname)
-            assert client.spoke("tunnel", "tcp", "allocate", code=1).stderr.count("SPK-STORE") == 1  # heard meanwhile
+        name = "shop.example.net"
+        add = ("tunnel", "http", "add", "--domain", name, "--http", port)
+        refused = client.spoke(*add, code=1)
+        assert "the server cannot store the rules now" in refused.stderr
+        assert "the disk is full" in refused.stderr
+        assert "SPK-STORE" in refused.stderr
+        assert str(server.data) not in refused.stderr
+        waits = client.spoke("info").stdout
+        assert "waiting: " in waits
+        assert "Rules: kept here; the server cannot store them now: " in waits
+        assert server.serves(client.hostname)
+        assert client.spoke("tunnel", "tcp", "allocate", code=1).stderr.count("SPK-STORE") == 1  # heard meanwhile
 
-            filler.unlink()
-            wait_until(lambda: server.serves(name), what="the rule in force")
-            wait_until(lambda: "waiting" not in client.spoke("info").stdout, what="the client knows it")
-            client.spoke(*add)  # taken at once
-            assert "Traceback" not in server.log() + running.log()
-    finally:
-        if client is not None:
-            client.end()
-        server.end()
+        filler.unlink()
+        wait_until(lambda: server.serves(name), what="the rule in force")
+        wait_until(lambda: "waiting" not in client.spoke("info").stdout, what="the client knows it")
+        client.spoke(*add)  # taken at once
+        assert "Traceback" not in server.log() + running.log()

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from spokes._fastpath.engine import Limits, RouteKind, Upstream
-from tests.fastpath.test_exchange_tls import context_for
-from tests.support.engines import CHAIN_PEM, Pair, eventually
-from tests.support.http_wire import Message, ScriptedUpstream, TlsWire, Wire, request, response
+from tests.support.engines import Pair, eventually
+from tests.support.http_wire import Message, ScriptedUpstream, Wire, request, response
+from tests.support.visitors import visitors
 
 Visit = Callable[[], Wire]
 
@@ -25,20 +25,8 @@ BOUND_BYTES = 64 << 20
 
 @pytest.fixture(params=["tcp", "tls"])
 def visit(pair: Pair, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    """Connects a visitor, in plain or by TLS that ends at the server."""
-    wires: list[Wire] = []
-
-    def connect() -> Wire:
-        sock = socket.create_connection(("127.0.0.1", pair.ports["tls" if request.param == "tls" else "http"]))
-        if request.param == "tls":
-            wires.append(TlsWire(context_for(CHAIN_PEM).wrap_socket(sock, server_hostname="a.tun.test")))
-        else:
-            wires.append(Wire(sock))
-        return wires[-1]
-
-    yield connect
-    for wire in wires:
-        wire.close()
+    with visitors(pair, "a.tun.test", by_tls=request.param == "tls") as connect:
+        yield connect
 
 
 def parts(framing: str, count: int, size: int) -> list[bytes]:

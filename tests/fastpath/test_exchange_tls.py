@@ -22,16 +22,10 @@ from tests.support.http_wire import (
     response,
     serving,
 )
+from tests.support.visitors import context_for
 
 Visit = Callable[..., Wire]
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-
-
-def context_for(chain_pem: bytes, version: ssl.TLSVersion = TLS13) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=chain_pem.decode())
-    context.minimum_version = context.maximum_version = version
-    return context
 
 
 @pytest.fixture

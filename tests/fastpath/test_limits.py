@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +12,8 @@ import pytest
 from spokes._fastpath import http1
 from spokes._fastpath.engine import FAULT_CODES, Limits, ListenerKind, RouteKind, Upstream
 from spokes.errors import EngineError
-from tests.fastpath.test_exchange_tls import context_for
 from tests.fastpath.test_udp import udp_echo, udp_socket
-from tests.support.engines import CHAIN_PEM, Pair, engine_pair, eventually
+from tests.support.engines import Pair, engine_pair, eventually
 from tests.support.http_wire import (
     Ended,
     Message,
@@ -27,6 +25,7 @@ from tests.support.http_wire import (
     response,
     serving,
 )
+from tests.support.visitors import visitors
 
 Visit = Callable[[], Wire]
 
@@ -37,19 +36,8 @@ CHUNKED = "Transfer-Encoding: chunked"
 
 @pytest.fixture(params=["tcp", "tls"])
 def visit(pair: Pair, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    """Connects a visitor, in plain or by TLS that ends at the server."""
-    wires: list[Wire] = []
-
-    def connect() -> Wire:
-        sock = socket.create_connection(("127.0.0.1", pair.ports["tls" if request.param == "tls" else "http"]))
-        if request.param == "tls":
-            sock = context_for(CHAIN_PEM).wrap_socket(sock, server_hostname=HOST)
-        wires.append(Wire(sock))
-        return wires[-1]
-
-    yield connect
-    for wire in wires:
-        wire.close()
+    with visitors(pair, HOST, by_tls=request.param == "tls") as connect:
+        yield connect
 
 
 def limit(pair: Pair, *, host: str = HOST, **limits: float) -> None:

@@ -22,13 +22,18 @@ async def arrive(engine, key, peer):
     return one
 
 
-async def test_copies_older_one_ends_newer_stays_and_the_operator_hears_both_addresses(engine, server, registered):  # noqa: F811
-    tunnel, key = registered
+async def take_over(engine, key):
+    """The newer of two clients, and what the older one was told."""
     old = await arrive(engine, key, OLD)
     await hears(old, m.Ready)
     new = await arrive(engine, key, NEW)
     await hears(new, m.Ready)
-    bye = await hears(old, m.Bye)
+    return new, await hears(old, m.Bye)
+
+
+async def test_copies_older_one_ends_newer_stays_and_the_operator_hears_both_addresses(engine, server, registered):  # noqa: F811
+    tunnel, key = registered
+    new, bye = await take_over(engine, key)
     assert (bye.code, bye.retry) == ("SPK-REPLACED", False)
     for _ in range(3):  # whatever starts it again
         again = await arrive(engine, key, OLD)
@@ -44,11 +49,7 @@ async def test_copies_older_one_ends_newer_stays_and_the_operator_hears_both_add
 
 async def test_copies_one_that_went_away_makes_room_for_the_other(engine, server, registered):  # noqa: F811
     key = registered[1]
-    old = await arrive(engine, key, OLD)
-    await hears(old, m.Ready)
-    new = await arrive(engine, key, NEW)
-    await hears(new, m.Ready)
-    await hears(old, m.Bye)
+    new, _ = await take_over(engine, key)
     engine.links[new.link].silent = True  # its host was switched off
     again = await arrive(engine, key, OLD)
     await hears(again, m.Ready)
@@ -57,11 +58,7 @@ async def test_copies_one_that_went_away_makes_room_for_the_other(engine, server
 
 async def test_copies_two_that_ask_at_once_both_hear_that_the_tunnel_is_taken(engine, server, registered):  # noqa: F811
     key = registered[1]
-    old = await arrive(engine, key, OLD)
-    await hears(old, m.Ready)
-    new = await arrive(engine, key, NEW)
-    await hears(new, m.Ready)
-    await hears(old, m.Bye)
+    new, _ = await take_over(engine, key)
     engine.links[new.link].silent = True  # until both have asked
     asking = [await arrive(engine, key, OLD) for _ in range(2)]
     await eventually(lambda: engine.links[new.link].pings == 2)
@@ -72,11 +69,7 @@ async def test_copies_two_that_ask_at_once_both_hear_that_the_tunnel_is_taken(en
 
 async def test_copies_key_that_is_renewed_while_one_waits_lets_nobody_in(engine, server, store, registered):  # noqa: F811
     tunnel, key = registered
-    old = await arrive(engine, key, OLD)
-    await hears(old, m.Ready)
-    new = await arrive(engine, key, NEW)
-    await hears(new, m.Ready)
-    await hears(old, m.Bye)
+    new, _ = await take_over(engine, key)
     engine.links[new.link].silent = True  # its host was switched off
     again = await arrive(engine, key, OLD)
     await eventually(lambda: engine.links[new.link].pings == 1)
