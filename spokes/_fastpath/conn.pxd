@@ -4,6 +4,7 @@ from spokes._fastpath.frame cimport Address
 from spokes._fastpath.httpdate cimport HTTP_DATE_BYTES, httpdate_write
 from spokes._fastpath.route cimport RouteTable
 from spokes._fastpath.stats cimport Stats
+from spokes._fastpath.throttle cimport Throttle
 from spokes._fastpath.timer cimport Timer, Wheel
 from spokes._fastpath.tls cimport SSL, TlsIo
 from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -174,6 +175,8 @@ cdef struct Loop:                       # one worker's: everything here is touch
     uint64_t replay_bytes               # requests kept to be sent again
     uint64_t *dialled                   # upstream.pyx; shared by all workers, NULL = none
     uint64_t tunnel_stream_count_max    # of one tunnel, all links together; 0 = any number
+    uint64_t *tunnel_visitors           # TUNNEL_VISITOR_COUNTERS, shared by all workers; used where there is a maximum
+    const Throttle *throttle            # shared by all workers: who is not counted
     uint8_t starved                     # a source was not read for want of memory
     uint8_t gathering                   # another pass follows at once, and is likely to bring links more to send
     upstream_fault_fn upstream_fault    # the worker's: a dial failed

@@ -101,10 +101,12 @@ class Engine:
 
         `stream_count_max`: of one link. `visitor_count_per_address_max`: 0 = as many as all together.
         `handshakes_per_address_per_s`: TLS handshakes that one address (IPv6: one /64) may begin in the long run, ten
-        seconds' worth at once; 0 = any number, as for addresses within `unmetered_networks` (CIDR, at most 32).
+        seconds' worth at once; 0 = any number, as for addresses within `unmetered_networks` (CIDR, at most 32), which
+        may fill a tunnel alone.
         `udp_idle_s`: how long a peer of a UDP service, or a flow to one, may be silent in both directions.
         `visit_count_max`: records of visits kept until drain_visits(), shared out among the workers; 0 = none.
-        `tunnel_stream_count_max`: of one tunnel, over all its links; 0 = any number.
+        `tunnel_stream_count_max`: of one tunnel, over all its links, and of the last quarter for one address as many as
+        stay free; 0 = any number.
         `via`: our name in the Via of requests, at most 64 bytes, by which one that comes back is known; b"" = none.
         """
     def start(self) -> None: ...

@@ -18,6 +18,7 @@ cdef enum:
     LINE_MISSES_MAX = 4                 # looks, a quarter of a second each: bbr itself sends less for one of them
     LINE_FREE_MS = 10000                # a line that was bounded wrongly is left to the kernel for so long
     STREAM_TURN_BYTES = 65528           # one turn: a frame that fills four blocks
+    TUNNEL_VISITOR_COUNTERS = 32768     # pairs of a tunnel and an address told apart
     STREAM_WINDOW_BYTES_MAX = 8388608
     STREAM_WINDOW_BYTES_MIN = 16384     # one block, where a tunnel or a visitor holds its share already
     STREAM_WINDOW_PARTS = 128           # a first window is at most this part of what is left of a share
@@ -163,6 +164,9 @@ cdef struct Stream:
     uint8_t in_credits
     uint8_t reset
 
+# Whether who holds so many of a tunnel's places may have one more: of the last quarter as many as stay free for others,
+# as spokes/shares.py has it.
+cdef bint tunnel_may_take(Link *link, uint64_t held) noexcept nogil
 # Where is counted what a visitor's address holds; NULL: it is not known.
 cdef uint64_t *address_holder(Pool *pool, const Address *address) noexcept nogil
 cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept nogil    # takes the conn over, TLS done

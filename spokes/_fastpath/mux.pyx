@@ -25,11 +25,11 @@ from spokes._fastpath.conn cimport (
 )
 from spokes._fastpath.frame cimport (
     FRAME_CONTROL, FRAME_CONTROL_MORE, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN,
-    FRAME_HEADER_BYTES, FRAME_OPEN,
-    FRAME_PAYLOAD_BYTES_MAX, FRAME_PING, FRAME_PONG, FRAME_RESET, FRAME_WINDOW, OPEN_BYTES_MAX, REASON_LIMIT,
-    STREAM_WINDOW_BYTES,
-    Frame, frame_parse, frame_put, get_u16, get_u32, get_u64, open_parse, open_put, put_u16, put_u32, put_u64,
+    FRAME_HEADER_BYTES, FRAME_OPEN, FRAME_PAYLOAD_BYTES_MAX, FRAME_PING, FRAME_PONG, FRAME_RESET, FRAME_WINDOW,
+    OPEN_BYTES_MAX, REASON_LIMIT, SERVICE_UDP, STREAM_WINDOW_BYTES, Address, Frame, address_hash, frame_parse,
+    frame_put, get_u16, get_u32, get_u64, open_parse, open_put, put_u16, put_u32, put_u64,
 )
+from spokes._fastpath.throttle cimport throttle_exempts
 from spokes._fastpath.timer cimport timer_set
 from spokes._fastpath.types cimport (
     RC_DEAD, RC_EOF, RC_GONE, RC_LIMIT, RC_LOCAL, RC_PROTO, atomic_add, atomic_and, atomic_get, atomic_or, atomic_set,
@@ -215,14 +215,48 @@ cdef void queue_remove(Stream *stream, int which) noexcept nogil:
 
 
 cdef uint64_t *address_holder(Pool *pool, const Address *address) noexcept nogil:
-    """IPv6 by its /64, as admission counts."""
-    cdef uint32_t h = 2166136261u ^ address.family
-    cdef int i
     if address.family == 0:
         return NULL
-    for i in range(8):
-        h = (h ^ address.ip[i]) * 16777619u
-    return &pool.budget.held_by_visitor[(h ^ (h >> 15)) % HOLDER_COUNT]
+    return &pool.budget.held_by_visitor[address_hash(address, 0) % HOLDER_COUNT]
+
+
+# --- places of a tunnel -----------------------------------------------------------------------------------------------
+
+cdef bint tunnel_may_take(Link *link, uint64_t held) noexcept nogil:
+    cdef uint64_t limit = link.loop.tunnel_stream_count_max
+    cdef uint64_t used
+    if limit == 0 or link.tunnel == NULL:
+        return True
+    used = atomic_get(&link.tunnel.stream_count)
+    return used < limit and (limit - used > limit // 4 or held < limit - used)
+
+
+cdef uint64_t *visitor_counter(Link *link, const Address *address) noexcept nogil:
+    """How many of the tunnel's streams are of one address. Those that share a counter share its share."""
+    return &link.loop.tunnel_visitors[
+        address_hash(address, link.tunnel.slot * 0x9E3779B1u) % TUNNEL_VISITOR_COUNTERS]
+
+
+cdef bint tunnel_has_place(Link *link, const Open *open) noexcept nogil:
+    """One address alone does not fill a tunnel, unless it is one that brings others' visitors. Datagrams have shares of
+    their own (udp.pyx), in which who comes gets the place of somebody else."""
+    cdef uint64_t limit = link.loop.tunnel_stream_count_max
+    if limit == 0 or link.tunnel == NULL:
+        return True
+    if open.service == SERVICE_UDP or open.visitor.family == 0 \
+            or throttle_exempts(link.loop.throttle, &open.visitor):
+        return atomic_get(&link.tunnel.stream_count) < limit
+    return tunnel_may_take(link, atomic_get(visitor_counter(link, &open.visitor)))
+
+
+cdef void stream_count_place(Stream *stream, uint64_t more) noexcept nogil:
+    """`more`: 1, or as many as wrap to one less. Only streams of ours have places, and their links a tunnel."""
+    cdef Link *link = stream.link
+    if link.loop.tunnel_stream_count_max == 0 or link.tunnel == NULL or not is_our_id(link, stream.id):
+        return
+    atomic_add(visitor_counter(link, &stream.visitor), more)
+    if stream.service == SERVICE_UDP:
+        atomic_add(&link.tunnel.flow_count, more)
 
 
 # --- shares of memory -------------------------------------------------------------------------------------------------
@@ -276,10 +310,12 @@ cdef uint32_t stream_window(const Stream *stream, bint is_new) noexcept nogil:
 
 cdef void stream_hold(Stream *stream, uint64_t *holder) noexcept nogil:
     if stream.holder != NULL:
+        stream_count_place(stream, <uint64_t>-1)
         atomic_sub(stream.holder, <uint64_t>1 << HOLDER_SHIFT)
+    stream.holder = holder
     if holder != NULL:
         atomic_add(holder, <uint64_t>1 << HOLDER_SHIFT)
-    stream.holder = holder
+        stream_count_place(stream, 1)
 
 
 cdef void stream_narrow(Stream *stream) noexcept nogil:
@@ -486,21 +522,20 @@ cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcep
     if link.down or link.draining or link.stream_count >= link.stream_count_max:
         return NULL
     holder = address_holder(&link.loop.pool, &open.visitor)
-    if (link.loop.tunnel_stream_count_max > 0 and link.tunnel != NULL
-            and atomic_get(&link.tunnel.stream_count) >= link.loop.tunnel_stream_count_max) \
+    if not tunnel_has_place(link, open) \
             or (holder != NULL and atomic_get(holder) & HOLDER_BYTES > pool_share(&link.loop.pool, SHARE_VISITOR_MAX)):
         link.loop.stats.streams_refused += 1
         return NULL
     stream = stream_new(link, link_take_id(link))
     if stream == NULL:
         return NULL
+    stream.service = open.service
+    stream.visitor = open.visitor
     stream_hold(stream, holder)
     length = <uint32_t>open_put(payload, open)
     place = link_put(link, FRAME_OPEN, 0, stream.id, length)
     if place != NULL:
         memcpy(place, payload, length)
-    stream.service = open.service
-    stream.visitor = open.visitor
     stream_narrow(stream)
     stream_serve(stream, service)
     if link.rtt_us == 0 and link.ping_sent_us == 0:

@@ -25,7 +25,8 @@ cdef struct Counts:                     # what a stream's bytes are counted unde
 cdef struct Tunnel:                     # one slot; lives as long as the engine
     Counts counts                       # of streams that serve none of its services, and of those it had before
     uint64_t worker_mask                # atomic: workers that have a bound link
-    uint64_t stream_count               # atomic: open now
+    uint64_t stream_count               # atomic: open now …
+    uint64_t flow_count                 # atomic: … of those, of datagrams; counted where there is a maximum of streams
     uint64_t held_bytes                 # atomic: of the blocks in which something of its streams waits
     uint64_t last_heard_ms              # atomic: wall clock, stamped by workers
     uint64_t rtt_us                     # atomic: of the link that measured last

@@ -2,7 +2,7 @@
 from spokes._fastpath.buf cimport Budget
 from spokes._fastpath.conn cimport PAGE_COUNT, Conn, Loop, Page
 from spokes._fastpath.frame cimport Address
-from spokes._fastpath.mux cimport Link
+from spokes._fastpath.mux cimport TUNNEL_VISITOR_COUNTERS, Link
 from spokes._fastpath.ring cimport Msg, Ring
 from spokes._fastpath.throttle cimport Throttle
 from spokes._fastpath.timer cimport Timer
@@ -64,6 +64,7 @@ cdef struct Shared:                     # one engine's
     uint32_t worker_count
     uint32_t stream_count_max
     uint64_t tunnel_stream_count_max    # 0 = any number
+    uint64_t tunnel_visitors[TUNNEL_VISITOR_COUNTERS]   # atomic; mux.pyx
     uint64_t *dialled                   # upstream.pyx; a client's alone
     uint64_t visitor_count_max
     uint64_t visitor_count              # atomic

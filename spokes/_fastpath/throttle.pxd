@@ -19,5 +19,6 @@ cdef struct Throttle:
     Prefix prefixes[THROTTLE_PREFIX_COUNT_MAX]  # addresses that are not counted
     uint64_t due_us[2][THROTTLE_BUCKETS]        # atomic: when the next one would be in time; rows differ in their hash
 
+cdef bint throttle_exempts(const Throttle *throttle, const Address *peer) noexcept nogil
 # False: refused, and not counted.
 cdef bint throttle_admit(Throttle *throttle, const Address *peer, uint64_t now_ms) noexcept nogil

@@ -31,17 +31,21 @@ cdef bint prefix_holds(const Prefix *prefix, const Address *peer) noexcept nogil
     return prefix.bits % 8 == 0 or (prefix.ip[whole] ^ peer.ip[whole]) >> (8 - prefix.bits % 8) == 0
 
 
+cdef bint throttle_exempts(const Throttle *throttle, const Address *peer) noexcept nogil:
+    cdef uint32_t i
+    for i in range(throttle.prefix_count):
+        if prefix_holds(&throttle.prefixes[i], peer):
+            return True
+    return False
+
+
 cdef bint throttle_admit(Throttle *throttle, const Address *peer, uint64_t now_ms) noexcept nogil:
     cdef uint64_t now_us = now_ms * 1000
     cdef uint64_t before, after
     cdef uint64_t *due[2]
-    cdef uint32_t i
     cdef int row
-    if throttle.interval_us == 0:
+    if throttle.interval_us == 0 or throttle_exempts(throttle, peer):
         return True
-    for i in range(throttle.prefix_count):
-        if prefix_holds(&throttle.prefixes[i], peer):
-            return True
     for row in range(2):
         due[row] = &throttle.due_us[row][bucket_of(throttle, peer, row)]
     if atomic_get(due[0]) > now_us + throttle.burst_us and atomic_get(due[1]) > now_us + throttle.burst_us:

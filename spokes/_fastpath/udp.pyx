@@ -17,8 +17,10 @@ from spokes._fastpath.conn cimport (
     ROLE_UDP, RX_BYTES, End, EndOps, address_read, conn_attach, conn_close, conn_hand_over, conn_new,
 )
 from spokes._fastpath.fault cimport fault_of_dial, fault_reason
-from spokes._fastpath.frame cimport REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, SERVICE_UDP, Address
-from spokes._fastpath.mux cimport Link, link_pick, stream_close, stream_datagram, stream_open
+from spokes._fastpath.frame cimport (
+    REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, SERVICE_UDP, Address, address_hash, fnv1a,
+)
+from spokes._fastpath.mux cimport Link, link_pick, stream_close, stream_datagram, stream_open, tunnel_may_take
 from spokes._fastpath.net cimport (
     AF_INET6, AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, close, connect, in6_addr,
     in_addr, recv, send, setsockopt, sockaddr, sockaddr_storage, socket, socklen_t,
@@ -249,19 +251,8 @@ cdef ssize_t listener_send(Peer *peer, const uint8_t *src, size_t src_bytes) noe
 
 
 cdef uint32_t peer_bucket(const Address *address) noexcept nogil:
-    cdef uint32_t h = 2166136261u ^ address.port
-    cdef int i
-    for i in range(16):
-        h = (h ^ address.ip[i]) * 16777619u
+    cdef uint32_t h = fnv1a(2166136261u ^ address.port, address.ip, 16)
     return (h ^ (h >> 16)) % PEER_BUCKETS
-
-
-cdef uint8_t share_index(const Address *address) noexcept nogil:
-    cdef uint32_t h = 2166136261u ^ address.family
-    cdef int i
-    for i in range(8):
-        h = (h ^ address.ip[i]) * 16777619u
-    return (h ^ (h >> 15)) % SHARES
 
 
 cdef void peer_enlist(Peer *peer) noexcept nogil:
@@ -311,11 +302,10 @@ cdef void peer_forget(Peer *peer) noexcept nogil:
 
 
 cdef bint is_crowded(const Listener *listener, Link *link) noexcept nogil:
-    """The last quarter of a tunnel's visitors are those who have shown that they are there: TCP."""
-    cdef uint64_t limit = link.loop.tunnel_stream_count_max
-    if listener.peer_count >= UDP_PEER_COUNT_MAX:
-        return True
-    return limit > 0 and link.tunnel != NULL and atomic_get(&link.tunnel.stream_count) >= limit - limit // 4
+    """Of the last quarter of a tunnel's places datagrams get as many as stay free for those who have shown that they
+    are there: TCP."""
+    return listener.peer_count >= UDP_PEER_COUNT_MAX \
+        or not tunnel_may_take(link, atomic_get(&link.tunnel.flow_count) if link.tunnel != NULL else 0)
 
 
 cdef Peer *who_leaves(Conn *conn, const Share *own) noexcept nogil:
@@ -391,7 +381,7 @@ cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *add
     cdef Peer *peer
     cdef Open open
     cdef uint32_t bucket = peer_bucket(address)
-    cdef uint8_t share = share_index(address)
+    cdef uint8_t share = address_hash(address, 0) % SHARES
     cdef Peer *leaving = NULL
     if is_crowded(listener, link):
         leaving = who_leaves(conn, &listener.shares[share])

@@ -15,7 +15,7 @@ from spokes._fastpath.conn cimport (
 from spokes._fastpath.exchange cimport exchange_start
 from spokes._fastpath.exchange_end cimport exchange_page
 from spokes._fastpath.exchange_state cimport Exchange
-from spokes._fastpath.frame cimport SERVICE_TCP, SERVICE_TLS, Open
+from spokes._fastpath.frame cimport SERVICE_TCP, SERVICE_TLS, Open, address_hash
 from spokes._fastpath.hello cimport (
     HELLO_BYTES_MAX, Hello, HelloWalk, hello_pack, hello_read, hello_unpack, hello_walk,
 )
@@ -29,7 +29,7 @@ from spokes._fastpath.shared cimport ADDRESS_COUNTERS, HANDSHAKE_MS, LISTENER_HT
 from spokes._fastpath.throttle cimport throttle_admit
 from spokes._fastpath.timer cimport timer_clear, timer_set
 from spokes._fastpath.tls cimport SSL, SSL_CTX, tls_has_link_alpn, tls_new
-from spokes._fastpath.types cimport RC_EOF, RC_TLS, atomic_add, atomic_get, atomic_sub, uint8_t, uint32_t, uint64_t
+from spokes._fastpath.types cimport RC_EOF, RC_TLS, atomic_add, atomic_get, atomic_sub, uint8_t, uint64_t
 
 cdef enum:
     HELLO_MS = 5000
@@ -39,12 +39,8 @@ cdef enum:
 # --- admission --------------------------------------------------------------------------------------------------------
 
 cdef uint64_t *address_counter(Shared *shared, const Address *peer) noexcept nogil:
-    """Visitors of one address, IPv6 by its /64. Addresses that share a counter share its cap: the table is bounded."""
-    cdef uint32_t h = 2166136261u ^ peer.family
-    cdef int i
-    for i in range(8):
-        h = (h ^ peer.ip[i]) * 16777619u
-    return &shared.address_counts[(h ^ (h >> 15)) % ADDRESS_COUNTERS]
+    """Visitors of one address. Addresses that share a counter share its cap: the table is bounded."""
+    return &shared.address_counts[address_hash(peer, 0) % ADDRESS_COUNTERS]
 
 
 cdef bint visitor_admit(Shared *shared, const Address *peer) noexcept nogil:

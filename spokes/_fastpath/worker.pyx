@@ -110,6 +110,8 @@ cdef int worker_init(Worker *worker, Shared *shared, uint32_t index) noexcept no
     worker.loop.pages = shared.pages
     worker.loop.dialled = shared.dialled
     worker.loop.tunnel_stream_count_max = shared.tunnel_stream_count_max
+    worker.loop.tunnel_visitors = shared.tunnel_visitors
+    worker.loop.throttle = &shared.handshakes
     worker.loop.json_pages = shared.json_pages
     worker.loop.via = shared.via if shared.via_bytes else NULL
     worker.loop.via_bytes = shared.via_bytes

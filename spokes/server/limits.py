@@ -71,7 +71,8 @@ def visitor_count_per_address_max(config: ServerConfig, open_files: int) -> int:
 
 
 def visitor_count_per_tunnel_max(config: ServerConfig, open_files: int) -> int:
-    """Of those, how many one tunnel may carry at once, over all its links."""
+    """Of those, how many one tunnel may carry at once, over all its links. One address cannot fill it, though it may
+    have more in all tunnels together: the engine keeps the last quarter for others."""
     count_max = visitor_count_max(open_files)
     return min(config.visitors_per_tunnel or count_max * TUNNEL_SHARE_PERCENT // 100 or 1, count_max)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
+from collections import Counter
 
 import pytest
 from spokes._fastpath.buf import BLOCK_SIZE, ChainDoor
@@ -195,6 +197,44 @@ def test_tunnel_with_its_share_of_visitors_is_refused_more_and_others_are_not():
         assert exchange_bytes(port, b"room again") == b"room again"
         inside.pop().close()
         pair.assert_idle()
+
+
+def stays(stack: contextlib.ExitStack, address: str, port: int) -> bool:
+    """Whether a visitor of this address is served; it is there until the stack ends."""
+    try:
+        sock = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(address, 0))
+        stack.enter_context(sock)
+        sock.sendall(b"here")
+        return sock.recv(4) == b"here"
+    except ConnectionError:                  # it may be over before the handshake is
+        return False
+
+
+def test_tunnel_keeps_its_last_quarter_for_addresses_that_hold_less():
+    with (
+        engine_pair(tunnel_stream_count_max=8) as pair,
+        tcp_upstream(echo) as upstream,
+        contextlib.ExitStack() as stack,
+    ):
+        port = pair.serve_tcp("echo", upstream.upstream)
+        served = Counter[str]()
+        for address in (*[CROWD] * 9, *["127.0.0.4"] * 3, "127.0.0.5", "127.0.0.6"):
+            served[address] += stays(stack, address, port)
+        assert served == {CROWD: 6, "127.0.0.4": 1, "127.0.0.5": 1, "127.0.0.6": 0}
+        stack.close()
+        pair.assert_idle()
+        with contextlib.ExitStack() as again:           # everything was given back
+            assert [stays(again, CROWD, port) for _ in range(7)] == [True] * 6 + [False]
+
+
+def test_tunnel_whose_visitors_come_through_a_proxy_in_front_is_filled():
+    with (
+        engine_pair(tunnel_stream_count_max=8, unmetered_networks=[f"{CROWD}/32"]) as pair,
+        tcp_upstream(echo) as upstream,
+        contextlib.ExitStack() as stack,
+    ):
+        port = pair.serve_tcp("echo", upstream.upstream)
+        assert [stays(stack, CROWD, port) for _ in range(9)] == [True] * 8 + [False]
 
 
 # --- raw flows in a ring ----------------------------------------------------------------------------------------------

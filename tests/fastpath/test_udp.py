@@ -17,7 +17,7 @@ from spokes._fastpath.engine import FAULT_CODES, EventKind, ListenerKind, RouteK
 from tests.support.engines import Pair, engine_pair, eventually, wait_events
 from tests.support.frames import FrameType, Service, connect_peer, frame
 from tests.support.threads import join_thread
-from tests.support.upstreams import pattern
+from tests.support.upstreams import echo, pattern, tcp_upstream
 
 IP_PKTINFO = 8                          # Linux; the socket module has no name for it
 
@@ -418,6 +418,26 @@ def test_udp_peers_leave_a_quarter_of_the_tunnels_visitors_to_others():
         newcomer.sendto(b"newcomer", ("127.0.0.1", port))   # of an address that holds none
         assert newcomer.recv(10) == b"newcomer"
         assert pair.server.stats()["streams_open"] == 6
+        end_peers(pair)
+
+
+def test_tunnel_crowded_by_one_address_has_places_for_peers_of_another():
+    with (
+        engine_pair(tunnel_stream_count_max=8) as pair,
+        tcp_upstream(echo) as upstream,
+        udp_echo() as datagrams,
+        contextlib.ExitStack() as stack,
+    ):
+        tcp_port, port = pair.serve_tcp("echo", upstream.upstream), serve(pair, datagrams)
+        for number in range(1, 7):
+            stack.enter_context(socket.create_connection(("127.0.0.1", tcp_port), 10, source_address=("127.0.0.9", 0)))
+            eventually(lambda number=number: pair.server.stats()["streams_open"] == number)
+        visitor = stack.enter_context(udp_socket())
+        visitor.sendto(b"here", ("127.0.0.1", port))
+        assert visitor.recv(10) == b"here"
+        with socket.create_connection(("127.0.0.1", tcp_port), 10, source_address=("127.0.0.8", 0)) as last:
+            last.sendall(b"here")
+            assert last.recv(10) == b"here"
         end_peers(pair)
 
 
