@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 import urllib.parse
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,6 +56,7 @@ SECURE_COOKIE = "__Host-spokes"
 PLAIN_COOKIE = "spokes"
 DEVICE_SUFFIX = "-device"                # of the cookie that tells a device on which somebody has logged in
 
+_LOOK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 Authenticate = Callable[[Admin, falcon.Request], Caller]
@@ -100,7 +102,7 @@ class Endpoint(Resource):
             if route.request is not None:
                 length = _check_length(req, route.body_bytes_max)
                 held.enter_context(self._body_places.room(source, length))
-                with self._body_places.place(source, signed_in=is_known):
+                with nullcontext() if _is_here(req) else self._body_places.place(source, signed_in=is_known):
                     body = decode_body(_read_body(req, route.body_bytes_max), route.request)
                 self._admin.store.require(*caller.checks)    # rights may have gone while the body came
             if route.whole_list:
@@ -223,6 +225,18 @@ def _check_length(req: falcon.Request, bytes_max: int) -> int:
     if length > bytes_max:
         raise _too_large(bytes_max)
     return length
+
+
+def _is_here(req: falcon.Request) -> bool:
+    """Whether the whole body has come, or there is none: reading it waits for nobody. What cannot be known is no."""
+    length = req.content_length
+    if not length:
+        return length == 0 or not req.env.get("wsgi.input_terminated")
+    # What gunicorn read behind the head (no WSGI server tells how much that is), then what the kernel has.
+    with suppress(AttributeError, OSError):
+        missing: int = length - req.env["wsgi.input"].reader.unreader.buf.getbuffer().nbytes
+        return missing <= 0 or len(req.env["gunicorn.socket"].recv(missing, _LOOK)) == missing
+    return False
 
 
 def _read_body(req: falcon.Request, bytes_max: int) -> bytes:

@@ -1,6 +1,7 @@
 """Places for what holds a thread for long: few in all, and for no one source more than half of them.
 
-Bound: so many at once. Fails: AdmissionRefusedError after PATIENCE_S.
+Bound: so many at once, and one that waits for a place, for it holds a thread as well. Fails: AdmissionRefusedError at
+once, who may wait after PATIENCE_S.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ class Places:
         self.count_per_source_max = count_per_source_max or (count_max + 1) // 2
         self._refusal = refusal
         self._counts: Counter[str] = Counter()
+        self.is_waiting = False
         self._left = threading.Condition()
 
     @contextmanager
     def place(self, source: str) -> Iterator[None]:
         with self._left:
-            if not self._left.wait_for(lambda: self._has_room(source), PATIENCE_S):
-                raise AdmissionRefusedError(self._refusal, retry_after_s=RETRY_AFTER_S)
+            if not self._has_room(source):
+                self._wait(source)
             self._counts[source] += 1
         try:
             yield
@@ -41,6 +43,20 @@ class Places:
                 self._counts[source] -= 1
                 self._counts += Counter()    # leaves no zeros behind
                 self._left.notify_all()
+
+    def _wait(self, source: str) -> None:
+        """Many who wait for one source's places would hold every thread: the second one is refused."""
+        if self.is_waiting:
+            raise self._refused()
+        self.is_waiting = True
+        try:
+            if not self._left.wait_for(lambda: self._has_room(source), PATIENCE_S):
+                raise self._refused()
+        finally:
+            self.is_waiting = False
+
+    def _refused(self) -> AdmissionRefusedError:
+        return AdmissionRefusedError(self._refusal, retry_after_s=RETRY_AFTER_S)
 
     def _has_room(self, source: str) -> bool:
         return self._counts.total() < self.count_max and self._counts[source] < self.count_per_source_max

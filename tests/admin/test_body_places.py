@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import pytest
 
 from spokes.admin.body_places import BodyPlaces
 from spokes.errors import AdmissionRefusedError
+from tests.support.eventually import eventually
+from tests.support.threads import join_thread
 
 
 def held(stack: contextlib.ExitStack, places: BodyPlaces, source: str, *, signed_in: bool = False) -> bool:
@@ -44,6 +47,26 @@ def test_place_is_given_back_when_reading_fails():
     for _ in range(3):
         with pytest.raises(OSError, match="cut"), places.place("a", signed_in=False):
             raise OSError("cut")
+
+
+async def test_one_waits_for_a_place_and_the_next_is_refused_at_once(monkeypatch):
+    """Each that waits holds a thread."""
+    monkeypatch.setattr("spokes.admin.places.PATIENCE_S", 3600.0)
+    places = BodyPlaces(2)
+    left = threading.Event()
+
+    def wait() -> None:
+        with places.place("a", signed_in=True):
+            left.set()
+
+    with places.place("a", signed_in=True):
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        await eventually(lambda: places.signed_in.is_waiting)
+        with pytest.raises(AdmissionRefusedError), places.place("a", signed_in=True):
+            pass
+    join_thread(waiting)
+    assert left.is_set()
 
 
 def test_large_bodies_of_many_are_held_within_one_bound(monkeypatch):

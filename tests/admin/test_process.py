@@ -131,6 +131,23 @@ def test_slow_bodies_of_strangers_never_hold_every_thread(running, key):
     assert signed_in(running, key)
 
 
+@pytest.mark.parametrize("padding", [0, 60_000])
+def test_slow_bodies_of_two_users_keep_no_whole_body_waiting(running, padding):
+    with Store.open(running.store_url) as store:     # each key of the system is a caller of its own
+        key, *slow_keys = (store.create_api_key("test")[1] for _ in range(3))
+    search = "/api/admin/v1.0/tunnel/search"
+    with contextlib.ExitStack() as stack:
+        wires = []
+        for slow_key in slow_keys * 2:
+            wire = stack.enter_context(running.wire())
+            wire.send(request("POST", search, b"{", Content_Length="10", Authorization=f"Bearer {slow_key}"))
+            wires.append(wire)
+        body = b"{}" + b" " * padding
+        for _ in range(4):               # the slow ones hold their places by the last at the latest
+            assert running.ask(request("POST", search, body, Authorization=f"Bearer {key}")).status == 200
+        assert [wire.read().status for wire in wires] == [408] * 4
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO", "get", "QUERY"])
 def test_method_other_is_405_in_the_envelope(running, method):
     answer = running.ask(request(method, PING))
