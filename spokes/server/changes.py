@@ -3,7 +3,8 @@
 Owns: its position in the log. It reads when woken (after a mutation of ours, or by the control socket after one of
 another process); reading a change twice does no harm, so it may start from a full read at any time.
 Fails: a store that fails is logged and asked again. A change that cannot be applied is set aside and reported
-(set_aside.py); those behind it come into force all the same.
+(set_aside.py) and tried again; those behind it come into force all the same. What it passed over, or what failed beyond
+those that are known one by one, is read from the store as it is once the cause has gone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Protocol
 
 from spokes.errors import InactiveError, InternalError, SpokesError
@@ -21,7 +23,7 @@ from spokes.server.set_aside import SetAside, Subject
 from spokes.server.storethread import StoreThread
 from spokes.server.users import Users
 from spokes.server.waking import work_when_woken
-from spokes.store import Change, Kind, Op
+from spokes.store import Change, Kind, Op, Port, Site, Tunnel, User
 from spokes.wire.rules import serves_plain_http
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class ChangeFollower:
         self._reading = asyncio.Lock()
         self._woken = asyncio.Event()
         self._touched: set[str] = set()  # tunnels whose sessions have still to be told
+        self._incomplete: set[str] = set()  # tunnels that came late: what belongs to them was passed over
         self._users_changed = False
         self._told_seq = 0
         self._retry: asyncio.TimerHandle | None = None
@@ -84,30 +87,67 @@ class ChangeFollower:
         for user in await self._store.run(store.list_users):
             self._users.put(user.uid, active=user.active, bandwidth_mb=user.bandwidth_mb)
         for tunnel in await self._store.run(store.list_tunnels):
-            with self._each(Kind.TUNNEL, tunnel.uid):
+            with self._each(Kind.TUNNEL, tunnel):
                 self._routes.put_tunnel(tunnel.uid, tunnel.hostname)
                 self._users.put_tunnel(tunnel.uid, tunnel.user_uid)
             if tunnel.shutdown:
                 self._shut.add(tunnel.uid)
         self._locked.update(await self._store.run(store.list_locked_tunnels))
         for site in await self._store.run(store.list_sites):
-            with self._each(Kind.SITE, site.uid):
+            with self._each(Kind.SITE, site):
                 self._put_site(site.uid, site.tunnel_uid, site.domain, site.rule)
         for port in await self._store.run(store.list_ports):
-            with self._each(Kind.PORT, port.uid):
+            with self._each(Kind.PORT, port):
                 self._routes.put_port(port.uid, port.tunnel_uid, port.port, limits=port_limits(port.rule))
         self._portmaps = {portmap.uid: portmap.tunnel_uid for portmap in await self._store.run(store.list_portmaps)}
         self._routes.publish()
         self._ports.sync(self._routes.ports())
         self._told_seq = self._seq
+        self._wake_for_retry()
 
     @contextmanager
-    def _each(self, kind: Kind, uid: str) -> Iterator[None]:
-        """One object of many: if it cannot be taken, the others are."""
+    def _each(self, kind: Kind, row: Tunnel | Site | Port) -> Iterator[None]:
+        """One object of many: if it cannot be taken, the others are, and it is tried again as if it had changed."""
         try:
             yield
         except Exception as error:
-            self.set_aside.put(Subject(kind, uid), None, error)
+            self.set_aside.put(Subject(kind, row.uid), self._change_to(kind, row), error)
+
+    async def _read_objects(self, tunnel_uid: str | None = None) -> set[str]:
+        """Sites and ports as they are, of one tunnel or all. What changed meanwhile comes once more by the log."""
+        store = self._store.store
+        rows: list[tuple[Kind, Site | Port]] = [
+            *((Kind.SITE, site) for site in await self._store.run(store.list_sites, tunnel_uid)),
+            *((Kind.PORT, port) for port in await self._store.run(store.list_ports, tunnel_uid)),
+        ]
+        for kind, row in rows:
+            self._try(Subject(kind, row.uid), self._change_to(kind, row))
+        return {row.uid for _, row in rows}
+
+    async def _read_again(self) -> None:
+        """Everything, after more failed than are known one by one; what is gone goes."""
+        store = self._store.store
+        for user in await self._store.run(store.list_users):
+            self._try(Subject(Kind.USER, user.uid), self._change_to(Kind.USER, user))
+        tunnels = await self._store.run(store.list_tunnels)
+        for uid in self._routes.slots().keys() - {tunnel.uid for tunnel in tunnels}:
+            self._try(Subject(Kind.TUNNEL, uid), self._change_to(Kind.TUNNEL, uid))
+        for tunnel in tunnels:
+            self._try(Subject(Kind.TUNNEL, tunnel.uid), self._change_to(Kind.TUNNEL, tunnel))
+        locked = set(await self._store.run(store.list_locked_tunnels))
+        for uid in locked ^ self._locked:
+            self._lock(uid, on=uid in locked)
+        for uid in self._routes.objects() - await self._read_objects():
+            self._try(Subject(Kind.SITE, uid), self._change_to(Kind.SITE, uid))
+        self._portmaps = {portmap.uid: portmap.tunnel_uid for portmap in await self._store.run(store.list_portmaps)}
+
+    def _change_to(self, kind: Kind, row: Tunnel | Site | Port | User | str) -> Change:
+        """To what the store holds; a UID alone is of one that is gone."""
+        if isinstance(row, str):
+            return Change(seq=self._seq, epoch=0, kind=kind, op=Op.DEL, uid=row, rev=0, body=None, time=0.0)
+        return Change(
+            seq=self._seq, epoch=0, kind=kind, op=Op.PUT, uid=row.uid, rev=row.rev, body=asdict(row), time=row.modified
+        )
 
     def wake(self) -> None:
         """There may be changes; returns at once."""
@@ -127,6 +167,11 @@ class ChangeFollower:
                     self._seq = change.seq
             for subject, change in self.set_aside.due():
                 self._try(subject, change)
+            for uid in list(self._incomplete):
+                await self._read_objects(uid)
+                self._incomplete.discard(uid)
+            if self.set_aside.settle_more():
+                await self._read_again()
             # Each of these may fail, and is then still to be done at the next call.
             if self._users_changed:
                 self.on_users_changed()
@@ -156,7 +201,8 @@ class ChangeFollower:
         except Exception as error:
             self.set_aside.put(subject, change, error)
         else:
-            self.set_aside.settle(subject)
+            if self.set_aside.settle(subject) and change.kind == Kind.TUNNEL and change.op is Op.PUT:
+                self._incomplete.add(change.uid)
 
     def _apply(self, change: Change, touched: set[str]) -> None:
         if change.op is Op.PUT and change.body is None:
@@ -180,7 +226,7 @@ class ChangeFollower:
             case Kind.AUTH_TOKEN, Op.PUT:
                 if body["modified"] != body["created"]:      # whoever logged in with what it was
                     self.watcher.bar(tunnel_uid, InactiveError("this tunnel's key was changed", hint=KEY_HINT))
-                self._bar(self._locked, tunnel_uid, not body["active"], "this tunnel's key is switched off")
+                self._lock(tunnel_uid, on=not body["active"])
             case Kind.SITE, Op.PUT:
                 rule = body["rule"]
                 self._put_site(change.uid, tunnel_uid, str(body["domain"]), rule)
@@ -216,6 +262,9 @@ class ChangeFollower:
         for uid in tunnel_uids:
             if not self._users.may_log_in(uid):
                 self.watcher.bar(uid, InactiveError("the owner of this tunnel is deactivated", hint=ASK_HINT))
+
+    def _lock(self, tunnel_uid: str, *, on: bool) -> None:
+        self._bar(self._locked, tunnel_uid, on, "this tunnel's key is switched off")
 
     def _bar(self, barred: set[str], tunnel_uid: str, on: bool, words: str) -> None:
         if on:

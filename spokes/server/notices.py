@@ -20,7 +20,7 @@ from spokes.server.mail import PASSWORD_VARIABLE, Mailer, SmtpServer
 from spokes.server.registry import Registry
 from spokes.server.routes import RouteTable
 from spokes.server.sessions import Sessions
-from spokes.server.set_aside import Subject
+from spokes.server.set_aside import MORE, Subject
 from spokes.server.storethread import StoreThread
 from spokes.server.users import Users
 from spokes.server.watch import TASK_ALERT, Clocks, Offline, Watch, disk_figures
@@ -30,7 +30,6 @@ from spokes.store import Severity, TunnelState
 from spokes.supervisor import Make, Supervisor
 
 ASIDE_ALERT = "change"
-ASIDE_ALERT_COUNT_MAX = 100  # more have one cause
 
 
 class Notices:
@@ -120,9 +119,9 @@ class Notices:
         self.alerts.raise_(TASK_ALERT, name, Severity.WARNING, f"task {name} failed and begins again: {words}")
 
     def _set_aside(self, subject: Subject, words: str) -> None:
-        if len(self.alerts.subjects(ASIDE_ALERT)) < ASIDE_ALERT_COUNT_MAX:
-            told = f"a change of {subject} is not in force, or not told: {words}. The log has the details"
-            self.alerts.raise_(ASIDE_ALERT, str(subject), Severity.CRITICAL, told)
+        what = f"{subject} than have alerts of their own are" if subject.kind == MORE else f"a change of {subject} is"
+        told = f"{what} not in force, or not told: {words}. The log has the details"
+        self.alerts.raise_(ASIDE_ALERT, str(subject), Severity.CRITICAL, told)
 
     def _no_longer_aside(self, subject: Subject) -> None:
         if not any(subject in aside.subjects() for aside in self._asides):

@@ -96,6 +96,9 @@ class RouteTable:
         """Also of objects that are gone, until they are forgotten."""
         return dict(self._counted)
 
+    def objects(self) -> Set[str]:
+        return self._tunnel_of.keys()
+
     def counted(self, service: int) -> CountedObject | None:
         return self._counted.get(service)
 

@@ -1,7 +1,8 @@
 """What could not be worked off and must not hold up what is behind it: set aside, counted, reported, tried a few times.
 
-Bound: ITEM_COUNT_MAX items are known; beyond that the oldest are forgotten, and stay in the log alone. Each is tried
-TRY_COUNT_MAX times in all. Fails: never; items that fail again are looked at by people, who have the alert.
+Bound: ITEM_COUNT_MAX items are known; what fails beyond that is named in the log alone, and stands as one subject
+`more …` until its owner settles that. Each item is tried TRY_COUNT_MAX times in all.
+Fails: never; items that fail again are looked at by people, who have the alert.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ITEM_COUNT_MAX = 100
 TRY_COUNT_MAX = 4
 RETRY_S = 5.0  # before the second try; then twice as long each time
 WORDS_CHARS_MAX = 160
+MORE = "more"  # the kind of the subject that stands for those beyond ITEM_COUNT_MAX
 
 
 class Subject(NamedTuple):
@@ -45,6 +47,7 @@ class SetAside(Generic[T]):
     def __init__(self, what: str) -> None:
         """`what` an item is, for the log: `change`."""
         self._what = what
+        self._more = Subject(MORE, f"{what}s")
         self._items: dict[Subject, _Aside[T]] = {}
         self.total_count = 0  # since the start
         self.on_put: Callable[[Subject, str], None] = lambda _subject, _words: None
@@ -59,22 +62,29 @@ class SetAside(Generic[T]):
     def put(self, subject: Subject, item: T | None, error: Exception) -> None:
         before = self._items.pop(subject, None)
         tried = 1 + (before.try_count if before is not None else 0)
-        wait_s = RETRY_S * 2 ** min(tried - 1, TRY_COUNT_MAX)
-        self._items[subject] = _Aside(item, tried, clock.monotonic_s() + wait_s)
-        if len(self._items) > ITEM_COUNT_MAX:
-            self._settle(next(iter(self._items)))
-        words = f"{type(error).__name__}: {error}"[:WORDS_CHARS_MAX]
         facts = {"what": self._what, "subject": str(subject), "try_count": tried}
         log.error("set aside", extra=facts, exc_info=error)
         if before is None:
             self.total_count += 1
-            self.on_put(subject, words)
+            if len(self._items) - (self._more in self._items) >= ITEM_COUNT_MAX:
+                subject, item, before = self._more, None, self._items.get(self._more)
+        wait_s = RETRY_S * 2 ** min(tried - 1, TRY_COUNT_MAX)
+        self._items[subject] = _Aside(item, tried, clock.monotonic_s() + wait_s)
+        if before is None:
+            self.on_put(subject, f"{type(error).__name__}: {error}"[:WORDS_CHARS_MAX])
 
-    def settle(self, subject: Subject) -> None:
-        """It is right now, by a newer one or at another try."""
-        if subject in self._items:
-            log.info("no longer set aside", extra={"what": self._what, "subject": str(subject)})
-            self._settle(subject)
+    def settle(self, subject: Subject) -> bool:
+        """It is right now, by a newer one or at another try. False: it was not set aside."""
+        if subject not in self._items:
+            return False
+        log.info("no longer set aside", extra={"what": self._what, "subject": str(subject)})
+        del self._items[subject]
+        self.on_settled(subject)
+        return True
+
+    def settle_more(self) -> bool:
+        """Once all that are known one by one are right again. True: there were more, which the caller goes through."""
+        return list(self._items) == [self._more] and self.settle(self._more)
 
     def forget(self, subject: Subject) -> None:
         """A newer one takes its place and is about to be tried for the first time."""
@@ -98,10 +108,6 @@ class SetAside(Generic[T]):
             if aside.item is not None and aside.try_count < TRY_COUNT_MAX
         ]
         return max(0.0, min(times) - clock.monotonic_s()) if times else None
-
-    def _settle(self, subject: Subject) -> None:
-        del self._items[subject]
-        self.on_settled(subject)
 
 
 def is_passing(error: Exception) -> bool:

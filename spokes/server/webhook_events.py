@@ -149,6 +149,7 @@ class WebhookEvents:
         if self.set_aside:
             for change in changes:
                 self.set_aside.settle(Subject(change.kind, change.uid))
+            self.set_aside.settle_more()
         return bool(new)
 
     def _aside(self, change: Change, error: Exception) -> None:

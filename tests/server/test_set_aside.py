@@ -71,6 +71,73 @@ async def test_set_aside_change_is_tried_again_without_a_newer_one(server, store
     assert len(server.follower.set_aside) == 0
 
 
+@pytest.fixture
+def broken(server, monkeypatch):
+    """Calls of the route table that fail, whatever for."""
+    monkeypatch.setattr("spokes.server.set_aside.RETRY_S", 0.01)
+    monkeypatch.setattr("spokes.server.set_aside.TRY_COUNT_MAX", 10)
+    names: set[str] = set()
+    for name in ("put_tunnel", "put_site", "drop"):
+        monkeypatch.setattr(server.routes, name, _refusing(getattr(server.routes, name), name, names))
+    return names
+
+
+def _refusing(call, name, names):
+    def refusing(*args, **words):
+        if name in names:
+            raise KeyError(name)
+        call(*args, **words)
+
+    return refusing
+
+
+async def test_object_that_fails_while_everything_loads_is_tried_again(server, store, tunnel, broken):
+    bad = add_site(store, tunnel.uid, "bad.example.org")
+    broken.add("put_site")
+    await server.follower.load()
+    assert server.follower.set_aside.subjects() == [("site", bad.uid)]
+    await eventually(lambda: [a.subject for a in store.list_alerts(open_only=True)] == [f"site {bad.uid}"])
+    broken.clear()
+    await eventually(lambda: server.routes.name_of(bad.uid) == "bad.example.org")
+    await eventually(lambda: not store.list_alerts(open_only=True))
+
+
+@pytest.mark.parametrize("by_load", [True, False])
+async def test_tunnel_that_comes_late_brings_its_sites_and_ports(server, store, broken, by_load):
+    broken.add("put_tunnel")
+    tunnel = store.register_tunnel(store.create_token("t").value, "one", domain=DOMAIN)[0]
+    site = add_site(store, tunnel.uid, "late.example.org")
+    store.allocate_port(tunnel.uid, 1, 65535)
+    await (server.follower.load() if by_load else server.follower.catch_up())
+    assert server.routes.name_of(site.uid) == ""
+    broken.clear()
+    await eventually(lambda: server.routes.name_of(site.uid) == "late.example.org")
+    (port,) = store.list_ports(tunnel.uid)
+    assert server.routes.name_of(port.uid) == str(port.port)
+
+
+async def test_more_changes_than_are_known_one_by_one_come_into_force_by_reading_everything(
+    server, store, tunnel, broken, monkeypatch
+):
+    monkeypatch.setattr("spokes.server.set_aside.ITEM_COUNT_MAX", 2)
+    gone = add_site(store, tunnel.uid, "gone.example.org")
+    await server.follower.catch_up()
+    broken.update(("put_site", "drop"))
+    rules = [{"domain": f"{number}.example.org", "port": 80} for number in range(5)]
+    store.put_sites(tunnel.uid, rules)
+    store.remove_sites(tunnel.uid, [gone.domain])
+    await server.follower.catch_up()
+    subjects = [str(one) for one in server.follower.set_aside.subjects()]
+    assert len(subjects) == 3
+    assert "more changes" in subjects
+    await eventually(lambda: sorted(a.subject for a in store.list_alerts(open_only=True)) == sorted(subjects))
+    broken.clear()
+    await eventually(lambda: len(server.follower.set_aside) == 0)
+    names = {server.routes.name_of(uid) for uid in server.routes.objects()}
+    assert names == {f"{number}.example.org" for number in range(5)}
+    await eventually(lambda: not store.list_alerts(open_only=True))
+
+
 async def test_follower_survives_what_is_no_error_of_ours_and_is_shown(server, store, tunnel, monkeypatch):
     """Where not one change but the whole reading fails."""
     failing = [True]
@@ -155,9 +222,24 @@ def test_aside_is_tried_a_few_times_and_is_bounded(monkeypatch):
         assert aside.due() == ([(SITE, "change")] if tries < TRY_COUNT_MAX else [])
     assert told == [SITE]
     assert aside.next_try_s() is None
-    for number in range(2 * ITEM_COUNT_MAX):
-        aside.put(Subject("site", str(number)), None, StoreError("refused"))
-    assert len(aside) == ITEM_COUNT_MAX
+
+
+def test_aside_beyond_its_bound_stands_as_more_until_that_is_settled():
+    aside: SetAside[str] = SetAside("change")
+    told, settled = [], []
+    aside.on_put = lambda subject, words: told.append(subject)
+    aside.on_settled = settled.append
+    sites = [Subject("site", str(number)) for number in range(2 * ITEM_COUNT_MAX)]
+    for site in sites:
+        aside.put(site, None, StoreError("refused"))
+    assert aside.subjects() == told == [*sites[:ITEM_COUNT_MAX], Subject("more", "changes")]
+    assert (settled, aside.total_count) == ([], 2 * ITEM_COUNT_MAX)
+    aside.put(sites[0], None, StoreError("refused"))     # one that is known is no more than it was
+    assert len(aside) == ITEM_COUNT_MAX + 1
+    for site in sites:
+        assert not aside.settle_more() or site == sites[ITEM_COUNT_MAX]
+        aside.settle(site)
+    assert settled == [*sites[:ITEM_COUNT_MAX], Subject("more", "changes")]
 
 
 def test_aside_newer_change_of_the_same_object_is_tried_as_often_as_the_first(monkeypatch):
