@@ -503,4 +503,6 @@ async def run_app(
             one_offs.closed = True
         if local_api is not None:
             await local_api.stop()
+        if api_file is not None:
+            await api_file.settled()
     return code

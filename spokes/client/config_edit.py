@@ -3,11 +3,13 @@
 Commands wait for each other. A person does not: what is in the file by the time of writing is brought together with our
 change, member by member and rule by rule, and where both changed the same thing the file's stands.
 A running client goes on where the file cannot be written (a read-only mount, a full disk): it keeps its change in
-memory and says so once; each later change tries the file again, with what it holds by then.
+memory and says so once; each later change tries the file again, with what it holds by then. It waits for no command
+either: what finds the file held is in memory, and in the file as soon as that is free.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import fcntl
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 LOCK_PATIENCE_S = 5.0  # a holder does nothing but read and write a small file
 _LOCK_RETRY_S = 0.01
+_HELD_RETRY_S = 0.05  # of a running client …
+_HELD_RETRY_LATE_S = 1.0  # … once it has told that the file is held
 _EDIT_COUNT_MAX = 5  # nobody types that fast: a program fights with us
 
 _RULE_KEYS: dict[str, Callable[[Json], Hashable]] = {
@@ -36,6 +40,10 @@ _RULE_KEYS: dict[str, Callable[[Json], Hashable]] = {
 }
 
 
+class _FileHeldError(ConfigError):
+    """A `spoke` command is changing the file."""
+
+
 class Editable(Protocol):
     """A configuration that operations change."""
 
@@ -43,6 +51,9 @@ class Editable(Protocol):
 
     def read(self) -> ClientConfig: ...
     def edit(self) -> contextlib.AbstractContextManager[ClientConfig]: ...
+    async def settled(self) -> None:
+        """Returns when no change waits for the file to be free, or has waited for too long."""
+
     def require_writable(self) -> None: ...
 
 
@@ -59,16 +70,24 @@ class ConfigFile:
     def edit(self) -> contextlib.AbstractContextManager[ClientConfig]:
         return edit_config(self._path)
 
+    async def settled(self) -> None:
+        """It waited."""
+
     def require_writable(self) -> None:
         self.read().require_writable()
 
 
 class HeldConfig:
-    """For a running client: the file, and in memory what could not be written to it."""
+    """For a running client: the file, and in memory what could not be written to it. Used from its event loop alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.unsaved = ""
+        self._told = False  # that the last change is not in the file
+        self._held_since: float | None = None  # monotonic: since when a change waits for the file to be free
+        self._retry: asyncio.TimerHandle | None = None
+        self._free = asyncio.Event()
+        self._free.set()
         self._config = ClientConfig.load(path)
         self._base = copy.deepcopy(self._config.document)  # of the file that `_config` was made from
 
@@ -85,7 +104,7 @@ class HeldConfig:
         trouble: ConfigError | None = None
         with contextlib.ExitStack() as locked:
             try:
-                locked.enter_context(_lock(self.path))
+                locked.enter_context(_lock(self.path, patience_s=0.0))
                 self._take(ClientConfig.load(self.path))
             except ConfigError as error:  # damaged or half written: never overwritten
                 trouble = error
@@ -112,21 +131,45 @@ class HeldConfig:
             )
         self._config, self._base = read, base
 
+    async def settled(self) -> None:
+        await self._free.wait()
+
+    def _save_again(self) -> None:
+        with self.edit():
+            pass  # with what is in memory
+
     def _note(self, trouble: ConfigError | None) -> None:
-        if trouble is not None and not self.unsaved:
+        self.unsaved = trouble.line() if trouble is not None else ""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if isinstance(trouble, _FileHeldError):
+            now = time.monotonic()
+            if self._held_since is None:
+                self._held_since = now
+                self._free.clear()
+            late = now - self._held_since >= LOCK_PATIENCE_S
+            wait_s = _HELD_RETRY_LATE_S if late else _HELD_RETRY_S
+            self._retry = asyncio.get_running_loop().call_later(wait_s, self._save_again)
+            if not late:
+                return
+        else:
+            self._held_since = None
+        self._free.set()
+        if trouble is not None and not self._told:
             log.warning(
                 "configuration not saved",
                 extra={"reason": trouble.line(), "not_kept": "changes of rules, once this client ends"},
             )
-        elif trouble is None and self.unsaved:
+        elif trouble is None and self._told:
             log.warning("configuration saved again")
-        self.unsaved = trouble.line() if trouble is not None else ""
+        self._told = trouble is not None
 
 
 @contextlib.contextmanager
 def edit_config(path: Path) -> Iterator[ClientConfig]:
     """Read, change, write back; other `spoke` commands wait meanwhile, and no edit of a person is lost."""
-    with _lock(path):
+    with _lock(path, patience_s=LOCK_PATIENCE_S):
         config = ClientConfig.load(path)
         base = copy.deepcopy(config.document)
         yield config
@@ -167,7 +210,7 @@ def _rules(value: Any) -> list[Json]:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, *, patience_s: float) -> Iterator[None]:
     """On the folder: the file itself is replaced while we hold it. A folder that cannot be read is not locked."""
     try:
         folder = os.open(Path(os.path.realpath(path)).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -177,21 +220,22 @@ def _lock(path: Path) -> Iterator[None]:
     except OSError:
         raise ConfigError(f"no configuration at {path}", hint="type: spoke configure") from None
     try:
-        _take_lock(folder, path)
+        _take_lock(folder, path, patience_s)
         yield
     finally:
         os.close(folder)
 
 
-def _take_lock(folder: int, path: Path) -> None:
-    deadline = time.monotonic() + LOCK_PATIENCE_S
+def _take_lock(folder: int, path: Path, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise ConfigError(f"another `spoke` command holds {path}", hint="wait for it, or end it") from None
+            if time.monotonic() >= deadline:
+                words = f"another `spoke` command holds {path}"
+                raise _FileHeldError(words, hint="wait for it, or end it") from None
             time.sleep(_LOCK_RETRY_S)
         except OSError:  # a file system without locks
             return

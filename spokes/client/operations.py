@@ -55,6 +55,8 @@ class Operations:
         if operation is None:
             raise NotFoundError(f"no operation {name!r}")
         result = await operation(self, args)
+        if name in CHANGES:
+            await self._file.settled()
         return {**result, NOT_SAVED: self._file.unsaved} if self._file.unsaved and name in CHANGES else result
 
     async def http_add(self, args: Json) -> Json:

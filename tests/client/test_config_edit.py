@@ -1,4 +1,6 @@
+import asyncio
 import json
+from contextlib import contextmanager
 
 import pytest
 
@@ -7,6 +9,7 @@ from spokes.client.config import ClientConfig
 from spokes.client.config_edit import HeldConfig, edit_config, merge_documents
 from spokes.errors import ConfigError
 from spokes.wire.rules import Site
+from tests.support.eventually import eventually
 
 A, B, C = ({"domain": f"{name}.example", "port": 1} for name in "abc")
 
@@ -145,3 +148,43 @@ def test_held_error_inside_changes_nothing(config_path):
         set_sites(config, A)
         raise RuntimeError
     assert held.read().sites() == []
+
+
+@contextmanager
+def held_by_a_command(path):
+    """Another process holds the file, as `spoke` commands do while they change it."""
+    with config_edit._lock(path, patience_s=0.0):
+        yield
+
+
+async def test_held_file_of_a_command_is_not_waited_for_and_written_once_it_is_free(config_path, caplog):
+    held = HeldConfig(config_path)
+    with held_by_a_command(config_path):
+        with held.edit() as config:
+            set_sites(config, A)
+        with held.edit() as config:
+            set_sites(config, A, C)
+        write(config_path, https=[B])
+        assert [site.domain for site in held.read().sites()] == ["a.example", "c.example", "b.example"]
+        waiting = asyncio.ensure_future(held.settled())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    await asyncio.wait_for(waiting, 30)
+    assert read(config_path)["https"] == [A, C, B]
+    assert held.unsaved == ""
+    assert caplog.records == []
+
+
+async def test_held_file_of_a_command_that_stays_is_told_and_written_when_that_goes(config_path, caplog, monkeypatch):
+    monkeypatch.setattr(config_edit, "LOCK_PATIENCE_S", 0.0)
+    monkeypatch.setattr(config_edit, "_HELD_RETRY_LATE_S", 0.01)
+    held = HeldConfig(config_path)
+    with held_by_a_command(config_path):
+        with held.edit() as config:
+            set_sites(config, A)
+        await asyncio.wait_for(held.settled(), 30)
+        assert "another `spoke` command" in held.unsaved
+    await eventually(lambda: held.unsaved == "")
+    assert read(config_path)["https"] == [A]
+    words = ["configuration not saved", "configuration saved again"]
+    assert [record.getMessage() for record in caplog.records] == words
