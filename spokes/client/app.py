@@ -346,13 +346,19 @@ class App:
     # rules
 
     async def apply_rules(self) -> Accepted | None:
-        """Serve what the rules say now. None while off-line: the next session announces them."""
+        """Serve what the rules say now. None while off-line, or where the session ends before the server has answered:
+        the next one announces them."""
         async with self._applying:
             await self._serve_newest_locked()
             session = self._session
             if session is None or session.ended is not None:
                 return None
-            accepted = await self._announce(session, serve_newest=self._serve_newest_locked)
+            try:
+                accepted = await self._announce(session, serve_newest=self._serve_newest_locked)
+            except SpokesError:
+                if session.ended is None:
+                    raise
+                return None
         self._console.changed(self)
         return accepted
 

@@ -525,6 +525,19 @@ async def test_leading_link_lost_services_are_said_again_and_requests_fail(engin
             await asking
 
 
+async def test_session_ends_before_the_server_answers_rules_are_kept_for_the_next(engine, config_path, make_app):
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: app.state == "online")
+        engine.lost.add(engine.links[0])  # what is said there arrives nowhere
+        write(config_path, https=[{"domain": "c.example", "port": 1}])
+        applying = asyncio.create_task(app.apply_rules())
+        await eventually(lambda: app._session is not None and app._session._announced)
+        engine.cut(engine.links[0], LinkDown.SYSTEM)
+        assert await applying is None
+        await eventually(lambda: app.accepted and [one.domain for one in app.accepted.https] == ["c.example"])
+
+
 async def test_leading_link_lost_next_one_lost_too_the_third_leads(engine, make_app):
     app = make_app()
     async with running(app):
