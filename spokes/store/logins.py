@@ -51,6 +51,10 @@ ON CONFLICT (source) DO UPDATE SET last = excluded.last, failure_count = CASE
 """                                      # noqa: S608  a number of ours
 
 
+_FROM_BY = Statement(
+    lambda address, user_uid, now: LoginModel.select(LoginModel.uid)
+    .where(LoginModel.address == address, LoginModel.user_uid == user_uid, LoginModel.expires > now).limit(1)
+)
 _FROM = Statement(
     lambda address, now: LoginModel.select(LoginModel.uid)
     .where(LoginModel.address == address, LoginModel.expires > now).limit(1)
@@ -114,9 +118,10 @@ class Logins(ChangeLog):
             query = query.where(LoginModel.user_uid == (user_uid if is_uid(user_uid) else ""))
         return [_to_login(row) for row in self._db.rows(query.order_by(LoginModel.created.desc(), LoginModel.uid))]
 
-    def has_login_from(self, address: str) -> bool:
-        """Whether a live session began there."""
-        return bool(self._db.rows(_FROM(cleaned_text(address), clock.wall_s())))
+    def has_login_from(self, address: str, user_uid: str | None = None) -> bool:
+        """Whether a live session began there: anybody's, or this person's."""
+        address, now = cleaned_text(address), clock.wall_s()
+        return bool(self._db.rows(_FROM(address, now) if user_uid is None else _FROM_BY(address, user_uid, now)))
 
     def purge_logins(self) -> int:
         """Remove what has ended; how many."""

@@ -9,6 +9,7 @@ from spokes import clock
 from spokes.admin import passwords
 from spokes.admin.app import create_app
 from spokes.admin.context import PERSON_SCOPES, Role, Scope
+from spokes.admin.hash_turns import Rank
 from spokes.admin.passwords import hash_password, verify_login, verify_password
 from spokes.clock import ManualClock
 from spokes.store.logins import DEVICE_LIFETIME_S
@@ -178,6 +179,19 @@ def test_login_wrong_passwords_from_a_known_device_are_delayed_too(sessions, per
     assert login_from(sessions, device, "wrong").status_code == 401
     assert login_from(sessions, device).status_code == 429
     assert login_from(sessions, device, source="192.0.2.9").status_code == 429
+
+
+def test_login_where_the_person_has_a_session_comes_early_though_others_fail_there(sessions, person, monkeypatch):
+    ranks: list[Rank] = []
+
+    def verify(*args: object, rank: Rank, **named: object) -> bool:
+        ranks.append(rank)
+        return verify_login(*args, rank=rank, **named)
+
+    monkeypatch.setattr("spokes.admin.resources.people.verify_login", verify)
+    for email in (EMAIL, "other@example.org", "third@example.org", EMAIL):
+        login(sessions, email=email)
+    assert ranks == [Rank.UNKNOWN, Rank.SESSION, Rank.FAILED, Rank.SESSION]
 
 
 def test_device_mark_is_of_one_person_one_password_and_one_server(sessions, store, person, password_hash, wall):

@@ -169,7 +169,8 @@ def test_has_login_from_while_the_session_lives(store):
     user, time = store.create_user(), clock.ManualClock()
     with clock.replaced(time):
         store.create_login(user_uid=user.uid, address="198.51.100.7", lifetime_s=60)
-        assert store.has_login_from("198.51.100.7")
+        assert store.has_login_from("198.51.100.7") and store.has_login_from("198.51.100.7", user.uid)
+        assert not store.has_login_from("198.51.100.7", store.create_user().uid)
         assert not store.has_login_from("198.51.100.8") and not store.has_login_from("")
         time.advance(61)
-        assert not store.has_login_from("198.51.100.7")
+        assert not store.has_login_from("198.51.100.7") and not store.has_login_from("198.51.100.7", user.uid)

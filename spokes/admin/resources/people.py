@@ -63,7 +63,7 @@ def login(admin: Admin, caller: Caller, body: LoginRequest) -> Reply:
     check_not_delayed(admin, source)
     right = verify_login(
         user.password_hash if user else "", body.password, source=source_key(caller.address),
-        rank=_rank(admin, caller, device_uid),
+        rank=_rank(admin, caller, user, device_uid),
     )
     check_not_delayed(admin, source)     # others that were tried meanwhile count: many at once are no way around it
     if user is None or not right or not user.active or not _code_is_right(admin, user, body.code, device_uid):
@@ -179,9 +179,11 @@ def remove_totp(admin: Admin, caller: Caller, body: RemoveTotpRequest) -> Answer
 # --- below ---------------------------------------------------------------------------------------------------------
 
 
-def _rank(admin: Admin, caller: Caller, device_uid: str | None) -> Rank:
+def _rank(admin: Admin, caller: Caller, user: StoredUser | None, device_uid: str | None) -> Rank:
     if device_uid is not None:
         return Rank.DEVICE
+    if user is not None and admin.store.has_login_from(caller.address, user.uid):
+        return Rank.SESSION              # whoever else fails there, as behind one address of many people
     if admin.password_failures.has_failed(source_key(caller.address)):
         return Rank.FAILED
     return Rank.SESSION if admin.store.has_login_from(caller.address) else Rank.UNKNOWN
