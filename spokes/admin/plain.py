@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import falcon
 
 from spokes.admin.context import Admin
 from spokes.admin.dispatch import Resource
 from spokes.admin.routing import JSON
+from spokes.errors import StoreError
 from spokes.pages import CONTENT_TYPE, render_page
+
+HEALTH_WITHIN_S = 2.0                    # load balancers and supervisors wait no longer
 
 
 class Welcome(Resource):
@@ -24,15 +30,28 @@ class Welcome(Resource):
 
 
 class Health(Resource):
-    """200 while the store answers, else the envelope with 503; for load balancers, so no session."""
+    """200 while the store answers, else the envelope with 503; for load balancers, so no session.
+
+    One thread asks a store that hangs, however many want to know.
+    """
 
     methods = ("GET", "HEAD")
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="health")
+        self._lock = threading.Lock()
+        self._asked: Future[tuple[int, int]] | None = None
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._admin.store.position()
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked = self._asking.submit(self._admin.store.position)
+            asked = self._asked
+        try:
+            asked.result(HEALTH_WITHIN_S)
+        except TimeoutError:
+            raise StoreError("the database does not answer") from None
         self._admin.store.write_counted_events()     # the server asks every few seconds, also when nobody else does
         resp.content_type = JSON
         resp.data = b'{"status":true,"error":""}'

@@ -106,20 +106,21 @@ class Attendance:
         session.unmanaged = services.unmanaged
         seals = NO_SEALS
         if any(map(plain_texts, services.https)):
-            stored = await self._store.run(self._store.store.read_rules, session.tunnel_uid)
+            stored = await self._store.ask(self._store.store.read_rules, session.tunnel_uid)
             seals = await self._seals.of(session.tunnel_uid, services.https, stored.sites)
         try:
-            applied = await self._store.run(
+            applied = await self._store.ask(
                 apply_services, self._store.store, session.tunnel_uid, services, self._domain, seals
             )
         except RulesChangedError:
-            session.config, rules_rev = await self._store.run(self._read_config, session.tunnel_uid)
+            session.config, rules_rev = await self._store.ask(self._read_config, session.tunnel_uid)
             for _ in range(answer_count):
                 link.send(Config(config=session.config, rules_rev=rules_rev))
                 link.send(Accepted(stale=True, rules_rev=rules_rev))
             return
         session.config = msgspec.structs.replace(session.config, https=applied.https, ports=applied.ports)
-        await self._follower.catch_up()
+        async with self._store.patience():
+            await self._follower.catch_up()
         if self._registry.is_live(session):
             self._availability.serves(session.tunnel_uid, session.config, session.failing)
         for _ in range(answer_count):
@@ -137,7 +138,7 @@ class Attendance:
 
     async def _bring_config(self, link: Link, session: Session, *, always: bool) -> None:
         """Sends the stored rules to the client if it does not have them, or may not."""
-        config, rules_rev = await self._store.run(self._read_config, session.tunnel_uid)
+        config, rules_rev = await self._store.ask(self._read_config, session.tunnel_uid)
         if same_rules(config, session.config) and not always:
             return
         session.config = config

@@ -76,7 +76,8 @@ class Logins:
         self._failed.check(link.source)
         async with self._admission.turn():
             try:
-                yield
+                async with self._store.patience():
+                    yield
             except TokenError:
                 self._failed.note(link.source)
                 raise

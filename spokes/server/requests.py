@@ -57,7 +57,8 @@ class Requests:
             operation = self._operations.get(request.op)
             if operation is None:
                 raise NotFoundError(f"unknown operation {request.op!r}")
-            return Answer(id=request.id, result=await operation(tunnel_uid, request.args))
+            async with self._store.patience():
+                return Answer(id=request.id, result=await operation(tunnel_uid, request.args))
         except msgspec.ValidationError as error:
             return Answer(id=request.id, error=Fault.of(ValueRefusedError(f"{request.op}: {error}")))
         except SpokesError as error:
@@ -90,7 +91,7 @@ class Requests:
                     raise AddressInUseError(f"ports {busy[0]}-{busy[-1]} are in use by other programs on the server")
         finally:
             for port in busy:
-                await self._store.run(store.release_port, tunnel_uid, port)
+                await self._store.ask(store.release_port, tunnel_uid, port)
             if busy:
                 self._follower.wake()
 

@@ -20,6 +20,7 @@ import psycopg
 
 from spokes.errors import DatabaseMissingError, StoreError
 
+ANSWER_WITHIN_S = 20.0                   # of PostgreSQL to one statement; longer than it waits for a lock
 BUSY_TIMEOUT_S = 10                      # another process (the admin API) may be writing
 FILE_MODE = 0o600                        # the database holds every token in full
 
@@ -78,7 +79,30 @@ class Sqlite(_Counting, peewee.SqliteDatabase):
         return connection
 
 
+class PostgresqlConnection(psycopg.Connection[Any]):
+    """Gives up a server that takes a question and never answers, stopped or before a disk that hangs: its kernel still
+    acknowledges what TCP sends."""
+
+    answer_within_s: float | None = ANSWER_WITHIN_S
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return super().wait(gen, interval, self.answer_within_s if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            if self.pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
+                raise
+            self.pgconn.finish()         # whatever it would say later is no answer to what is asked next
+            raise psycopg.OperationalError("no answer in time") from error
+
+
+class _Adapter(peewee.Psycopg3Adapter):
+    def connect(self, db: Any, **params: Any) -> PostgresqlConnection:
+        return PostgresqlConnection.connect(db.database, **params)
+
+
 class Postgresql(_Counting, peewee.PostgresqlDatabase):
+    psycopg3_adapter = _Adapter
+
     def _connect(self) -> Any:
         connection = super()._connect()  # type: ignore[misc]
         # Bounded waits: a lock held by a hung process must not hang the server's store thread for good.

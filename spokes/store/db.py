@@ -18,7 +18,7 @@ import peewee
 import psycopg
 
 from spokes.errors import StoreError
-from spokes.store.connections import Sqlite, find_database
+from spokes.store.connections import ANSWER_WITHIN_S, PostgresqlConnection, Sqlite, find_database
 from spokes.store.faults import explained
 from spokes.store.statement import Prepared
 
@@ -104,14 +104,15 @@ class Database:
         with self.translated():
             self.alone(lambda: self.query(begin))
             try:
-                yield self.peewee.connection()  # type: ignore[no-untyped-call]
+                with self._taking_long():
+                    yield self.peewee.connection()  # type: ignore[no-untyped-call]
             finally:
                 self._rollback()
 
     @contextmanager
     def exclusive(self, lock_id: int) -> Iterator[None]:
         """A writing transaction before there is a `position` row to lock: for migrations."""
-        with self.write():
+        with self.write(), self._taking_long():
             if not self.is_sqlite:
                 self.query("SELECT pg_advisory_xact_lock({})", (lock_id,))
             yield
@@ -137,6 +138,19 @@ class Database:
         self.peewee.connections.close_all()
 
     # --- below -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _taking_long(self) -> Iterator[None]:
+        """Inside, a statement may take any time, as one over a whole table does."""
+        connection = self.peewee.connection()  # type: ignore[no-untyped-call]
+        if not isinstance(connection, PostgresqlConnection):
+            yield
+            return
+        connection.answer_within_s = None
+        try:
+            yield
+        finally:
+            connection.answer_within_s = ANSWER_WITHIN_S
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

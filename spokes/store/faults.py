@@ -18,6 +18,7 @@ _WORDS = (
     ("password authentication", "the database server refuses user or password", "check the store's address"),
     ("permission denied", "the database user lacks a right", "make it the owner of the store's database"),
     ("read-only transaction", "the database server is read-only, as a standby is", "name the primary server"),
+    ("no answer in time", "the database server does not answer", "check that it runs and that its disk works"),
     ("connection slots", "the database server has no connection left", "raise its max_connections"),
     ("too many connections", "the database server has no connection left", "raise the user's or database's limit"),
     ("too many clients", "the database server has no connection left", "raise its max_connections"),

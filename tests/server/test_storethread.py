@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from spokes.errors import StoreError
 from spokes.server import storethread
 from spokes.server.storethread import StoreThread
 from tests.support.threads import join_thread
@@ -49,6 +50,23 @@ async def test_call_whose_caller_gave_up_before_its_turn_is_not_made(thread):
     release.set()
     await first
     await thread.run(made.append, 3)
+    assert made == [3]
+
+
+async def test_asking_a_store_that_hangs_ends_in_time_and_at_once_once_that_is_known(thread, monkeypatch):
+    release, made = threading.Event(), []
+    stuck = asyncio.create_task(thread.run(release.wait, 30))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(storethread, "ANSWER_WITHIN_S", 0.05)
+    with pytest.raises(StoreError, match="does not answer"):
+        await thread.ask(made.append, 1)
+    monkeypatch.setattr(asyncio, "timeout", None)       # nobody waits any more
+    with pytest.raises(StoreError, match="does not answer"):
+        await thread.ask(made.append, 2)
+    monkeypatch.undo()
+    release.set()
+    await stuck
+    await thread.ask(made.append, 3)
     assert made == [3]
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from spokes.errors import StoreError
-from spokes.store import Kind, Store
+from spokes.store import Kind, Store, connections
 
 DOMAIN = "tun.example.net"
 
@@ -89,6 +89,22 @@ def test_postgresql_restarted_is_used_again_without_help(postgresql, postgresql_
         second = store.create_token("after")                                 # write first
         assert store.list_tokens() == [token, second]
         assert store.position() == (1, 2)
+
+
+@pytest.mark.postgresql
+def test_postgresql_that_never_answers_is_given_up_and_asked_again_later(
+    postgresql, postgresql_template, monkeypatch
+):
+    url = postgresql.create_database(postgresql_template)
+    with Store.open(url) as store:
+        store.create_token("before")
+        monkeypatch.setattr(connections.PostgresqlConnection, "answer_within_s", 0.1)
+        with postgresql.frozen(), pytest.raises(StoreError, match="cannot be reached"):  # nor lets it anybody in
+            store.list_tokens()
+        monkeypatch.undo()
+        store.create_token("after")
+        assert {"before", "after"} <= {token.description for token in store.list_tokens()}
+    postgresql.drop_database(url)
 
 
 @pytest.mark.postgresql

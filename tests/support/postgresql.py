@@ -90,6 +90,21 @@ class Postgresql:
         """Cut every connection; what was committed is kept for the next start."""
         self._control("stop", "-m", "fast")
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It answers nothing, as before a disk that hangs; the kernel holds its connections."""
+        pids = [int((self.directory / "data" / "postmaster.pid").read_text().splitlines()[0])]
+        os.kill(pids[0], signal.SIGSTOP)                # first, so that it begets no more
+        try:
+            children = Path(f"/proc/{pids[0]}/task/{pids[0]}/children").read_text().split()
+            for pid in map(int, children):
+                os.kill(pid, signal.SIGSTOP)
+                pids.append(pid)
+            yield
+        finally:
+            for pid in reversed(pids):
+                os.kill(pid, signal.SIGCONT)
+
     def discard(self) -> None:
         """Stop at once, if it still runs; the data is of no use to anyone any more."""
         if (self.directory / "data" / "postmaster.pid").exists():
