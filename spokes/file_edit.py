@@ -19,6 +19,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+GROWTH_BYTES = 4096  # what there has to be room for beyond what the file holds: a change adds less
+
 _NO_RENAME = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS)  # the file itself may still be written
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)  # this kernel or file system cannot
 _AT_FDCWD = -100
@@ -49,11 +51,13 @@ def write_file(path: Path, data: bytes, *, seen: bytes | None = None) -> bool:
 
 
 def require_writable(path: Path) -> None:
-    """Raise OSError where write_file() would for want of rights; the file is not touched."""
+    """Raise OSError where write_file() would for want of rights or room; the file is not touched."""
     target = Path(os.path.realpath(path))
     try:
-        with tempfile.TemporaryFile(dir=target.parent):
+        with tempfile.TemporaryFile(dir=target.parent) as trial:
             if not _is_mounted(target):
+                size_bytes = target.stat().st_size if target.exists() else 0
+                os.posix_fallocate(trial.fileno(), 0, size_bytes + GROWTH_BYTES)
                 return
     except OSError as error:
         if error.errno not in _NO_RENAME or not target.exists():

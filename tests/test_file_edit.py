@@ -240,3 +240,29 @@ def test_require_writable_touches_nothing(path):
     require_writable(path.with_name("other"))
     assert path.stat().st_mtime_ns == before
     assert list(path.parent.iterdir()) == [path]
+
+
+ROOM = """
+import os, subprocess, sys
+from pathlib import Path
+from spokes.file_edit import require_writable
+folder = Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=True)
+path = folder / "file"
+for held_bytes in (0, 24 << 10, 40 << 10):
+    path.write_bytes(bytes(held_bytes))
+    try:
+        require_writable(path)
+        print("room", os.listdir(folder))
+    except OSError as error:
+        print(error.strerror, os.listdir(folder))
+"""
+
+
+@as_root
+def test_require_writable_asks_for_room_for_the_file_beside_itself(tmp_path):
+    done = subprocess.run(
+        ["unshare", "-m", sys.executable, "-c", ROOM, tmp_path], capture_output=True, text=True, check=False
+    )
+    full = "No space left on device ['file']"
+    assert done.stdout.splitlines() == ["room ['file']", "room ['file']", full], done.stderr
