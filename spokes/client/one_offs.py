@@ -22,7 +22,7 @@ from spokes.client.rulebook import SavedRules
 from spokes.client.rules import parse_port, parse_site
 from spokes.errors import LimitError, RemoteError, SpokesError, UnreachableError
 from spokes.wire.messages import Fault
-from spokes.wire.rules import Port, Site
+from spokes.wire.rules import Port, Site, check_places
 
 Json = dict[str, Any]
 
@@ -70,7 +70,9 @@ class OneOffs:
 
     async def _rule(self, args: Json) -> Site | Port:
         if "port" not in args:
-            return parse_site(args.get("site") or {})
+            site = parse_site(args.get("site") or {})
+            check_places(site)
+            return site
         wanted: Json = args["port"]
         number = int(wanted.get("port") or 0) or self._rules.free_port() or await self._allocate()
         return parse_port({**wanted, "port": number})

@@ -31,7 +31,7 @@ FIREWALL_ACTIONS = ("allow", "drop")
 TRANSPORTS = ("tcp", "udp")
 UNIX_PREFIX = "unix:"
 UNIX_PATH_BYTES_MAX = 107                # sun_path of unix(7), with its end
-_HOST_FIELD = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")      # what it is sent as
+_HOST_FIELD = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")      # what it is sent as
 _LOCAL_NAME = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 
 DomainName = Annotated[str, Meta(max_length=253)]
@@ -272,8 +272,17 @@ def check_places(site: Site) -> None:
     """Refuses a site that leads where nothing can be. A file with such a rule is read all the same, for its others."""
     if site.destination:
         check_destination(site.destination)
-    if site.upstream_url and not _is_local_host(urlsplit(site.upstream_url).hostname or ""):
-        raise RuleError(f"https {site.domain}: upstreamURL {site.upstream_url!r} names no host")
+    if site.upstream_url:
+        url = urlsplit(site.upstream_url)
+        if not _is_local_host(url.hostname or ""):
+            raise RuleError(f"https {site.domain}: upstreamURL {site.upstream_url!r} names no host")
+        if "@" in url.netloc or url.path not in ("", "/") or any(char in site.upstream_url for char in "?#"):
+            raise RuleError(  # not repeated: it may hold a password
+                f"https {site.domain}: upstreamURL is http://HOST[:PORT] and nothing else: visitors' paths and queries "
+                "go on as they are, and no user is sent"
+            )
+    if site.rewrite_host:
+        _check_host_field(site)
     if site.web_root and (not site.web_root.startswith("/") or "\0" in site.web_root):
         raise RuleError(f"https {site.domain}: webRoot {site.web_root!r} is not the absolute path of a directory")
 
@@ -313,6 +322,16 @@ def check_portmap(portmap: PortMap) -> None:
         raise RuleError("a port map needs the port where it listens and the one it leads to")
     if portmap.transport not in TRANSPORTS:
         raise RuleError(f"transport {portmap.transport!r} of a port map is not one of {', '.join(TRANSPORTS)}")
+
+
+def _check_host_field(site: Site) -> None:
+    found = _HOST_FIELD.fullmatch(site.rewrite_host)
+    host, port = found.groups() if found is not None else ("[", None)
+    if (host.startswith("[") and not _is_address(host)) or not (port is None or 1 <= int(port) <= 65535):
+        raise RuleError(
+            f"https {site.domain}: rewriteHost {site.rewrite_host!r} names no host and port",
+            hint="a port is between 1 and 65535",
+        )
 
 
 def _check_upstream_url(site: Site) -> None:

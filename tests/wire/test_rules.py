@@ -130,6 +130,26 @@ def test_check_site_rewrite_host_that_is_none_is_refused(host):
         check_site(Site(domain="a", rewrite_host=host))
 
 
+@pytest.mark.parametrize("host", ["a.example.org", "a:1", "a:65535", "127.0.0.1:80", "[::1]", "[::1]:80"])
+def test_check_places_rewrite_host_names_a_host_and_a_port(host):
+    check_places(Site(domain="a", rewrite_host=host))
+
+
+@pytest.mark.parametrize("host", ["a:0", "a:65536", "a:99999", "[:::::]", "[1.2.3]:80", "a b"])
+def test_check_places_rewrite_host_with_an_impossible_port_or_address_is_refused(host):
+    with pytest.raises(RuleError, match="rewriteHost"):
+        check_places(Site(domain="a", rewrite_host=host))
+
+
+@pytest.mark.parametrize("rest", [
+    "u@h", "u:secret@h/", "@h", "h/app", "h//", "h/?", "h?", "h?q=1", "h#", "h/#top", "h:80/app", "h/%2f"
+])
+def test_check_places_upstream_url_with_more_than_a_place_is_refused(rest):
+    with pytest.raises(RuleError, match="upstreamURL") as refused:
+        check_places(Site(domain="a", upstream_url=f"http://{rest}"))
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("path", ["/", "/srv/www", "/srv/\u00fc b/"])
 def test_check_places_web_root_is_an_absolute_path(path):
     check_places(Site(domain="a", web_root=path))
