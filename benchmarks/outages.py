@@ -153,7 +153,7 @@ class Field:
         config = self.directory / "client.json"
         data = self.directory / "data"
         key = run(BIN / "spokes", "status", "--data", data, "--json")
-        fingerprint = json.loads(key)["certificates"][0]["fingerprint"]
+        fingerprint = json.loads(key)["link_key"]
         facts = run(
             "ip", "netns", "exec", self.inside, BIN / "spoke", "configure", "--url", "https://server.example:8443",
             "--server-key", fingerprint, "--token-file", data / "first-token", "--config", config, "--json",

@@ -144,7 +144,7 @@ def _run(stack: contextlib.ExitStack) -> None:
     http_port, https_port = (int(status[scheme][0].rpartition(":")[2]) for scheme in ("http", "https"))
     print(f"A server runs on {ADDRESS}:{http_port} and {ADDRESS}:{https_port}.", flush=True)
 
-    _configure(f"{ADDRESS}:{https_port}", status["certificates"][0]["fingerprint"])
+    _configure(f"{ADDRESS}:{https_port}", status["link_key"])
     client = Child("client", "spoke", "http", str(page.server_address[1]), "--config", str(CLIENT_CONFIG))
     stack.callback(client.stop)
     client.wait_until(lambda: _public_url(client) is not None, "prints its public URL")

@@ -9,6 +9,8 @@ import hashlib
 import re
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from spokes.errors import ConfigError
@@ -19,8 +21,16 @@ _DIGITS = re.compile(r"[0-9a-f]{64}|[0-9a-f]{2}(?::[0-9a-f]{2}){31}")
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """As shown to people: `sha256:` and 64 hexadecimal digits."""
-    key_info = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return PREFIX + hashlib.sha256(key_info).hexdigest()
+    return _fingerprint(certificate.public_key())
+
+
+def fingerprint_of_key(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+    """That of every certificate made for this key."""
+    return _fingerprint(key.public_key())
+
+
+def _fingerprint(key: CertificatePublicKeyTypes) -> str:
+    return PREFIX + hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def parse_fingerprint(text: str) -> bytes:

@@ -28,12 +28,13 @@ ONLY_IN = {"falcon": {"admin"}, "gunicorn": {"admin"}, "peewee": {"store"}, "pla
 
 # One line per module of the engine, lowest first: a module may cimport those before it.
 ENGINE_ORDER = [
-    "types", "net", "stats", "buf", "timer", "ring", "ascii", "host", "httpdate", "http1_body", "http1_head",
+    "types", "openssl", "net", "stats", "buf", "timer", "ring", "ascii", "host", "httpdate", "http1_body", "http1_head",
     "http1_write", "http1", "conditional", "mediatype", "webpath", "hello", "frame", "throttle", "visits", "outcome",
-    "route", "tls", "poller", "conn", "fault", "backlog", "mux", "upstream", "relay", "files", "exchange_state",
-    "exchange_write", "exchange_end", "exchange_last", "exchange_files", "exchange_read", "exchange_response",
-    "exchange_request", "exchange", "udp", "shared", "events", "sweep", "links", "visitor", "listener", "handover",
-    "worker", "engine",
+    "tls_words", "certificate", "route", "tls_context", "tls", "poller", "conn", "fault", "backlog", "mux", "upstream",
+    "relay", "files", "exchange_state", "exchange_write", "exchange_end", "exchange_last", "exchange_files",
+    "exchange_read", "exchange_response", "exchange_request", "exchange", "udp", "shared", "events",
+    "sweep", "links", "visitor", "listener", "handover",
+    "worker", "engine", "tls_hooks",
 ]
 
 

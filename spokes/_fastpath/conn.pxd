@@ -2,11 +2,12 @@
 from spokes._fastpath.buf cimport Chain, Pool, Slab
 from spokes._fastpath.frame cimport Address
 from spokes._fastpath.httpdate cimport HTTP_DATE_BYTES, httpdate_write
+from spokes._fastpath.openssl cimport SSL
 from spokes._fastpath.route cimport RouteTable
 from spokes._fastpath.stats cimport Stats
 from spokes._fastpath.throttle cimport Throttle
 from spokes._fastpath.timer cimport Timer, Wheel
-from spokes._fastpath.tls cimport SSL, TlsIo
+from spokes._fastpath.tls_context cimport TlsIo
 from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t, uint64_t
 from spokes._fastpath.visits cimport VisitRing
 

@@ -7,6 +7,8 @@ from libc.errno cimport EINPROGRESS, errno
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from spokes._fastpath.certificate cimport Certificate as CertificateStruct
+from spokes._fastpath.certificate cimport certificate_new, certificate_release
 from spokes._fastpath.conn cimport PAGE_COUNT, Page, address_read, address_text, tune_link
 from spokes._fastpath.files cimport can_open_beneath
 from spokes._fastpath.net cimport (
@@ -14,15 +16,16 @@ from spokes._fastpath.net cimport (
     sockaddr_in6, sockaddr_storage, sockaddr_un, socket, socklen_t,
 )
 from spokes._fastpath.http1 cimport HTTP_HEAD_BYTES_MAX
+from spokes._fastpath.openssl cimport SSL_CTX
 from spokes._fastpath.outcome cimport FAULT_COUNT
 from spokes._fastpath.ring cimport (
     Msg, Ring, ring_clear_wake, ring_free, ring_init, ring_is_empty, ring_pop, ring_push, ring_sleep, ring_wake,
 )
 from spokes._fastpath.route cimport (
-    END_IDLE, ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, TARGET_CERTIFICATE, TARGET_DIRECTORY,
-    TARGET_PAGE, TARGET_SECURE, TARGET_TUNNEL, TARGET_UPSTREAM, UPSTREAM_ADDRESS_COUNT_MAX, RouteTable, Service, Target,
-    Tunnel, directory_release, route_find, route_table_discard, route_table_drop, route_table_drop_tunnel,
-    route_table_fork, route_table_put, route_table_release, route_table_succeed,
+    END_IDLE, ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, TARGET_CERTIFICATE,
+    TARGET_DIRECTORY, TARGET_PAGE, TARGET_SECURE, TARGET_TUNNEL, TARGET_UPSTREAM, UPSTREAM_ADDRESS_COUNT_MAX,
+    RouteTable, Service, Target, Tunnel, directory_release, route_find, route_table_discard, route_table_drop,
+    route_table_drop_tunnel, route_table_fork, route_table_put, route_table_release, route_table_succeed,
 )
 from spokes._fastpath.route cimport Directory as DirectoryStruct
 from spokes._fastpath.route cimport Limits as LimitsStruct
@@ -35,7 +38,11 @@ from spokes._fastpath.shared cimport (
 )
 from spokes._fastpath.stats cimport Stats
 from spokes._fastpath.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
-from spokes._fastpath.tls cimport SSL_CTX, tls_client_context, tls_context_free, tls_error_text, tls_server_context
+from spokes._fastpath.tls_context cimport (
+    TICKET_KEY_BYTES, TICKET_KEY_COUNT_MAX, tls_client_context, tls_context_free, tls_server_context,
+    tls_set_ticket_keys,
+)
+from spokes._fastpath.tls_words cimport tls_error_text
 from spokes._fastpath.types cimport (
     atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
@@ -44,6 +51,7 @@ from spokes._fastpath.upstream cimport NOTED_COUNT
 from spokes._fastpath.visits cimport Visit, visits_free, visits_init, visits_take
 from spokes._fastpath.worker cimport worker_clear, worker_init, worker_main
 
+import hashlib
 import ipaddress
 import os
 import time
@@ -281,11 +289,45 @@ cdef class Context:
     """One SSL_CTX, freed with the last reference to it."""
 
     cdef SSL_CTX *c
-    cdef uint64_t coverage              # see route.pxd
 
     def __dealloc__(self):
         if self.c != NULL:
             tls_context_free(self.c)
+
+
+cdef SSL_CTX *trial_context = NULL      # certificates are tried with it; made with the first, never freed
+
+
+cdef class Certificate:
+    cdef CertificateStruct *c
+    cdef readonly tuple names
+
+    def __cinit__(self, names, bytes chain_pem not None, bytes key_pem not None, *, bytes staple=b""):
+        global trial_context
+        cdef const uint8_t *chain = chain_pem
+        cdef const uint8_t *key = key_pem
+        cdef const uint8_t *response = staple
+        cdef size_t chain_bytes = len(chain_pem), key_bytes = len(key_pem), staple_bytes = len(staple)
+        cdef bytes digest
+        cdef const uint8_t *scope
+        self.names = tuple(sorted({name.lower() for name in names}))
+        digest = hashlib.sha256("\0".join(self.names).encode("ascii")).digest()
+        scope = digest
+        if trial_context == NULL:
+            trial_context = tls_server_context(False)
+            if trial_context == NULL:
+                raise MemoryError
+        with nogil:
+            self.c = certificate_new(trial_context, chain, chain_bytes, key, key_bytes, scope, response, staple_bytes)
+        if self.c == NULL:
+            raise EngineError(f"the certificate cannot be used: {tls_words()}")
+
+    def __dealloc__(self):
+        certificate_release(self.c)
+
+
+cdef str tls_words():
+    return (<bytes>tls_error_text()).decode("ascii", "replace")
 
 
 cdef class Engine:
@@ -294,8 +336,6 @@ cdef class Engine:
     cdef bint started, stopped
     cdef RouteTable *table              # the one published last; NULL = none yet
     cdef RouteTable *draft              # its successor, with what changed since; NULL = nothing did
-    cdef dict coverages                 # set of names -> its number
-    cdef list contexts                  # every context ever made: live conns may still use them
     cdef dict client_contexts           # ca_file -> Context
     cdef dict link_tunnels              # link -> slot
     cdef object tunnels_free            # deque of (slot, when it was closed), oldest first
@@ -346,6 +386,11 @@ cdef class Engine:
             self.shared.dialled = <uint64_t *>calloc(NOTED_COUNT, sizeof(uint64_t))
             if self.shared.dialled == NULL:
                 raise MemoryError
+        if accepting:
+            self.shared.link_context = tls_server_context(True)
+            self.shared.visitor_context = tls_server_context(False)
+            if self.shared.link_context == NULL or self.shared.visitor_context == NULL:
+                raise MemoryError
         self.shared.workers = <Worker *>calloc(workers, sizeof(Worker))
         self.threads = <pthread_t *>calloc(workers, sizeof(pthread_t))
         if self.shared.workers == NULL or self.threads == NULL:
@@ -362,8 +407,6 @@ cdef class Engine:
             if visit_count_max and visits_init(&self.shared.workers[i].loop.visits, visit_count_max // workers) < 0:
                 raise MemoryError
         self.worker_count = workers
-        self.coverages = {}
-        self.contexts = []
         self.client_contexts = {}
         self.link_tunnels = {}
         self.tunnels_free = deque()
@@ -392,6 +435,8 @@ cdef class Engine:
         free(self.services)
         for i in range(self.shared.worker_count):
             visits_free(&self.shared.workers[i].loop.visits)
+        tls_context_free(self.shared.link_context)
+        tls_context_free(self.shared.visitor_context)
         free(self.threads)
         free(self.shared.workers)
         free(self.shared.dialled)
@@ -801,6 +846,9 @@ cdef class Engine:
     def drop_route(self, int kind, key):
         cdef bytes name
         _, name = self.route_key(kind, key)
+        self.drop(kind, name)
+
+    cdef drop(self, int kind, bytes name):
         if route_find(self.table if self.draft == NULL else self.draft, kind, name, len(name)) == NULL:
             return
         self.need_draft()
@@ -867,31 +915,32 @@ cdef class Engine:
             raise EngineError(f"the page for {code} is larger than 48 KiB")
         self.put_page(code, status, content_type, body, retry_after_s)
 
-    def set_certificate(self, list names, bytes chain_pem not None, bytes key_pem not None):
-        cdef Context visitors = Context()
-        cdef Context links
+    # --- certificates ---
+
+    cdef put_certificate(self, int kind, bytes name, Certificate certificate):
         cdef Target target
-        visitors.c = tls_server_context(chain_pem, len(chain_pem), key_pem, len(key_pem), False)
-        if visitors.c == NULL:
-            raise EngineError(f"the certificate cannot be used: {(<bytes>tls_error_text()).decode('ascii', 'replace')}")
-        self.contexts.append(visitors)
-        covered = frozenset(name.lower() for name in names)
-        visitors.coverage = self.coverages.setdefault(covered, len(self.coverages) + 1)
         memset(&target, 0, sizeof(target))
         target.kind = TARGET_CERTIFICATE
-        target.context = visitors.c
-        target.coverage = visitors.coverage
-        for name in covered:
-            self.put(ROUTE_CERTIFICATE, name.encode("ascii"), &target)
-        if self.shared.accepting and not self.started:
-            links = Context()
-            links.c = tls_server_context(chain_pem, len(chain_pem), key_pem, len(key_pem), True)
-            if links.c == NULL:
-                reason = (<bytes>tls_error_text()).decode("ascii", "replace")
-                raise EngineError(f"the certificate cannot be used: {reason}")
-            self.contexts.append(links)
-            if self.shared.link_context == NULL:
-                self.shared.link_context = links.c
+        target.certificate = certificate.c
+        self.put(kind, name, &target)
+
+    def set_certificate(self, str name not None, Certificate certificate not None):
+        self.put_certificate(ROUTE_CERTIFICATE, name.lower().encode("ascii"), certificate)
+
+    def drop_certificate(self, str name not None):
+        self.drop(ROUTE_CERTIFICATE, name.lower().encode("ascii"))
+
+    def set_link_certificate(self, Certificate certificate not None):
+        self.put_certificate(ROUTE_LINK, b"", certificate)
+
+    def set_ticket_keys(self, list keys not None):
+        cdef bytes packed = b"".join(keys)
+        if not 1 <= len(keys) <= TICKET_KEY_COUNT_MAX or any(len(key) != TICKET_KEY_BYTES for key in keys):
+            raise EngineError(f"ticket keys are one to {TICKET_KEY_COUNT_MAX}, of {TICKET_KEY_BYTES} bytes each")
+        if not self.shared.accepting:
+            raise EngineError("a client's engine gives no tickets")
+        tls_set_ticket_keys(self.shared.link_context, packed, <int>len(keys))
+        tls_set_ticket_keys(self.shared.visitor_context, packed, <int>len(keys))
 
     # --- links ---
 
@@ -914,8 +963,7 @@ cdef class Engine:
             context = Context()
             context.c = tls_client_context(ca)
             if context.c == NULL:
-                raise EngineError(f"the authorities in {ca_file or 'the system'} cannot be used: "
-                                  f"{(<bytes>tls_error_text()).decode('ascii', 'replace')}")
+                raise EngineError(f"the authorities in {ca_file or 'the system'} cannot be used: {tls_words()}")
             self.client_contexts[ca_file] = context
         fd = socket(where.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         if fd < 0:

@@ -12,7 +12,7 @@ from spokes._fastpath.shared cimport (
     DOWN_CLOSED, DOWN_DEAD, DOWN_HANDSHAKE, DOWN_LOCAL, DOWN_PIN, DOWN_PROTOCOL, DOWN_SYSTEM, DOWN_TLS,
     EVENT_BYTES_MAX, EVENT_LINK_DOWN, EVENT_UPSTREAM_FAULT, Pending,
 )
-from spokes._fastpath.tls cimport tls_error_text
+from spokes._fastpath.tls_words cimport tls_error_text
 from spokes._fastpath.types cimport (
     RC_DEAD, RC_EOF, RC_LIMIT, RC_LOCAL, RC_PIN, RC_TIMEOUT, RC_TLS, atomic_add, atomic_get,
 )

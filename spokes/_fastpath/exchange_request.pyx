@@ -64,7 +64,7 @@ cdef int exchange_route(Exchange *x, const HttpHead *head, Target **out, uint8_t
     cdef Target *certificate
     if x.coverage != 0 and head.host_bytes > 0:
         certificate = route_find_certificate(x.loop.routes, head.host, head.host_bytes)
-        if certificate == NULL or certificate.coverage != x.coverage \
+        if certificate == NULL or certificate.certificate.coverage != x.coverage \
                 or route_find(x.loop.routes, ROUTE_TLS, head.host, head.host_bytes) != NULL:
             page[0] = PAGE_MISDIRECTED  # another certificate's name, or one whose TLS ends at its tunnel
             return WANT_PAGE

@@ -92,6 +92,8 @@ cdef int read_alpn(Hello *out, Reader *extension) noexcept nogil:
             return RC_PROTO
         if protocol.left == 8 and memcmp(protocol.at, b"spokes/1", 8) == 0:
             out.has_link_alpn = 1
+        elif protocol.left == 11 and memcmp(protocol.at, b"spokes-ca/1", 11) == 0:
+            out.has_authority_alpn = 1
         elif protocol.left == 10 and memcmp(protocol.at, b"acme-tls/1", 10) == 0:
             out.has_acme_alpn = 1
     return 0
@@ -275,6 +277,7 @@ def parse_hello(bytes data not None, size_t step=0):
     return {
         "name": (<const char *>hello.name)[:hello.name_bytes],
         "has_link_alpn": bool(hello.has_link_alpn),
+        "has_authority_alpn": bool(hello.has_authority_alpn),
         "has_acme_alpn": bool(hello.has_acme_alpn),
         "has_tls13": bool(hello.has_tls13),
     }

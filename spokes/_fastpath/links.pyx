@@ -29,7 +29,8 @@ from spokes._fastpath.shared cimport (
     LINK_BUCKETS,
 )
 from spokes._fastpath.timer cimport timer_clear, timer_set
-from spokes._fastpath.tls cimport SSL, tls_check_pin, tls_has_link_alpn, tls_new
+from spokes._fastpath.openssl cimport SSL
+from spokes._fastpath.tls cimport tls_check_pin, tls_has_link_alpn, tls_new_client
 from spokes._fastpath.types cimport RC_LOCAL, RC_PROTO, RC_TIMEOUT, RC_TLS, atomic_add, uint8_t, uint16_t, uint32_t
 from spokes._fastpath.udp cimport udp_serve
 from spokes._fastpath.upstream cimport NOTED_HOPS_MAX, upstream_hops
@@ -211,7 +212,7 @@ cdef void dial_ready(Conn *conn) noexcept nogil:
         emit(worker, EVENT_LINK_CONNECTED, slot.id, 0, NULL, 0)
         if getpeername(conn.fd, <sockaddr *>&address, &address_bytes) == 0:
             address_read(&conn.peer, &address)
-        ssl = tls_new(slot.context, False, slot.server_name, slot.has_pin)
+        ssl = tls_new_client(slot.context, slot.server_name, slot.has_pin)
         if ssl == NULL or conn_start_tls(conn, ssl) < 0:
             dial_failed(conn, RC_TLS)
             return

@@ -1,4 +1,5 @@
 # Where a host name or port leads: immutable tables the workers read without a lock, built by the control plane.
+from spokes._fastpath.certificate cimport Certificate
 from spokes._fastpath.net cimport sockaddr_storage, socklen_t
 from spokes._fastpath.outcome cimport Outcomes
 from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -89,19 +90,19 @@ cdef struct Target:
     Service *service                    # what is counted there; NULL = the tunnel alone
     Upstream *upstream
     Directory *directory
-    void *context                       # SSL_CTX of a certificate
-    uint64_t coverage                   # of a certificate: one number for one set of names, kept when it is renewed
+    Certificate *certificate
     Limits limits
 
 cdef struct RouteEntry:
     uint32_t name                       # offset into names
     uint16_t name_bytes
-    uint8_t kind                        # RouteKind, or ROUTE_CERTIFICATE
+    uint8_t kind                        # RouteKind, ROUTE_CERTIFICATE or ROUTE_LINK
     uint8_t unused
     Target target
 
 cdef enum:
     ROUTE_CERTIFICATE = 16              # key kind for certificates: exact name or "*.parent"
+    ROUTE_LINK = 17                     # what links that arrive are shown; under the empty name
 
 cdef struct RoutePage:                  # the entries of one bucket; immutable, shared by every table since its version
     uint64_t version                    # of the table it was made for

@@ -1,14 +1,16 @@
 """Route tables: a hash of pages over (kind, name). A table never changes once it is published; the next one shares all
 pages with it but those that a change touched.
 
-Owns: pages with their entries and names; references to upstreams and directories. Bound: what the control plane puts
-in; a change costs one page and a copy of the array of pages, however many routes there are.
+Owns: pages with their entries and names; references to upstreams, directories and certificates.
+Bound: what the control plane puts in; a change costs one page and a copy of the array of pages, however many routes
+there are.
 A table is freed when the builder and every worker have let go of it. All let go in the order of publication, so that a
 page which a table replaced is freed with that table's predecessor: nobody can still be looking at it.
 """
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from spokes._fastpath.certificate cimport certificate_hold, certificate_release
 from spokes._fastpath.net cimport close
 from spokes._fastpath.types cimport RC_MEMORY, atomic_add, atomic_get, atomic_sub, atomic_sub_acq, int64_t
 
@@ -57,6 +59,8 @@ cdef void page_add(RoutePage *page, uint64_t h, uint8_t kind, const char *name, 
         upstream_hold(target.upstream)
     if target.directory != NULL:
         directory_hold(target.directory)
+    if target.certificate != NULL:
+        certificate_hold(target.certificate)
     memcpy(page.names + page.name_bytes, name, name_bytes)
     page.name_bytes += <uint32_t>name_bytes
     page.count += 1
@@ -74,6 +78,7 @@ cdef void page_free(RoutePage *page) noexcept nogil:
     for i in range(page.count):
         upstream_release(page.entries[i].target.upstream)
         directory_release(page.entries[i].target.directory)
+        certificate_release(page.entries[i].target.certificate)
     free(page)
 
 

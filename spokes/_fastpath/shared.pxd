@@ -3,10 +3,10 @@ from spokes._fastpath.buf cimport Budget
 from spokes._fastpath.conn cimport PAGE_COUNT, Conn, Loop, Page
 from spokes._fastpath.frame cimport Address
 from spokes._fastpath.mux cimport TUNNEL_VISITOR_COUNTERS, Link
+from spokes._fastpath.openssl cimport SSL_CTX
 from spokes._fastpath.ring cimport Msg, Ring
 from spokes._fastpath.throttle cimport Throttle
 from spokes._fastpath.timer cimport Timer
-from spokes._fastpath.tls cimport SSL_CTX
 from spokes._fastpath.types cimport uint8_t, uint32_t, uint64_t
 
 cdef enum ListenerKind:
@@ -72,7 +72,8 @@ cdef struct Shared:                     # one engine's
     uint64_t address_counts[ADDRESS_COUNTERS]   # atomic
     Throttle handshakes                 # of visitors and links that arrive, by their address
     uint64_t link_serial                # atomic
-    SSL_CTX *link_context               # what links that arrive are served with; NULL at a client
+    SSL_CTX *link_context               # of links that arrive; NULL at a client
+    SSL_CTX *visitor_context            # the same of visitors
     uint64_t udp_idle_ms
     uint8_t accepting
 

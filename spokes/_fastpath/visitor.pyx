@@ -21,14 +21,16 @@ from spokes._fastpath.hello cimport (
 )
 from spokes._fastpath.links cimport link_up
 from spokes._fastpath.mux cimport Link, Stream, link_pick, stream_open
+from spokes._fastpath.openssl cimport SSL
 from spokes._fastpath.relay cimport relay_join
 from spokes._fastpath.route cimport (
-    ROUTE_TCP, ROUTE_TLS, TARGET_TUNNEL, Target, Tunnel, route_find, route_find_certificate, route_find_port,
+    ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, TARGET_TUNNEL, RouteTable, Target, Tunnel, route_find, route_find_certificate,
+    route_find_port,
 )
 from spokes._fastpath.shared cimport ADDRESS_COUNTERS, HANDSHAKE_MS, LISTENER_HTTP, LISTENER_TLS, Worker
 from spokes._fastpath.throttle cimport throttle_admit
 from spokes._fastpath.timer cimport timer_clear, timer_set
-from spokes._fastpath.tls cimport SSL, SSL_CTX, tls_has_link_alpn, tls_new
+from spokes._fastpath.tls cimport tls_has_link_alpn, tls_new_server
 from spokes._fastpath.types cimport RC_EOF, RC_TLS, atomic_add, atomic_get, atomic_sub, uint8_t, uint64_t
 
 cdef enum:
@@ -161,6 +163,15 @@ cdef bint handshake_admit(Conn *conn) noexcept nogil:
     return False
 
 
+cdef Target *link_certificate(RouteTable *routes, const Hello *hello) noexcept nogil:
+    """What a link is shown: our own key, which clients pin; or what its authorities may vouch for, where that is what
+    it goes by."""
+    cdef Target *target = NULL
+    if hello.has_authority_alpn and hello.name_bytes > 0:
+        target = route_find_certificate(routes, hello.name, hello.name_bytes)
+    return target if target != NULL else route_find(routes, ROUTE_LINK, b"", 0)
+
+
 cdef void hello_ready(Conn *conn) noexcept nogil:
     """A TLS visitor's first flight decides what it is: a link, ours to terminate, or passed through untouched."""
     cdef Worker *worker = <Worker *>conn.loop
@@ -179,11 +190,15 @@ cdef void hello_ready(Conn *conn) noexcept nogil:
             refuse_hello(conn)
         return
     if hello.has_link_alpn and worker.shared.link_context != NULL:
+        target = link_certificate(loop.routes, &hello)
+        if target == NULL:
+            conn_alert(conn, ALERT_INTERNAL_ERROR)
+            return
         if not handshake_admit(conn):
             return
         conn.tag = TAG_LINK             # counted as a visitor until it stands
         tune_link(conn.fd)
-        ssl = tls_new(worker.shared.link_context, True, NULL, False)
+        ssl = tls_new_server(worker.shared.link_context, target.certificate, True)
     else:
         if hello.name_bytes > 0:
             # A site that wants its TLS as it comes goes before a certificate of ours that happens to cover its name.
@@ -199,8 +214,8 @@ cdef void hello_ready(Conn *conn) noexcept nogil:
             return
         if not handshake_admit(conn):
             return
-        conn.extra = <void *>target.coverage
-        ssl = tls_new(<SSL_CTX *>target.context, True, NULL, False)
+        conn.extra = <void *>target.certificate.coverage
+        ssl = tls_new_server(worker.shared.visitor_context, target.certificate, False)
     if ssl == NULL or conn_start_tls(conn, ssl) < 0:
         conn_close(conn, True)
         return

@@ -48,7 +48,7 @@ class Copying:
 def backup(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
     """Write everything that is stored to one file, while the server runs or not.
 
-    It holds secrets, and only its owner may read it. Of the data directory it holds the database alone: keep server.key
+    It holds secrets, and only its owner may read it. Of the data directory it holds the database alone: keep link.key
     too, which clients pin.
     """
     config = settings.load()
@@ -64,7 +64,7 @@ def backup(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
         print_json({"file": str(file), "bytes": size_bytes})
     else:
         say(f"Backup written: {file}, {size_text(size_bytes)}")
-        say(f"Keep {config.data.absolute() / 'server.key'} beside it: clients pin that key")
+        say(f"Keep {config.data.absolute() / 'link.key'} beside it: clients pin that key")
 
 
 @click.command(epilog="Example: spokes restore /var/backups/spokes-monday.db --data /var/lib/spokes")

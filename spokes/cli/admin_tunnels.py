@@ -284,7 +284,7 @@ def config(settings: Settings, tunnel_name: str, secrets: bool, as_json: bool) -
         rules = plain(tunnel_calls.config(shell.admin, shell.caller, None, tunnel_uid=uid).config)
         facts = shell.ask_server()
     if facts is not None:
-        rules["serverKey"] = facts["certificates"][0]["fingerprint"]
+        rules["serverKey"] = facts["link_key"]
         rules["serverHost"] = _server_host(facts, shell.config.public_https_port)
     elif secrets:
         click.echo("spokes: no server runs, so serverKey is missing and serverHost is a guess", err=True)

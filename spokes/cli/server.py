@@ -84,9 +84,9 @@ def status(settings: Settings, as_json: bool) -> None:
     if set_aside := facts.get("changes_set_aside"):
         rows.append(["Set aside", f"not in force, the log says why: {', '.join(set_aside)}"])
     rows += [
-        ["Certificate", f"{', '.join(one['names'])} until {time_text(one['expires'])}, key {one['fingerprint']}"]
-        for one in facts["certificates"]
+        ["Certificate", f"{', '.join(one['names'])} until {time_text(one['expires'])}"] for one in facts["certificates"]
     ]
+    rows.append(["Key", facts["link_key"]])
     print_table(["Fact", "Value"], rows)
 
 

@@ -59,17 +59,17 @@ class AlertBoard:
 
     def raise_(self, kind: str, subject: str, severity: Severity, text: str) -> None:
         """Does nothing while the same or a worse one stands."""
-        stands = self._open.get((kind, subject))
-        if stands is severity or stands is Severity.CRITICAL:
-            self._wishes.pop((kind, subject), None)
-            return
-        self._wish(kind, subject, Wish(severity, text))
+        if self._stands(kind, subject) not in (severity, Severity.CRITICAL):
+            self._wish(kind, subject, Wish(severity, text))
 
     def settle(self, kind: str, subject: str) -> None:
-        if (kind, subject) in self._open:
+        if self._stands(kind, subject) is not None:
             self._wish(kind, subject, Wish(None, ""))
-        else:
-            self._wishes.pop((kind, subject), None)
+
+    def _stands(self, kind: str, subject: str) -> Severity | None:
+        """As it will be once everything is written: a write may be under way."""
+        wish = self._wishes.get((kind, subject))
+        return wish.severity if wish is not None else self._open.get((kind, subject))
 
     def _wish(self, kind: str, subject: str, wish: Wish) -> None:
         self._wishes[kind, subject] = wish

@@ -24,7 +24,7 @@ from spokes.server.admin_process import AdminProcess, admin_command, admin_envir
 from spokes.server.admission import Admission
 from spokes.server.availability import Availability
 from spokes.server.bandwidth import BandwidthLimits
-from spokes.server.certificates import Certificate, ensure_certificate
+from spokes.server.certificates import Certificate, ensure_certificates
 from spokes.server.changes import ChangeFollower
 from spokes.server.control import ControlSocket
 from spokes.server.datadir import (
@@ -54,6 +54,7 @@ from spokes.server.registry import Registry
 from spokes.server.requests import Requests
 from spokes.server.routes import RouteTable
 from spokes.server.sessions import Sessions
+from spokes.server.shown_certificates import ShownCertificates
 from spokes.server.storethread import StoreThread
 from spokes.server.traffic import TrafficMeter
 from spokes.server.upkeep import keep_up
@@ -101,7 +102,7 @@ class Server:
         self.admin: AdminProcess | None = None
         self._hurry = asyncio.Event()
         self.public = PublicPorts()
-        self.certificate: Certificate
+        self.link_certificate: Certificate
         self.directory: Path
         self.started: clock.Since | None = None  # None: does not serve yet
 
@@ -126,7 +127,8 @@ class Server:
         await self._store.open(config.store_url)
         self._store.store.needs_proof = config.domain_proof
         await self._store.run(self._store.store.reset_presence)
-        self.certificate = await self._store.run(ensure_certificate, self.directory, config.domain)
+        certificates = await self._store.run(ensure_certificates, self.directory, config.domain)
+        self.link_certificate = certificates[1]
         self._engine = engine = self._make_engine(
             workers=config.worker_count,
             memory_limit_bytes=memory_budget(config).limit_bytes,
@@ -140,10 +142,10 @@ class Server:
             via=f"spokes-{secrets.token_hex(8)}".encode(),  # of this server alone, or two in a row would be a loop
         )
         hand_pages(engine)
-        certificate = self.certificate
-        engine.set_certificate(list(certificate.names), certificate.chain_pem, certificate.key_pem)
+        shown = ShownCertificates(engine)
+        shown.show(*certificates)
         engine.start()
-        self._assemble(engine)
+        self._assemble(engine, shown, certificates[0])
         await self.follower.load()
         await self.bandwidth.load()
         await self.notices.load()
@@ -169,7 +171,7 @@ class Server:
             self.supervisor.keep(name, work)
         if config.admin:
             command = self._make_admin_command(
-                config, self.directory, self.certificate.fingerprint, self.public.https or HTTPS_PORT
+                config, self.directory, self.link_certificate.fingerprint, self.public.https or HTTPS_PORT
             )
             socket_path = self.directory / admin_process.SOCKET_NAME
             self.admin = AdminProcess(
@@ -178,7 +180,7 @@ class Server:
             self.admin.start()
         self.started = clock.Since()
 
-    def _assemble(self, engine: Engine) -> None:
+    def _assemble(self, engine: Engine, shown: ShownCertificates, certificate: Certificate) -> None:
         config = self.config
         self.registry = Registry(config.link_count_max)
         self.admission = Admission(config.handshakes_per_s)
@@ -226,7 +228,8 @@ class Server:
             directory=self.directory,
             engine=engine,
             store=self._store,
-            certificate=self.certificate,
+            shown=shown,
+            certificate=certificate,
             routes=self.routes,
             registry=self.registry,
             users=self.users,

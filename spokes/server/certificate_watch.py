@@ -11,8 +11,8 @@ import logging
 from pathlib import Path
 
 from spokes.errors import CertificateError, DataDirError, EngineError
-from spokes.server.certificates import CHAIN_NAME, Certificate, read_certificate
-from spokes.server.routes import RouteTable
+from spokes.server.certificates import CHAIN_NAME, Certificate, link_certificate, read_certificate
+from spokes.server.shown_certificates import ShownCertificates
 from spokes.server.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -24,37 +24,35 @@ class CertificateWatch:
     def __init__(
         self,
         *,
-        routes: RouteTable,
+        shown: ShownCertificates,
         watch: Watch,
         directory: Path,
         domain: str,
         certificate: Certificate,
     ) -> None:
-        self._routes = routes
+        self._shown = shown
         self._watch = watch
         self._directory = directory
         self._domain = domain
         self.current = certificate
+        self._looking = asyncio.Lock()
 
     async def look(self) -> None:
+        async with self._looking:  # what a slow look found is not told behind what a later one did
+            await self._look()
+
+    async def _look(self) -> None:
         subject = str(self._directory / CHAIN_NAME)
         try:
             found = await asyncio.to_thread(read_certificate, self._directory, self._domain)
-            self._take(found)
+            if (found.chain_pem, found.key_pem) != (self.current.chain_pem, self.current.key_pem):
+                self._take(found, await asyncio.to_thread(link_certificate, self._directory, self._domain, found))
         except (CertificateError, DataDirError, EngineError) as error:
             self._watch.certificate_files(subject, error)
         else:
             self._watch.certificate_files(subject, None)
 
-    def _take(self, found: Certificate) -> None:
-        if (found.chain_pem, found.key_pem) == (self.current.chain_pem, self.current.key_pem):
-            return
-        if found.fingerprint != self.current.fingerprint:
-            # Clients pin the key that their links are greeted with, and that one changes with a restart only.
-            raise CertificateError(
-                f"{found.chain_path} has another key than the one in use",
-                hint="restart the server to use it; clients that pin the old key will refuse it",
-            )
-        self._routes.renew_certificate(found.names, found.chain_pem, found.key_pem)
+    def _take(self, found: Certificate, link: Certificate) -> None:
+        self._shown.show(found, link)
         self.current = found
         log.info("certificate taken", extra={"names": found.names, "fingerprint": found.fingerprint})

@@ -1,7 +1,8 @@
-"""The server's own certificate: made on first start, kept, and issued again for the same key when the domain changes.
+"""The server's own certificates: made on first start, kept, and issued again for the same key when the domain changes.
 
-Owns: `server.key` and `server.crt` in the data directory. An operator may put a certificate of an authority there
-instead; it is used as it is and never overwritten.
+Owns: in the data directory `server.key` and `server.crt`, for visitors of the server's names, and `link.key` and
+`link.crt`, for links. An operator may put a pair of an authority in the place of the first; it is used as it is and
+never overwritten. The link's key is what clients pin: it stays, whatever pair is there for visitors.
 Fails: CertificateError for files that cannot be used, DataDirError where the directory cannot be read or written.
 """
 
@@ -30,10 +31,12 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spokes.errors import CertificateError, ConfigError, DataDirError
-from spokes.pins import fingerprint
+from spokes.pins import fingerprint, fingerprint_of_key
 
 KEY_NAME = "server.key"
 CHAIN_NAME = "server.crt"
+LINK_KEY_NAME = "link.key"
+LINK_CHAIN_NAME = "link.crt"
 LIFETIME = dt.timedelta(days=3652)  # ten years; clients pin the key, so nothing is gained by less
 RENEW_BEFORE = dt.timedelta(days=30)
 CLOCK_SKEW = dt.timedelta(days=1)  # a visitor's clock may be behind ours
@@ -60,16 +63,59 @@ class Certificate:
     expires_at: float  # Unix seconds
 
 
-def ensure_certificate(data_dir: Path, domain: str, *, now: dt.datetime | None = None) -> Certificate:
-    """The pair for this domain, made or renewed where needed. The key, once there, never changes."""
+def ensure_certificates(
+    data_dir: Path, domain: str, *, now: dt.datetime | None = None
+) -> tuple[Certificate, Certificate]:
+    """What visitors are shown, and what links are; made or renewed where needed. A key, once there, never changes."""
+    link_key_pem = _ensure_link_key(data_dir)
+    visitors = ensure_certificate(data_dir, domain, first_key_pem=link_key_pem, now=now)
+    return visitors, link_certificate(data_dir, domain, visitors, now=now)
+
+
+def ensure_certificate(
+    data_dir: Path, domain: str, *, first_key_pem: bytes = b"", now: dt.datetime | None = None
+) -> Certificate:
+    """The visitors' pair for this domain; `first_key_pem`: what its key is to be where there is none."""
+    return _ensure_pair(data_dir / KEY_NAME, data_dir / CHAIN_NAME, domain, first_key_pem, now)
+
+
+def link_certificate(
+    data_dir: Path, domain: str, visitors: Certificate, *, now: dt.datetime | None = None
+) -> Certificate:
+    """The visitors' pair while its key is the link's: clients may know its authority. Else one of the link's own."""
+    key_path = data_dir / LINK_KEY_NAME
+    key_pem = _read(key_path, secret=True) or b""
+    if fingerprint_of_key(_load_key(key_path, key_pem)) == visitors.fingerprint:
+        return visitors
+    return _ensure_pair(key_path, data_dir / LINK_CHAIN_NAME, domain, b"", now)
+
+
+def _ensure_link_key(data_dir: Path) -> bytes:
+    """A server that has served before had one key for both: that stays the link's."""
+    path = data_dir / LINK_KEY_NAME
+    pem = _read(path, secret=True)
+    if pem is None:
+        if (data_dir / LINK_CHAIN_NAME).exists():
+            raise _key_missing(path, data_dir / LINK_CHAIN_NAME)
+        pem = _read(data_dir / KEY_NAME, secret=True)
+        if pem is None and (data_dir / CHAIN_NAME).exists():
+            raise _key_missing(data_dir / KEY_NAME, data_dir / CHAIN_NAME)
+        pem = _make_key() if pem is None else pem
+        _load_key(data_dir / KEY_NAME, pem)  # what cannot be used is not copied
+        _write(path, pem)
+    return pem
+
+
+def _ensure_pair(
+    key_path: Path, chain_path: Path, domain: str, first_key_pem: bytes, now: dt.datetime | None
+) -> Certificate:
     now = now or dt.datetime.now(dt.UTC)
     names = names_for(domain)
-    key_path, chain_path = data_dir / KEY_NAME, data_dir / CHAIN_NAME
     key_pem, chain_pem = _read(key_path, secret=True), _read(chain_path)
     if key_pem is None:
         if chain_pem is not None:
             raise _key_missing(key_path, chain_path)
-        key_pem = _make_key()
+        key_pem = first_key_pem or _make_key()
         # The key first: if the second write does not happen, the next start issues the certificate for this key.
         _write(key_path, key_pem)
     key = _load_key(key_path, key_pem)
@@ -104,21 +150,23 @@ def read_certificate(data_dir: Path, domain: str, *, now: dt.datetime | None = N
     return _certificate(key_path, key_pem, chain_path, chain_pem, certificate)
 
 
-def check_certificate(data_dir: Path, domain: str) -> None:
-    """Raise where ensure_certificate() would, without making what is missing."""
+def check_certificates(data_dir: Path, domain: str) -> None:
+    """Raise where ensure_certificates() would, without making what is missing."""
     names = names_for(domain)
-    key_path, chain_path = data_dir / KEY_NAME, data_dir / CHAIN_NAME
-    key_pem, chain_pem = _read(key_path, secret=True), _read(chain_path)
-    if key_pem is None:
+    for key_path, chain_path in (
+        (data_dir / KEY_NAME, data_dir / CHAIN_NAME), (data_dir / LINK_KEY_NAME, data_dir / LINK_CHAIN_NAME),
+    ):
+        key_pem, chain_pem = _read(key_path, secret=True), _read(chain_path)
+        if key_pem is None:
+            if chain_pem is not None:
+                raise _key_missing(key_path, chain_path)
+            continue
+        key = _load_key(key_path, key_pem)
         if chain_pem is not None:
-            raise _key_missing(key_path, chain_path)
-        return
-    key = _load_key(key_path, key_pem)
-    if chain_pem is not None:
-        certificate = _load_certificate(chain_path, chain_pem)
-        _check_pair(key_path, key, chain_path, certificate)
-        if certificate.issuer != certificate.subject:
-            _check_foreign(chain_path, certificate, names)
+            certificate = _load_certificate(chain_path, chain_pem)
+            _check_pair(key_path, key, chain_path, certificate)
+            if certificate.issuer != certificate.subject:
+                _check_foreign(chain_path, certificate, names)
 
 
 def _key_missing(key_path: Path, chain_path: Path) -> CertificateError:

@@ -21,7 +21,9 @@ from spokes.server.registry import Registry
 from spokes.server.routes import RouteTable
 from spokes.server.sessions import Sessions
 from spokes.server.set_aside import MORE, Subject
+from spokes.server.shown_certificates import ShownCertificates
 from spokes.server.storethread import StoreThread
+from spokes.server.ticket_keys import TicketKeys
 from spokes.server.users import Users
 from spokes.server.watch import TASK_ALERT, Clocks, Offline, Watch, disk_figures
 from spokes.server.webhook_events import WebhookEvents
@@ -42,6 +44,7 @@ class Notices:
         directory: Path,
         engine: Engine,
         store: StoreThread,
+        shown: ShownCertificates,
         certificate: Certificate,
         routes: RouteTable,
         registry: Registry,
@@ -80,14 +83,18 @@ class Notices:
         sessions.strangers.on_client_clock = self._clocks.note
         self._copies = sessions.copies
         self._copies.on_copy = lambda uid, words: self.alerts.raise_(copies.ALERT, uid, Severity.WARNING, words)
+        self.tickets = TicketKeys(engine, directory)
         self.certificates = CertificateWatch(
-            routes=routes,
+            shown=shown,
             watch=self.watch,
             directory=directory,
             domain=config.domain,
             certificate=certificate,
         )
-        looks = (self.certificates.look, self._look_inside, self._look_at_disk, self._look_for_silent_tunnels)
+        looks = (
+            self.certificates.look, self.tickets.look, self._look_inside, self._look_at_disk,
+            self._look_for_silent_tunnels,
+        )
         for look in looks:
             self.watch.add(look)
 
@@ -97,6 +104,7 @@ class Notices:
         self.dispatcher.wake()
 
     async def load(self) -> None:
+        await self.tickets.look()
         await self.alerts.load()
         await self.events.load()
         for kind in (TASK_ALERT, ASIDE_ALERT):  # of an earlier life of the server; this one finds its own

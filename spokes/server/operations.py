@@ -15,6 +15,7 @@ from spokes._fastpath.engine import Engine, ListenerKind
 from spokes.config import Address, ServerConfig
 from spokes.errors import NotFoundError, ValueRefusedError
 from spokes.server.admin_process import AdminProcess
+from spokes.server.certificates import Certificate
 from spokes.server.changes import ChangeFollower
 from spokes.server.control import Args, Operation
 from spokes.server.live import Live
@@ -45,6 +46,7 @@ class Serving(Protocol):
     started: clock.Since | None
     ports: PortListeners
     supervisor: Supervisor
+    link_certificate: Certificate
 
     def addresses(self, kind: ListenerKind) -> list[Address]: ...
 
@@ -108,6 +110,7 @@ class Operations:
             "tcp_ports": str(self._server.config.tcp_ports),
             "tunnels": tunnel_count_figures(self._registry, self._routes),
             **traffic_figures(self._engine),
+            "link_key": server.link_certificate.fingerprint,
             "certificates": [self._certificate()],
             "store": {"where": store.where, "statements_total": store.statement_count},
             "admin": {"pid": server.admin.pid, "starts_total": server.admin.start_count} if server.admin else None,

@@ -9,7 +9,7 @@ engine knows no route to it. Knows no store: changes.py feeds it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from spokes._fastpath.engine import Engine, Limits, RouteKind, Upstream
@@ -296,12 +296,6 @@ class RouteTable:
         if not self._publish_due:
             self._publish_due = True
             asyncio.get_running_loop().call_soon(self.publish)
-
-    def renew_certificate(self, names: Sequence[str], chain_pem: bytes, key_pem: bytes) -> None:
-        """In force when this returns, for visitors who come from now on."""
-        self._engine.set_certificate(list(names), chain_pem, key_pem)
-        self._publish_due = True
-        self.publish()
 
     def publish(self) -> None:
         """Puts all changes in force now, if there are any."""

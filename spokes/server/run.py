@@ -117,10 +117,10 @@ def banner(server: Server, *, with_token: bool) -> list[str]:
         "HTTP:   " + ", ".join(str(address) for address in server.addresses(ListenerKind.HTTP)),
         "HTTPS:  " + ", ".join(str(address) for address in server.addresses(ListenerKind.TLS)),
         f"Ports:  {config.tcp_ports}",
-        f"Key:    {server.certificate.fingerprint}",
+        f"Key:    {server.link_certificate.fingerprint}",
     ]
     words = ["spoke", "configure", "--url", server.public.urls(config.domain)[-1]]
-    words += ["--server-key", server.certificate.fingerprint]
+    words += ["--server-key", server.link_certificate.fingerprint]
     if with_token:
         path = server.directory / FIRST_TOKEN_NAME
         lines.append(f"Token:  in {path}; a client on another machine needs a copy of that file")

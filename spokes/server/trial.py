@@ -13,7 +13,7 @@ from pathlib import Path
 from spokes.config import Address, ServerConfig
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import ConfigError, ControlError, DataDirError, SpokesError
-from spokes.server.certificates import check_certificate
+from spokes.server.certificates import check_certificates
 from spokes.server.limits import memory_budget
 from spokes.server.listeners import check_free, expand
 from spokes.server.notices import make_mailer
@@ -40,7 +40,7 @@ def _fault(step: Callable[[], object]) -> Iterator[SpokesError]:
 def _steps(config: ServerConfig) -> Iterator[Callable[[], object]]:
     directory = config.data.absolute()
     yield lambda: _check_directory(directory)
-    yield lambda: check_certificate(directory, config.domain) if directory.is_dir() else None
+    yield lambda: check_certificates(directory, config.domain) if directory.is_dir() else None
     yield lambda: check_store(config.store_url)
     running = _running_addresses(directory)
     for address in (*config.http, *config.https):

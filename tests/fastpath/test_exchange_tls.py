@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from spokes._fastpath.engine import RouteKind
-from tests.support.engines import CHAIN_PEM, Pair, eventually, make_certificate
+from tests.support.engines import CHAIN_PEM, Pair, eventually, make_certificate, terminate
 from tests.support.http_wire import (
     Ended,
     Message,
@@ -105,7 +105,7 @@ def test_https_two_names_of_one_certificate_share_a_conn(pair: Pair, visit_tls: 
 
 def test_host_the_certificate_does_not_cover_is_421(pair: Pair, visit_tls: Visit) -> None:
     chain, key, _ = make_certificate("other.test")
-    pair.server.set_certificate(["other.test"], chain, key)
+    terminate(pair.server, ["other.test"], chain, key)
     with ScriptedUpstream(answering(response())) as upstream:
         pair.serve_http("a.tun.test", upstream.upstream())
         pair.serve_http("other.test", upstream.upstream())
@@ -131,7 +131,7 @@ def test_renewed_certificate_does_not_disturb_live_conns(pair: Pair, visit_tls: 
         old.send(request())
         assert old.read_response().body == b"hello"
         chain, key, _ = make_certificate("tun.test", "*.tun.test")
-        pair.server.set_certificate(["tun.test", "*.tun.test"], chain, key)
+        terminate(pair.server, ["tun.test", "*.tun.test"], chain, key)
         pair.publish()
         new = visit_tls(chain_pem=chain)
         for visitor in (old, new):

@@ -15,7 +15,9 @@ HELLO_BYTES_MAX = 65536
 
 EXTENSIONS = ch.server_name(b"a.example") + ch.alpn(b"spokes/1") + ch.versions(0x0304, 0x0303)
 MESSAGE = ch.message(EXTENSIONS)
-MADE = {"name": b"a.example", "has_link_alpn": True, "has_acme_alpn": False, "has_tls13": True}
+MADE = {
+    "name": b"a.example", "has_link_alpn": True, "has_authority_alpn": False, "has_acme_alpn": False, "has_tls13": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,10 @@ MADE = {"name": b"a.example", "has_link_alpn": True, "has_acme_alpn": False, "ha
 )
 def test_hello_of_openssl_gives_name_and_alpn(name, protocols, link, acme):
     hello = ch.real_hello(name, protocols)
-    expected = {"name": name.lower().encode(), "has_link_alpn": link, "has_acme_alpn": acme, "has_tls13": True}
+    expected = {
+        "name": name.lower().encode(), "has_link_alpn": link, "has_authority_alpn": False, "has_acme_alpn": acme,
+        "has_tls13": True,
+    }
     assert parse_hello(hello) == expected
     assert parse_hello(hello + b"what follows") == expected
 

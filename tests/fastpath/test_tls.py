@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spokes._fastpath.tls import CODES, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES, TlsContext, TlsEnd, TlsFailure
+from spokes._fastpath.tls_hooks import CODES, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES, TlsContext, TlsEnd, TlsFailure
 
 NAME = "tunnels.example"
 T = TypeVar("T")

@@ -1,5 +1,6 @@
 """Alerts: raised once, resolved by themselves, told to whoever listens; and what the looks make of figures."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,37 @@ async def test_alert_is_raised_once_grows_and_is_resolved(server, store, told):
         (Severity.WARNING, False), (Severity.CRITICAL, False), (Severity.CRITICAL, True)
     ]  # fmt: skip
     assert store.list_alerts(open_only=True) == []
+
+
+@pytest.mark.parametrize("stands", [False, True])
+async def test_wish_made_while_the_one_before_is_written_comes_after_it(server, store, monkeypatch, stands):
+    board, writing, go_on = AlertBoard(server._store), asyncio.Event(), asyncio.Event()
+    run = server._store.run
+    if stands:
+        board.raise_("disk", "/data", Severity.WARNING, "9% free")
+        await board.flush()
+
+    async def slow(*call):
+        writing.set()
+        await go_on.wait()
+        return await run(*call)
+
+    def wish(raised):
+        if raised:
+            board.raise_("disk", "/data", Severity.WARNING, "9% free")
+        else:
+            board.settle("disk", "/data")
+
+    monkeypatch.setattr(server._store, "run", slow)
+    wish(not stands)
+    flushing = asyncio.create_task(board.flush())
+    await writing.wait()
+    wish(stands)
+    go_on.set()
+    await flushing
+    await board.flush()
+    assert board.is_open("disk", "/data") is stands
+    assert bool(store.list_alerts(open_only=True)) is stands
 
 
 async def test_alert_that_stood_before_a_restart_is_resolved_after_it(server, store):

@@ -70,7 +70,7 @@ async def test_server_first_token_is_in_a_private_file_and_works(server, store):
     assert len(store.list_tokens()) == 1
     lines = "\n".join(banner(server, with_token=True))
     port = server.addresses(ListenerKind.TLS)[0].port
-    assert f"--url https://{DOMAIN}:{port} --server-key {server.certificate.fingerprint}" in lines
+    assert f"--url https://{DOMAIN}:{port} --server-key {server.link_certificate.fingerprint}" in lines
     assert token not in lines
 
 
@@ -132,7 +132,7 @@ async def test_server_status_and_tunnels_over_the_control_socket(server, engine,
     assert status["tunnels"] == {"online": 1, "active": 1}
     assert status["store"]["statements_total"] > 0
     assert status["store"]["statements_total"] > 0
-    assert status["certificates"][0]["fingerprint"] == server.certificate.fingerprint
+    assert status["link_key"] == server.link_certificate.fingerprint
     (one,) = await asyncio.to_thread(call_control, path, "tunnels")
     assert one["id"] == _tunnel.uid
     assert one["hostname"] == _tunnel.hostname

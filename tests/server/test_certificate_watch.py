@@ -6,10 +6,12 @@ import socket
 import ssl
 
 import pytest
+from cryptography import x509
 
 from spokes._fastpath.engine import ListenerKind
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import CertificateError
+from spokes.pins import fingerprint
 from spokes.server.app import Server
 from spokes.server.certificates import CHAIN_NAME, KEY_NAME, ensure_certificate, read_certificate
 from tests.server.conftest import DOMAIN
@@ -29,14 +31,23 @@ def watched(server):
     return look
 
 
-def certificate_of(port, name):
-    """What a visitor of this name is shown, as DER."""
+LINK = ("spokes/1",)
+BY_AUTHORITY = ("spokes/1", "spokes-ca/1")
+
+
+def certificate_of(port, name, alpn=("http/1.1",)):
+    """What a visitor of this name is shown, or a link, as DER."""
     context = ssl._create_unverified_context()
+    context.set_alpn_protocols(alpn)
     with (
         socket.create_connection(("127.0.0.1", port), timeout=5) as conn,
         context.wrap_socket(conn, server_hostname=name) as tls,
     ):
         return tls.getpeercert(binary_form=True)
+
+
+def fingerprint_of(der):
+    return fingerprint(x509.load_der_x509_certificate(der))
 
 
 @pytest.mark.parametrize("name", [CHAIN_NAME, KEY_NAME])
@@ -55,7 +66,7 @@ async def test_file_broken_is_an_alert_until_it_is_mended_and_the_good_pair_stay
     assert not await watched()
 
 
-async def test_key_of_another_pair_is_an_alert(server, watched, tmp_path, store):
+async def test_key_of_another_pair_is_an_alert(server, watched, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     ensure_certificate(other, DOMAIN)
@@ -64,10 +75,38 @@ async def test_key_of_another_pair_is_an_alert(server, watched, tmp_path, store)
     assert await watched()
     (server.directory / KEY_NAME).write_bytes(good)
     assert not await watched()
-    (server.directory / KEY_NAME).write_bytes((other / KEY_NAME).read_bytes())
-    (server.directory / CHAIN_NAME).write_bytes((other / CHAIN_NAME).read_bytes())
-    assert await watched()  # a good pair, but clients pin the other key: that is for a restart
-    assert "restart the server" in "".join(alert.text for alert in store.list_alerts())
+
+
+async def test_pair_with_another_key_is_shown_to_visitors_and_links_keep_theirs(config, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    ensure_certificate(other, DOMAIN)
+    server = Server(config)
+    await server.start()
+    try:
+        port = server.addresses(ListenerKind.TLS)[0].port
+        pinned = await asyncio.to_thread(certificate_of, port, DOMAIN, LINK)
+        for name in (KEY_NAME, CHAIN_NAME):
+            (server.directory / name).write_bytes((other / name).read_bytes())
+        await server.notices.certificates.look()
+        shown = await asyncio.to_thread(certificate_of, port, DOMAIN)
+        assert shown == ssl.PEM_cert_to_DER_cert((other / CHAIN_NAME).read_text())
+        assert await asyncio.to_thread(certificate_of, port, DOMAIN, BY_AUTHORITY) == shown
+        kept = await asyncio.to_thread(certificate_of, port, DOMAIN, LINK)
+        assert fingerprint_of(kept) == fingerprint_of(pinned) == server.link_certificate.fingerprint
+    finally:
+        server.hurry()
+        await server.stop()
+    again = Server(config)
+    await again.start()
+    try:
+        port = again.addresses(ListenerKind.TLS)[0].port
+        kept = await asyncio.to_thread(certificate_of, port, DOMAIN, LINK)
+        assert fingerprint_of(kept) == fingerprint_of(pinned)
+        assert await asyncio.to_thread(certificate_of, port, DOMAIN) == shown
+    finally:
+        again.hurry()
+        await again.stop()
 
 
 async def test_key_readable_by_everybody_is_an_alert(server, watched):

@@ -19,7 +19,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from spokes.errors import CertificateError, ConfigError, DataDirError
 from spokes.pins import parse_fingerprint
 from spokes.server import certificates
-from spokes.server.certificates import CHAIN_NAME, KEY_NAME, ensure_certificate
+from spokes.server.certificates import (
+    CHAIN_NAME,
+    KEY_NAME,
+    LINK_CHAIN_NAME,
+    LINK_KEY_NAME,
+    check_certificates,
+    ensure_certificate,
+    ensure_certificates,
+)
 
 DOMAIN = "tunnels.example"
 
@@ -102,6 +110,58 @@ def test_second_start_changes_nothing(tmp_path: Path) -> None:
     assert ensure_certificate(tmp_path, DOMAIN) == first
     assert ensure_certificate(tmp_path, "Tunnels.Example.") == first  # the same name, written otherwise
     assert [path.stat().st_mtime_ns for path in (first.key_path, first.chain_path)] == times
+
+
+def test_link_has_the_visitors_pair_as_long_as_the_key_is_the_same(tmp_path: Path) -> None:
+    visitors, link = ensure_certificates(tmp_path, DOMAIN)
+    assert link == visitors
+    assert not (tmp_path / LINK_CHAIN_NAME).exists()
+
+
+def test_key_of_a_server_from_before_stays_the_links(tmp_path: Path) -> None:
+    before = ensure_certificate(tmp_path, DOMAIN)
+    assert not (tmp_path / LINK_KEY_NAME).exists()
+    _, link = ensure_certificates(tmp_path, DOMAIN)
+    assert link.fingerprint == before.fingerprint
+    assert (tmp_path / LINK_KEY_NAME).read_bytes() == before.key_pem
+    assert stat.S_IMODE((tmp_path / LINK_KEY_NAME).stat().st_mode) == 0o600
+
+
+def test_visitors_pair_with_another_key_leaves_the_link_its_own(tmp_path: Path) -> None:
+    _, pinned = ensure_certificates(tmp_path, DOMAIN)
+    for name in (KEY_NAME, CHAIN_NAME):
+        (tmp_path / name).unlink()
+    other = tmp_path / "other"
+    other.mkdir()
+    replaced = ensure_certificate(other, DOMAIN)
+    for name in (KEY_NAME, CHAIN_NAME):
+        (tmp_path / name).write_bytes((other / name).read_bytes())
+        (tmp_path / name).chmod(0o600)
+    for _ in range(2):
+        visitors, link = ensure_certificates(tmp_path, DOMAIN)
+        assert (visitors.fingerprint, link.fingerprint) == (replaced.fingerprint, pinned.fingerprint)
+        assert link.names == visitors.names
+        check_certificates(tmp_path, DOMAIN)
+    _, elsewhere = ensure_certificates(tmp_path, "other.example.net")
+    assert elsewhere.names == ("other.example.net", "*.other.example.net")
+    assert elsewhere.fingerprint == pinned.fingerprint
+
+
+def test_link_key_lost_is_not_replaced_in_silence(tmp_path: Path) -> None:
+    ensure_certificates(tmp_path, DOMAIN)
+    (tmp_path / LINK_CHAIN_NAME).write_bytes((tmp_path / CHAIN_NAME).read_bytes())
+    (tmp_path / LINK_KEY_NAME).unlink()
+    for step in (ensure_certificates, check_certificates):
+        with pytest.raises(CertificateError, match=r"its key .*link\.key is not"):
+            step(tmp_path, DOMAIN)
+
+
+def test_key_that_cannot_be_used_is_not_made_the_links(tmp_path: Path) -> None:
+    ensure_certificate(tmp_path, DOMAIN)
+    (tmp_path / KEY_NAME).write_bytes(b"garbage")
+    with pytest.raises(CertificateError):
+        ensure_certificates(tmp_path, DOMAIN)
+    assert not (tmp_path / LINK_KEY_NAME).exists()
 
 
 def test_another_domain_gets_a_certificate_for_the_same_key(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from spokes._fastpath.engine import Engine, Event, EventKind, ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import Certificate, Engine, Event, EventKind, ListenerKind, RouteKind, Upstream
 
 DOMAIN = "tun.test"
 
@@ -153,6 +153,14 @@ class Pair:
             eventually(lambda engine=engine: engine.stats()["upstreams_open"] == engine.stats()["upstreams_idle"])
 
 
+def terminate(server: Engine, names: list[str], chain_pem: bytes, key_pem: bytes) -> Certificate:
+    """TLS to these names ends at the server, once it publishes."""
+    certificate = Certificate(names, chain_pem, key_pem)
+    for name in names:
+        server.set_certificate(name, certificate)
+    return certificate
+
+
 @contextmanager
 def engine_pair(
     *, workers: int = 1, memory_limit_bytes: int = 64 << 20, via: bytes = b"", udp_idle_s: float = 60.0, **limits: int
@@ -163,7 +171,8 @@ def engine_pair(
     client = Engine(workers=1, memory_limit_bytes=memory_limit_bytes, accepting=False, udp_idle_s=udp_idle_s)
     pair = Pair(server, client)
     try:
-        server.set_certificate([DOMAIN, f"*.{DOMAIN}"], CHAIN_PEM, KEY_PEM)
+        certificate = terminate(server, [DOMAIN, f"*.{DOMAIN}"], CHAIN_PEM, KEY_PEM)
+        server.set_link_certificate(certificate)
         server.start()
         client.start()
         pair.server_tunnel = server.open_tunnel()

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from spokes._fastpath.engine import Event, EventKind, Limits, LinkDown, RouteKind, Upstream
+from spokes._fastpath.engine import Certificate, Event, EventKind, Limits, LinkDown, RouteKind, Upstream
 from spokes.wire.handshake import ClientHandshake
 from spokes.wire.messages import Message
 
@@ -71,7 +71,9 @@ class FakeEngine:
         self.tunnels: set[int] = set()
         self.listeners: dict[int, tuple[int, int, int]] = {}  # id: kind, port, fd
         self.pages: dict[str, int] = {}
-        self.certificate_names: list[str] = []
+        self.certificates: dict[str, Certificate] = {}
+        self.link_certificate: Certificate | None = None
+        self.ticket_keys: list[bytes] = []
         self.routes: dict[tuple[int, str | int], object] = {}  # in force
         self.publish_count = 0
         self.streams_open = 0
@@ -202,8 +204,17 @@ class FakeEngine:
         assert not self.running
         self.pages[code] = status
 
-    def set_certificate(self, names: list[str], chain_pem: bytes, key_pem: bytes) -> None:
-        self.certificate_names += names
+    def set_certificate(self, name: str, certificate: Certificate) -> None:
+        self.certificates[name] = certificate
+
+    def drop_certificate(self, name: str) -> None:
+        self.certificates.pop(name, None)
+
+    def set_link_certificate(self, certificate: Certificate) -> None:
+        self.link_certificate = certificate
+
+    def set_ticket_keys(self, keys: list[bytes]) -> None:
+        self.ticket_keys = keys
 
     def send_control(self, link: int, payload: bytes, flags: int = 0) -> None:
         if link in self.links:

@@ -112,7 +112,7 @@ class ServerProcess:
 
     @property
     def fingerprint(self) -> str:
-        return self.status()["certificates"][0]["fingerprint"]
+        return self.status()["link_key"]
 
     def get(self, host: str, path: str = "/", within_s: float = 10.0) -> tuple[int, bytes]:
         """Status and body of a visitor's request over plain HTTP."""
