@@ -133,8 +133,8 @@ async def test_more_changes_than_are_known_one_by_one_come_into_force_by_reading
     await eventually(lambda: sorted(a.subject for a in store.list_alerts(open_only=True)) == sorted(subjects))
     broken.clear()
     await eventually(lambda: len(server.follower.set_aside) == 0)
-    names = {server.routes.name_of(uid) for uid in server.routes.objects()}
-    assert names == {f"{number}.example.org" for number in range(5)}
+    wanted = {f"{number}.example.org" for number in range(5)}
+    await eventually(lambda: {server.routes.name_of(uid) for uid in server.routes.objects()} == wanted)
     await eventually(lambda: not store.list_alerts(open_only=True))
 
 
