@@ -30,8 +30,8 @@ ONLY_IN = {"falcon": {"admin"}, "gunicorn": {"admin"}, "peewee": {"store"}, "pla
 ENGINE_ORDER = [
     "types", "openssl", "net", "stats", "buf", "timer", "ring", "ascii", "host", "httpdate", "http1_body", "http1_head",
     "http1_write", "http1", "conditional", "mediatype", "webpath", "hello", "frame", "throttle", "visits", "outcome",
-    "tls_words", "certificate", "route", "tls_context", "tls", "poller", "conn", "fault", "backlog", "mux", "upstream",
-    "relay", "files", "exchange_state", "exchange_write", "exchange_end", "exchange_last", "exchange_files",
+    "tls_words", "certificate", "route", "tls_context", "tls", "poller", "conn", "end", "fault", "backlog", "mux",
+    "upstream", "relay", "files", "exchange_state", "exchange_write", "exchange_end", "exchange_last", "exchange_files",
     "exchange_read", "exchange_response", "exchange_request", "exchange", "udp", "shared", "events",
     "sweep", "links", "visitor", "listener", "handover",
     "worker", "engine", "tls_hooks",
@@ -87,3 +87,17 @@ def test_engine_functions_are_noexcept_nogil(path):
         # Python objects: never on a worker.
         is_test_door = " except" in line or re.search(r"\b(dict|bytes|list|str) ", line)
         assert is_test_door or "noexcept nogil" in line, line
+
+
+def test_only_kinds_of_ends_know_what_an_end_is():
+    """A further kind is one more file: no field of an end says what it is, only its kind's table does, which nobody
+    above the kinds compares or reaches past `end` for."""
+    kinds = {"conn.pyx", "mux.pyx"}
+    for path in sorted((PACKAGE / "_fastpath").glob("*.p[yx][xd]")):
+        source = path.read_text()
+        tables = re.findall(r"^cdef EndKind \w+|\.kind = &\w+_kind\b", source, re.MULTILINE)
+        assert bool(tables) == (path.name in kinds), path.name
+        if path.name not in kinds:
+            assert not re.search(r"\b(?:conn|stream)_kind\b|\bEND_(?:CONN|STREAM)\b", source), path.name
+        if path.stem != "end":
+            assert not re.search(r"(?:\bend|\bdown|\bup|\bto|\bsource)(?:\.|->)kind\b(?! = )", source), path.name

@@ -28,30 +28,69 @@ cdef enum TlsAlert:                     # RFC 8446, section 6
     ALERT_UNEXPECTED_MESSAGE = 10, ALERT_RECORD_OVERFLOW = 22, ALERT_DECODE_ERROR = 50, ALERT_PROTOCOL_VERSION = 70
     ALERT_INTERNAL_ERROR = 80, ALERT_UNRECOGNIZED_NAME = 112
 
-cdef enum EndType:
-    END_CONN = 1, END_STREAM = 2
-
-cdef struct End:                        # one end of a flow: a socket or a stream; first member of Conn and Stream
+cdef struct End:                        # one end of a flow; first member of what it is (Conn, Stream)
+    const EndKind *kind                 # what it is
     const EndOps *ops                   # what its owner wants to be told; NULL = nobody
     void *owner
     Chain rx                            # received, not yet taken by the owner
-    uint8_t type
+    uint16_t reset_reason               # Reason that the peer gave for its going; 0 = none, or it cannot give one
     uint8_t eof                         # the peer has sent its last byte (rx may still hold some)
     uint8_t eof_told
     uint8_t fin                         # we have sent, or queued, our last byte
     uint8_t wants_room                  # the owner waits for ops.room
     uint8_t closed
     uint8_t paused                      # set by the owner: it cannot take more until it pulls again
+    uint8_t heard                       # set by the owner: its peer has said something
 
 ctypedef size_t (*end_take_fn)(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil
 ctypedef void (*end_fn)(End *end) noexcept nogil
 ctypedef void (*end_gone_fn)(End *end, int rc) noexcept nogil
+ctypedef size_t (*end_size_fn)(End *end) noexcept nogil
+ctypedef void (*end_write_fn)(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil
+ctypedef ssize_t (*end_push_chain_fn)(End *end, Chain *chain) noexcept nogil
+ctypedef void (*end_taken_fn)(End *end, size_t bytes) noexcept nogil
+ctypedef uint8_t (*end_source_fn)(End *end) noexcept nogil
+ctypedef ssize_t (*end_recv_fn)(End *end, uint8_t *dst, size_t dst_bytes) noexcept nogil
+ctypedef Conn *(*end_conn_fn)(End *end) noexcept nogil
+ctypedef ssize_t (*end_read_from_fn)(End *end, Conn *source, size_t bytes_max) noexcept nogil
+ctypedef bint (*end_hand_over_fn)(End *end, uint64_t worker_mask, uint64_t *workers_tried) noexcept nogil
+ctypedef void (*end_reason_fn)(End *end, uint16_t reason) noexcept nogil
+ctypedef void (*end_linger_fn)(End *end, bint is_mid_request) noexcept nogil
+ctypedef Loop *(*end_loop_fn)(End *end) noexcept nogil
+
+cdef enum:                              # of EndKind.source
+    SOURCE_READABLE = 1                 # more can be read than waits in rx
+    SOURCE_ENDS = 2                     # the peer has shut its side: a read comes to the end
+
+cdef struct EndKind:                    # what an end is: one constant table a kind, in the kind's own file
+    end_size_fn room                    # how much a write accepts now
+    end_size_fn room_unread             # … of what may as well wait where it is: nothing while memory is short
+    end_size_fn credit                  # how much the peer lets us send, whatever waits here
+    end_write_fn write                  # no more than `room`, or our own last words
+    end_take_fn push                    # as much as it takes at once; what it does not waits with its owner
+    end_push_chain_fn push_chain        # … without a copy: bytes, 0 = none this way, < 0 = wait for ops.room
+    end_fn wait_room                    # ops.room will be called
+    end_fn fin                          # our last byte has been written
+    end_taken_fn taken                  # the owner took so much out of rx
+    end_source_fn source                # SOURCE_ flags; 0 where all that arrives is put into rx
+    end_recv_fn recv                    # of what is readable, as conn_recv; of kinds that have a source
+    end_write_fn keep                   # … what was read and not taken, behind what waits in rx
+    end_conn_fn plain_socket            # where its bytes can be read as they are; NULL = nowhere
+    end_read_from_fn read_from          # from such a socket without a copy, as conn_recv; NULL = it cannot
+    end_hand_over_fn hand_over          # as conn_hand_over; False: it stays with its worker
+    end_fn close                        # in order, now; no callback
+    end_reason_fn abort                 # at once; no callback
+    end_reason_fn refuse                # of a TLS flow that nobody has answered: in the peer's own words
+    end_linger_fn linger                # what was written goes out, what comes is dropped; no callback
+    end_fn finish                       # both sides have ended: what was written goes out; no callback
+    end_loop_fn loop
 
 cdef struct EndOps:
     end_take_fn take                    # bytes arrived: how many the owner takes now; the rest waits in rx
     end_fn eof                          # the last byte has been taken
     end_fn room                         # output is possible again; pull what waits on the other end
     end_gone_fn gone                    # the end failed or was closed by its peer; do not touch it afterwards
+    end_fn ready                        # its source has become readable; of kinds that have one
 
 cdef struct PathState:                  # of a TCP socket, as its kernel sees it
     uint32_t rtt_us                     # smoothed
@@ -97,7 +136,7 @@ cdef struct Conn:
     uint8_t listed                      # in loop.conns
     uint8_t accept_paused               # of a listener
     uint8_t worker_next                 # worker + 1 to be handed to at the end of the pass; 0 = stays
-    uint64_t workers_tried              # that had no usable link when it looked; cleared where it finds one
+    uint64_t workers_tried              # that had no usable link when it looked; raw flows and datagrams
     uint8_t tag                         # of a conn that has just come: what it is (visitor.pyx)
     uint8_t on_slow_line                # of a link: its writes are pieces of their own to the kernel
     uint32_t unproven_bytes             # left to carry until its kernel buffers may grow; 0 = they may
@@ -207,7 +246,8 @@ cdef int conn_watch(Conn *conn) noexcept nogil                      # register w
 cdef Conn *conn_detach(Conn *conn) noexcept nogil                   # the copy; the conn is parked
 cdef Conn *conn_attach(Conn *copy, Loop *loop) noexcept nogil       # the conn; the copy is given back
 # To the first worker of the mask that it has not tried, when this pass is over. False: it has been everywhere.
-cdef bint conn_hand_over(Conn *conn, uint64_t worker_mask) noexcept nogil
+cdef bint conn_hand_over(Conn *conn, uint64_t worker_mask, uint64_t *workers_tried) noexcept nogil
+cdef void conn_serve(Conn *conn) noexcept nogil                     # on_ready of a conn that is the end of a flow
 cdef int conn_start_tls(Conn *conn, SSL *ssl) noexcept nogil        # what is in end.rx is ciphertext from now on
 cdef int conn_handshake(Conn *conn) noexcept nogil                  # 1 done, 0 again, < 0
 # Read into dst: bytes (> 0), 0 not now, RC_EOF, RC_TLS or -errno.

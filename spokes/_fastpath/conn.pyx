@@ -12,6 +12,7 @@ from spokes._fastpath.buf cimport (
     BLOCK_BYTES, Budget, Buf, chain_append, chain_clear, chain_copy, chain_drop, chain_iov, iovec, pool_clear,
     pool_is_half_used, slab_clear, slab_get, slab_init, slab_put,
 )
+from spokes._fastpath.frame cimport REASON_NO_SERVICE
 from spokes._fastpath.net cimport (
     AF_INET, AF_INET6, IPPROTO_TCP, MSG_NOSIGNAL, SHUT_WR, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SO_SNDBUF, SOL_SOCKET,
     TCP_MAXSEG, TCP_NODELAY, close,
@@ -67,6 +68,7 @@ cdef enum:
     LINGER_VISITOR_MS = 30000           # … or, of a visitor whose request has not ended, from our FIN: it may read last
     LINGER_BYTES_MAX = 8388608          # read and dropped, of any peer: what may have been on its way
     LINGER_READS_MAX = 32               # 8 MiB: what a kernel may hold with its end, for which there is no second edge
+    FINISH_IDLE_MS = 30000              # for the last bytes of a flow that has ended
     SETTLE_ROUNDS = 16
     VISITOR_UNSENT_BYTES = 131072       # of a visitor that reads …
     VISITOR_UNSENT_BYTES_START = 32768  # … and of one that has not shown yet that it does
@@ -239,7 +241,7 @@ cdef Conn *conn_new(Loop *loop, int fd, uint8_t role, conn_fn on_ready) noexcept
     cdef Conn *conn = <Conn *>slab_get(&loop.conns_slab)
     if conn == NULL:
         return NULL
-    conn.end.type = END_CONN
+    conn.end.kind = &conn_kind
     conn.fd = fd
     conn.role = role
     conn.on_ready = on_ready
@@ -285,18 +287,18 @@ cdef Conn *conn_attach(Conn *copy, Loop *loop) noexcept nogil:
     return conn
 
 
-cdef bint conn_hand_over(Conn *conn, uint64_t worker_mask) noexcept nogil:
+cdef bint conn_hand_over(Conn *conn, uint64_t worker_mask, uint64_t *workers_tried) noexcept nogil:
     cdef uint32_t i
     if conn.worker_next or conn.closed:
         return True
-    conn.workers_tried |= <uint64_t>1 << conn.loop.index
+    workers_tried[0] |= <uint64_t>1 << conn.loop.index
     for i in range(64):
-        if worker_mask & ~conn.workers_tried & (<uint64_t>1 << i):
+        if worker_mask & ~workers_tried[0] & (<uint64_t>1 << i):
             conn.worker_next = <uint8_t>(i + 1)
             conn.next_parked = conn.loop.handing
             conn.loop.handing = conn
             return True
-    conn.workers_tried = 0
+    workers_tried[0] = 0
     return False
 
 
@@ -833,6 +835,161 @@ cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcep
     chain_append(&conn.loop.pool, &conn.end.rx, src, src_bytes, True)
     conn_count(conn)
 
+
+# --- as the end of a flow ---------------------------------------------------------------------------------------------
+
+cdef void conn_serve(Conn *conn) noexcept nogil:
+    if conn.end.ops == NULL:
+        conn_mark_dirty(conn)
+        return
+    if conn.writable and (conn.out.bytes > 0 or conn.end.wants_room or conn.error < 0
+                          or (conn.tls != NULL and conn.tls.tx.bytes > 0)):
+        conn_mark_dirty(conn)
+    if conn.readable:
+        conn.end.ops.ready(&conn.end)
+
+
+cdef size_t conn_end_room(End *end) noexcept nogil:
+    return conn_room(<Conn *>end)
+
+
+cdef size_t conn_end_credit(End *end) noexcept nogil:
+    return <size_t>-1                   # TCP's window is the kernel's
+
+
+cdef void conn_end_write(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    conn_write(<Conn *>end, src, src_bytes)
+
+
+cdef size_t conn_end_push(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """Little gathers until the pass settles; much goes to the kernel at once, and what that does not take waits with
+    the owner: one place to queue, and blocks that leave again without a copy."""
+    cdef Conn *conn = <Conn *>end
+    cdef size_t taken
+    if src_bytes < CONN_DIRECT_BYTES or conn.tls != NULL:
+        taken = conn_room(conn)
+        if taken > src_bytes:
+            taken = src_bytes
+        if taken > 0:
+            conn_write(conn, src, taken)
+        return taken
+    return conn_send_now(conn, src, src_bytes) if conn_takes_now(conn) else 0
+
+
+cdef ssize_t conn_end_push_chain(End *end, Chain *chain) noexcept nogil:
+    cdef Conn *conn = <Conn *>end
+    cdef size_t sent = 0
+    if chain.bytes >= CONN_DIRECT_BYTES and conn_takes_now(conn):
+        sent = conn_send_from(conn, chain)
+    return -1 if sent == 0 and conn.tls == NULL and not conn.writable else <ssize_t>sent
+
+
+cdef void conn_end_wait_room(End *end) noexcept nogil:
+    end.wants_room = 1
+    if (<Conn *>end).writable:
+        conn_mark_dirty(<Conn *>end)
+
+
+cdef void conn_end_fin(End *end) noexcept nogil:
+    conn_fin(<Conn *>end)
+
+
+cdef void conn_end_taken(End *end, size_t bytes) noexcept nogil:
+    pass                                # the kernel's window follows what is read
+
+
+cdef uint8_t conn_end_source(End *end) noexcept nogil:
+    cdef Conn *conn = <Conn *>end
+    if conn.connecting:
+        return 0
+    return (SOURCE_READABLE if conn.readable else 0) | (SOURCE_ENDS if conn.rdhup else 0)
+
+
+cdef ssize_t conn_end_recv(End *end, uint8_t *dst, size_t dst_bytes) noexcept nogil:
+    return conn_recv(<Conn *>end, dst, dst_bytes)
+
+
+cdef void conn_end_keep(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    conn_rx_keep(<Conn *>end, src, src_bytes)
+
+
+cdef Conn *conn_end_plain_socket(End *end) noexcept nogil:
+    return <Conn *>end if (<Conn *>end).tls == NULL else NULL
+
+
+cdef bint conn_end_hand_over(End *end, uint64_t worker_mask, uint64_t *workers_tried) noexcept nogil:
+    return conn_hand_over(<Conn *>end, worker_mask, workers_tried)
+
+
+cdef void conn_end_close(End *end) noexcept nogil:
+    conn_close(<Conn *>end, False)
+
+
+cdef void conn_end_abort(End *end, uint16_t reason) noexcept nogil:
+    conn_close(<Conn *>end, True)       # a reset says no more than that
+
+
+cdef void conn_end_refuse(End *end, uint16_t reason) noexcept nogil:
+    conn_alert(<Conn *>end, ALERT_UNRECOGNIZED_NAME if reason == REASON_NO_SERVICE else ALERT_INTERNAL_ERROR)
+
+
+cdef void conn_end_linger(End *end, bint is_mid_request) noexcept nogil:
+    if not end.closed:
+        (<Conn *>end).is_mid_request = is_mid_request
+    conn_linger(<Conn *>end)
+
+
+cdef void finish_expired(void *owner) noexcept nogil:
+    """Its reader may be slow, but one that takes nothing for a whole interval is gone."""
+    cdef Conn *conn = <Conn *>owner
+    if conn.out.bytes == <size_t>conn.end.owner:
+        conn_close(conn, True)
+        return
+    conn.end.owner = <void *>conn.out.bytes
+    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + FINISH_IDLE_MS)
+
+
+cdef void conn_end_finish(End *end) noexcept nogil:
+    cdef Conn *conn = <Conn *>end
+    end.ops = NULL
+    end.wants_room = 0
+    end.owner = NULL
+    conn.close_when_flushed = 1
+    conn.timer.fire = finish_expired
+    conn.timer.owner = conn
+    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + FINISH_IDLE_MS)
+    conn_mark_dirty(conn)
+
+
+cdef Loop *conn_end_loop(End *end) noexcept nogil:
+    return (<Conn *>end).loop
+
+
+cdef EndKind conn_kind
+conn_kind.room = conn_end_room
+conn_kind.room_unread = conn_end_room        # by itself it lets a block wait where memory is short
+conn_kind.credit = conn_end_credit
+conn_kind.write = conn_end_write
+conn_kind.push = conn_end_push
+conn_kind.push_chain = conn_end_push_chain
+conn_kind.wait_room = conn_end_wait_room
+conn_kind.fin = conn_end_fin
+conn_kind.taken = conn_end_taken
+conn_kind.source = conn_end_source
+conn_kind.recv = conn_end_recv
+conn_kind.keep = conn_end_keep
+conn_kind.plain_socket = conn_end_plain_socket
+conn_kind.read_from = NULL
+conn_kind.hand_over = conn_end_hand_over
+conn_kind.close = conn_end_close
+conn_kind.abort = conn_end_abort
+conn_kind.refuse = conn_end_refuse
+conn_kind.linger = conn_end_linger
+conn_kind.finish = conn_end_finish
+conn_kind.loop = conn_end_loop
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
 
 cdef size_t octet_text(char *dst, uint8_t octet) noexcept nogil:
     cdef size_t n = 0

@@ -3,8 +3,10 @@ from spokes._fastpath.conn cimport End, Loop
 from spokes._fastpath.exchange_state cimport Exchange
 from spokes._fastpath.types cimport uint16_t, uint64_t
 
-# Serve HTTP on an end from now on; bytes may wait in its rx. 0, or < 0 when out of memory.
-cdef int exchange_start(End *down, Loop *loop, bint secure, uint16_t port, uint64_t coverage) noexcept nogil
+# Serve HTTP on an end from now on; bytes may wait in its rx. 0, or < 0 when out of memory. `faces_visitor`: it is the
+# visitor's own, whatever it is; else whoever has that has looked at what comes, and keeps the deadlines.
+cdef int exchange_start(End *down, Loop *loop, bint faces_visitor, bint secure, uint16_t port,
+                        uint64_t coverage) noexcept nogil
 # A hand-over, between requests with nothing upstream: the exchange travels as a copy, as its conn does.
 cdef Exchange *exchange_detach(Exchange *exchange) noexcept nogil           # the copy; NULL when out of memory
 cdef int exchange_attach(Exchange *copy, End *down, Loop *loop) noexcept nogil  # 0, or < 0 when out of memory

@@ -1,6 +1,6 @@
 """HTTP/1.1 exchanges between two ends: request head, route, request body, response; then the next request.
 
-The same code serves the visitor's conn at a server and the stream at a client. Here: how one begins, how it changes
+The same code serves the visitor's own end at a server and its stream at a client. Here: how one begins, how it changes
 its worker, and what its deadlines do. The two sides are `exchange_request` and `exchange_response`.
 
 Owns: the exchange and, while one is under way, the upstream end. The down end lives as long as the exchange.
@@ -14,10 +14,11 @@ from libc.string cimport memcpy
 
 from spokes._fastpath.buf cimport slab_get, slab_init
 from spokes._fastpath.conn cimport (
-    END_CONN, END_STREAM, PAGE_TIMEOUT, PAGE_UPSTREAM_TIMEOUT, Conn, End, Loop, loop_park, loop_task,
+    PAGE_TIMEOUT, PAGE_UPSTREAM_TIMEOUT, End, Loop, loop_park, loop_task,
 )
+from spokes._fastpath.end cimport end_abort, end_is_readable
 from spokes._fastpath.exchange_end cimport exchange_drop_up, exchange_end, exchange_page
-from spokes._fastpath.exchange_read cimport exchange_conn_ready, exchange_task
+from spokes._fastpath.exchange_read cimport exchange_task
 from spokes._fastpath.exchange_request cimport down_ops
 from spokes._fastpath.exchange_response cimport up_count
 from spokes._fastpath.exchange_state cimport (
@@ -26,13 +27,13 @@ from spokes._fastpath.exchange_state cimport (
 )
 from spokes._fastpath.exchange_write cimport exchange_emit
 from spokes._fastpath.frame cimport REASON_TIMEOUT
-from spokes._fastpath.mux cimport Stream, stream_close
 from spokes._fastpath.outcome cimport FAULT_SILENT
 from spokes._fastpath.timer cimport timer_clear, timer_set
 from spokes._fastpath.types cimport uint8_t, uint16_t, uint64_t
 
 
-cdef int exchange_start(End *down, Loop *loop, bint secure, uint16_t port, uint64_t coverage) noexcept nogil:
+cdef int exchange_start(End *down, Loop *loop, bint faces_visitor, bint secure, uint16_t port,
+                        uint64_t coverage) noexcept nogil:
     cdef Exchange *x
     if loop.exchanges_slab.object_bytes == 0:
         slab_init(&loop.exchanges_slab, sizeof(Exchange))
@@ -40,6 +41,7 @@ cdef int exchange_start(End *down, Loop *loop, bint secure, uint16_t port, uint6
     if x == NULL:
         return -12
     x.down = down
+    x.faces_visitor = faces_visitor
     x.secure = secure
     x.port = port
     x.coverage = coverage
@@ -70,6 +72,7 @@ cdef int exchange_attach(Exchange *copy, End *down, Loop *loop) noexcept nogil:
     memcpy(x, copy, sizeof(Exchange))
     free(copy)
     x.down = down
+    x.moving = 0
     down.owner = x
     exchange_begin(x, loop)
     return 0
@@ -81,11 +84,9 @@ cdef void exchange_begin(Exchange *x, Loop *loop) noexcept nogil:
     x.task.owner = x
     x.timer.fire = exchange_expired
     x.timer.owner = x
-    if x.down.type == END_CONN:
-        (<Conn *>x.down).on_ready = exchange_conn_ready
     x.silence_ms = RESPONSE_IDLE_MS
     exchange_deadline(x, DEADLINE_HEAD, HEAD_MS)
-    if x.down.rx.bytes > 0 or (x.down.type == END_CONN and (<Conn *>x.down).readable):
+    if x.down.rx.bytes > 0 or end_is_readable(x.down):
         loop_task(loop, &x.task)
 
 
@@ -93,7 +94,7 @@ cdef void exchange_begin(Exchange *x, Loop *loop) noexcept nogil:
 
 cdef void exchange_expired(void *owner) noexcept nogil:
     cdef Exchange *x = <Exchange *>owner
-    if x.deadline_kind == DEADLINE_NONE or (<Conn *>x.down).worker_next:
+    if x.deadline_kind == DEADLINE_NONE or x.moving:
         return                          # about to be handed over: the other worker begins a new deadline
     if x.loop.now_ms < x.deadline_ms:
         timer_set(&x.loop.wheel, &x.timer, x.deadline_ms)
@@ -128,11 +129,11 @@ cdef void upstream_silent(Exchange *x) noexcept nogil:
     """Whoever has the upstream's conn counts it. A visitor that has shut its side is not waited for long enough."""
     if x.half_closed or x.up == NULL:
         return
-    if x.up.type == END_STREAM:
-        stream_close(<Stream *>x.up, REASON_TIMEOUT)
-        x.up = NULL
-    else:
+    if x.upstream != NULL:
         up_count(x, FAULT_SILENT)
+    else:
+        end_abort(x.up, REASON_TIMEOUT)
+        x.up = NULL
 
 
 cdef void exchange_ask(Exchange *x) noexcept nogil:

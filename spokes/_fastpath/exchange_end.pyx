@@ -6,21 +6,20 @@ from libc.string cimport memcpy
 
 from spokes._fastpath.buf cimport chain_clear
 from spokes._fastpath.conn cimport (
-    END_CONN, END_STREAM, LINGER_VISITOR_BYTES_MAX, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, Conn, End,
-    EndOps, Page, conn_close, conn_linger, loop_date, loop_park, loop_task,
+    PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, End, Page, loop_date, loop_park, loop_task,
 )
+from spokes._fastpath.end cimport end_abort, end_close, end_is_readable, end_linger
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS, REQUEST_DONE, REQUEST_HEAD, RESPONSE_NONE, Exchange, exchange_deadline,
 )
 from spokes._fastpath.exchange_write cimport exchange_emit, exchange_forget_replay, exchange_write_rest
 from spokes._fastpath.files cimport file_close
-from spokes._fastpath.frame cimport REASON_GONE, REASON_LIMIT
+from spokes._fastpath.frame cimport REASON_GONE
 from spokes._fastpath.http1 cimport METHOD_HEAD
 from spokes._fastpath.httpdate cimport HTTP_DATE_BYTES
-from spokes._fastpath.mux cimport Stream, end_pull, stream_close, stream_fin
 from spokes._fastpath.timer cimport timer_clear
 from spokes._fastpath.types cimport uint8_t
-from spokes._fastpath.upstream cimport upstream_give_back
+from spokes._fastpath.upstream cimport UpstreamConn, upstream_give_back
 
 cdef enum:
     DATE_FIELD_BYTES = HTTP_DATE_BYTES + 8
@@ -36,18 +35,19 @@ cdef void exchange_drop_file(Exchange *x) noexcept nogil:
 
 cdef void exchange_drop_up(Exchange *x, bint reusable) noexcept nogil:
     cdef End *up = x.up
+    cdef UpstreamConn *upstream = x.upstream
     x.up = NULL
+    x.upstream = NULL
+    x.tunnel = NULL
     exchange_drop_file(x)
     chain_clear(&x.loop.pool, &x.to_up)
     exchange_forget_replay(x)
     if up == NULL:
         return
-    if up.type == END_STREAM:
-        stream_close(<Stream *>up, REASON_GONE)
-    elif reusable:
-        upstream_give_back(<Conn *>up)
+    if upstream != NULL and reusable:
+        upstream_give_back(upstream.conn)
     else:
-        conn_close(<Conn *>up, False)
+        end_close(up)
 
 
 # --- ending -----------------------------------------------------------------------------------------------------------
@@ -62,74 +62,35 @@ cdef void exchange_free(Exchange *x) noexcept nogil:
 
 cdef void exchange_end(Exchange *x, bint abort) noexcept nogil:
     """The visitor's end closes: in order (what was written is still sent) or at once."""
-    cdef End *down = x.down
+    if abort and not x.dead:
+        exchange_drop_up(x, False)
+        end_abort(x.down, REASON_GONE)
+        exchange_free(x)
+    else:
+        exchange_leave(x, False)
+
+
+cdef void exchange_leave(Exchange *x, bint is_mid_request) noexcept nogil:
+    """In order; the visitor may be in the middle of its request, and see our answer only when it is done."""
     if x.dead:
         return
     exchange_drop_up(x, False)
-    if down.type == END_CONN:
-        if abort:
-            conn_close(<Conn *>down, True)
-        else:
-            exchange_write_rest(x)
-            conn_linger(<Conn *>down)
-    elif abort or down.closed:
-        stream_close(<Stream *>down, REASON_GONE)
-    else:
-        exchange_write_rest(x)
-        stream_fin(<Stream *>down)
-        if down.eof:
-            stream_close(<Stream *>down, REASON_GONE)
-        else:
-            # A RESET now would throw away what the peer has not passed on yet: wait for its FIN, discard the rest.
-            down.ops = &farewell_ops
-            down.owner = NULL
-            end_pull(down)
+    exchange_write_rest(x)
+    end_linger(x.down, is_mid_request)
     exchange_free(x)
 
 
 cdef void exchange_end_early(Exchange *x, bint drain) noexcept nogil:
-    """The same behind an answer; the visitor may be in the middle of its request, and see that only when it is done."""
-    if x.down.type == END_CONN and not x.dead:
-        (<Conn *>x.down).is_mid_request = drain and x.request_phase != REQUEST_DONE
-    exchange_end(x, False)
+    """Behind an answer."""
+    exchange_leave(x, drain and x.request_phase != REQUEST_DONE)
 
 
 cdef void exchange_finish(Exchange *x) noexcept nogil:
     """Both directions of a raw flow have ended: what is queued still goes out, both ways."""
     cdef End *up = x.up
-    if up.type == END_CONN:
-        x.up = NULL
-        conn_linger(<Conn *>up)
-    else:
-        stream_fin(<Stream *>up)
+    x.up = NULL
+    end_linger(up, False)
     exchange_end(x, False)
-
-
-cdef size_t farewell_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
-    """`owner` counts what was thrown away: who sends more than that means to go on for ever."""
-    end.owner = <void *>(<size_t>end.owner + src_bytes)
-    if <size_t>end.owner > LINGER_VISITOR_BYTES_MAX:
-        stream_close(<Stream *>end, REASON_LIMIT)
-    return src_bytes
-
-
-cdef void farewell_eof(End *end) noexcept nogil:
-    stream_close(<Stream *>end, REASON_GONE)
-
-
-cdef void farewell_room(End *end) noexcept nogil:
-    pass
-
-
-cdef void farewell_gone(End *end, int rc) noexcept nogil:
-    pass
-
-
-cdef EndOps farewell_ops
-farewell_ops.take = farewell_take
-farewell_ops.eof = farewell_eof
-farewell_ops.room = farewell_room
-farewell_ops.gone = farewell_gone
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -187,7 +148,7 @@ cdef void exchange_next(Exchange *x) noexcept nogil:
     exchange_deadline(x, DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS)
     if x.down.eof:
         exchange_end(x, False)
-    elif x.down.rx.bytes > 0 or (x.down.type == END_CONN and (<Conn *>x.down).readable) or x.down.eof:
+    elif x.down.rx.bytes > 0 or end_is_readable(x.down):
         loop_task(x.loop, &x.task)
 
 
@@ -200,7 +161,7 @@ cdef void exchange_answered(Exchange *x) noexcept nogil:
     if x.up != NULL:
         if not x.keep_up:
             exchange_drop_up(x, False)
-        elif x.up.type == END_CONN:
+        elif x.upstream != NULL:
             chain_clear(&x.loop.pool, &x.up.rx)     # taken just now: more than the message would have cleared keep_up
             exchange_drop_up(x, True)
     if not keep:

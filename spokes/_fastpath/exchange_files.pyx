@@ -2,8 +2,8 @@
 
 Bound: one turn's bytes read at a time, no buffer held. Fails: a file that became shorter ends the exchange at once.
 """
-from spokes._fastpath.buf cimport pool_is_full
-from spokes._fastpath.conn cimport END_STREAM, HEAD_BYTES, PAGE_NONE
+from spokes._fastpath.conn cimport HEAD_BYTES, PAGE_NONE
+from spokes._fastpath.end cimport end_room_unread, end_wait_room, end_write
 from spokes._fastpath.exchange_end cimport (
     exchange_answered, exchange_drop_file, exchange_drop_up, exchange_end, exchange_page_with,
 )
@@ -13,7 +13,7 @@ from spokes._fastpath.exchange_state cimport (
 from spokes._fastpath.exchange_write cimport exchange_emit
 from spokes._fastpath.files cimport FileAnswer, file_read, files_answer
 from spokes._fastpath.http1 cimport HttpHead, http1_body_done, http1_body_step
-from spokes._fastpath.mux cimport STREAM_TURN_BYTES, end_room, end_wait_room, end_write
+from spokes._fastpath.mux cimport STREAM_TURN_BYTES
 from spokes._fastpath.route cimport Directory
 from spokes._fastpath.types cimport uint8_t
 
@@ -42,11 +42,8 @@ cdef void exchange_to_directory(Exchange *x, const Directory *directory, const H
 
 cdef void exchange_send_file(Exchange *x) noexcept nogil:
     """One turn: read what the visitor's end has room for, and no more."""
-    cdef size_t room = end_room(x.down)
+    cdef size_t room = end_room_unread(x.down)
     cdef ssize_t n
-    if x.down.type == END_STREAM and pool_is_full(&x.loop.pool):
-        x.loop.starved = 1
-        room = 0
     if room > 0:
         n = file_read(x.file, x.loop.head, room if room < STREAM_TURN_BYTES else STREAM_TURN_BYTES)
         if n <= 0:

@@ -8,17 +8,20 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from spokes._fastpath.ascii cimport CR, IS_TARGET, IS_TOKEN, LF, SP, byte_class, is_blank, is_word
 from spokes._fastpath.conn cimport (
-    END_CONN, END_STREAM, HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_BODY_TOO_LARGE, PAGE_HEAD_TOO_LARGE,
+    HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_BODY_TOO_LARGE, PAGE_HEAD_TOO_LARGE,
     PAGE_LIMIT, PAGE_LOOP, PAGE_METHOD, PAGE_MISDIRECTED, PAGE_NO_RULE, PAGE_OFFLINE, PAGE_SECURE, PAGE_TARGET,
-    PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED, PAGE_VERSION, PAGE_WELCOME, Conn, End, EndOps, address_text, conn_close,
-    conn_hand_over, loop_task,
+    PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED, PAGE_VERSION, PAGE_WELCOME, Conn, End, EndOps, address_text,
+    loop_task,
+)
+from spokes._fastpath.end cimport (
+    end_abort, end_fin, end_hand_over, end_is_readable, end_pull, end_wait_room,
 )
 from spokes._fastpath.exchange_end cimport (
     exchange_drop_up, exchange_end, exchange_finish, exchange_free, exchange_page, exchange_page_with,
 )
 from spokes._fastpath.exchange_files cimport exchange_discard, exchange_send_file, exchange_to_directory
 from spokes._fastpath.exchange_last cimport exchange_last
-from spokes._fastpath.exchange_read cimport exchange_conn_ready, exchange_half_closed
+from spokes._fastpath.exchange_read cimport exchange_half_closed, exchange_ready
 from spokes._fastpath.exchange_response cimport up_count, up_ops
 from spokes._fastpath.exchange_state cimport (
     BODY_IDLE_MS, DEADLINE_BODY, DEADLINE_HEAD, HEAD_MS, REPLAY_BYTES_MAX, REPLAY_TOTAL_BYTES_MAX,
@@ -28,7 +31,7 @@ from spokes._fastpath.exchange_state cimport (
 from spokes._fastpath.exchange_write cimport (
     end_write_chain, exchange_body, exchange_emit, exchange_forget_replay, exchange_hold, exchange_raw,
 )
-from spokes._fastpath.frame cimport OPEN_FLAG_SECURE, REASON_TIMEOUT, SERVICE_HTTP, Open
+from spokes._fastpath.frame cimport OPEN_FLAG_SECURE, REASON_GONE, REASON_TIMEOUT, SERVICE_HTTP, Open
 from spokes._fastpath.http1 cimport (
     BODY_CHUNKED, BODY_LENGTH, BODY_NONE, HTTP_HEAD_BYTES_MAX, HTTP_LINE_BYTES_MAX, METHOD_DELETE, METHOD_GET,
     METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PUT, METHOD_TRACE, HttpHead, HttpRewrite, http1_body_done,
@@ -36,7 +39,7 @@ from spokes._fastpath.http1 cimport (
     http1_write_request,
 )
 from spokes._fastpath.mux cimport (
-    Link, Stream, end_fin, end_pull, end_wait_room, link_is_busy, link_pick, stream_open, stream_serve,
+    Link, Stream, link_is_busy, link_pick, stream_open, stream_serve,
 )
 from spokes._fastpath.outcome cimport FAULT_SILENT
 from spokes._fastpath.route cimport (
@@ -73,7 +76,7 @@ cdef int exchange_route(Exchange *x, const HttpHead *head, Target **out, uint8_t
         target = route_find(x.loop.routes, ROUTE_HTTP, b"", 0)
     if target == NULL:
         # The server knew whose name it is, and its client is here: it has no rule for it.
-        page[0] = PAGE_NO_RULE if x.down.type == END_STREAM else PAGE_UNKNOWN_HOST
+        page[0] = PAGE_UNKNOWN_HOST if x.faces_visitor else PAGE_NO_RULE
         return WANT_PAGE
     if head.host_bytes == 0 and target.kind != TARGET_PAGE:
         page[0] = PAGE_UNKNOWN_HOST     # HTTP/1.0 without Host: nothing to forward it under
@@ -91,7 +94,7 @@ cdef int exchange_to_tunnel(Exchange *x, Target *target, uint8_t *page) noexcept
     cdef Link *link
     cdef Stream *stream
     cdef Open open
-    if x.up != NULL and x.up.type == END_STREAM and x.tunnel == tunnel and not x.up.eof and not x.up.fin:
+    if x.up != NULL and x.tunnel == tunnel and not x.up.eof and not x.up.fin:
         link = (<Stream *>x.up).link
         if not link.draining and not (link_is_busy(link) and link_pick(tunnel, x.loop) != link):
             stream_serve(<Stream *>x.up, target.service)
@@ -99,7 +102,8 @@ cdef int exchange_to_tunnel(Exchange *x, Target *target, uint8_t *page) noexcept
     exchange_drop_up(x, False)
     link = link_pick(tunnel, x.loop)
     if link == NULL:
-        if x.down.type == END_CONN and conn_hand_over(<Conn *>x.down, atomic_get(&tunnel.worker_mask)):
+        if end_hand_over(x.down, atomic_get(&tunnel.worker_mask), &x.workers_tried):
+            x.moving = 1
             return WANT_HANDOVER
         page[0] = PAGE_OFFLINE
         link = <Link *>tunnel.links[x.loop.index]
@@ -108,14 +112,13 @@ cdef int exchange_to_tunnel(Exchange *x, Target *target, uint8_t *page) noexcept
                 page[0] = PAGE_LIMIT
             link = link.next
         return WANT_PAGE
-    if x.down.type == END_CONN:
-        (<Conn *>x.down).workers_tried = 0
+    x.workers_tried = 0
     memset(&open, 0, sizeof(open))
     open.service = SERVICE_HTTP
     open.port = x.port
     if x.secure:
         open.flags = OPEN_FLAG_SECURE
-    if x.down.type == END_CONN:
+    if x.faces_visitor:
         open.visitor = (<Conn *>x.down).peer
     stream = stream_open(link, &open, target.service)
     if stream == NULL:
@@ -141,13 +144,14 @@ cdef int exchange_to_upstream(Exchange *x, Target *target, const HttpHead *head,
     exchange_drop_up(x, False)
     x.idempotent = (head.method == METHOD_GET or head.method == METHOD_HEAD or head.method == METHOD_OPTIONS
                     or head.method == METHOD_TRACE or head.method == METHOD_PUT or head.method == METHOD_DELETE)
-    conn = upstream_take_idle(x.loop, target.upstream, &up_ops, x, exchange_conn_ready, not can_repeat(x, head))
+    conn = upstream_take_idle(x.loop, target.upstream, &up_ops, x, not can_repeat(x, head))
     if conn == NULL:
-        conn = upstream_connect(x.loop, target.upstream, &up_ops, x, exchange_conn_ready)
+        conn = upstream_connect(x.loop, target.upstream, &up_ops, x)
     if conn == NULL:
         page[0] = PAGE_LIMIT
         return WANT_PAGE
     x.up = &conn.end
+    x.upstream = <UpstreamConn *>conn.extra
     return 0
 
 
@@ -234,8 +238,9 @@ cdef void refuse(Exchange *x, int rc, const uint8_t *src, size_t src_bytes) noex
 
 
 cdef size_t line_bytes_max(const Exchange *x) noexcept nogil:
-    """While it is not known where the request goes: the most that a rule allows. A stream's have been looked at."""
-    if x.down.type == END_STREAM:
+    """While it is not known where the request goes: the most that a rule allows. Where this end does not face the
+    visitor, the one that does has looked at them."""
+    if not x.faces_visitor:
         return HTTP_HEAD_BYTES_MAX
     if x.loop.routes != NULL and x.loop.routes.line_bytes_max > HTTP_LINE_BYTES_MAX:
         return x.loop.routes.line_bytes_max
@@ -245,7 +250,7 @@ cdef size_t line_bytes_max(const Exchange *x) noexcept nogil:
 cdef int over_limits(const Exchange *x, const HttpHead *head, const Target *target) noexcept nogil:
     """The lines of a head by the rule that it goes by: 0, or what is too long."""
     cdef size_t limit = HTTP_LINE_BYTES_MAX
-    if x.down.type == END_STREAM:
+    if not x.faces_visitor:
         return 0
     if target != NULL and target.limits.line_bytes_max:
         limit = target.limits.line_bytes_max
@@ -267,7 +272,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     if x.request_resume == 0 and not x.empty_line:
         skipped = http1_skip_crlf(src, src_bytes)
     n = http1_head_end(
-        src + skipped, src_bytes - skipped, line_bytes_max(x), x.down.type == END_STREAM, &x.request_resume)
+        src + skipped, src_bytes - skipped, line_bytes_max(x), not x.faces_visitor, &x.request_resume)
     if n == 0:
         x.empty_line |= skipped > 0
         if src_bytes > 0 and x.deadline_kind != DEADLINE_HEAD:
@@ -275,7 +280,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         return skipped
     x.method = x.wants_json = 0
     x.keep_down = 0
-    rc = http1_parse_request(&head, src + skipped, n, x.down.type == END_STREAM) if n > 0 else <int>n
+    rc = http1_parse_request(&head, src + skipped, n, not x.faces_visitor) if n > 0 else <int>n
     if rc < 0:
         refuse(x, rc, src + skipped, src_bytes - skipped)
         return 0
@@ -283,12 +288,12 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     x.minor = head.minor
     x.keep_down = head.keep_alive
     x.request = head.body
-    if head.max_forwards == 0 and x.down.type == END_CONN:
+    if head.max_forwards == 0 and x.faces_visitor:
         x.loop.stats.requests_total += 1
         x.request_phase = REQUEST_DONE if head.body.kind == BODY_NONE else REQUEST_BODY
         exchange_last(x, &head, src + skipped)
         return 0 if x.dead else n + skipped
-    if head.has_via and x.down.type == END_CONN and x.loop.via != NULL \
+    if head.has_via and x.faces_visitor and x.loop.via != NULL \
             and http1_came_through(&head, src + skipped, x.loop.via, x.loop.via_bytes):
         page = PAGE_LOOP
         rc = WANT_PAGE
@@ -342,7 +347,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         exchange_to_directory(x, target.directory, &head, src + skipped)
         return 0 if x.dead else n + skipped
     memset(&rewrite, 0, sizeof(rewrite))
-    if x.down.type == END_CONN:         # where the visitor's own conn is; further on its address is known from here
+    if x.faces_visitor:                 # further on its address is known from here
         rewrite.visitor = visitor
         rewrite.visitor_bytes = <uint8_t>address_text(visitor, &(<Conn *>x.down).peer)
         rewrite.secure = x.secure
@@ -360,7 +365,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     x.keep_up = 1
     x.response_phase = RESPONSE_HEAD
     x.response_resume = 0
-    if x.up.type == END_CONN and (<UpstreamConn *>(<Conn *>x.up).extra).reused:
+    if x.upstream != NULL and x.upstream.reused:
         exchange_hold(x, x.loop.head, n)
     exchange_emit(x, x.up, &x.to_up, x.loop.head, n)
     if x.request_phase == REQUEST_DONE:
@@ -442,7 +447,7 @@ cdef void down_room(End *end) noexcept nogil:
         end_pull(x.up)
         if x.dead:
             return
-        if x.up != NULL and x.up.type == END_CONN and (<Conn *>x.up).readable:
+        if x.up != NULL and end_is_readable(x.up):
             loop_task(x.loop, &x.task)
     if x.response_phase == RESPONSE_NONE:
         loop_task(x.loop, &x.task)      # a pipelined request may have waited for the last answer to leave
@@ -450,11 +455,10 @@ cdef void down_room(End *end) noexcept nogil:
 
 cdef void down_gone(End *end, int rc) noexcept nogil:
     cdef Exchange *x = <Exchange *>end.owner
-    if end.type == END_STREAM and (<Stream *>end).reset_reason == REASON_TIMEOUT and x.response_phase != RESPONSE_NONE:
+    if end.reset_reason == REASON_TIMEOUT and x.response_phase != RESPONSE_NONE:
         up_count(x, FAULT_SILENT)       # the visitor's end has deadlines, this one has the upstream
     exchange_drop_up(x, False)
-    if end.type == END_CONN:
-        conn_close(<Conn *>end, True)
+    end_abort(end, REASON_GONE)
     exchange_free(x)
 
 
@@ -463,3 +467,4 @@ down_ops.take = down_take
 down_ops.eof = down_eof
 down_ops.room = down_room
 down_ops.gone = down_gone
+down_ops.ready = exchange_ready

@@ -9,13 +9,13 @@ from libc.string cimport memcmp, memset
 
 from spokes._fastpath.buf cimport chain_clear
 from spokes._fastpath.conn cimport (
-    END_CONN, END_STREAM, HEAD_BYTES, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, Conn, End, EndOps, loop_date,
-    loop_task,
+    HEAD_BYTES, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, Conn, End, EndOps, loop_date, loop_task,
 )
+from spokes._fastpath.end cimport end_fin, end_is_readable, end_pull, end_wait_room
 from spokes._fastpath.exchange_end cimport (
     exchange_answered, exchange_drop_up, exchange_end, exchange_finish, exchange_page,
 )
-from spokes._fastpath.exchange_read cimport exchange_conn_ready
+from spokes._fastpath.exchange_read cimport exchange_ready
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_NONE, INTERIM_COUNT_MAX, REQUEST_DONE, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_NONE, Exchange,
     exchange_await, exchange_deadline,
@@ -29,7 +29,7 @@ from spokes._fastpath.http1 cimport (
     BODY_CHUNKED, BODY_UNTIL_CLOSE, HTTP_LINE_BYTES_MAX, HttpBody, HttpHead, HttpRewrite, http1_body_done,
     http1_body_step, http1_head_end, http1_parse_response, http1_write_response,
 )
-from spokes._fastpath.mux cimport Stream, end_fin, end_pull, end_wait_room
+from spokes._fastpath.mux cimport Stream
 from spokes._fastpath.net cimport MSG_PEEK, recv
 from spokes._fastpath.outcome cimport (
     FAULT_BODY, FAULT_CLOSED, FAULT_CUT, FAULT_HEAD, FAULT_NONE, FAULT_NOT_HTTP, FAULT_TLS, outcome_answered,
@@ -58,7 +58,7 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
     """Bytes of the head taken, 0 when incomplete, < 0 when the upstream broke HTTP: RC_LIMIT in its body."""
     cdef HttpHead head
     cdef HttpRewrite rewrite
-    cdef bint over_link = x.up.type == END_STREAM
+    cdef bint over_link = x.upstream == NULL
     cdef ssize_t n = http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, over_link, &x.response_resume)
     cdef ssize_t m
     if n == 0 and memcmp(src, b"HTTP/", src_bytes if src_bytes < 5 else 5) != 0:
@@ -93,8 +93,8 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
         up_answered(x)
         x.response = head.body
         x.response_phase = RESPONSE_BODY
-        if x.up.type == END_CONN:
-            upstream_says_keep_alive(<Conn *>x.up, head.keep_alive_s)
+        if x.upstream != NULL:
+            upstream_says_keep_alive(x.upstream.conn, head.keep_alive_s)
         if not head.keep_alive or head.body.kind == BODY_UNTIL_CLOSE:
             x.keep_up = 0
         if x.minor == 0 and head.body.kind == BODY_CHUNKED:
@@ -189,27 +189,20 @@ cdef void up_room(End *end) noexcept nogil:
             end_wait_room(end)
             return
     end_pull(x.down)
-    if not x.dead and x.down.type == END_CONN and (<Conn *>x.down).readable:
+    if not x.dead and end_is_readable(x.down):
         loop_task(x.loop, &x.task)
 
 
 # --- losing the upstream ----------------------------------------------------------------------------------------------
 
-cdef UpstreamConn *upstream_of(Exchange *x) noexcept nogil:
-    """NULL where the upstream's end is a stream: its other end knows and counts."""
-    if x.up == NULL or x.up.type != END_CONN:
-        return NULL
-    return <UpstreamConn *>(<Conn *>x.up).extra
-
-
 cdef void up_answered(Exchange *x) noexcept nogil:
-    cdef UpstreamConn *up = upstream_of(x)
+    cdef UpstreamConn *up = x.upstream
     if up != NULL:
         outcome_answered(&up.upstream.outcomes, x.loop.wall_ms)
 
 
 cdef void up_count(Exchange *x, uint8_t fault) noexcept nogil:
-    cdef UpstreamConn *up = upstream_of(x)
+    cdef UpstreamConn *up = x.upstream
     if up != NULL and up.fault == FAULT_NONE and fault != FAULT_NONE:
         up.fault = fault
         outcome_fault(&up.upstream.outcomes, fault, x.loop.wall_ms)
@@ -229,7 +222,7 @@ cdef uint8_t fault_of_head(const uint8_t *src, size_t src_bytes, ssize_t rc) noe
 cdef void up_faulty(Exchange *x, uint8_t fault) noexcept nogil:
     """Nothing was answered yet, and nothing will be."""
     up_count(x, fault)
-    if upstream_of(x) != NULL and x.fault_page != PAGE_NONE:
+    if x.upstream != NULL and x.fault_page != PAGE_NONE:
         exchange_page(x, x.fault_page)
     else:
         exchange_page(x, fault_page(fault))
@@ -238,23 +231,24 @@ cdef void up_faulty(Exchange *x, uint8_t fault) noexcept nogil:
 cdef bint up_replay(Exchange *x) noexcept nogil:
     """The idle conn closed under the request: send it once more, on a new conn. RFC 9110, 9.2.2: what is idempotent may
     be sent twice; what is not, where it is known that nobody has read it."""
-    cdef Conn *lost = <Conn *>x.up
+    cdef UpstreamConn *lost = x.upstream
     cdef Conn *conn
     cdef uint8_t *replay = x.replay
     cdef size_t replay_bytes = x.replay_bytes
     cdef size_t replay_size = x.replay_size
-    if replay == NULL or upstream_of(x) == NULL or lost.end.rx.bytes > 0 or x.interims > 0:
+    if replay == NULL or lost == NULL or x.up.rx.bytes > 0 or x.interims > 0:
         return False
-    if not x.idempotent and not upstream_unheard(lost):
+    if not x.idempotent and not upstream_unheard(lost.conn):
         return False
-    if atomic_get(&upstream_of(x).upstream.end_ms) > END_IDLE:
+    if atomic_get(&lost.upstream.end_ms) > END_IDLE:
         return False                    # its rule is gone, and its flows end
-    conn = upstream_connect(x.loop, upstream_of(x).upstream, &up_ops, x, exchange_conn_ready)
+    conn = upstream_connect(x.loop, lost.upstream, &up_ops, x)
     if conn == NULL:
         return False
     x.replay = NULL                     # once: the next conn is no idle one
     exchange_drop_up(x, False)
     x.up = &conn.end
+    x.upstream = <UpstreamConn *>conn.extra
     exchange_emit(x, x.up, &x.to_up, replay, replay_bytes)
     free(replay)
     x.loop.replay_bytes -= replay_size
@@ -302,24 +296,22 @@ cdef bint up_goes_deaf(Exchange *x, Conn *conn) noexcept nogil:
 
 cdef void up_gone(End *end, int rc) noexcept nogil:
     cdef Exchange *x = <Exchange *>end.owner
-    cdef Stream *stream
     cdef uint8_t fault = fault_of_conn(rc)
-    if end.type == END_CONN:
-        if rc != RC_LOCAL and up_goes_deaf(x, <Conn *>end):     # else its rule was removed, and its flows end
+    if x.upstream != NULL:
+        if rc != RC_LOCAL and up_goes_deaf(x, x.upstream.conn):     # else its rule was removed, and its flows end
             return
-        if (<UpstreamConn *>(<Conn *>end).extra).fault != FAULT_NONE:
-            fault = (<UpstreamConn *>(<Conn *>end).extra).fault
+        if x.upstream.fault != FAULT_NONE:
+            fault = x.upstream.fault
         up_lost(x, fault)
         return
-    stream = <Stream *>end
     if x.response_phase != RESPONSE_HEAD or x.answered or x.raw:
         up_lost(x, fault)
     elif rc == RC_LOCAL:
         exchange_page(x, PAGE_UNKNOWN_HOST)     # its rule was removed here
-    elif stream.link.down and (stream.reset_reason == 0 or stream.reset_reason == REASON_GONE):
+    elif (<Stream *>end).link.down and (end.reset_reason == 0 or end.reset_reason == REASON_GONE):  # of x.tunnel
         exchange_page(x, PAGE_OFFLINE)
     else:
-        exchange_page(x, page_of_reason(stream.reset_reason))
+        exchange_page(x, page_of_reason(end.reset_reason))
 
 
 cdef EndOps up_ops
@@ -327,3 +319,4 @@ up_ops.take = up_take
 up_ops.eof = up_eof
 up_ops.room = up_room
 up_ops.gone = up_gone
+up_ops.ready = exchange_ready

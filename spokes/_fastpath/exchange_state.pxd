@@ -1,11 +1,12 @@
 # What an exchange is: its two ends, where each of its messages stands, how long they may take.
 from spokes._fastpath.buf cimport Chain
-from spokes._fastpath.conn cimport END_CONN, End, Loop, Parked, Task
+from spokes._fastpath.conn cimport End, Loop, Parked, Task
 from spokes._fastpath.files cimport FileBody
 from spokes._fastpath.http1 cimport HttpBody
 from spokes._fastpath.route cimport Tunnel
 from spokes._fastpath.timer cimport Timer, timer_set
 from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t, uint64_t
+from spokes._fastpath.upstream cimport UpstreamConn
 
 cdef enum:
     HEAD_MS = 10000                     # a request head, from its first byte
@@ -29,10 +30,12 @@ cdef enum Deadline:
     DEADLINE_NONE, DEADLINE_HEAD, DEADLINE_KEEP_ALIVE, DEADLINE_BODY, DEADLINE_RESPONSE, DEADLINE_ASK
 
 cdef struct Exchange:
-    End *down                           # towards the visitor: conn (server) or stream (client)
-    End *up                             # towards the upstream: stream (server) or conn (client); NULL between requests
+    End *down                           # towards the visitor
+    End *up                             # towards the upstream; NULL between requests
     Loop *loop
-    Tunnel *tunnel                      # of up, when it is a stream
+    Tunnel *tunnel                      # that up goes through; NULL = none
+    UpstreamConn *upstream              # that up is; NULL = another end of the way has it, which knows and counts
+    uint64_t workers_tried              # that had no usable link when it looked; cleared where it finds one
     uint64_t coverage                   # of the certificate the visitor's TLS was terminated with, 0 = plain
     Chain to_up                         # heads that wait for room
     Chain to_down
@@ -56,6 +59,8 @@ cdef struct Exchange:
     uint8_t method
     uint8_t minor
     uint8_t secure
+    uint8_t faces_visitor               # down is the visitor's own: nobody has looked at what comes from it
+    uint8_t moving                      # down is on its way to another worker, which will look
     uint8_t keep_down                   # the visitor's conn outlives this exchange
     uint8_t keep_up
     uint8_t idempotent                  # RFC 9110, 9.2.2: sent twice is as good as once
@@ -72,8 +77,8 @@ cdef struct Exchange:
     uint8_t dead
 
 cdef inline void exchange_deadline(Exchange *x, uint8_t kind, uint64_t after_ms) noexcept nogil:
-    """Only ends that face a visitor have deadlines; a stream's are kept at its other end. Moves are lazy."""
-    if x.down.type != END_CONN:
+    """Kept where the visitor's own end is. Moves are lazy."""
+    if not x.faces_visitor:
         return
     x.deadline_kind = kind
     if kind == DEADLINE_NONE:

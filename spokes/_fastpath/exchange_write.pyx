@@ -7,10 +7,10 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from spokes._fastpath.buf cimport Chain, chain_append, chain_drop
-from spokes._fastpath.conn cimport END_STREAM, End
+from spokes._fastpath.conn cimport End
+from spokes._fastpath.end cimport end_credit, end_room, end_wait_room, end_write
 from spokes._fastpath.exchange_state cimport REPLAY_BYTES_MAX, REPLAY_TOTAL_BYTES_MAX, Exchange
 from spokes._fastpath.http1 cimport HttpBody, http1_body_done, http1_body_step
-from spokes._fastpath.mux cimport Stream, end_room, end_wait_room, end_write
 from spokes._fastpath.types cimport uint8_t, uint32_t
 
 
@@ -30,16 +30,14 @@ cdef void end_write_chain(Exchange *x, End *to, Chain *chain) noexcept nogil:
 
 cdef void exchange_write_rest(Exchange *x) noexcept nogil:
     """The last of what we made ourselves (a head, a page): nobody waits for room any more, only credit still counts."""
-    cdef Stream *stream
-    cdef size_t step
+    cdef size_t step, credit
     while x.to_down.bytes > 0:
         step = x.to_down.first.tail - x.to_down.first.head
-        if x.down.type == END_STREAM:
-            stream = <Stream *>x.down
-            if step > stream.tx_limit - stream.tx_offset:
-                step = stream.tx_limit - stream.tx_offset
-            if step == 0:
-                return
+        credit = end_credit(x.down)
+        if step > credit:
+            step = credit
+        if step == 0:
+            return
         end_write(x.down, x.to_down.first.data + x.to_down.first.head, step)
         chain_drop(&x.loop.pool, &x.to_down, step)
 

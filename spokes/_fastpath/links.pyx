@@ -72,7 +72,7 @@ cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
     if link.is_acceptor or link.tunnel == NULL:
         return REASON_NO_SERVICE
     if open.service == SERVICE_HTTP:
-        if exchange_start(&stream.end, link.loop, (open.flags & OPEN_FLAG_SECURE) != 0, open.port, 0) < 0:
+        if exchange_start(&stream.end, link.loop, False, (open.flags & OPEN_FLAG_SECURE) != 0, open.port, 0) < 0:
             return REASON_INTERNAL
         return 0
     if open.service == SERVICE_UDP:
@@ -88,7 +88,7 @@ cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
         link.loop.stats.loops_total += 1
         outcome_fault(&target.upstream.outcomes, FAULT_LOOP, link.loop.wall_ms)
         return REASON_LOOP
-    return relay_to_upstream(stream, target.upstream)
+    return relay_to_upstream(&stream.end, link.loop, target.upstream, stream.hops)
 
 
 cdef bint leads_back(const Link *link, const Upstream *upstream, uint16_t port) noexcept nogil:

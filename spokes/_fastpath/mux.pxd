@@ -157,7 +157,6 @@ cdef struct Stream:
     uint32_t window_bytes
     uint32_t read_bytes                 # what the next direct read asks for
     Address visitor
-    uint16_t reset_reason               # from the peer
     uint8_t service
     uint8_t hops                        # of a raw flow: times that it has been here before
     uint8_t narrowed                    # by the peer's WINDOW
@@ -195,11 +194,3 @@ cdef void stream_close(Stream *stream, uint16_t reason) noexcept nogil
 cdef void stream_end(Stream *stream, uint16_t reason) noexcept nogil
 cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil  # the owner took bytes out of rx by itself
 cdef bint stream_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil
-
-# The same words for both kinds of ends.
-cdef size_t end_room(End *end) noexcept nogil
-cdef void end_write(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil
-cdef void end_wait_room(End *end) noexcept nogil
-cdef void end_fin(End *end) noexcept nogil
-cdef void end_pull(End *end) noexcept nogil                         # give the owner what waits in rx; reads no conn
-cdef Loop *end_loop(End *end) noexcept nogil

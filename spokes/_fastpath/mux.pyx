@@ -14,20 +14,21 @@ from spokes._fastpath.backlog cimport (
 )
 from spokes._fastpath.buf cimport (
     BLOCK_BYTES, HOLDER_COUNT, SHARE_TUNNEL, SHARE_VISITOR, SHARE_VISITOR_MAX, Buf, buf_get, buf_put, chain_append,
-    chain_clear, chain_copy, chain_drop, chain_reserve, iovec, pool_is_full, pool_is_low, pool_promise,
+    chain_clear, chain_copy, chain_reserve, iovec, pool_is_full, pool_is_low, pool_promise,
     pool_promise_end, pool_share, slab_get, slab_init,
 )
 from spokes._fastpath.conn cimport (
-    CONN_DIRECT_BYTES, END_CONN, END_STREAM, JOIN_BYTES, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN,
-    UNSENT_BYTES_START, EndOps, PathState, conn_close, conn_fin, conn_flush, conn_linger, conn_mark_dirty, conn_prove,
-    conn_recv, conn_room, conn_rx_keep, conn_write, loop_hold, loop_park, loop_task, path_state, tune_again,
-    tune_congestion, tune_in_flight, tune_retries, tune_unsent,
+    CONN_DIRECT_BYTES, LINGER_VISITOR_BYTES_MAX, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN,
+    UNSENT_BYTES_START, EndKind, EndOps, PathState, conn_close, conn_flush, conn_linger, conn_mark_dirty, conn_prove,
+    conn_recv, conn_rx_keep, loop_hold, loop_park, loop_task, path_state, tune_again, tune_congestion, tune_in_flight,
+    tune_retries, tune_unsent,
 )
+from spokes._fastpath.end cimport end_pull, end_tell_eof
 from spokes._fastpath.frame cimport (
     FRAME_CONTROL, FRAME_CONTROL_MORE, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN,
     FRAME_HEADER_BYTES, FRAME_OPEN, FRAME_PAYLOAD_BYTES_MAX, FRAME_PING, FRAME_PONG, FRAME_RESET, FRAME_WINDOW,
-    OPEN_BYTES_MAX, REASON_LIMIT, SERVICE_UDP, STREAM_WINDOW_BYTES, Address, Frame, address_hash, frame_parse,
-    frame_put, get_u16, get_u32, get_u64, open_parse, open_put, put_u16, put_u32, put_u64,
+    OPEN_BYTES_MAX, REASON_GONE, REASON_LIMIT, SERVICE_UDP, STREAM_WINDOW_BYTES, Address, Frame, address_hash,
+    frame_parse, frame_put, get_u16, get_u32, get_u64, open_parse, open_put, put_u16, put_u32, put_u64,
 )
 from spokes._fastpath.throttle cimport throttle_exempts
 from spokes._fastpath.timer cimport timer_set
@@ -61,62 +62,6 @@ cdef enum:
 
 
 cdef uint64_t HOLDER_BYTES = (<uint64_t>1 << 44) - 1
-
-
-# --- ends -------------------------------------------------------------------------------------------------------------
-
-cdef size_t end_room(End *end) noexcept nogil:
-    return conn_room(<Conn *>end) if end.type == END_CONN else stream_room(<Stream *>end)
-
-
-cdef void end_write(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
-    if end.type == END_CONN:
-        conn_write(<Conn *>end, src, src_bytes)
-    else:
-        stream_write(<Stream *>end, src, src_bytes)
-
-
-cdef void end_wait_room(End *end) noexcept nogil:
-    if end.type == END_STREAM:
-        stream_wait_room(<Stream *>end)
-        return
-    end.wants_room = 1
-    if (<Conn *>end).writable:
-        conn_mark_dirty(<Conn *>end)
-
-
-cdef void end_fin(End *end) noexcept nogil:
-    if end.type == END_CONN:
-        conn_fin(<Conn *>end)
-    else:
-        stream_fin(<Stream *>end)
-
-
-cdef Loop *end_loop(End *end) noexcept nogil:
-    return (<Conn *>end).loop if end.type == END_CONN else (<Stream *>end).link.loop
-
-
-cdef void end_pull(End *end) noexcept nogil:
-    cdef Loop *loop
-    cdef size_t have, taken
-    end.paused = 0
-    while end.rx.bytes > 0 and end.ops != NULL and not end.closed and not end.paused:
-        loop = end_loop(end)
-        have = end.rx.first.tail - end.rx.first.head
-        taken = end.ops.take(end, end.rx.first.data + end.rx.first.head, have)
-        if taken == 0 and have < end.rx.bytes and not end.closed and not end.paused:
-            # Cut by a block's end: made contiguous, so that a head is seen whole.
-            have = chain_copy(&end.rx, loop.join, JOIN_BYTES)
-            taken = end.ops.take(end, loop.join, have)
-        if taken > end.rx.bytes:        # the owner ended and emptied it itself
-            taken = end.rx.bytes
-        if taken == 0 or end.closed:
-            break
-        chain_drop(&loop.pool, &end.rx, taken)
-        if end.type == END_STREAM:
-            stream_taken(<Stream *>end, taken)
-    if end.type == END_STREAM and not end.closed:
-        stream_tell_eof(<Stream *>end)
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
@@ -161,7 +106,7 @@ cdef Stream *stream_new(Link *link, uint32_t id) noexcept nogil:
     stream = <Stream *>slab_get(&link.loop.streams_slab)
     if stream == NULL:
         return NULL
-    stream.end.type = END_STREAM
+    stream.end.kind = &stream_kind
     stream.link = link
     stream.id = id
     stream.tx_limit = stream.rx_limit = STREAM_WINDOW_BYTES
@@ -858,13 +803,6 @@ cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil:
     conn_mark_dirty(link.conn)
 
 
-cdef void stream_tell_eof(Stream *stream) noexcept nogil:
-    cdef End *end = &stream.end
-    if end.eof and not end.eof_told and end.rx.bytes == 0 and end.ops != NULL:
-        end.eof_told = 1
-        end.ops.eof(end)
-
-
 cdef void stream_gone(Stream *stream, int rc) noexcept nogil:
     stream.reset = 1
     if stream.end.ops != NULL:
@@ -875,10 +813,152 @@ cdef void stream_gone(Stream *stream, int rc) noexcept nogil:
 cdef void stream_end(Stream *stream, uint16_t reason) noexcept nogil:
     if stream.end.closed:
         return
-    stream.reset_reason = reason
+    stream.end.reset_reason = reason
     if not (stream.end.fin and stream.end.eof):
         stream_reset(stream, reason)
     stream_gone(stream, RC_LOCAL)
+
+
+# --- as the end of a flow ---------------------------------------------------------------------------------------------
+
+cdef size_t stream_end_room(End *end) noexcept nogil:
+    return stream_room(<Stream *>end)
+
+
+cdef size_t stream_end_room_unread(End *end) noexcept nogil:
+    cdef Loop *loop = (<Stream *>end).link.loop
+    if pool_is_full(&loop.pool):
+        loop.starved = 1
+        return 0
+    return stream_room(<Stream *>end)
+
+
+cdef size_t stream_end_credit(End *end) noexcept nogil:
+    return (<Stream *>end).tx_limit - (<Stream *>end).tx_offset
+
+
+cdef void stream_end_write(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    stream_write(<Stream *>end, src, src_bytes)
+
+
+cdef size_t stream_end_push(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef size_t room = stream_room(<Stream *>end)
+    if room > src_bytes:
+        room = src_bytes
+    stream_write(<Stream *>end, src, room)
+    return room
+
+
+cdef ssize_t stream_end_push_chain(End *end, Chain *chain) noexcept nogil:
+    return 0                            # each frame has a header in front
+
+
+cdef void stream_end_wait_room(End *end) noexcept nogil:
+    stream_wait_room(<Stream *>end)
+
+
+cdef void stream_end_fin(End *end) noexcept nogil:
+    stream_fin(<Stream *>end)
+
+
+cdef void stream_end_taken(End *end, size_t bytes) noexcept nogil:
+    stream_taken(<Stream *>end, bytes)
+
+
+cdef uint8_t stream_end_source(End *end) noexcept nogil:
+    return 0
+
+
+cdef Conn *stream_end_plain_socket(End *end) noexcept nogil:
+    return NULL
+
+
+cdef ssize_t stream_end_read_from(End *end, Conn *source, size_t bytes_max) noexcept nogil:
+    return stream_read_from(<Stream *>end, source, bytes_max)
+
+
+cdef bint stream_end_hand_over(End *end, uint64_t worker_mask, uint64_t *workers_tried) noexcept nogil:
+    return False                        # it is where its link is
+
+
+cdef void stream_end_close(End *end) noexcept nogil:
+    stream_close(<Stream *>end, REASON_GONE)
+
+
+cdef void stream_end_abort(End *end, uint16_t reason) noexcept nogil:
+    stream_close(<Stream *>end, reason)
+
+
+cdef size_t farewell_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    """`owner` counts what was thrown away: who sends more than that means to go on for ever."""
+    end.owner = <void *>(<size_t>end.owner + src_bytes)
+    if <size_t>end.owner > LINGER_VISITOR_BYTES_MAX:
+        stream_close(<Stream *>end, REASON_LIMIT)
+    return src_bytes
+
+
+cdef void farewell_eof(End *end) noexcept nogil:
+    stream_close(<Stream *>end, REASON_GONE)
+
+
+cdef void farewell_room(End *end) noexcept nogil:
+    pass
+
+
+cdef void farewell_gone(End *end, int rc) noexcept nogil:
+    pass
+
+
+cdef EndOps farewell_ops
+farewell_ops.take = farewell_take
+farewell_ops.eof = farewell_eof
+farewell_ops.room = farewell_room
+farewell_ops.gone = farewell_gone
+
+
+cdef void stream_end_linger(End *end, bint is_mid_request) noexcept nogil:
+    """A RESET now would throw away what the peer has not passed on yet: wait for its FIN, discard the rest."""
+    if end.closed:
+        return
+    stream_fin(<Stream *>end)
+    if end.eof:
+        stream_close(<Stream *>end, REASON_GONE)
+        return
+    end.ops = &farewell_ops
+    end.owner = NULL
+    end_pull(end)
+
+
+cdef void stream_end_finish(End *end) noexcept nogil:
+    stream_close(<Stream *>end, REASON_GONE)
+
+
+cdef Loop *stream_end_loop(End *end) noexcept nogil:
+    return (<Stream *>end).link.loop
+
+
+cdef EndKind stream_kind
+stream_kind.room = stream_end_room
+stream_kind.room_unread = stream_end_room_unread
+stream_kind.credit = stream_end_credit
+stream_kind.write = stream_end_write
+stream_kind.push = stream_end_push
+stream_kind.push_chain = stream_end_push_chain
+stream_kind.wait_room = stream_end_wait_room
+stream_kind.fin = stream_end_fin
+stream_kind.taken = stream_end_taken
+stream_kind.source = stream_end_source
+stream_kind.recv = NULL
+stream_kind.keep = NULL
+stream_kind.plain_socket = stream_end_plain_socket
+stream_kind.read_from = stream_end_read_from
+stream_kind.hand_over = stream_end_hand_over
+stream_kind.close = stream_end_close
+stream_kind.abort = stream_end_abort
+stream_kind.refuse = stream_end_abort   # whoever has the visitor's socket tells it
+stream_kind.linger = stream_end_linger
+stream_kind.finish = stream_end_finish
+stream_kind.loop = stream_end_loop
 
 
 # --- datagrams --------------------------------------------------------------------------------------------------------
@@ -1118,9 +1198,9 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
         if stream.end.eof:
             return RC_PROTO
         stream.end.eof = 1
-        stream_tell_eof(stream)
+        end_tell_eof(&stream.end)
     elif frame.type == FRAME_RESET:
-        stream.reset_reason = get_u16(payload)
+        stream.end.reset_reason = get_u16(payload)
         stream_gone(stream, RC_GONE)
     elif frame.type == FRAME_CREDIT:
         limit = get_u64(payload)

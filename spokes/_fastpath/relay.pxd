@@ -1,8 +1,10 @@
-# Raw flows: bytes between a socket and a stream, both ways, with half-close.
-from spokes._fastpath.conn cimport Conn
-from spokes._fastpath.mux cimport Stream
+# Raw flows: bytes between two ends, both ways, with half-close.
+from spokes._fastpath.conn cimport End, Loop
 from spokes._fastpath.route cimport Upstream
+from spokes._fastpath.types cimport uint8_t
 
-# Both open; bytes may wait in the conn's rx. `is_tls`: a visitor that sent its ClientHello and may be sent an alert.
-cdef void relay_join(Conn *conn, Stream *stream, bint is_tls) noexcept nogil
-cdef int relay_to_upstream(Stream *stream, Upstream *upstream) noexcept nogil   # 0, or a reason to refuse
+# Both open; bytes may wait in the rx of `down`, which leads to the visitor. `is_tls`: it has sent its ClientHello, and
+# may be refused in words of TLS.
+cdef void relay_join(End *down, End *up, bint is_tls) noexcept nogil
+# `hops`: how often the flow has been here. 0, or a reason to refuse.
+cdef int relay_to_upstream(End *down, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil

@@ -1,229 +1,175 @@
-"""Raw flows: a visitor's or upstream's conn and a stream, each the other's owner.
+"""Raw flows: two ends, each the other's owner; `down` leads to the visitor, `up` to the service.
 
-A conn is read in its stream's turn, straight into the link's blocks; what arrives on the stream goes straight to the
-socket. Who cannot take more pauses the other: a slow reader stops its own stream and no other.
+A source is read in the other end's turn, straight into its blocks where it has a way for that; what arrives by itself
+is pushed as far as it goes. Who cannot take more pauses the other: a slow reader stops its own flow and no other.
 """
-from spokes._fastpath.conn cimport (
-    ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, CONN_DIRECT_BYTES, ROLE_UPSTREAM, End, EndOps, conn_alert,
-    conn_close, conn_fin, conn_mark_dirty, conn_room, conn_send_from, conn_send_now, conn_takes_now, conn_write,
+from spokes._fastpath.conn cimport Conn, EndOps
+from spokes._fastpath.end cimport (
+    end_abort, end_fin, end_finish, end_is_readable, end_move, end_pull, end_push, end_push_chain, end_refuse, end_room,
+    end_taken, end_wait_room,
 )
 from spokes._fastpath.fault cimport fault_of_conn, fault_reason
-from spokes._fastpath.frame cimport REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE
-from spokes._fastpath.mux cimport (
-    STREAM_TURN_BYTES, end_pull, end_wait_room, stream_close, stream_fin, stream_read_from, stream_room, stream_taken,
-    stream_wait_room,
-    stream_write,
-)
+from spokes._fastpath.frame cimport REASON_INTERNAL
+from spokes._fastpath.mux cimport STREAM_TURN_BYTES
 from spokes._fastpath.outcome cimport FAULT_CLOSED, FAULT_NONE, outcome_answered, outcome_fault, outcome_is_loop
-from spokes._fastpath.timer cimport timer_set
-from spokes._fastpath.types cimport RC_EOF, uint64_t, uint8_t
+from spokes._fastpath.types cimport RC_EOF, uint8_t, uint16_t
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect_raw
 
 
-cdef enum:
-    FINISH_IDLE_MS = 30000              # for the last bytes of a flow that has ended
+# --- the upstream that was dialled here -------------------------------------------------------------------------------
+
+cdef UpstreamConn *dialled(const End *end) noexcept nogil:
+    """NULL: whoever has dialled it knows and counts."""
+    return <UpstreamConn *>(<Conn *>end).extra if end.ops == &dialled_ops else NULL
 
 
-cdef void relay_finish(Conn *conn, Stream *stream) noexcept nogil:
-    """Both directions have ended: what is queued still goes out."""
-    stream_close(stream, REASON_GONE)
-    conn.end.ops = NULL
-    conn.end.wants_room = 0
-    conn.close_when_flushed = 1
-    conn.end.owner = NULL
-    conn.timer.fire = finish_expired
-    conn.timer.owner = conn
-    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + FINISH_IDLE_MS)
-    conn_mark_dirty(conn)
-
-
-cdef void finish_expired(void *owner) noexcept nogil:
-    """Its reader may be slow, but one that takes nothing for a whole interval is gone."""
-    cdef Conn *conn = <Conn *>owner
-    if conn.out.bytes == <size_t>conn.end.owner:
-        conn_close(conn, True)
+cdef void relay_heard(End *end) noexcept nogil:
+    cdef UpstreamConn *up
+    if end.heard:
         return
-    conn.end.owner = <void *>conn.out.bytes
-    timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + FINISH_IDLE_MS)
+    end.heard = 1
+    up = dialled(end)
+    if up != NULL:
+        outcome_answered(&up.upstream.outcomes, up.conn.loop.wall_ms)
 
 
-# The stream's side: what its conn's owner is told about it.
-
-cdef size_t stream_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
-    """Little gathers in the conn until the pass settles; much goes to the kernel at once, and what that does not take
-    waits in the stream: one place to queue, and blocks that leave again without a copy."""
-    cdef Conn *conn = <Conn *>end.owner
-    cdef size_t taken = 0
-    if src_bytes < CONN_DIRECT_BYTES or conn.tls != NULL:
-        taken = conn_room(conn)
-        if taken > src_bytes:
-            taken = src_bytes
-        if taken > 0:
-            conn_write(conn, src, taken)
-    elif conn_takes_now(conn):
-        taken = conn_send_now(conn, src, src_bytes)
-    if taken < src_bytes:
-        end.paused = 1
-        end_wait_room(&conn.end)
-    return taken
-
-
-cdef void stream_ended(End *end) noexcept nogil:
-    cdef Conn *conn = <Conn *>end.owner
-    conn_fin(conn)
-    if end.fin:
-        relay_finish(conn, <Stream *>end)
-
-
-cdef void stream_has_room(End *end) noexcept nogil:
-    """The stream's turn: read its conn."""
-    cdef Stream *stream = <Stream *>end
-    cdef Conn *conn = <Conn *>end.owner
-    cdef ssize_t n
-    if conn.end.rx.bytes > 0:
-        end_pull(&conn.end)
-        if conn.end.rx.bytes > 0 or end.closed:
-            return
-    if not conn.readable or conn.connecting or end.fin:
-        return
-    if stream_room(stream) == 0:
-        stream_wait_room(stream)
-        return
-    n = stream_read_from(stream, conn, STREAM_TURN_BYTES)
-    if n > 0 and stream.tx_offset == <uint64_t>n:
-        relay_answered(conn)
-    if n >= 0:
-        if conn.readable:
-            stream_wait_room(stream)
-    elif n == RC_EOF:
-        if not end.eof_told:
-            relay_lost(conn, stream, FAULT_CLOSED)
-        elif stream.tx_offset == 0:
-            relay_answered(conn)        # it has heard all of it and has nothing to say
-        stream_fin(stream)
-        if end.eof_told:
-            relay_finish(conn, stream)
-    else:
-        conn_gone(&conn.end, <int>n)
-
-
-cdef void stream_lost(End *end, int rc) noexcept nogil:
-    conn_close(<Conn *>end.owner, True)
-
-
-cdef void tls_stream_lost(End *end, int rc) noexcept nogil:
-    """Of TLS that is passed through: while nothing has come back, the visitor can be told in its own words."""
-    cdef Stream *stream = <Stream *>end
-    cdef Conn *conn = <Conn *>end.owner
-    if stream.rx_offset > 0 or conn.end.eof:
-        conn_close(conn, True)
-    else:
-        conn_alert(conn, ALERT_UNRECOGNIZED_NAME if stream.reset_reason == REASON_NO_SERVICE else ALERT_INTERNAL_ERROR)
-
-
-# The conn's side.
-
-cdef size_t conn_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
-    """Only for bytes that were read before the flow began (a ClientHello)."""
-    cdef Stream *stream = <Stream *>end.owner
-    cdef size_t room = stream_room(stream)
-    if room > src_bytes:
-        room = src_bytes
-    stream_write(stream, src, room)
-    if room < src_bytes:
-        end.paused = 1
-        stream_wait_room(stream)
-    return room
-
-
-cdef void conn_has_room(End *end) noexcept nogil:
-    cdef Conn *conn = <Conn *>end
-    cdef Stream *stream = <Stream *>end.owner
-    cdef size_t sent
-    while stream.end.rx.bytes >= CONN_DIRECT_BYTES and conn_takes_now(conn):
-        sent = conn_send_from(conn, &stream.end.rx)
-        if sent == 0:
-            break
-        stream_taken(stream, sent)
-    if conn.tls == NULL and stream.end.rx.bytes > 0 and not conn.writable:
-        end_wait_room(end)              # the stream stays paused
-        return
-    end_pull(&stream.end)
-
-
-cdef void relay_answered(Conn *conn) noexcept nogil:
-    if conn.role == ROLE_UPSTREAM:
-        outcome_answered(&(<UpstreamConn *>conn.extra).upstream.outcomes, conn.loop.wall_ms)
-
-
-cdef void relay_lost(Conn *conn, const Stream *stream, uint8_t fault) noexcept nogil:
+cdef void relay_lost(End *end, uint8_t fault) noexcept nogil:
     """An upstream that ends a flow before it has said a word has not served it: so does a forwarder with nothing behind
     it. Later on an end is the business of those who talk."""
-    cdef UpstreamConn *up
-    if conn.role != ROLE_UPSTREAM or stream.tx_offset > 0:
+    cdef UpstreamConn *up = dialled(end)
+    if up == NULL or end.heard:
         return
-    up = <UpstreamConn *>conn.extra
-    if outcome_is_loop(&up.upstream.outcomes, conn.loop.wall_ms):
+    if outcome_is_loop(&up.upstream.outcomes, up.conn.loop.wall_ms):
         return
     if up.fault == FAULT_NONE:          # else of dialling, and counted
         up.fault = fault
-        outcome_fault(&up.upstream.outcomes, fault, conn.loop.wall_ms)
+        outcome_fault(&up.upstream.outcomes, fault, up.conn.loop.wall_ms)
 
 
-cdef void conn_gone(End *end, int rc) noexcept nogil:
+# --- both ends --------------------------------------------------------------------------------------------------------
+
+cdef size_t relay_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef End *to = <End *>end.owner
+    cdef size_t taken
+    relay_heard(end)
+    taken = end_push(to, src, src_bytes)
+    if taken < src_bytes:
+        end.paused = 1
+        end_wait_room(to)
+    return taken
+
+
+cdef void relay_eof(End *end) noexcept nogil:
+    cdef End *to = <End *>end.owner
+    end_fin(to)
+    if end.fin:                         # both directions have ended: what is queued still goes out
+        end_finish(to)
+        end_finish(end)
+
+
+cdef void relay_room(End *end) noexcept nogil:
+    """First what waits in the other end, then what can be read there."""
+    cdef End *source = <End *>end.owner
+    cdef ssize_t n
+    while source.rx.bytes > 0:
+        n = end_push_chain(end, &source.rx)
+        if n < 0:
+            end_wait_room(end)          # the source stays paused
+            return
+        if n == 0:
+            break
+        end_taken(source, n)
+    end_pull(source)
+    if source.rx.bytes > 0 or end.closed or end.ops == NULL or end.fin or not end_is_readable(source):
+        return
+    if end_room(end) == 0:
+        end_wait_room(end)
+        return
+    n = end_move(end, source, STREAM_TURN_BYTES)
+    if n > 0:
+        relay_heard(source)
+    if n >= 0:
+        if end_is_readable(source):
+            end_wait_room(end)
+    elif n == RC_EOF:
+        if not source.fin:
+            relay_lost(source, FAULT_CLOSED)
+        else:
+            relay_heard(source)         # it has heard all of it and has nothing to say
+        relay_eof(source)
+    else:
+        source.ops.gone(source, <int>n)
+
+
+cdef void relay_ready(End *end) noexcept nogil:
+    end_wait_room(<End *>end.owner)
+
+
+cdef void relay_gone(End *end, int rc) noexcept nogil:
+    cdef uint16_t reason = end.reset_reason
+    if reason == 0:
+        reason = fault_reason(fault_of_conn(rc))
+    end_abort(<End *>end.owner, reason)
+    end_abort(end, reason)
+
+
+cdef void tls_gone(End *end, int rc) noexcept nogil:
+    """Of TLS that is passed through: while nothing has come back, the visitor can be told in its own words."""
+    cdef End *down = <End *>end.owner
+    if end.heard or down.eof:
+        relay_gone(end, rc)
+    else:
+        end_refuse(down, end.reset_reason)
+        end_abort(end, end.reset_reason)
+
+
+cdef void dialled_gone(End *end, int rc) noexcept nogil:
+    cdef UpstreamConn *up = dialled(end)
     cdef uint8_t fault = fault_of_conn(rc)
     if fault != FAULT_NONE:
-        if (<Conn *>end).role == ROLE_UPSTREAM and (<UpstreamConn *>(<Conn *>end).extra).fault != FAULT_NONE:
-            fault = (<UpstreamConn *>(<Conn *>end).extra).fault         # of dialling
-        relay_lost(<Conn *>end, <Stream *>end.owner, fault)
-    stream_close(<Stream *>end.owner, fault_reason(fault))
-    conn_close(<Conn *>end, True)
+        if up.fault != FAULT_NONE:
+            fault = up.fault            # of dialling
+        relay_lost(end, fault)
+    end_abort(<End *>end.owner, fault_reason(fault))
+    end_abort(end, 0)
 
 
-cdef void relay_ready(Conn *conn) noexcept nogil:
-    if conn.end.ops == NULL:
-        conn_mark_dirty(conn)
-        return
-    if conn.readable:
-        stream_wait_room(<Stream *>conn.end.owner)
-    if conn.writable and (conn.out.bytes > 0 or conn.end.wants_room or conn.error < 0):
-        conn_mark_dirty(conn)
+cdef EndOps flow_ops
+flow_ops.take = relay_take
+flow_ops.eof = relay_eof
+flow_ops.room = relay_room
+flow_ops.gone = relay_gone
+flow_ops.ready = relay_ready
+
+cdef EndOps tls_ops                     # of an end that leads to where TLS ends
+tls_ops.take = relay_take
+tls_ops.eof = relay_eof
+tls_ops.room = relay_room
+tls_ops.gone = tls_gone
+tls_ops.ready = relay_ready
+
+cdef EndOps dialled_ops                 # of a conn that was dialled here
+dialled_ops.take = relay_take
+dialled_ops.eof = relay_eof
+dialled_ops.room = relay_room
+dialled_ops.gone = dialled_gone
+dialled_ops.ready = relay_ready
 
 
-cdef EndOps stream_ops
-stream_ops.take = stream_take
-stream_ops.eof = stream_ended
-stream_ops.room = stream_has_room
-stream_ops.gone = stream_lost
-
-cdef EndOps tls_stream_ops
-tls_stream_ops.take = stream_take
-tls_stream_ops.eof = stream_ended
-tls_stream_ops.room = stream_has_room
-tls_stream_ops.gone = tls_stream_lost
-
-cdef EndOps conn_ops
-conn_ops.take = conn_take
-conn_ops.eof = NULL
-conn_ops.room = conn_has_room
-conn_ops.gone = conn_gone
+cdef void relay_join(End *down, End *up, bint is_tls) noexcept nogil:
+    down.ops = &flow_ops
+    down.owner = up
+    up.ops = &tls_ops if is_tls else &flow_ops
+    up.owner = down
+    if down.rx.bytes > 0 or end_is_readable(down):
+        end_wait_room(up)
+    end_pull(up)
 
 
-cdef void relay_join(Conn *conn, Stream *stream, bint is_tls) noexcept nogil:
-    conn.end.ops = &conn_ops
-    conn.end.owner = stream
-    conn.on_ready = relay_ready
-    stream.end.ops = &tls_stream_ops if is_tls else &stream_ops
-    stream.end.owner = conn
-    if conn.readable or conn.end.rx.bytes > 0:
-        stream_wait_room(stream)
-    end_pull(&stream.end)
-
-
-cdef int relay_to_upstream(Stream *stream, Upstream *upstream) noexcept nogil:
-    cdef Conn *conn = upstream_connect_raw(stream.link.loop, upstream, &conn_ops, stream, relay_ready, stream.hops + 1)
+cdef int relay_to_upstream(End *down, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil:
+    cdef Conn *conn = upstream_connect_raw(loop, upstream, &dialled_ops, down, hops + 1)
     if conn == NULL:
         return REASON_INTERNAL
-    stream.end.ops = &stream_ops
-    stream.end.owner = conn
+    down.ops = &flow_ops
+    down.owner = &conn.end
     return 0

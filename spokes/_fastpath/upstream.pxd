@@ -1,5 +1,5 @@
 # Conns to upstreams: connecting with fall-back over addresses, and idle conns kept for the next request.
-from spokes._fastpath.conn cimport Conn, EndOps, Loop, conn_fn
+from spokes._fastpath.conn cimport Conn, EndOps, Loop
 from spokes._fastpath.frame cimport Address
 from spokes._fastpath.route cimport Upstream
 from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -23,7 +23,6 @@ cdef enum:
 cdef struct UpstreamConn:               # Conn.extra
     Conn *conn
     Upstream *upstream
-    conn_fn ready                       # on_ready once connected
     UpstreamConn *next                  # idle list, most recent first
     UpstreamConn *prev
     uint64_t deadline_ms                # of connecting
@@ -44,16 +43,15 @@ cdef enum:
     IDLE_UNSAID = 0xffffffff
 
 # A conn that is connecting, or connected; what is written waits. NULL: no descriptor or memory. Failure: ops.gone.
-cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
-                            conn_fn ready) noexcept nogil
+cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner) noexcept nogil
 # The same for a raw flow, whose own address is noted: a visitor from there is this flow, come back. The port that the
 # visitor came to tells it from another flow with the same number; where ports are translated a loop is not found here.
-cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,
+cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                                 uint8_t hops) noexcept nogil
 cdef uint8_t upstream_hops(Loop *loop, const Address *visitor, uint16_t port) noexcept nogil   # 0: it is none of ours
 # One that is likely to stay: the upstream's idle time-out is not near. `for_once`: what is sent cannot be sent again,
 # so only one that was looked at just now, and has a time-out that is known or has been idle for a moment only.
-cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,
+cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                               bint for_once) noexcept nogil
 # Nothing that was sent since upstream_take_idle has reached the other end's kernel, so nobody has read it.
 cdef bint upstream_unheard(const Conn *conn) noexcept nogil

@@ -11,7 +11,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from spokes._fastpath.conn cimport (
-    PROOF_BYTES, ROLE_UPSTREAM, PathState, address_read, conn_close, conn_mark_dirty, conn_new, conn_recv, path_state,
+    PROOF_BYTES, ROLE_UPSTREAM, PathState, address_read, conn_close, conn_mark_dirty, conn_new, conn_recv, conn_serve,
+    path_state,
     tune_local_upstream,
 )
 from spokes._fastpath.fault cimport fault_of_dial
@@ -268,10 +269,10 @@ cdef void upstream_connected(UpstreamConn *up) noexcept nogil:
     if up.tried > 0:
         atomic_set(&up.upstream.first_address, upstream_at(up))
     timer_clear(&conn.loop.wheel, &conn.timer)
-    conn.on_ready = up.ready
+    conn.on_ready = conn_serve
     conn_mark_dirty(conn)
     if conn.readable:
-        up.ready(conn)
+        conn_serve(conn)
 
 
 cdef void upstream_await(UpstreamConn *up) noexcept nogil:
@@ -304,12 +305,11 @@ cdef void upstream_expired(void *owner) noexcept nogil:
         timer_set(&conn.loop.wheel, &conn.timer, up.address_ms)
 
 
-cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
-                            conn_fn ready) noexcept nogil:
-    return upstream_connect_raw(loop, upstream, ops, owner, ready, 0)
+cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner) noexcept nogil:
+    return upstream_connect_raw(loop, upstream, ops, owner, 0)
 
 
-cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,
+cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                                 uint8_t hops) noexcept nogil:
     cdef UpstreamConn *up = <UpstreamConn *>calloc(1, sizeof(UpstreamConn))
     cdef Conn *conn
@@ -322,7 +322,6 @@ cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *op
         return NULL
     up.conn = conn
     up.upstream = upstream_hold(upstream)
-    up.ready = ready
     if upstream.address_count > 0:
         up.first = <uint8_t>(atomic_get(&upstream.first_address) % upstream.address_count)
     up.idle_timeout_ms = IDLE_UNSAID
@@ -338,7 +337,7 @@ cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *op
     loop.stats.upstreams_total += 1
     rc = upstream_dial(up)
     if rc == 0 and not conn.connecting:
-        conn.on_ready = ready           # a Unix socket: not before the caller has the conn
+        conn.on_ready = conn_serve           # a Unix socket: not before the caller has the conn
     else:
         upstream_go_on(up, rc)
     return conn
@@ -395,7 +394,7 @@ cdef bint idle_is_quiet(const Conn *conn) noexcept nogil:
     return recv(conn.fd, &byte, 1, MSG_PEEK) < 0 and errno == EAGAIN
 
 
-cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner, conn_fn ready,
+cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                               bint for_once) noexcept nogil:
     cdef IdlePools *pools = <IdlePools *>loop.idle_upstreams
     cdef UpstreamConn *up
@@ -424,7 +423,7 @@ cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops,
             up.reused = 1
             conn.end.ops = ops
             conn.end.owner = owner
-            conn.on_ready = ready
+            conn.on_ready = conn_serve
             return conn
         up = following
     return NULL

@@ -9,8 +9,8 @@ from libc.string cimport memcpy, memset
 from spokes._fastpath.buf cimport BLOCK_BYTES, Buf, chain_append, pool_is_full
 from spokes._fastpath.conn cimport (
     ALERT_DECODE_ERROR, ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, PAGE_PLAIN, ROLE_LINK, Loop, conn_alert,
-    conn_close, conn_flush, conn_hand_over, conn_handshake, conn_hold, conn_linger, conn_recv, conn_start_tls,
-    tune_link,
+    conn_close, conn_flush, conn_hand_over, conn_handshake, conn_hold, conn_linger, conn_recv, conn_serve,
+    conn_start_tls, tune_link,
 )
 from spokes._fastpath.exchange cimport exchange_start
 from spokes._fastpath.exchange_end cimport exchange_page
@@ -75,7 +75,7 @@ cdef bint to_tunnel(Conn *conn, const Target *target, uint8_t service, const cha
     cdef Stream *stream
     cdef Open open
     if link == NULL:
-        return conn_hand_over(conn, atomic_get(&tunnel.worker_mask))
+        return conn_hand_over(conn, atomic_get(&tunnel.worker_mask), &conn.workers_tried)
     memset(&open, 0, sizeof(open))
     open.service = service
     open.port = conn.port
@@ -85,7 +85,8 @@ cdef bint to_tunnel(Conn *conn, const Target *target, uint8_t service, const cha
     stream = stream_open(link, &open, target.service)
     if stream == NULL:
         return False
-    relay_join(conn, stream, service == SERVICE_TLS)
+    conn.on_ready = conn_serve
+    relay_join(&conn.end, &stream.end, service == SERVICE_TLS)
     return True
 
 
@@ -108,12 +109,17 @@ cdef void set_deadline(Conn *conn, uint64_t after_ms) noexcept nogil:
     timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + after_ms)
 
 
+cdef int http_begin(Conn *conn, bint secure, uint64_t coverage) noexcept nogil:
+    conn.on_ready = conn_serve
+    return exchange_start(&conn.end, conn.loop, True, secure, conn.port, coverage)
+
+
 cdef void refuse_hello(Conn *conn) noexcept nogil:
     """What came is no ClientHello: plain HTTP gets words that its sender can read, all else an alert."""
     conn.loop.stats.errors_total += 1
     if c'A' <= conn.end.rx.first.data[conn.end.rx.first.head] <= c'Z':
         timer_clear(&conn.loop.wheel, &conn.timer)
-        if exchange_start(&conn.end, conn.loop, False, conn.port, 0) < 0:
+        if http_begin(conn, False, 0) < 0:
             conn_close(conn, True)
         else:
             exchange_page(<Exchange *>conn.end.owner, PAGE_PLAIN)
@@ -261,7 +267,7 @@ cdef void handshake_ready(Conn *conn) noexcept nogil:
         coverage = <uint64_t>conn.extra
         conn.extra = NULL
         conn.tag = LISTENER_HTTP
-        if exchange_start(&conn.end, conn.loop, True, conn.port, coverage) < 0:
+        if http_begin(conn, True, coverage) < 0:
             conn_close(conn, True)
             return
     if conn.readable:
@@ -270,7 +276,7 @@ cdef void handshake_ready(Conn *conn) noexcept nogil:
 
 cdef void visitor_begin(Conn *conn) noexcept nogil:
     if conn.tag == LISTENER_HTTP:
-        if exchange_start(&conn.end, conn.loop, False, conn.port, 0) < 0:
+        if http_begin(conn, False, 0) < 0:
             conn_close(conn, True)
     elif conn.tag == LISTENER_TLS:
         set_deadline(conn, HELLO_MS)

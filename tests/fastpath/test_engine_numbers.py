@@ -29,7 +29,7 @@ DEADLINES = {
     ],
     "idle upstream conn kept": [("upstream.pxd", "IDLE_MS", 1000)],
     "a closing conn: nothing of what waits is taken": [
-        ("conn.pyx", "LINGER_IDLE_MS", 1000), ("relay.pyx", "FINISH_IDLE_MS", 1000)
+        ("conn.pyx", "LINGER_IDLE_MS", 1000), ("conn.pyx", "FINISH_IDLE_MS", 1000)
     ],
     "a closing conn: the peer's end, after ours": [
         ("conn.pyx", "LINGER_MS", 1000), ("conn.pyx", "LINGER_VISITOR_MS", 1000)
