@@ -272,7 +272,9 @@ cdef void conn_hold(Conn *conn, uint64_t *holder) noexcept nogil    # who its bl
 cdef void conn_prove(Conn *conn, size_t bytes) noexcept nogil       # it has carried so much towards its visitor
 cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil
 cdef void tune_link(int fd) noexcept nogil              # socket options of a link
-cdef void tune_local_upstream(int fd) noexcept nogil    # before it is dialled: a TCP service of this machine
+# Before a TCP service of this machine is dialled, by a worker with so many conns to services. True: as for a crowd, so
+# that it is to prove that it is read.
+cdef bint tune_local_upstream(int fd, uint64_t conn_count) noexcept nogil
 cdef void tune_listener(int fd) noexcept nogil          # what accepted conns inherit
 cdef void tune_congestion(int fd) noexcept nogil        # once the path's round trip is known
 cdef void tune_retries(int fd) noexcept nogil

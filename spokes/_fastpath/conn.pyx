@@ -72,8 +72,13 @@ cdef enum:
     SETTLE_ROUNDS = 16
     VISITOR_UNSENT_BYTES = 131072       # of a visitor that reads …
     VISITOR_UNSENT_BYTES_START = 32768  # … and of one that has not shown yet that it does
-    LOCAL_SEGMENT_BYTES = 1400          # of loopback, see tune_local_upstream
-    LOCAL_RECEIVE_BYTES = 32768         # the kernel takes it twice …
+    LOCAL_FREE_COUNT = 8                # conns of a worker to services, see tune_local_upstream: as the kernel likes …
+    LOCAL_FEW_COUNT = 32                # … or of segments that are half as large …
+    LOCAL_CROWD_COUNT = 256             # … and a crowd
+    LOCAL_SEGMENT_BYTES_FEW = 31700     # with the kernel's own parts just less than 32 KiB …
+    LOCAL_SEGMENT_BYTES_MANY = 7500     # … than 8 KiB …
+    LOCAL_SEGMENT_BYTES_CROWD = 1400    # … and 2 KiB, the sizes that it takes
+    LOCAL_RECEIVE_BYTES = 16384         # in a crowd; the kernel takes it twice …
     LOCAL_RECEIVE_BYTES_PROVEN = 4194304    # … and of this as much as rmem_max allows
     SEND_BYTES_FREE = 4194304           # before the kernel may choose again
     TCP_INFO_BYTES = 232                # linux/tcp.h's struct tcp_info, of which libc's is an older one:
@@ -1126,16 +1131,25 @@ cdef void tune_listener(int fd) noexcept nogil:
     tune_unsent(fd, VISITOR_UNSENT_BYTES_START)
 
 
-cdef void tune_local_upstream(int fd) noexcept nogil:
+cdef bint tune_local_upstream(int fd, uint64_t conn_count) noexcept nogil:
     """The kernel's memory for TCP is everybody's on this machine. It counts a sender's buffer in segments, 64 KiB each
-    over loopback: a service may begin with 2 to 4 MB for each visitor, and four thousand that stood still took all that
-    there was (2.3 GB of 24), so that everybody else's conns stood still as well. With an Ethernet's segments it begins
-    with less than 100 KB, and grows as the visitor reads. Small segments cost a bulk stream a tenth of its rate, so
-    only conns of a crowd have them."""
-    cdef int segment_bytes = LOCAL_SEGMENT_BYTES
+    over loopback: a service began with 2 to 4 MB for each visitor, and of four thousand that stood still the first 256
+    took 0.9 GB, all of them all that there was (2.3 GB of 24), so that everybody else's conns stood still as well. By
+    the segments that we announce it begins with a quarter of that, a twentieth, and in a crowd less than 100 KB, and
+    grows as the visitor reads. Small segments cost a bulk stream a few percent of its rate, so few have large ones."""
+    cdef int segment_bytes = LOCAL_SEGMENT_BYTES_CROWD
     cdef int receive_bytes = LOCAL_RECEIVE_BYTES
+    if conn_count <= LOCAL_FREE_COUNT:
+        return False
+    if conn_count <= LOCAL_FEW_COUNT:
+        segment_bytes = LOCAL_SEGMENT_BYTES_FEW
+    elif conn_count <= LOCAL_CROWD_COUNT:
+        segment_bytes = LOCAL_SEGMENT_BYTES_MANY
     setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment_bytes, sizeof(segment_bytes))
+    if conn_count <= LOCAL_CROWD_COUNT:
+        return False
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(receive_bytes))
+    return True
 
 
 # --- test door --------------------------------------------------------------------------------------------------------

@@ -30,7 +30,6 @@ from spokes._fastpath.types cimport RC_TIMEOUT, atomic_cas, atomic_get, atomic_s
 cdef enum:
     POOLS = 64
     NOTED_TRIES = 4
-    CROWD_COUNT = 256                   # conns of a worker beyond which those to this machine are sparing
 
 cdef struct IdlePools:
     UpstreamConn *first[POOLS]
@@ -175,9 +174,8 @@ cdef int upstream_dial(UpstreamConn *up) noexcept nogil:
         if upstream.addresses[i].ss_family != AF_UNIX:
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
         conn.unproven_bytes = 0
-        if is_local(&upstream.addresses[i]) and conn.loop.stats.upstreams_open > CROWD_COUNT:
+        if is_local(&upstream.addresses[i]) and tune_local_upstream(fd, conn.loop.stats.upstreams_open):
             conn.unproven_bytes = PROOF_BYTES
-            tune_local_upstream(fd)
         rc = connect(fd, <const sockaddr *>&upstream.addresses[i], upstream.address_bytes[i])
         if rc == 0 or errno == EINPROGRESS:
             conn.fd = fd
