@@ -17,8 +17,8 @@ _NGINX = """
 daemon off;
 worker_processes 1;
 worker_rlimit_nofile 60000;
-pid {path}/upstream.pid;
-error_log {path}/upstream.error.log crit;
+pid {path}/upstream-{port}.pid;
+error_log {path}/upstream-{port}.error.log crit;
 events {{ worker_connections 50000; multi_accept on; }}
 http {{
     access_log off;
@@ -61,7 +61,7 @@ def start_upstream(room: Room) -> Upstream:
     for name, size_bytes in (("download.bin", DOWNLOAD_BYTES), ("endless.bin", ENDLESS_BYTES)):
         with (room.path / name).open("wb") as file:     # sparse: its zeros are read from memory, not from a disk
             file.truncate(size_bytes)
-    config = room.path / "upstream.conf"
+    config = room.path / f"upstream-{http_port}.conf"
     config.write_text(_NGINX.format(
         path=room.path, address="127.0.0.1", port=http_port, answer=ANSWER.strip() + "\\n", download_path=DOWNLOAD_PATH,
         endless_path=ENDLESS_PATH,

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.loads import Metrics
 from benchmarks.loads.http import parse_percentile_ms, run_wrk
@@ -36,13 +37,16 @@ def _beside(
     peer: RunningPeer, scale: Scale, count: int,
     reading: Callable[[list[socket.socket]], contextlib.AbstractContextManager[None]],
 ) -> Metrics:
+    """`arriving`: from the first of them on, while they connect and get what is sent ahead. `crowded`: they stand."""
     quiet_p99_ms, quiet_rate = _small_requests_p99_ms(peer, scale), _download_mb_per_s(peer)
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as beside:
+        arriving = beside.submit(_small_requests_p99_ms, peer, scale)
         socks = [stack.enter_context(_stand_still(peer)) for _ in range(count)]
         stack.enter_context(reading(socks))
+        arriving_p99_ms = arriving.result()
         crowded_p99_ms, crowded_rate = _small_requests_p99_ms(peer, scale), _download_mb_per_s(peer)
     return {
-        "quiet_p99_ms": quiet_p99_ms, "crowded_p99_ms": crowded_p99_ms,
+        "quiet_p99_ms": quiet_p99_ms, "arriving_p99_ms": arriving_p99_ms, "crowded_p99_ms": crowded_p99_ms,
         "quiet_mb_per_s": quiet_rate, "crowded_mb_per_s": crowded_rate,
     }
 
@@ -89,10 +93,13 @@ def _small_requests_p99_ms(peer: RunningPeer, scale: Scale) -> float:
 def _download_mb_per_s(peer: RunningPeer) -> float:
     endpoint = peer.endpoint("http")
     began, got = time.monotonic(), 0
-    with socket.create_connection((endpoint.address, endpoint.port), timeout=30.0) as sock:
-        sock.sendall(f"GET {DOWNLOAD_PATH} HTTP/1.1\r\nHost: {endpoint.host}\r\nConnection: close\r\n\r\n".encode())
-        while data := sock.recv(1 << 18):
-            got += len(data)
+    try:
+        with socket.create_connection((endpoint.address, endpoint.port), timeout=30.0) as sock:
+            sock.sendall(f"GET {DOWNLOAD_PATH} HTTP/1.1\r\nHost: {endpoint.host}\r\nConnection: close\r\n\r\n".encode())
+            while data := sock.recv(1 << 18):
+                got += len(data)
+    except OSError as error:
+        raise BenchmarkError(f"the download broke off after {got} bytes: {error}") from error
     if got < 100_000_000:
         raise BenchmarkError(f"the download ended after {got} bytes")
     return got / 1e6 / (time.monotonic() - began)

@@ -77,7 +77,7 @@ def parse_count(text: str) -> int:
 
 
 def parse_percentile_ms(text: str, percent: int) -> float:
-    found = _find(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)$", text)
+    found = _find(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m) *$", text)
     return float(found[1]) * _UNIT_MS[found[2]]
 
 

@@ -1,5 +1,6 @@
-"""This project and two tunnels on one server: one that a crowd stands at, and its neighbour. With a small pool, or one
-of the programs' own choice."""
+"""This project and two tunnels on one server: one that a crowd stands at, and its neighbour. Each has an upstream of
+its own, as two tenants have: what the crowd costs the worker of its upstream is no matter between them. With a small
+pool, or one of the programs' own choice."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import dataclasses
 from benchmarks.peers.running import RunningPeer
 from benchmarks.peers.spokes import start_client, start_server
 from benchmarks.processes import Room
-from benchmarks.upstream import Upstream
+from benchmarks.upstream import Upstream, start_upstream
 
 MEMORY_LIMIT = "64M"
 CROWDED_HOST = "crowded.localhost"
@@ -26,7 +27,7 @@ def _start(room: Room, upstream: Upstream, name: str, memory_limit: str) -> Runn
     server = start_server(room, options=("--memory-limit", memory_limit) if memory_limit else ())
     neighbour = start_client(room, server, upstream, client_room=room)
     crowded = start_client(
-        room, server, upstream, client_room=room, name="crowded", host=CROWDED_HOST,
+        room, server, start_upstream(room), client_room=room, name="crowded", host=CROWDED_HOST,
         options=("--memory-limit", memory_limit.rstrip("M")) if memory_limit else (),
     )
     endpoints = {**neighbour.endpoints, "crowded": crowded.endpoints["http"]}
