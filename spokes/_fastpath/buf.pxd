@@ -13,6 +13,7 @@ cdef enum:
     SHARE_TUNNEL = 4                    # halves of what is free that one tunnel may hold …
     SHARE_VISITOR = 2                   # … and one visitor address
     SHARE_VISITOR_MAX = 3               # beyond it nothing more is taken for that address
+    SHARE_KERNEL = 3                    # times what is free of the kernel's memory, that one holder's streams may use
 
 cdef struct Buf:                        # one block; head <= tail <= BLOCK_BYTES; one owner at a time
     Buf *next
@@ -25,6 +26,11 @@ cdef struct Budget:                     # shared by all workers of a process
     uint64_t used_bytes                 # atomic: blocks owned by somebody, spares not counted
     uint64_t promised_bytes             # atomic: what stream windows have grown beyond their first size
     uint64_t held_by_visitor[HOLDER_COUNT]  # atomic: bytes of the blocks in which something of an address waits
+    # Of the machine, as the control plane has seen it last, atomic: what the kernel uses for all TCP sockets, what it
+    # may use before it limits everybody (0: not known), and our streams then.
+    uint64_t kernel_used_bytes
+    uint64_t kernel_limit_bytes
+    uint64_t kernel_stream_count
 
 cdef struct Pool:                       # one worker's
     Buf *spare
@@ -55,6 +61,11 @@ cdef bint pool_is_full(Pool *pool) noexcept nogil
 cdef bint pool_is_half_used(const Pool *pool) noexcept nogil    # from here on nobody keeps more than it must
 # What one holder may hold now: so many halves of what nobody holds, and never less than a small floor.
 cdef uint64_t pool_share(const Pool *pool, uint32_t halves) noexcept nogil
+# Of the kernel's memory for TCP: whether somebody with so many streams uses more than their share of it.
+cdef bint pool_kernel_share_passed(const Pool *pool, uint64_t stream_count) noexcept nogil
+cdef bint pool_kernel_is_full(const Pool *pool) noexcept nogil
+# How many of our streams are to end so that it is used for three quarters; 0: it is not.
+cdef uint64_t pool_kernel_excess(const Pool *pool, uint64_t stream_count) noexcept nogil
 # May a stream's window grow by so much? At most a quarter of the limit is promised, nothing once half of it is used.
 cdef bint pool_promise(Pool *pool, uint64_t bytes) noexcept nogil
 cdef void pool_promise_end(Pool *pool, uint64_t bytes) noexcept nogil

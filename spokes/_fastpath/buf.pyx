@@ -25,6 +25,7 @@ cdef enum:
     LOW_WATER_BLOCKS = 64               # 1 MiB: one read of every scratch buffer still fits
     SHARE_RESERVE_PARTS = 8             # that part of the limit is for those who hold less than a floor …
     SHARE_FLOOR_PARTS = 512             # … which is this part of it
+    KERNEL_FLOOR_PARTS = 64             # of the kernel's memory: as if that part of it were always free
     SLAB_CHUNK_OBJECTS = 64
 
 
@@ -97,6 +98,36 @@ cdef uint64_t pool_share(const Pool *pool, uint32_t halves) noexcept nogil:
     cdef uint64_t used = atomic_get(&pool.budget.used_bytes) + limit // SHARE_RESERVE_PARTS
     cdef uint64_t share = (limit - used) * halves // 2 if used < limit else 0
     return share if share > limit // SHARE_FLOOR_PARTS else limit // SHARE_FLOOR_PARTS
+
+
+cdef bint pool_kernel_is_full(const Pool *pool) noexcept nogil:
+    cdef uint64_t limit = atomic_get(&pool.budget.kernel_limit_bytes)
+    return limit > 0 and atomic_get(&pool.budget.kernel_used_bytes) >= limit
+
+
+cdef bint pool_kernel_share_passed(const Pool *pool, uint64_t stream_count) noexcept nogil:
+    """As pool_share: who is alone may use three quarters of it, the more others use the less. What a stream's sockets
+    hold, ours and those at their other ends on this machine, nobody counts: each is taken for an average one."""
+    cdef uint64_t limit = atomic_get(&pool.budget.kernel_limit_bytes)
+    cdef uint64_t used = atomic_get(&pool.budget.kernel_used_bytes)
+    cdef uint64_t all_streams = atomic_get(&pool.budget.kernel_stream_count)
+    cdef uint64_t left
+    if limit == 0 or used <= limit // 2 or all_streams == 0:
+        return False
+    left = limit // KERNEL_FLOOR_PARTS
+    if used < limit and limit - used > left:
+        left = limit - used
+    if stream_count > all_streams:
+        stream_count = all_streams
+    return used // all_streams * stream_count > left * SHARE_KERNEL
+
+
+cdef uint64_t pool_kernel_excess(const Pool *pool, uint64_t stream_count) noexcept nogil:
+    cdef uint64_t goal = atomic_get(&pool.budget.kernel_limit_bytes) // 4 * 3
+    cdef uint64_t used = atomic_get(&pool.budget.kernel_used_bytes)
+    if goal == 0 or used <= goal:
+        return 0
+    return (used - goal) // (used // 256 + 1) * stream_count // 256 + 1
 
 
 cdef bint pool_promise(Pool *pool, uint64_t bytes) noexcept nogil:
@@ -329,6 +360,17 @@ cdef class ChainDoor:
 
     def share(self, uint32_t halves):
         return pool_share(&self.pool, halves)
+
+    def note_kernel(self, uint64_t used, uint64_t limit, uint64_t stream_count):
+        self.budget.kernel_used_bytes = used
+        self.budget.kernel_limit_bytes = limit
+        self.budget.kernel_stream_count = stream_count
+
+    def kernel_share_passed(self, uint64_t stream_count):
+        return pool_kernel_share_passed(&self.pool, stream_count)
+
+    def kernel_excess(self, uint64_t stream_count):
+        return pool_kernel_excess(&self.pool, stream_count)
 
     @property
     def spare_blocks(self):

@@ -215,6 +215,12 @@ class Engine:
     def link_rtt_ms(self, link: int) -> float:
         """Last measured round trip; 0.0 when unknown."""
 
+    # memory
+    def note_kernel_memory(self, used_bytes: int, limit_bytes: int) -> None:
+        """What the kernel uses for all TCP sockets of the machine, and what it may use before it limits everybody; 0 =
+        not known. From three quarters on, streams that stand still end: of whoever has most, and at the limit of all.
+        Each call ends a part of them; the caller looks again."""
+
     # reading
     def drain_events(self, event_count_max: int = 256) -> list[Event]: ...
     def stats(self) -> dict[str, int]:

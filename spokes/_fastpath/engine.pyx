@@ -7,6 +7,7 @@ from libc.errno cimport EINPROGRESS, errno
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from spokes._fastpath.buf cimport Budget
 from spokes._fastpath.certificate cimport Certificate as CertificateStruct
 from spokes._fastpath.certificate cimport certificate_new, certificate_release
 from spokes._fastpath.conn cimport PAGE_COUNT, Page, address_read, address_text, tune_link
@@ -33,8 +34,8 @@ from spokes._fastpath.route cimport Upstream as UpstreamStruct
 from spokes._fastpath.route cimport directory_new, upstream_new, upstream_release
 from spokes._fastpath.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
-    COMMAND_PING, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN, EVENT_RING_CAPACITY,
-    VIA_BYTES_MAX, LinkSlot, Shared, Worker,
+    COMMAND_PING, COMMAND_RELIEVE, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN,
+    EVENT_RING_CAPACITY, VIA_BYTES_MAX, LinkSlot, Shared, Worker,
 )
 from spokes._fastpath.stats cimport Stats
 from spokes._fastpath.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
@@ -714,14 +715,31 @@ cdef class Engine:
 
     cdef sweep(self):
         """Behind the table that leads nowhere there any more: no flow begins after it."""
+        self.push_all(COMMAND_SWEEP)
+
+    cdef push_all(self, uint32_t kind):
         cdef Msg msg
         cdef uint32_t i
         if self.gone():
             return
         memset(&msg, 0, sizeof(msg))
-        msg.kind = COMMAND_SWEEP
+        msg.kind = kind
         for i in range(self.shared.worker_count):
             self.push(i, &msg)
+
+    def note_kernel_memory(self, uint64_t used_bytes, uint64_t limit_bytes):
+        cdef Budget *budget = &self.shared.budget
+        cdef int64_t stream_count = 0
+        cdef uint32_t i
+        if self.gone():
+            return
+        for i in range(self.shared.worker_count):
+            stream_count += <int64_t>self.shared.workers[i].loop.stats.streams_open
+        atomic_set(&budget.kernel_stream_count, <uint64_t>max(stream_count, 0))
+        atomic_set(&budget.kernel_used_bytes, used_bytes)
+        atomic_set(&budget.kernel_limit_bytes, limit_bytes)
+        if used_bytes > limit_bytes // 4 * 3 and limit_bytes > 0:
+            self.push_all(COMMAND_RELIEVE)
 
     def service_counters(self, uint64_t service):
         cdef Service *slot = self.service_at(service)

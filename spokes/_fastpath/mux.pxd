@@ -53,7 +53,8 @@ cdef struct LinkOps:
 cdef enum:                              # a link's queues of streams, first come, first served
     QUEUE_TURNS = 0                     # … that want to send
     QUEUE_WAITING = 1                   # … with bytes that their owner has not taken
-    QUEUE_COUNT = 2
+    QUEUE_CREDIT = 2                    # … that want to send and have no credit
+    QUEUE_COUNT = 3
 
 cdef struct StreamQueue:
     Stream *first
@@ -138,6 +139,7 @@ cdef struct Stream:
     uint64_t *holder                    # what its visitor's address holds; NULL = not counted
     uint64_t waiting_since_ms           # since when something has waited …
     uint64_t waiting_taken              # … and what was taken since; both halve as they grow old
+    uint64_t credit_since_ms            # since when it waits for credit
     uint32_t held_blocks                # in end.rx, as counted for its tunnel and its holder
     Counts *counts                      # where its bytes are counted; NULL = its link is bound to no tunnel
     Service *serves                     # whose counts these are; NULL = the tunnel's
@@ -176,6 +178,8 @@ cdef void link_fail(Link *link, int rc) noexcept nogil      # end it: every stre
 cdef void link_close_soon(Link *link) noexcept nogil        # send what is queued first
 cdef void link_control(Link *link, uint8_t flags, const uint8_t *src, uint32_t src_bytes) noexcept nogil
 cdef void link_drain(Link *link) noexcept nogil
+# Resets streams that stand still and whose kernel buffers are too much: at most so many, how many it has.
+cdef uint64_t link_relieve_kernel(Link *link, uint64_t count_max) noexcept nogil
 cdef bint link_is_busy(Link *link) noexcept nogil           # it carries bulk
 cdef Link *link_pick(Tunnel *tunnel, Loop *loop) noexcept nogil     # the best bound link of this worker, or NULL
 

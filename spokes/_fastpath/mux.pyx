@@ -13,9 +13,9 @@ from spokes._fastpath.backlog cimport (
     Datagram, backlog_drop, backlog_first, backlog_is_empty, backlog_push,
 )
 from spokes._fastpath.buf cimport (
-    BLOCK_BYTES, HOLDER_COUNT, SHARE_TUNNEL, SHARE_VISITOR, SHARE_VISITOR_MAX, Buf, buf_get, buf_put, chain_append,
-    chain_clear, chain_copy, chain_reserve, iovec, pool_is_full, pool_is_low, pool_promise,
-    pool_promise_end, pool_share, slab_get, slab_init,
+    BLOCK_BYTES, HOLDER_COUNT, SHARE_TUNNEL, SHARE_VISITOR, SHARE_VISITOR_MAX, Buf, Pool, buf_get, buf_put,
+    chain_append, chain_clear, chain_copy, chain_reserve, iovec, pool_is_full, pool_is_low, pool_kernel_is_full,
+    pool_kernel_share_passed, pool_promise, pool_promise_end, pool_share, slab_get, slab_init,
 )
 from spokes._fastpath.conn cimport (
     CONN_DIRECT_BYTES, LINGER_VISITOR_BYTES_MAX, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN,
@@ -333,6 +333,48 @@ cdef void link_relieve(Link *link) noexcept nogil:
             stream_reclaim(stream)
 
 
+cdef bint kernel_share_passed(const Link *link, const uint64_t *holder) noexcept nogil:
+    cdef Pool *pool = &link.loop.pool
+    if link.tunnel != NULL and pool_kernel_share_passed(pool, atomic_get(&link.tunnel.stream_count)):
+        return True
+    return holder != NULL and pool_kernel_share_passed(pool, atomic_get(holder) >> HOLDER_SHIFT)
+
+
+cdef bint stream_stands_still(const Stream *stream, int which, bint of_holder) noexcept nogil:
+    """Of whoever passes their share as stream_is_slow does: half a window that took five seconds waits for credit. Of
+    others not before it has carried nothing for all of that time."""
+    cdef uint64_t now_ms = stream.link.loop.now_ms
+    if which == QUEUE_CREDIT:
+        return now_ms - stream.credit_since_ms >= STREAM_STALL_MS_MAX // (2 if of_holder else 1)
+    return stream_is_slow(stream) if of_holder else now_ms - stream.taken_ms >= STREAM_STALL_MS_MAX
+
+
+cdef uint64_t link_relieve_kernel(Link *link, uint64_t count_max) noexcept nogil:
+    """Where the other end reads nothing, bytes stand in the buffers of the visitor's conn here; where no credit comes,
+    in those of the source's."""
+    cdef Stream *stream
+    cdef uint64_t ended = 0
+    cdef uint32_t count
+    cdef bint of_holder
+    cdef int which
+    for which in range(QUEUE_WAITING, QUEUE_COUNT):
+        count = link.queues[which].count
+        if count > RELIEF_COUNT_MAX:
+            count = RELIEF_COUNT_MAX
+        while count > 0 and ended < count_max and not link.down:
+            count -= 1
+            stream = link.queues[which].first
+            if stream == NULL:
+                break
+            queue_remove(stream, which)         # the next look begins where this one ends
+            queue_add(stream, which)
+            of_holder = kernel_share_passed(link, stream.holder)
+            if (of_holder or pool_kernel_is_full(&link.loop.pool)) and stream_stands_still(stream, which, of_holder):
+                stream_reclaim(stream)
+                ended += 1
+    return ended
+
+
 # --- streams, life ----------------------------------------------------------------------------------------------------
 
 cdef void stream_end_visit(Stream *stream) noexcept nogil:
@@ -402,6 +444,7 @@ cdef void stream_drop(Stream *stream) noexcept nogil:
     stream.end.closed = 1
     stream.end.ops = NULL
     queue_remove(stream, QUEUE_TURNS)
+    queue_remove(stream, QUEUE_CREDIT)
     stream_end_visit(stream)
     chain_clear(&link.loop.pool, &stream.end.rx)
     stream_count_held(stream)
@@ -736,8 +779,13 @@ cdef void stream_wait_room(Stream *stream) noexcept nogil:
     if stream.end.closed:
         return
     stream.end.wants_room = 1
-    if stream.places[QUEUE_TURNS].is_taken or stream.tx_offset >= stream.tx_limit:
-        return                          # CREDIT gives it a turn
+    if stream.places[QUEUE_TURNS].is_taken:
+        return
+    if stream.tx_offset >= stream.tx_limit:     # CREDIT gives it a turn
+        if not stream.places[QUEUE_CREDIT].is_taken:
+            stream.credit_since_ms = link.loop.now_ms
+            queue_add(stream, QUEUE_CREDIT)
+        return
     queue_add(stream, QUEUE_TURNS)
     if link.conn.writable:
         conn_mark_dirty(link.conn)
@@ -1209,6 +1257,7 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
         if limit < stream.tx_limit or limit - stream.tx_limit > (<uint64_t>1 << 40):
             return RC_PROTO
         stream.tx_limit = limit
+        queue_remove(stream, QUEUE_CREDIT)
         if stream.end.wants_room:
             stream_wait_room(stream)
     elif frame.type == FRAME_OPEN:

@@ -19,6 +19,7 @@ cdef enum CommandKind:
     COMMAND_TAKE_UDP = 12
     COMMAND_PING = 13
     COMMAND_SWEEP = 14                  # services or upstreams were ended
+    COMMAND_RELIEVE = 15                # the kernel's memory for TCP is short
 
 cdef enum EventKind:
     EVENT_LINK_UP = 1, EVENT_LINK_DOWN = 2, EVENT_CONTROL = 3, EVENT_LINK_WANTED = 4, EVENT_DRAIN = 5

@@ -6,7 +6,7 @@ from libc.errno cimport ENOMEM
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from spokes._fastpath.buf cimport pool_init, pool_trim
+from spokes._fastpath.buf cimport pool_init, pool_kernel_excess, pool_trim
 from spokes._fastpath.conn cimport (
     ROLE_LINK, ROLE_LISTENER, ROLE_WAKE, Conn, Loop, conn_close, conn_mark_dirty, conn_new, loop_clear, loop_clock,
     loop_free_parked, loop_init, loop_settle,
@@ -16,7 +16,7 @@ from spokes._fastpath.handover cimport hand_over_all, take_conn, unpack
 from spokes._fastpath.links cimport dial, dial_failed, links_close_all, links_free_ended, slot_find
 from spokes._fastpath.listener cimport listener_add, listener_remove, listeners_resume
 from spokes._fastpath.mux cimport (
-    QUEUE_TURNS, Link, link_bind, link_close_soon, link_control, link_drain, link_fail, link_probe,
+    QUEUE_TURNS, Link, link_bind, link_close_soon, link_control, link_drain, link_fail, link_probe, link_relieve_kernel,
 )
 from spokes._fastpath.net cimport SO_ERROR, SOL_SOCKET, close, getsockopt, socklen_t
 from spokes._fastpath.poller cimport (
@@ -27,12 +27,12 @@ from spokes._fastpath.ring cimport Msg, ring_clear_wake, ring_free, ring_init, r
 from spokes._fastpath.route cimport RouteTable, Tunnel, route_table_release
 from spokes._fastpath.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
-    COMMAND_PING, COMMAND_RING_CAPACITY, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_TAKE_CONN,
-    COMMAND_TAKE_UDP, COMMAND_UNLISTEN, LinkSlot,
+    COMMAND_PING, COMMAND_RELIEVE, COMMAND_RING_CAPACITY, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE,
+    COMMAND_TAKE_CONN, COMMAND_TAKE_UDP, COMMAND_UNLISTEN, LinkSlot,
 )
 from spokes._fastpath.sweep cimport sweep, sweep_soon
 from spokes._fastpath.timer cimport wheel_run, wheel_wait_ms
-from spokes._fastpath.types cimport RC_LOCAL, atomic_set, uint8_t, uint16_t
+from spokes._fastpath.types cimport RC_LOCAL, atomic_set, uint8_t, uint16_t, uint64_t
 from spokes._fastpath.udp cimport udp_take_over
 from spokes._fastpath.upstream cimport upstream_clear
 
@@ -43,6 +43,17 @@ cdef enum:
     GATHER_PASSES_MAX = 8               # that links wait for
     TRIM_BYTES = 16777216               # freed by bursts before the heap is asked to give it back …
     TRIM_INTERVAL_MS = 5000             # … and not more often: it walks the whole heap
+
+
+cdef void relieve_kernel(Worker *worker) noexcept nogil:
+    """A part of this worker's streams, then the control plane looks again what has come of it."""
+    cdef Loop *loop = &worker.loop
+    cdef Conn *conn = loop.conns
+    cdef uint64_t left = pool_kernel_excess(&loop.pool, loop.stats.streams_open)
+    while conn != NULL and left > 0:    # a link's conn stays in this list whatever becomes of its streams'
+        if conn.role == ROLE_LINK and conn.end.owner != NULL and not conn.closed:
+            left -= link_relieve_kernel(<Link *>conn.end.owner, left)
+        conn = conn.next
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -62,6 +73,8 @@ cdef void command(Worker *worker, Msg *msg) noexcept nogil:
         atomic_set(&worker.table_version, loop.routes.version)
     elif msg.kind == COMMAND_SWEEP:
         sweep_soon(worker)
+    elif msg.kind == COMMAND_RELIEVE:
+        relieve_kernel(worker)
     elif msg.kind == COMMAND_LISTEN:
         listener_add(worker, <int>msg.b, <uint8_t>msg.code, <uint16_t>msg.c, msg.a)
     elif msg.kind == COMMAND_UNLISTEN:

@@ -59,7 +59,7 @@ WORKER = (
     Family(
         "spokes_streams_reclaimed_total",
         "streams_reclaimed",
-        "Slow readers reset, to take back memory from who holds most.",
+        "Slow readers reset, to take back memory from who holds most; the kernel's for TCP too.",
     ),
     Family("spokes_loop_passes_total", "passes_total", "Turns of the worker's loop."),
     Family("spokes_timers", "timers_open", "Timers that run."),

@@ -43,6 +43,7 @@ from spokes.errors import (
     WildcardNameError,
 )
 from spokes.supervisor import Supervisor
+from spokes.tcp_memory import TcpMemoryWatch
 from spokes.wire.messages import Accepted, Config, Fault, Health, Ready, Services
 from spokes.wire.rules import Port, Site
 
@@ -66,6 +67,7 @@ class ClientEngine(LinkEngine, Protocol):
     def drain_link(self, link: int) -> None: ...
     def link_rtt_ms(self, link: int) -> float: ...
     def stats(self) -> dict[str, int]: ...
+    def note_kernel_memory(self, used_bytes: int, limit_bytes: int) -> None: ...
     def set_upstream_route(
         self, kind: int, key: str | int, upstream: Upstream, *, limits: Limits = ...
     ) -> None: ...
@@ -181,6 +183,7 @@ class App:
             self.supervisor.keep("health", self._watch_health)
             self.supervisor.keep("further links", self._further.tend)
             self.supervisor.keep("network", NetworkWatch(self.network_changed).run)
+            self.supervisor.keep("kernel memory", TcpMemoryWatch(self._engine).run)
             stopping = self._spawn(self._stopped.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():

@@ -62,6 +62,7 @@ from spokes.server.users import Users
 from spokes.server.visits import DAY_S, VISIT_COUNT_MAX, VisitWriter
 from spokes.server.waking import wait_until_set
 from spokes.supervisor import Make, Supervisor
+from spokes.tcp_memory import TcpMemoryWatch
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +164,7 @@ class Server:
             "traffic": self.bandwidth.run,
             "upkeep": lambda: keep_up(self._store, self.visits),
             "control socket": lambda: control.keep(self.follower.wake),
+            "kernel memory": TcpMemoryWatch(engine).run,
             **self.notices.works(),
         }
         if config.domain_proof:

@@ -251,7 +251,12 @@ class FakeEngine:
         return 1.5
 
     def stats(self) -> dict[str, int]:
-        return {"requests_total": 3, "datagrams_in": 3, "datagrams_out": 5, "datagrams_dropped": 2}
+        return {
+            "requests_total": 3, "datagrams_in": 3, "datagrams_out": 5, "datagrams_dropped": 2, "streams_reclaimed": 0,
+        }
+
+    def note_kernel_memory(self, used_bytes: int, limit_bytes: int) -> None:
+        pass
 
     def set_upstream_route(
         self, kind: int, key: str | int, upstream: FakeUpstream, *, limits: Limits = NO_LIMITS

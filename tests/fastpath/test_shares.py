@@ -123,6 +123,70 @@ def test_share_crowd_that_reads_nothing_is_left_alone_in_small_windows_and_nobod
         pair.assert_idle()
 
 
+# --- the kernel's -----------------------------------------------------------------------------------------------------
+
+KERNEL_LIMIT = 1 << 30
+KERNEL_SHORT = KERNEL_LIMIT // 100 * 80     # a holder may have three quarters of all streams then: three beside one
+
+
+def test_share_of_kernel_memory_shrinks_with_what_is_used_and_never_below_its_floor():
+    door = ChainDoor(1024)
+    assert (door.kernel_share_passed(1000), door.kernel_excess(1000)) == (False, 0)
+    door.note_kernel(500, 1000, 1000)
+    assert (door.kernel_share_passed(1000), door.kernel_excess(1000)) == (False, 0)
+    door.note_kernel(80_000, 100_000, 1000)
+    assert (door.kernel_share_passed(750), door.kernel_share_passed(751)) == (False, True)
+    assert 1000 * 5 // 80 - 4 <= door.kernel_excess(1000) <= 1000 * 5 // 80 + 1
+    door.note_kernel(200_000, 100_000, 1000)        # a sixty-fourth of the limit counts as free
+    assert (door.kernel_share_passed(23), door.kernel_share_passed(24)) == (False, True)
+    assert 1000 * 5 // 8 - 4 <= door.kernel_excess(1000) <= 1000 * 5 // 8 + 1
+
+
+def test_share_of_kernel_memory_crowd_that_stands_still_gives_back_what_is_above_it_at_the_server():
+    with hostile_client() as bench, tcp_upstream(lambda conn: conn.sendall(bytes(1 << 20))) as upstream:
+        pair, server = bench.pair, bench.pair.server
+        port = small_port(pair, bench.tunnel)
+        crowd = fill(bench, port, 20)
+        with connect(pair.serve_tcp("still", upstream.upstream)) as neighbour:
+            eventually(lambda: server.stats()["streams_open"] == 21)
+
+            def reclaimed() -> int:
+                server.note_kernel_memory(KERNEL_SHORT, KERNEL_LIMIT)
+                return server.stats()["streams_reclaimed"]
+
+            eventually(lambda: reclaimed() == 17)
+            eventually(lambda: server.stats()["visitors_open"] == 4)
+            for sock in crowd:
+                abort(sock)
+            assert len(read_all(neighbour)) == 1 << 20
+
+
+def test_share_of_kernel_memory_crowd_without_credit_gives_back_what_is_above_it_at_the_client():
+    with (
+        engine_pair(memory_limit_bytes=LIMIT) as pair,
+        tcp_upstream(lambda conn: conn.sendall(bytes(4 << 20))) as service,
+        tcp_upstream(echo) as other,
+    ):
+        port = small_port(pair, pair.server_tunnel)
+        pair.client.set_upstream_route(RouteKind.TCP, port, service.upstream)
+        publish(pair.client)
+        crowd = [stand_still(port) for _ in range(20)]
+        with connect(pair.serve_tcp("echo", other.upstream)) as neighbour:
+            eventually(lambda: pair.client.stats()["streams_open"] == 21)
+
+            def reclaimed() -> int:
+                pair.client.note_kernel_memory(KERNEL_SHORT, KERNEL_LIMIT)
+                return pair.client.stats()["streams_reclaimed"]
+
+            eventually(lambda: reclaimed() >= 17)
+            eventually(lambda: pair.client.stats()["upstreams_open"] <= 4)
+            neighbour.sendall(b"still there")
+            assert neighbour.recv(64) == b"still there"
+        for sock in crowd:
+            abort(sock)
+        pair.assert_idle()
+
+
 # --- WINDOW -----------------------------------------------------------------------------------------------------------
 
 

@@ -257,7 +257,10 @@ class FakeEngine:
         return batch
 
     def stats(self) -> dict[str, int]:
-        return {"streams_open": self.streams_open, "links_open": len(self.links)}
+        return {"streams_open": self.streams_open, "links_open": len(self.links), "streams_reclaimed": 0}
+
+    def note_kernel_memory(self, used_bytes: int, limit_bytes: int) -> None:
+        pass
 
     def worker_stats(self) -> list[dict[str, int]]:
         return [{"streams_open": self.streams_open} for _ in range(self.worker_count)]
