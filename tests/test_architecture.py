@@ -101,3 +101,9 @@ def test_only_kinds_of_ends_know_what_an_end_is():
             assert not re.search(r"\b(?:conn|stream)_kind\b|\bEND_(?:CONN|STREAM)\b", source), path.name
         if path.stem != "end":
             assert not re.search(r"(?:\bend|\bdown|\bup|\bto|\bsource)(?:\.|->)kind\b(?! = )", source), path.name
+
+
+def test_no_exchange_or_relay_casts_the_visitors_end():
+    for path in sorted((PACKAGE / "_fastpath").glob("*.pyx")):
+        if path.stem.startswith("exchange") or path.stem == "relay":
+            assert not re.search(r"<(?:Conn|Stream) \*>(?:x\.)?down\b", path.read_text()), path.name

@@ -195,10 +195,11 @@ class Engine:
 
     # links
     def connect_link(self, address: str, port: int, *, server_name: str, pin_sha256: bytes = b"",
-                     ca_file: str = "") -> int:
+                     ca_file: str = "", brings_visitors: bool = False) -> int:
         """Starts connecting to a literal IP; LINK_UP or LINK_DOWN follows. `pin_sha256`: SHA-256 of the server's
         SubjectPublicKeyInfo. Without a pin the certificate must chain to `ca_file` (or the system's) and match the
-        name."""
+        name. `brings_visitors`: the peer is a node of ours that passes its visitors on, so each stream it opens is
+        treated as a visitor's own socket is."""
     def send_control(self, link: int, payload: bytes, flags: int = 0) -> None:
         """One CONTROL frame, at most 65535 bytes. A link that is gone is ignored."""
     def bind_link(self, link: int, tunnel: int) -> None:

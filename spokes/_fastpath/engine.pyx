@@ -962,7 +962,8 @@ cdef class Engine:
 
     # --- links ---
 
-    def connect_link(self, str address, int port, *, str server_name, bytes pin_sha256=b"", str ca_file=""):
+    def connect_link(self, str address, int port, *, str server_name, bytes pin_sha256=b"", str ca_file="",
+                     bint brings_visitors=False):
         cdef sockaddr_storage where
         cdef socklen_t where_bytes = write_address(&where, address, port)
         cdef LinkSlot *slot
@@ -996,6 +997,7 @@ cdef class Engine:
         self.next_worker = (worker + 1) % self.shared.worker_count
         slot.id = (<uint64_t>(worker + 1) << 56) | atomic_add(&self.shared.link_serial, 1)
         slot.context = context.c
+        slot.brings_visitors = brings_visitors
         address_read(&slot.peer, &where)
         memcpy(slot.server_name, <const char *>name, len(name))
         if pin_sha256:

@@ -29,10 +29,10 @@ from spokes._fastpath.exchange_write cimport exchange_emit
 from spokes._fastpath.frame cimport REASON_TIMEOUT
 from spokes._fastpath.outcome cimport FAULT_SILENT
 from spokes._fastpath.timer cimport timer_clear, timer_set
-from spokes._fastpath.types cimport uint8_t, uint16_t, uint64_t
+from spokes._fastpath.types cimport uint8_t, uint64_t
 
 
-cdef int exchange_start(End *down, Loop *loop, bint faces_visitor, bint secure, uint16_t port,
+cdef int exchange_start(End *down, Loop *loop, const Visitor *visitor, bint faces_visitor,
                         uint64_t coverage) noexcept nogil:
     cdef Exchange *x
     if loop.exchanges_slab.object_bytes == 0:
@@ -41,9 +41,8 @@ cdef int exchange_start(End *down, Loop *loop, bint faces_visitor, bint secure, 
     if x == NULL:
         return -12
     x.down = down
+    x.visitor = visitor[0]
     x.faces_visitor = faces_visitor
-    x.secure = secure
-    x.port = port
     x.coverage = coverage
     down.ops = &down_ops
     down.owner = x

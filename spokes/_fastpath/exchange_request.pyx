@@ -31,7 +31,7 @@ from spokes._fastpath.exchange_state cimport (
 from spokes._fastpath.exchange_write cimport (
     end_write_chain, exchange_body, exchange_emit, exchange_forget_replay, exchange_hold, exchange_raw,
 )
-from spokes._fastpath.frame cimport OPEN_FLAG_SECURE, REASON_GONE, REASON_TIMEOUT, SERVICE_HTTP, Open
+from spokes._fastpath.frame cimport REASON_GONE, REASON_TIMEOUT, SERVICE_HTTP, Open
 from spokes._fastpath.http1 cimport (
     BODY_CHUNKED, BODY_LENGTH, BODY_NONE, HTTP_HEAD_BYTES_MAX, HTTP_LINE_BYTES_MAX, METHOD_DELETE, METHOD_GET,
     METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PUT, METHOD_TRACE, HttpHead, HttpRewrite, http1_body_done,
@@ -115,11 +115,7 @@ cdef int exchange_to_tunnel(Exchange *x, Target *target, uint8_t *page) noexcept
     x.workers_tried = 0
     memset(&open, 0, sizeof(open))
     open.service = SERVICE_HTTP
-    open.port = x.port
-    if x.secure:
-        open.flags = OPEN_FLAG_SECURE
-    if x.faces_visitor:
-        open.visitor = (<Conn *>x.down).peer
+    open.visitor = x.visitor
     stream = stream_open(link, &open, target.service)
     if stream == NULL:
         page[0] = PAGE_LIMIT
@@ -349,8 +345,8 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     memset(&rewrite, 0, sizeof(rewrite))
     if x.faces_visitor:                 # further on its address is known from here
         rewrite.visitor = visitor
-        rewrite.visitor_bytes = <uint8_t>address_text(visitor, &(<Conn *>x.down).peer)
-        rewrite.secure = x.secure
+        rewrite.visitor_bytes = <uint8_t>address_text(visitor, &x.visitor.address)
+        rewrite.secure = x.visitor.secure
         rewrite.via = x.loop.via
         rewrite.via_bytes = x.loop.via_bytes
     if target.kind == TARGET_UPSTREAM and target.upstream.host_bytes:

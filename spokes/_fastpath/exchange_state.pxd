@@ -2,10 +2,11 @@
 from spokes._fastpath.buf cimport Chain
 from spokes._fastpath.conn cimport End, Loop, Parked, Task
 from spokes._fastpath.files cimport FileBody
+from spokes._fastpath.frame cimport Visitor
 from spokes._fastpath.http1 cimport HttpBody
 from spokes._fastpath.route cimport Tunnel
 from spokes._fastpath.timer cimport Timer, timer_set
-from spokes._fastpath.types cimport uint8_t, uint16_t, uint32_t, uint64_t
+from spokes._fastpath.types cimport uint8_t, uint32_t, uint64_t
 from spokes._fastpath.upstream cimport UpstreamConn
 
 cdef enum:
@@ -36,6 +37,7 @@ cdef struct Exchange:
     Tunnel *tunnel                      # that up goes through; NULL = none
     UpstreamConn *upstream              # that up is; NULL = another end of the way has it, which knows and counts
     uint64_t workers_tried              # that had no usable link when it looked; cleared where it finds one
+    Visitor visitor                     # who asks
     uint64_t coverage                   # of the certificate the visitor's TLS was terminated with, 0 = plain
     Chain to_up                         # heads that wait for room
     Chain to_down
@@ -53,12 +55,10 @@ cdef struct Exchange:
     uint32_t replay_size
     size_t request_resume
     size_t response_resume
-    uint16_t port
     uint8_t request_phase
     uint8_t response_phase
     uint8_t method
     uint8_t minor
-    uint8_t secure
     uint8_t faces_visitor               # down is the visitor's own: nobody has looked at what comes from it
     uint8_t moving                      # down is on its way to another worker, which will look
     uint8_t keep_down                   # the visitor's conn outlives this exchange

@@ -35,12 +35,16 @@ cdef struct Address:                    # of a visitor; 20 bytes
     uint16_t port
     uint8_t ip[16]
 
+cdef struct Visitor:                    # who asks, however its bytes come here
+    Address address                     # family 0 = not known
+    uint16_t port                       # public port it came to
+    uint8_t secure                      # its TLS ended at the server
+    uint8_t hops                        # of a raw flow: times that it has been here before
+
 cdef struct Open:
-    Address visitor
-    uint16_t port
+    Visitor visitor
     uint8_t service
-    uint8_t flags
-    uint8_t hops
+    uint8_t flags                       # others than OPEN_FLAG_SECURE, which is the visitor's
     uint8_t name_bytes
     char name[256]
 

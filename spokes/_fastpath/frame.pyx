@@ -43,12 +43,12 @@ cdef ssize_t frame_parse(Frame *out, const uint8_t *src, size_t src_bytes) noexc
 
 cdef size_t open_put(uint8_t *dst, const Open *open) noexcept nogil:
     dst[0] = open.service
-    dst[1] = open.flags
-    put_u16(dst + 2, open.port)
-    dst[4] = open.hops
-    dst[5] = open.visitor.family
-    put_u16(dst + 6, open.visitor.port)
-    memcpy(dst + 8, open.visitor.ip, 16)
+    dst[1] = open.flags | (OPEN_FLAG_SECURE if open.visitor.secure else 0)
+    put_u16(dst + 2, open.visitor.port)
+    dst[4] = open.visitor.hops
+    dst[5] = open.visitor.address.family
+    put_u16(dst + 6, open.visitor.address.port)
+    memcpy(dst + 8, open.visitor.address.ip, 16)
     dst[24] = open.name_bytes
     memcpy(dst + OPEN_FIXED_BYTES, open.name, open.name_bytes)
     return OPEN_FIXED_BYTES + <size_t>open.name_bytes
@@ -60,17 +60,18 @@ cdef int open_parse(Open *out, const uint8_t *src, size_t src_bytes) noexcept no
         return RC_PROTO
     memset(out, 0, sizeof(Open))
     out.service = src[0]
-    out.flags = src[1]
-    out.port = get_u16(src + 2)
-    out.hops = src[4]
-    out.visitor.family = src[5]
-    out.visitor.port = get_u16(src + 6)
-    memcpy(out.visitor.ip, src + 8, 16)
+    out.visitor.secure = src[1] & OPEN_FLAG_SECURE
+    out.flags = src[1] & ~<uint8_t>OPEN_FLAG_SECURE
+    out.visitor.port = get_u16(src + 2)
+    out.visitor.hops = src[4]
+    out.visitor.address.family = src[5]
+    out.visitor.address.port = get_u16(src + 6)
+    memcpy(out.visitor.address.ip, src + 8, 16)
     out.name_bytes = src[24]
     memcpy(out.name, src + OPEN_FIXED_BYTES, out.name_bytes)
     if out.service < SERVICE_HTTP or out.service > SERVICE_UDP:
         return RC_PROTO
-    if out.visitor.family != 0 and out.visitor.family != 4 and out.visitor.family != 6:
+    if out.visitor.address.family != 0 and out.visitor.address.family != 4 and out.visitor.address.family != 6:
         return RC_PROTO
     for i in range(out.name_bytes):                     # a canonical name has no byte outside this range
         if out.name[i] <= 32 or out.name[i] >= 127:
@@ -105,5 +106,6 @@ def parse_open(bytes data not None):
     cdef Open out
     memset(&out, 0, sizeof(Open))
     cdef int rc = open_parse(&out, <const uint8_t *><const char *>data, len(data))
-    return (rc, out.service, out.flags, out.port, out.hops, out.visitor.family, out.visitor.port,
-            (<char *>out.visitor.ip)[:16], out.name[:out.name_bytes])
+    return (rc, out.service, out.flags | out.visitor.secure, out.visitor.port, out.visitor.hops,
+            out.visitor.address.family, out.visitor.address.port, (<char *>out.visitor.address.ip)[:16],
+            out.name[:out.name_bytes])

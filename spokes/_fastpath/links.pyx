@@ -14,7 +14,7 @@ from spokes._fastpath.conn cimport (
 from spokes._fastpath.events cimport emit, emit_down, events_have_room
 from spokes._fastpath.exchange cimport exchange_start
 from spokes._fastpath.frame cimport (
-    OPEN_FLAG_SECURE, REASON_INTERNAL, REASON_LOOP, REASON_NO_SERVICE, SERVICE_HTTP, SERVICE_TCP, SERVICE_TLS,
+    REASON_INTERNAL, REASON_LOOP, REASON_NO_SERVICE, SERVICE_HTTP, SERVICE_TCP, SERVICE_TLS,
     SERVICE_UDP, Address, Open,
 )
 from spokes._fastpath.mux cimport LinkOps, Stream, link_fail, link_free, link_is_busy, link_new
@@ -22,8 +22,10 @@ from spokes._fastpath.net cimport (
     SO_ERROR, SOL_SOCKET, close, getpeername, getsockopt, sockaddr, sockaddr_storage, socklen_t,
 )
 from spokes._fastpath.outcome cimport FAULT_LOOP, outcome_fault
-from spokes._fastpath.relay cimport relay_to_upstream
-from spokes._fastpath.route cimport ROUTE_TCP, ROUTE_TLS, TARGET_UPSTREAM, Target, Upstream, route_find, route_find_port
+from spokes._fastpath.relay cimport relay_to_tunnel, relay_to_upstream
+from spokes._fastpath.route cimport (
+    ROUTE_TCP, ROUTE_TLS, TARGET_TUNNEL, TARGET_UPSTREAM, Target, Upstream, route_find, route_find_port,
+)
 from spokes._fastpath.shared cimport (
     EVENT_CONTROL, EVENT_DRAIN, EVENT_LINK_CONNECTED, EVENT_LINK_UP, EVENT_LINK_WANTED, EVENT_PONG, HANDSHAKE_MS,
     LINK_BUCKETS,
@@ -69,26 +71,30 @@ cdef void slot_remove(Worker *worker, uint64_t id) noexcept nogil:
 cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
     """The peer opened a stream. Only clients serve them, and only on links that they have bound to their tunnel."""
     cdef Target *target = NULL
+    cdef int rc
+    cdef uint8_t hops
     if link.is_acceptor or link.tunnel == NULL:
         return REASON_NO_SERVICE
     if open.service == SERVICE_HTTP:
-        if exchange_start(&stream.end, link.loop, False, (open.flags & OPEN_FLAG_SECURE) != 0, open.port, 0) < 0:
-            return REASON_INTERNAL
-        return 0
+        rc = exchange_start(&stream.end, link.loop, &open.visitor, link.brings_visitors, 0)
+        return REASON_INTERNAL if rc < 0 else 0
     if open.service == SERVICE_UDP:
         return udp_serve(link.loop, stream, open)
     if open.service == SERVICE_TCP:
-        target = route_find_port(link.loop.routes, ROUTE_TCP, open.port)
+        target = route_find_port(link.loop.routes, ROUTE_TCP, open.visitor.port)
     elif open.service == SERVICE_TLS:
         target = route_find(link.loop.routes, ROUTE_TLS, open.name, open.name_bytes)
+    if target != NULL and target.kind == TARGET_TUNNEL:
+        return relay_to_tunnel(&stream.end, link.loop, target, open)
     if target == NULL or target.kind != TARGET_UPSTREAM:
         return REASON_NO_SERVICE
-    stream.hops = upstream_hops(link.loop, &open.visitor, open.port)
-    if stream.hops >= NOTED_HOPS_MAX or (open.service == SERVICE_TCP and leads_back(link, target.upstream, open.port)):
+    hops = upstream_hops(link.loop, &open.visitor.address, open.visitor.port)
+    if hops >= NOTED_HOPS_MAX \
+            or (open.service == SERVICE_TCP and leads_back(link, target.upstream, open.visitor.port)):
         link.loop.stats.loops_total += 1
         outcome_fault(&target.upstream.outcomes, FAULT_LOOP, link.loop.wall_ms)
         return REASON_LOOP
-    return relay_to_upstream(&stream.end, link.loop, target.upstream, stream.hops)
+    return relay_to_upstream(&stream.end, link.loop, target.upstream, hops)
 
 
 cdef bint leads_back(const Link *link, const Upstream *upstream, uint16_t port) noexcept nogil:
@@ -171,6 +177,7 @@ cdef int link_up(Worker *worker, Conn *conn, LinkSlot *slot) noexcept nogil:
     slot.conn = conn
     slot.link = link
     link.id = slot.id
+    link.brings_visitors = slot.brings_visitors
     link.stream_count_max = worker.shared.stream_count_max
     n = address_text(text, &conn.peer)
     n += snprintf(text + n, sizeof(text) - n, b" %u", <unsigned>conn.peer.port)

@@ -2,7 +2,7 @@
 from spokes._fastpath.backlog cimport Backlog
 from spokes._fastpath.buf cimport Chain, Pool
 from spokes._fastpath.conn cimport Conn, End, Loop, Parked, Task
-from spokes._fastpath.frame cimport Address, Open
+from spokes._fastpath.frame cimport Address, Open, Visitor
 from spokes._fastpath.route cimport Counts, Service, Tunnel
 from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -128,6 +128,7 @@ cdef struct Link:
     uint8_t closing                     # by us: its conn lingers until what is queued has left
     uint8_t pong_wanted                 # the control plane asked whether the peer is there
     uint8_t in_message                  # a part of a control message went out, and more parts are to follow
+    uint8_t brings_visitors             # the peer is a node that has visitors' own ends: each stream stands for one
     uint8_t down
 
 cdef struct Stream:
@@ -155,12 +156,11 @@ cdef struct Stream:
     uint64_t visit_begin_ms             # wall clock: since when it serves that service …
     uint64_t visit_bytes_in             # … and what it has carried since
     uint64_t visit_bytes_out
+    Visitor visitor                     # that it is for
     uint32_t id
     uint32_t window_bytes
     uint32_t read_bytes                 # what the next direct read asks for
-    Address visitor
     uint8_t service
-    uint8_t hops                        # of a raw flow: times that it has been here before
     uint8_t narrowed                    # by the peer's WINDOW
     uint8_t in_credits
     uint8_t reset

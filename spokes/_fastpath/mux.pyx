@@ -188,10 +188,10 @@ cdef bint tunnel_has_place(Link *link, const Open *open) noexcept nogil:
     cdef uint64_t limit = link.loop.tunnel_stream_count_max
     if limit == 0 or link.tunnel == NULL:
         return True
-    if open.service == SERVICE_UDP or open.visitor.family == 0 \
-            or throttle_exempts(link.loop.throttle, &open.visitor):
+    if open.service == SERVICE_UDP or open.visitor.address.family == 0 \
+            or throttle_exempts(link.loop.throttle, &open.visitor.address):
         return atomic_get(&link.tunnel.stream_count) < limit
-    return tunnel_may_take(link, atomic_get(visitor_counter(link, &open.visitor)))
+    return tunnel_may_take(link, atomic_get(visitor_counter(link, &open.visitor.address)))
 
 
 cdef void stream_count_place(Stream *stream, uint64_t more) noexcept nogil:
@@ -199,7 +199,7 @@ cdef void stream_count_place(Stream *stream, uint64_t more) noexcept nogil:
     cdef Link *link = stream.link
     if link.loop.tunnel_stream_count_max == 0 or link.tunnel == NULL or not is_our_id(link, stream.id):
         return
-    atomic_add(visitor_counter(link, &stream.visitor), more)
+    atomic_add(visitor_counter(link, &stream.visitor.address), more)
     if stream.service == SERVICE_UDP:
         atomic_add(&link.tunnel.flow_count, more)
 
@@ -389,7 +389,7 @@ cdef void stream_end_visit(Stream *stream) noexcept nogil:
         visit.bytes_out = stream.visit_bytes_out
         visit.begin_ms = stream.visit_begin_ms
         visit.end_ms = loop.wall_ms
-        visit.visitor = stream.visitor
+        visit.visitor = stream.visitor.address
         if not visits_put(&loop.visits, &visit):
             loop.stats.visits_dropped += 1
     atomic_sub_acq(&stream.serves.streams_open, 1)
@@ -509,7 +509,7 @@ cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcep
     cdef uint64_t *holder
     if link.down or link.draining or link.stream_count >= link.stream_count_max:
         return NULL
-    holder = address_holder(&link.loop.pool, &open.visitor)
+    holder = address_holder(&link.loop.pool, &open.visitor.address)
     if not tunnel_has_place(link, open) \
             or (holder != NULL and atomic_get(holder) & HOLDER_BYTES > pool_share(&link.loop.pool, SHARE_VISITOR_MAX)):
         link.loop.stats.streams_refused += 1
@@ -1277,7 +1277,7 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
                 return RC_LIMIT
             stream.service = open.service
             stream.visitor = open.visitor
-            stream_hold(stream, address_holder(&link.loop.pool, &open.visitor))
+            stream_hold(stream, address_holder(&link.loop.pool, &open.visitor.address))
             stream_narrow(stream)
             if link.rtt_us == 0 and link.ping_sent_us == 0:
                 link_ping(link)

@@ -9,8 +9,8 @@ from spokes._fastpath.end cimport (
     end_taken, end_wait_room,
 )
 from spokes._fastpath.fault cimport fault_of_conn, fault_reason
-from spokes._fastpath.frame cimport REASON_INTERNAL
-from spokes._fastpath.mux cimport STREAM_TURN_BYTES
+from spokes._fastpath.frame cimport REASON_GONE, REASON_INTERNAL, REASON_LIMIT, SERVICE_TLS
+from spokes._fastpath.mux cimport STREAM_TURN_BYTES, Link, Stream, link_pick, stream_open
 from spokes._fastpath.outcome cimport FAULT_CLOSED, FAULT_NONE, outcome_answered, outcome_fault, outcome_is_loop
 from spokes._fastpath.types cimport RC_EOF, uint8_t, uint16_t
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect_raw
@@ -164,6 +164,18 @@ cdef void relay_join(End *down, End *up, bint is_tls) noexcept nogil:
     if down.rx.bytes > 0 or end_is_readable(down):
         end_wait_room(up)
     end_pull(up)
+
+
+cdef int relay_to_tunnel(End *down, Loop *loop, const Target *target, const Open *open) noexcept nogil:
+    cdef Link *link = link_pick(target.tunnel, loop)
+    cdef Stream *stream
+    if link == NULL:
+        return REASON_GONE
+    stream = stream_open(link, open, target.service)
+    if stream == NULL:
+        return REASON_LIMIT
+    relay_join(down, &stream.end, open.service == SERVICE_TLS)
+    return 0
 
 
 cdef int relay_to_upstream(End *down, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil:

@@ -44,6 +44,7 @@ cdef struct LinkSlot:                   # a link known to Python by its id: bein
     Conn *conn
     Link *link
     Address peer                        # of a link being made
+    uint8_t brings_visitors
     uint8_t has_pin
     uint8_t pin[32]
     char server_name[256]

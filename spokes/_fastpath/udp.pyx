@@ -392,8 +392,8 @@ cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *add
         return NULL
     memset(&open, 0, sizeof(open))
     open.service = SERVICE_UDP
-    open.port = conn.port
-    open.visitor = address[0]
+    open.visitor.port = conn.port
+    open.visitor.address = address[0]
     peer.stream = stream_open(link, &open, service)
     if peer.stream == NULL:
         free(peer)
@@ -752,7 +752,7 @@ cdef void udp_flow_end(Conn *conn, uint16_t reason) noexcept nogil:
 
 
 cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
-    cdef Target *target = route_find_port(loop.routes, ROUTE_UDP, open.port)
+    cdef Target *target = route_find_port(loop.routes, ROUTE_UDP, open.visitor.port)
     cdef Peer *flow
     cdef Conn *conn
     cdef int rc
@@ -773,7 +773,7 @@ cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
     flow.upstream = upstream_hold(target.upstream)
     flow.first = <uint8_t>(atomic_get(&flow.upstream.first_address_udp) % flow.upstream.address_count)
     conn.extra = flow
-    conn.port = open.port
+    conn.port = open.visitor.port
     rc = flow_connect(flow)
     if rc < 0:
         flow_fault(flow, rc)
@@ -784,5 +784,5 @@ cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
     stream.on_datagram = flow_datagram
     conn.timer.fire = flow_expired
     conn.timer.owner = flow
-    flow_watch(flow, port_idle_ms(loop, open.port))
+    flow_watch(flow, port_idle_ms(loop, open.visitor.port))
     return 0

@@ -15,14 +15,14 @@ from spokes._fastpath.conn cimport (
 from spokes._fastpath.exchange cimport exchange_start
 from spokes._fastpath.exchange_end cimport exchange_page
 from spokes._fastpath.exchange_state cimport Exchange
-from spokes._fastpath.frame cimport SERVICE_TCP, SERVICE_TLS, Open, address_hash
+from spokes._fastpath.frame cimport SERVICE_TCP, SERVICE_TLS, Open, Visitor, address_hash
 from spokes._fastpath.hello cimport (
     HELLO_BYTES_MAX, Hello, HelloWalk, hello_pack, hello_read, hello_unpack, hello_walk,
 )
 from spokes._fastpath.links cimport link_up
-from spokes._fastpath.mux cimport Link, Stream, link_pick, stream_open
+from spokes._fastpath.mux cimport link_pick
 from spokes._fastpath.openssl cimport SSL
-from spokes._fastpath.relay cimport relay_join
+from spokes._fastpath.relay cimport relay_to_tunnel
 from spokes._fastpath.route cimport (
     ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, TARGET_TUNNEL, RouteTable, Target, Tunnel, route_find, route_find_certificate,
     route_find_port,
@@ -67,26 +67,30 @@ cdef void visitor_closed(Conn *conn) noexcept nogil:
 
 # --- what it wants ----------------------------------------------------------------------------------------------------
 
+cdef Visitor visitor_of(const Conn *conn, bint secure) noexcept nogil:
+    cdef Visitor visitor
+    memset(&visitor, 0, sizeof(visitor))
+    visitor.address = conn.peer
+    visitor.port = conn.port
+    visitor.secure = secure
+    return visitor
+
+
 cdef bint to_tunnel(Conn *conn, const Target *target, uint8_t service, const char *name,
                     uint8_t name_bytes) noexcept nogil:
     """Join a raw visitor to a new stream, or hand it to the worker that has the tunnel's links. False: refused."""
     cdef Tunnel *tunnel = target.tunnel
-    cdef Link *link = link_pick(tunnel, conn.loop)
-    cdef Stream *stream
     cdef Open open
-    if link == NULL:
+    if link_pick(tunnel, conn.loop) == NULL:
         return conn_hand_over(conn, atomic_get(&tunnel.worker_mask), &conn.workers_tried)
     memset(&open, 0, sizeof(open))
     open.service = service
-    open.port = conn.port
-    open.visitor = conn.peer
+    open.visitor = visitor_of(conn, False)
     open.name_bytes = name_bytes
     memcpy(open.name, name, name_bytes)
-    stream = stream_open(link, &open, target.service)
-    if stream == NULL:
+    if relay_to_tunnel(&conn.end, conn.loop, target, &open) != 0:
         return False
     conn.on_ready = conn_serve
-    relay_join(&conn.end, &stream.end, service == SERVICE_TLS)
     return True
 
 
@@ -110,8 +114,9 @@ cdef void set_deadline(Conn *conn, uint64_t after_ms) noexcept nogil:
 
 
 cdef int http_begin(Conn *conn, bint secure, uint64_t coverage) noexcept nogil:
+    cdef Visitor visitor = visitor_of(conn, secure)
     conn.on_ready = conn_serve
-    return exchange_start(&conn.end, conn.loop, True, secure, conn.port, coverage)
+    return exchange_start(&conn.end, conn.loop, &visitor, True, coverage)
 
 
 cdef void refuse_hello(Conn *conn) noexcept nogil:
