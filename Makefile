@@ -61,7 +61,7 @@ outages: build  ## how soon a client is back, by kind of outage; root. OUTAGES="
 	$(BIN)/python -m benchmarks.outages $(OUTAGES)
 
 # A copy of the tree, so that the ordinary build stays as it is. Python itself is not built with a sanitizer, hence
-# LD_PRELOAD.
+# tests/support/sanitized.py.
 define sanitized_tree
 	@mkdir -p build/$(1)
 	@cd build/$(1) && rm -rf $(TREE)
@@ -71,19 +71,23 @@ define sanitized_tree
 	build/$(1)/$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	cd build/$(1) && SPOKES_SANITIZE=$(2) $(BIN)/pip install --quiet --disable-pip-version-check \
 		--no-build-isolation --no-deps --editable .
+	cd build/$(1) && for packages in $(VENV)/lib/python3*/site-packages; do \
+		cp tests/support/sanitized.py $$packages/spokes_sanitized.py && echo "import spokes_sanitized" \
+			>$$packages/spokes_sanitized.pth; done
 endef
 
 # Python keeps memory until it exits, hence no leak check.
 asan: build  ## the test-suite on a build with AddressSanitizer and UBSan
 	$(call sanitized_tree,asan,address)
-	cd build/asan && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	cd build/asan && \
+		SANITIZER_PRELOAD="$$(readlink -f $$(gcc -print-file-name=libasan.so)) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		$(BIN)/python -m pytest -p no:cacheprovider --ignore tests/benchmarks $(TESTS)
+		$(BIN)/python -m pytest -p no:cacheprovider -n 4 --dist loadfile --ignore tests/benchmarks $(TESTS)
 
 # Without address randomization, which ThreadSanitizer's memory layout does not bear on every kernel.
 tsan: build  ## the engine's tests on a build with ThreadSanitizer; TESTS= as for test
 	$(call sanitized_tree,tsan,thread)
-	cd build/tsan && LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" \
+	cd build/tsan && SANITIZER_PRELOAD="$$(readlink -f $$(gcc -print-file-name=libtsan.so))" \
 		TSAN_OPTIONS="exitcode=1 log_path=report suppressions=$(CURDIR)/tests/support/tsan.supp" \
 		setarch -R $(BIN)/python -m pytest -p no:cacheprovider $(or $(TESTS),tests/fastpath)
 
