@@ -22,6 +22,7 @@ from spokes._fastpath.buf import BLOCK_SIZE
 
 from spokes._fastpath.engine import Engine, EventKind, ListenerKind, RouteKind, Upstream
 from tests.support.engines import Pair, engine_pair, eventually, listening
+from tests.support.sanitized import IS_SANITIZED
 from tests.support.threads import join_thread
 from tests.support.upstreams import (
     abort,
@@ -363,7 +364,7 @@ def test_engine_that_was_never_started_leaves_no_descriptor():
     assert fd_count() == fds
 
 
-@pytest.mark.skipif("san.so" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer keeps what is freed")
+@pytest.mark.skipif(IS_SANITIZED, reason="a sanitizer keeps what is freed")
 def test_engine_memory_does_not_grow_with_visitors_served():
     """Two workers, one link: half of the visitors are handed over. Resident memory settles."""
     def resident_bytes() -> int:
