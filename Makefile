@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TREE := .dockerignore ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md Dockerfile LICENSE MANIFEST.in Makefile README.md \
+TREE := .ci .dockerignore ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md Dockerfile LICENSE MANIFEST.in Makefile README.md \
 	benchmarks docs packaging pyproject.toml requirements.lock requirements-runtime.lock setup.py spokes tests
 EXTENSION_SOURCES := $(wildcard spokes/_fastpath/*.pyx spokes/_fastpath/*.pxd spokes/_fastpath/*.h)
 PREFIX ?= /usr/local

@@ -1,7 +1,8 @@
 """Starts this interpreter again with the sanitizer's library before all others, which it has to be.
 
-A .pth file of a sanitized tree's site-packages imports it (Makefile). What the tests start besides, PostgreSQL or nginx,
-was not built for a sanitizer and would hang under one: so the interpreters ask for it one by one, and pass nothing on.
+A .pth file of a sanitized tree's site-packages imports it (Makefile). What the tests start besides, PostgreSQL or
+nginx, was not built for a sanitizer and would hang under one: so the interpreters ask for it one by one, and pass
+nothing on.
 """
 
 import os

@@ -49,7 +49,7 @@ def tcp_upstream(handler: Handler) -> Iterator[TcpUpstream]:
                 conn, _ = sock.accept()
             except OSError:
                 return
-            conn.settimeout(30)
+            conn.settimeout(120)             # of a whole sendall(), which a sanitizer makes long
             running.conns.append(conn)
             threads.append(threading.Thread(target=serve, args=(conn,), daemon=True))
             threads[-1].start()
