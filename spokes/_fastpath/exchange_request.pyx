@@ -291,6 +291,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         return 0 if x.dead else n + skipped
     if head.has_via and x.faces_visitor and x.loop.via != NULL \
             and http1_came_through(&head, src + skipped, x.loop.via, x.loop.via_bytes):
+        x.loop.stats.loops_total += 1
         page = PAGE_LOOP
         rc = WANT_PAGE
     else:

@@ -24,7 +24,7 @@ from spokes._fastpath.net cimport (
 from spokes._fastpath.outcome cimport FAULT_LOOP, outcome_fault
 from spokes._fastpath.relay cimport relay_to_tunnel, relay_to_upstream
 from spokes._fastpath.route cimport (
-    ROUTE_TCP, ROUTE_TLS, TARGET_TUNNEL, TARGET_UPSTREAM, Target, Upstream, route_find, route_find_port,
+    ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, TARGET_TUNNEL, TARGET_UPSTREAM, Target, Upstream, route_find, route_find_port,
 )
 from spokes._fastpath.shared cimport (
     EVENT_CONTROL, EVENT_DRAIN, EVENT_LINK_CONNECTED, EVENT_LINK_UP, EVENT_LINK_WANTED, EVENT_PONG, HANDSHAKE_MS,
@@ -35,7 +35,7 @@ from spokes._fastpath.openssl cimport SSL
 from spokes._fastpath.tls cimport tls_check_pin, tls_has_link_alpn, tls_new_client
 from spokes._fastpath.types cimport RC_LOCAL, RC_PROTO, RC_TIMEOUT, RC_TLS, atomic_add, uint8_t, uint16_t, uint32_t
 from spokes._fastpath.udp cimport udp_serve
-from spokes._fastpath.upstream cimport NOTED_HOPS_MAX, upstream_hops
+from spokes._fastpath.upstream cimport NOTED_HOPS_MAX, upstream_hops, upstream_tell_loop
 
 cdef extern from "stdio.h" nogil:
     int snprintf(char *dst, size_t n, const char *format, ...)
@@ -79,8 +79,8 @@ cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
         rc = exchange_start(&stream.end, link.loop, &open.visitor, link.brings_visitors, 0)
         return REASON_INTERNAL if rc < 0 else 0
     if open.service == SERVICE_UDP:
-        return udp_serve(link.loop, stream, open)
-    if open.service == SERVICE_TCP:
+        target = route_find_port(link.loop.routes, ROUTE_UDP, open.visitor.port)
+    elif open.service == SERVICE_TCP:
         target = route_find_port(link.loop.routes, ROUTE_TCP, open.visitor.port)
     elif open.service == SERVICE_TLS:
         target = route_find(link.loop.routes, ROUTE_TLS, open.name, open.name_bytes)
@@ -88,13 +88,16 @@ cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
         return relay_to_tunnel(&stream.end, link.loop, target, open)
     if target == NULL or target.kind != TARGET_UPSTREAM:
         return REASON_NO_SERVICE
-    hops = upstream_hops(link.loop, &open.visitor.address, open.visitor.port)
+    hops = upstream_hops(link.loop, &open.visitor, open.service == SERVICE_UDP)
     if hops >= NOTED_HOPS_MAX \
-            or (open.service == SERVICE_TCP and leads_back(link, target.upstream, open.visitor.port)):
+            or (open.service != SERVICE_TLS and leads_back(link, target.upstream, open.visitor.port)):
         link.loop.stats.loops_total += 1
         outcome_fault(&target.upstream.outcomes, FAULT_LOOP, link.loop.wall_ms)
+        upstream_tell_loop(link.loop, &open.visitor, open.service == SERVICE_UDP)
         return REASON_LOOP
-    return relay_to_upstream(&stream.end, link.loop, target.upstream, hops)
+    if open.service == SERVICE_UDP:
+        return udp_serve(link.loop, stream, open, target.upstream, hops)
+    return relay_to_upstream(stream, link.loop, target.upstream, hops)
 
 
 cdef bint leads_back(const Link *link, const Upstream *upstream, uint16_t port) noexcept nogil:

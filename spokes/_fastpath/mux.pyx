@@ -27,7 +27,8 @@ from spokes._fastpath.end cimport end_pull, end_tell_eof
 from spokes._fastpath.frame cimport (
     FRAME_CONTROL, FRAME_CONTROL_MORE, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN,
     FRAME_HEADER_BYTES, FRAME_OPEN, FRAME_PAYLOAD_BYTES_MAX, FRAME_PING, FRAME_PONG, FRAME_RESET, FRAME_WINDOW,
-    OPEN_BYTES_MAX, REASON_GONE, REASON_LIMIT, SERVICE_UDP, STREAM_WINDOW_BYTES, Address, Frame, address_hash,
+    OPEN_BYTES_MAX, REASON_GONE, REASON_LIMIT, REASON_LOOP, SERVICE_UDP, STREAM_WINDOW_BYTES, Address, Frame,
+    address_hash,
     frame_parse, frame_put, get_u16, get_u32, get_u64, open_parse, open_put, put_u16, put_u32, put_u64,
 )
 from spokes._fastpath.throttle cimport throttle_exempts
@@ -1249,6 +1250,8 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
         end_tell_eof(&stream.end)
     elif frame.type == FRAME_RESET:
         stream.end.reset_reason = get_u16(payload)
+        if stream.end.reset_reason == REASON_LOOP:
+            link.loop.stats.loops_total += 1
         stream_gone(stream, RC_GONE)
     elif frame.type == FRAME_CREDIT:
         limit = get_u64(payload)

@@ -1,6 +1,7 @@
 # Raw flows: bytes between two ends, both ways, with half-close.
 from spokes._fastpath.conn cimport End, Loop
 from spokes._fastpath.frame cimport Open
+from spokes._fastpath.mux cimport Stream
 from spokes._fastpath.route cimport Target, Upstream
 from spokes._fastpath.types cimport uint8_t
 
@@ -9,5 +10,5 @@ from spokes._fastpath.types cimport uint8_t
 cdef void relay_join(End *down, End *up, bint is_tls) noexcept nogil
 # A stream to the tunnel that the route leads to, asked for as `open` says. 0, or a reason to refuse.
 cdef int relay_to_tunnel(End *down, Loop *loop, const Target *target, const Open *open) noexcept nogil
-# `hops`: how often the flow has been here. 0, or a reason to refuse.
-cdef int relay_to_upstream(End *down, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil
+# `hops`: how often the flow of this stream has been here. 0, or a reason to refuse.
+cdef int relay_to_upstream(Stream *down, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil

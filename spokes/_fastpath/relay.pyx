@@ -11,9 +11,11 @@ from spokes._fastpath.end cimport (
 from spokes._fastpath.fault cimport fault_of_conn, fault_reason
 from spokes._fastpath.frame cimport REASON_GONE, REASON_INTERNAL, REASON_LIMIT, SERVICE_TLS
 from spokes._fastpath.mux cimport STREAM_TURN_BYTES, Link, Stream, link_pick, stream_open
-from spokes._fastpath.outcome cimport FAULT_CLOSED, FAULT_NONE, outcome_answered, outcome_fault, outcome_is_loop
+from spokes._fastpath.outcome cimport (
+    FAULT_CLOSED, FAULT_LOOP, FAULT_NONE, outcome_answered, outcome_fault, outcome_is_loop,
+)
 from spokes._fastpath.types cimport RC_EOF, uint8_t, uint16_t
-from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect_raw
+from spokes._fastpath.upstream cimport UpstreamConn, address_is_loop, upstream_connect_raw, upstream_tell_loop
 
 
 # --- the upstream that was dialled here -------------------------------------------------------------------------------
@@ -37,7 +39,12 @@ cdef void relay_lost(End *end, uint8_t fault) noexcept nogil:
     """An upstream that ends a flow before it has said a word has not served it: so does a forwarder with nothing behind
     it. Later on an end is the business of those who talk."""
     cdef UpstreamConn *up = dialled(end)
-    if up == NULL or end.heard:
+    if up == NULL:
+        return
+    if address_is_loop(up.noted):       # it came back, and was ended there: so were those before it in the ring
+        upstream_tell_loop(up.conn.loop, &(<Stream *>end.owner).visitor, False)
+        fault = FAULT_LOOP
+    elif end.heard:
         return
     if outcome_is_loop(&up.upstream.outcomes, up.conn.loop.wall_ms):
         return
@@ -178,10 +185,10 @@ cdef int relay_to_tunnel(End *down, Loop *loop, const Target *target, const Open
     return 0
 
 
-cdef int relay_to_upstream(End *down, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil:
-    cdef Conn *conn = upstream_connect_raw(loop, upstream, &dialled_ops, down, hops + 1)
+cdef int relay_to_upstream(Stream *down, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil:
+    cdef Conn *conn = upstream_connect_raw(loop, upstream, &dialled_ops, &down.end, hops + 1)
     if conn == NULL:
         return REASON_INTERNAL
-    down.ops = &flow_ops
-    down.owner = &conn.end
+    down.end.ops = &flow_ops
+    down.end.owner = &conn.end
     return 0

@@ -3,7 +3,7 @@ from spokes._fastpath.conn cimport Conn, Loop
 from spokes._fastpath.frame cimport Open
 from spokes._fastpath.mux cimport Stream
 from spokes._fastpath.route cimport Upstream
-from spokes._fastpath.types cimport uint16_t, uint64_t
+from spokes._fastpath.types cimport uint8_t, uint16_t, uint64_t
 
 cdef enum:
     UDP_IDLE_MS = 60000                 # a peer that is silent in both directions is forgotten; where nobody said else
@@ -16,4 +16,5 @@ cdef void udp_take_over(Loop *loop, Conn *conn) noexcept nogil      # server: th
 cdef uint64_t udp_listener_id(Conn *conn) noexcept nogil            # 0 = not a listener
 cdef Upstream *udp_flow_upstream(Conn *conn) noexcept nogil         # NULL = not a client's flow
 cdef void udp_flow_end(Conn *conn, uint16_t reason) noexcept nogil
-cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil     # client: 0, or a reason to refuse
+# client: 0, or a reason to refuse
+cdef int udp_serve(Loop *loop, Stream *stream, const Open *open, Upstream *upstream, uint8_t hops) noexcept nogil

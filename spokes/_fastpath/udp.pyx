@@ -25,15 +25,16 @@ from spokes._fastpath.net cimport (
     AF_INET6, AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, close, connect, in6_addr,
     in_addr, recv, send, setsockopt, sockaddr, sockaddr_storage, socket, socklen_t,
 )
-from spokes._fastpath.outcome cimport FAULT_NAME, outcome_answered, outcome_fault
+from spokes._fastpath.outcome cimport FAULT_LOOP, FAULT_NAME, outcome_answered, outcome_fault, outcome_is_loop
 from spokes._fastpath.poller cimport EPOLLIN, poller_add
 from spokes._fastpath.route cimport (
-    ROUTE_UDP, TARGET_TUNNEL, TARGET_UPSTREAM, Service, Target, Tunnel, route_find_port, upstream_hold,
-    upstream_release,
+    ROUTE_UDP, TARGET_TUNNEL, Service, Target, Tunnel, route_find_port, upstream_hold, upstream_release,
 )
 from spokes._fastpath.timer cimport timer_set
 from spokes._fastpath.types cimport atomic_get, atomic_set, uint8_t, uint32_t, uint64_t
-from spokes._fastpath.upstream cimport upstream_note_fault
+from spokes._fastpath.upstream cimport (
+    address_forget, address_is_loop, address_note, upstream_note_fault, upstream_tell_loop,
+)
 
 cdef extern from "sys/socket.h" nogil:
     cdef struct msghdr:
@@ -104,6 +105,8 @@ cdef struct Peer:                       # server: one source address; client: on
     uint8_t first                       # index of the address that was tried first; the others follow in turn
     uint8_t tried                       # how many have refused
     uint8_t answered                    # at both ends
+    uint8_t hops                        # its own address is noted with this number …
+    uint64_t *noted                     # … here; NULL = nowhere
 
 cdef struct PeerList:
     Peer *oldest
@@ -584,6 +587,8 @@ cdef int flow_connect(Peer *flow) noexcept nogil:
                 close(conn.fd)
             conn.fd = fd
             conn.error = 0
+            address_forget(flow.noted)
+            flow.noted = address_note(conn.loop, fd, &upstream.addresses[i], flow.hops, True)
             return 0
         last = -errno
         if fd >= 0:
@@ -613,21 +618,32 @@ cdef void flow_fault(Peer *flow, int rc) noexcept nogil:
     outcome_fault(&flow.upstream.outcomes, fault_of_dial(rc), flow.conn.loop.wall_ms)
 
 
-cdef void flow_refused(Peer *flow, int rc) noexcept nogil:
-    """Nobody takes datagrams at the address. While none has answered the others are tried in turn; when all have
-    refused, the next datagram begins again with the first."""
-    cdef Loop *loop = flow.conn.loop
+cdef bint flow_turn(Peer *flow, int rc) noexcept nogil:
+    """Nobody takes datagrams at the address. While none has answered the others are tried in turn: True where one is
+    left; when all have refused, the next datagram begins again with the first."""
+    cdef bint is_left = False
     flow_fault(flow, rc)
     if not flow.answered and flow.upstream.address_count > 1:
         flow.tried += 1
-        if flow_connect(flow) == 0:
-            if flow.kept == NULL or send(flow.conn.fd, flow.kept, flow.kept_bytes, MSG_NOSIGNAL) < 0:
-                loop.stats.datagrams_dropped += 1
-            return
-        flow.tried = 0
-        flow_connect(flow)
+        is_left = flow_connect(flow) == 0
+        if not is_left:
+            flow.tried = 0
+            flow_connect(flow)
     flow.answered = 0
-    loop.stats.datagrams_dropped += 1
+    return is_left
+
+
+cdef void flow_refused(Peer *flow, int rc) noexcept nogil:
+    """Of the last datagram, which is sent to the next address."""
+    if not flow_turn(flow, rc) or flow.kept == NULL or send(flow.conn.fd, flow.kept, flow.kept_bytes, MSG_NOSIGNAL) < 0:
+        flow.conn.loop.stats.datagrams_dropped += 1
+
+
+cdef void flow_in_loop(Peer *flow) noexcept nogil:
+    """It came back, and was ended there: so are the flows before it in the ring a part of that loop."""
+    upstream_tell_loop(flow.conn.loop, &flow.stream.visitor, True)
+    if not outcome_is_loop(&flow.upstream.outcomes, flow.conn.loop.wall_ms):
+        outcome_fault(&flow.upstream.outcomes, FAULT_LOOP, flow.conn.loop.wall_ms)
 
 
 cdef void flow_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil:
@@ -637,6 +653,8 @@ cdef void flow_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) 
     if flow == NULL:
         return
     flow.heard_ms = loop.now_ms
+    if address_is_loop(flow.noted):
+        flow_in_loop(flow)
     if not flow.answered and flow.upstream.address_count > 1:
         flow_keep(flow, src, src_bytes)
     for _i in range(2):                 # the first call may tell of an earlier datagram, and then has sent nothing
@@ -646,14 +664,8 @@ cdef void flow_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) 
         if errno == EAGAIN or errno == EINTR or errno == EMSGSIZE or errno == ENOBUFS:
             break                       # says nothing of the service
         if _i == 0:
-            flow_fault(flow, -errno)
+            flow_turn(flow, -errno)
             loop.stats.datagrams_dropped += 1
-            if not flow.answered and flow.upstream.address_count > 1:
-                flow.tried += 1
-                if flow_connect(flow) < 0:
-                    flow.tried = 0
-                    flow_connect(flow)
-            flow.answered = 0
     loop.stats.datagrams_dropped += 1
 
 
@@ -692,6 +704,8 @@ cdef void flow_ready(Conn *conn) noexcept nogil:
 
 cdef void flow_end(Peer *flow) noexcept nogil:
     cdef Conn *conn = flow.conn
+    if address_forget(flow.noted):
+        flow_in_loop(flow)
     conn.extra = NULL
     flow_forget_kept(flow)
     upstream_release(flow.upstream)
@@ -751,16 +765,15 @@ cdef void udp_flow_end(Conn *conn, uint16_t reason) noexcept nogil:
     flow_end(flow)
 
 
-cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
-    cdef Target *target = route_find_port(loop.routes, ROUTE_UDP, open.visitor.port)
+cdef int udp_serve(Loop *loop, Stream *stream, const Open *open, Upstream *upstream, uint8_t hops) noexcept nogil:
     cdef Peer *flow
     cdef Conn *conn
     cdef int rc
-    if target == NULL or target.kind != TARGET_UPSTREAM or target.upstream.addresses[0].ss_family == AF_UNIX:
+    if upstream.addresses[0].ss_family == AF_UNIX:
         return REASON_NO_SERVICE
-    if target.upstream.address_count == 0:
-        upstream_note_fault(loop, target.upstream, -EADDRNOTAVAIL)      # its name may have an address by now
-        outcome_fault(&target.upstream.outcomes, FAULT_NAME, loop.wall_ms)
+    if upstream.address_count == 0:
+        upstream_note_fault(loop, upstream, -EADDRNOTAVAIL)     # its name may have an address by now
+        outcome_fault(&upstream.outcomes, FAULT_NAME, loop.wall_ms)
         return fault_reason(FAULT_NAME)
     flow = <Peer *>calloc(1, sizeof(Peer))
     conn = conn_new(loop, -1, ROLE_UDP, flow_conn_ready) if flow != NULL else NULL
@@ -770,7 +783,8 @@ cdef int udp_serve(Loop *loop, Stream *stream, const Open *open) noexcept nogil:
     flow.conn = conn
     flow.stream = stream
     flow.heard_ms = loop.now_ms
-    flow.upstream = upstream_hold(target.upstream)
+    flow.upstream = upstream_hold(upstream)
+    flow.hops = hops + 1
     flow.first = <uint8_t>(atomic_get(&flow.upstream.first_address_udp) % flow.upstream.address_count)
     conn.extra = flow
     conn.port = open.visitor.port

@@ -1,6 +1,7 @@
 # Conns to upstreams: connecting with fall-back over addresses, and idle conns kept for the next request.
 from spokes._fastpath.conn cimport Conn, EndOps, Loop
-from spokes._fastpath.frame cimport Address
+from spokes._fastpath.frame cimport Address, Visitor
+from spokes._fastpath.net cimport sockaddr_storage
 from spokes._fastpath.route cimport Upstream
 from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -37,18 +38,25 @@ cdef struct UpstreamConn:               # Conn.extra
     uint8_t reused
     uint8_t hops                        # > 0: its own address is noted, with this number
     uint8_t fault                       # Fault of dialling, counted already
-    uint64_t *noted                     # where its own address is noted
+    uint64_t *noted                     # where its own address is noted; NULL = nowhere
 
 cdef enum:
     IDLE_UNSAID = 0xffffffff
 
 # A conn that is connecting, or connected; what is written waits. NULL: no descriptor or memory. Failure: ops.gone.
 cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner) noexcept nogil
-# The same for a raw flow, whose own address is noted: a visitor from there is this flow, come back. The port that the
-# visitor came to tells it from another flow with the same number; where ports are translated a loop is not found here.
+# The same for a raw flow, whose own address is noted.
 cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                                 uint8_t hops) noexcept nogil
-cdef uint8_t upstream_hops(Loop *loop, const Address *visitor, uint16_t port) noexcept nogil   # 0: it is none of ours
+# A raw flow's own address: a visitor from there is this flow, come back. The port that the visitor came to tells it
+# from another flow with the same number; where ports are translated a loop is not found here. NULL: not noted.
+cdef uint64_t *address_note(Loop *loop, int fd, const sockaddr_storage *to, uint8_t hops, bint is_udp) noexcept nogil
+cdef bint address_forget(uint64_t *noted) noexcept nogil            # True: the flow was found to be a part of a loop
+# How often it was here before; 0: it is none of ours.
+cdef uint8_t upstream_hops(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil
+# The flow that this visitor is, come back, is a part of a loop: whoever has it is told when it next looks or ends.
+cdef void upstream_tell_loop(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil
+cdef bint address_is_loop(uint64_t *noted) noexcept nogil           # True once
 # One that is likely to stay: the upstream's idle time-out is not near. `for_once`: what is sent cannot be sent again,
 # so only one that was looked at just now, and has a time-out that is known or has been idle for a moment only.
 cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,

@@ -25,11 +25,13 @@ from spokes._fastpath.outcome cimport FAULT_NAME, outcome_fault
 from spokes._fastpath.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add
 from spokes._fastpath.route cimport END_NEVER, upstream_hold, upstream_release
 from spokes._fastpath.timer cimport timer_clear, timer_set
-from spokes._fastpath.types cimport RC_TIMEOUT, atomic_cas, atomic_get, atomic_set
+from spokes._fastpath.types cimport RC_TIMEOUT, atomic_and, atomic_cas, atomic_get, atomic_set, atomic_swap
 
 cdef enum:
     POOLS = 64
     NOTED_TRIES = 4
+    NOTED_LOOP = 4                      # of a note, beside its hops
+    NOTED_KEY = 8                       # from this bit on; it is always set
 
 cdef struct IdlePools:
     UpstreamConn *first[POOLS]
@@ -58,8 +60,9 @@ cdef inline uint8_t upstream_at(const UpstreamConn *up) noexcept nogil:
     return <uint8_t>((up.first + up.tried) % up.upstream.address_count)
 
 
-cdef uint64_t flow_key(const Address *own, uint16_t to_port) noexcept nogil:
-    """Never 0, its last two bits free for NOTED_HOPS_MAX. splitmix64's mix over one end and the port of the other.
+cdef uint64_t flow_key(const Address *own, uint16_t to_port, bint is_udp) noexcept nogil:
+    """Never 0, its last bits free for NOTED_HOPS_MAX and NOTED_LOOP. splitmix64's mix over one end and the port of the
+    other.
 
     Without that port a visitor of the client's own host, who has the client's address, would meet the number of a flow
     that goes elsewhere: the kernel gives one number to several flows.
@@ -67,60 +70,82 @@ cdef uint64_t flow_key(const Address *own, uint16_t to_port) noexcept nogil:
     cdef uint64_t low, high
     memcpy(&low, own.ip, 8)
     memcpy(&high, own.ip + 8, 8)
-    low ^= (high << 7 | high >> 57) ^ (<uint64_t>own.port << 32 | <uint64_t>to_port << 16 | own.family)
+    low ^= (high << 7 | high >> 57) \
+        ^ (<uint64_t>own.port << 32 | <uint64_t>to_port << 16 | <uint64_t>is_udp << 8 | own.family)
     low = (low ^ (low >> 30)) * 0xBF58476D1CE4E5B9u
     low = (low ^ (low >> 27)) * 0x94D049BB133111EBu
-    return ((low ^ (low >> 31)) | 4) & ~<uint64_t>NOTED_HOPS_MAX
+    return ((low ^ (low >> 31)) | NOTED_KEY) & ~<uint64_t>(NOTED_KEY - 1)
 
 
-cdef void address_note(UpstreamConn *up) noexcept nogil:
+cdef inline uint64_t *note_at(Loop *loop, uint64_t key, int i) noexcept nogil:
+    return &loop.dialled[(key // NOTED_KEY + i) % NOTED_COUNT]
+
+
+cdef uint64_t *address_note(Loop *loop, int fd, const sockaddr_storage *to, uint8_t hops, bint is_udp) noexcept nogil:
     """Before the other side can have accepted and told. Where no place is free the flow is not noted: a loop makes
     many, and is found at another."""
-    cdef uint64_t *dialled = up.conn.loop.dialled
     cdef sockaddr_storage own
     cdef socklen_t own_bytes = sizeof(own)
-    cdef Address address, to
+    cdef Address address, there
     cdef uint64_t key, nobody
     cdef int i
-    if up.hops == 0 or dialled == NULL or getsockname(up.conn.fd, <sockaddr *>&own, &own_bytes) < 0:
-        return
+    if hops == 0 or loop.dialled == NULL or getsockname(fd, <sockaddr *>&own, &own_bytes) < 0:
+        return NULL
     address_read(&address, &own)
     if address.family == 0:
-        return
-    address_read(&to, &up.upstream.addresses[upstream_at(up)])
-    key = flow_key(&address, to.port)
+        return NULL
+    address_read(&there, to)
+    key = flow_key(&address, there.port, is_udp)
     for i in range(NOTED_TRIES):
         nobody = 0
-        up.noted = &dialled[((key >> 2) + i) % NOTED_COUNT]
-        if atomic_cas(up.noted, &nobody, key | up.hops):
-            return
-    up.noted = NULL
+        if atomic_cas(note_at(loop, key, i), &nobody, key | hops):
+            return note_at(loop, key, i)
+    return NULL
 
 
-cdef void address_forget(UpstreamConn *up) noexcept nogil:
-    if up.noted != NULL:
-        atomic_set(up.noted, 0)
-        up.noted = NULL
+cdef bint address_forget(uint64_t *noted) noexcept nogil:
+    return noted != NULL and atomic_swap(noted, 0) & NOTED_LOOP != 0
 
 
-cdef uint8_t upstream_hops(Loop *loop, const Address *visitor, uint16_t port) noexcept nogil:
-    cdef uint64_t key, noted
+cdef bint address_is_loop(uint64_t *noted) noexcept nogil:
+    return noted != NULL and atomic_get(noted) & NOTED_LOOP != 0 \
+        and atomic_and(noted, ~<uint64_t>NOTED_LOOP) & NOTED_LOOP != 0
+
+
+cdef uint64_t *note_of(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil:
+    cdef uint64_t key
     cdef int i
-    if loop.dialled == NULL or visitor.family == 0:
-        return 0
-    key = flow_key(visitor, port)
+    if loop.dialled == NULL or visitor.address.family == 0:
+        return NULL
+    key = flow_key(&visitor.address, visitor.port, is_udp)
     for i in range(NOTED_TRIES):
-        noted = atomic_get(&loop.dialled[((key >> 2) + i) % NOTED_COUNT])
-        if noted & ~<uint64_t>NOTED_HOPS_MAX == key:
-            return <uint8_t>(noted & NOTED_HOPS_MAX)
-    return 0
+        if atomic_get(note_at(loop, key, i)) & ~<uint64_t>(NOTED_KEY - 1) == key:
+            return note_at(loop, key, i)
+    return NULL
+
+
+cdef uint8_t upstream_hops(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil:
+    cdef uint64_t *noted = note_of(loop, visitor, is_udp)
+    return <uint8_t>(atomic_get(noted) & NOTED_HOPS_MAX) if noted != NULL else 0
+
+
+cdef void upstream_tell_loop(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil:
+    """Unless the place is another flow's by then."""
+    cdef uint64_t *noted = note_of(loop, visitor, is_udp)
+    cdef uint64_t key = flow_key(&visitor.address, visitor.port, is_udp)
+    cdef uint64_t value
+    if noted == NULL:
+        return
+    value = atomic_get(noted)
+    while value & ~<uint64_t>(NOTED_KEY - 1) == key and not atomic_cas(noted, &value, value | NOTED_LOOP):
+        pass
 
 
 # --- dialling ---------------------------------------------------------------------------------------------------------
 
 cdef void upstream_closed(Conn *conn) noexcept nogil:
     cdef UpstreamConn *up = <UpstreamConn *>conn.extra
-    address_forget(up)
+    address_forget(up.noted)
     if up.idle:
         idle_remove(up)
     conn.loop.stats.upstreams_open -= 1
@@ -189,7 +214,7 @@ cdef int upstream_dial(UpstreamConn *up) noexcept nogil:
                 if up.deadline_ms > conn.loop.now_ms:
                     share_ms = (up.deadline_ms - conn.loop.now_ms) // (upstream.address_count - up.tried)
                 up.address_ms = conn.loop.now_ms + (share_ms if share_ms < ADDRESS_MS else ADDRESS_MS)
-            address_note(up)
+            up.noted = address_note(conn.loop, fd, &upstream.addresses[i], up.hops, False)
             rc = poller_add(conn.loop.epoll_fd, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn)
             return rc
         last = -errno
@@ -233,7 +258,8 @@ cdef void upstream_next(UpstreamConn *up, int rc) noexcept nogil:
     """The address that is being tried has failed: the next one, or that was all."""
     cdef int dialled
     upstream_tell(up, rc)
-    address_forget(up)
+    address_forget(up.noted)
+    up.noted = NULL
     close(up.conn.fd)
     up.conn.fd = -1
     up.tried += 1

@@ -61,6 +61,7 @@ WORKER = (
         "streams_reclaimed",
         "Slow readers reset, to take back memory from who holds most; the kernel's for TCP too.",
     ),
+    Family("spokes_loops_total", "loops_total", "Flows and requests that came back to this server, and were ended."),
     Family("spokes_loop_passes_total", "passes_total", "Turns of the worker's loop."),
     Family("spokes_timers", "timers_open", "Timers that run."),
 )

@@ -217,6 +217,7 @@ def info(settings: Settings, as_json: bool) -> None:
         "failing": status.get("failing", []),
         "delayed": status.get("delayed"),
         "datagrams": status.get("datagrams"),
+        "loops": status.get("loops", 0),
     }
     lines = [
         f"Hostname: {config.hostname}",

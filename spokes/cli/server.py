@@ -76,6 +76,7 @@ def status(settings: Settings, as_json: bool) -> None:
         ["Links, streams", f"{connections['links_open']}, {connections['streams_open']}"],
         ["Bytes", f"{size_text(facts['bytes']['in'])} in, {size_text(facts['bytes']['out'])} out"],
         ["Datagrams", _datagrams_text(facts.get("datagrams", {}))],
+        ["Loops", str(facts.get("loops", "-"))],
         ["Buffers", f"{size_text(memory['buffers_bytes'])} of {size_text(memory['limit_bytes'])}"],
         ["Administration", _admin_text(facts["admin"])],
         ["Role", facts["role"]],

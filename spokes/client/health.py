@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL_S = 0.25
 REPEAT_S = 1.0  # lines and turns of one service
 LINES_PER_LOOK_MAX = 20
+LOOP = "SPK-LOOP"
 FAULT_WORDS = {
     "SPK-UPSTREAM-REFUSED": "refused the connection",
     "SPK-UPSTREAM-UNREACHABLE": "cannot be reached",
@@ -36,7 +37,7 @@ FAULT_WORDS = {
     "SPK-UPSTREAM-HEAD": "answered with a header that is too large",
     "SPK-UPSTREAM-CUT": "broke off in the middle of an answer",
     "SPK-LIMIT": "was not asked: no open files or ports are left here",
-    "SPK-LOOP": "leads back to this tunnel",
+    LOOP: "leads back to this tunnel",
     WebRootError.code: "cannot be read",
 }
 
@@ -164,11 +165,12 @@ class Conditions:
 
     def _hidden(self, served: Mapping[tuple[int, str | int], Served]) -> Set[tuple[int, str | int]]:
         """A port is open to TCP and datagrams alike, and few services take both: what one of the two never answered
-        is nobody's fault where the other did."""
+        is nobody's fault where the other did; but a loop is what we found ourselves."""
         answered = {
             route for route in served if (reading := self._readings.get(route)) is not None and reading.has_answered
         }
-        return {route for route in served if route not in answered and _other_transport(route) in answered}
+        loops = {route for route, reading in self._readings.items() if reading.fault and reading.fault.code == LOOP}
+        return {route for route in served.keys() - answered - loops if _other_transport(route) in answered}
 
     def _lasting(self, service: ServiceName, one: Served) -> Fault | None:
         """Of a directory: it is there, or not since it was first missed."""
@@ -200,8 +202,9 @@ class Conditions:
         if not at:  # not asked since its addresses changed: what was known stays
             return reading.fault, None, 0
         latest = last or max(range(len(new)), key=new.__getitem__)
-        is_proved = kind_of(route) is not RouteKind.UDP or reading.has_answered
-        fault = Fault(one.upstream, FAULT_CODES[latest], at, max(1, reading.count + sum(new)), is_proved)
+        code = FAULT_CODES[latest]
+        is_proved = kind_of(route) is not RouteKind.UDP or reading.has_answered or code == LOOP
+        fault = Fault(one.upstream, code, at, max(1, reading.count + sum(new)), is_proved)
         reading.count = fault.count if last else 0
         reading.fault = fault if last else None
         return reading.fault, fault, sum(new)

@@ -54,6 +54,7 @@ def status_document(app: App) -> dict[str, Any]:
         "connections": app.streams_open(),
         "requests": stats.get("requests_total", 0),
         "datagrams": datagram_figures(stats),
+        "loops": stats.get("loops_total", 0),
         "bytes_from_visitors": bytes_from_visitors,
         "bytes_to_visitors": bytes_to_visitors,
         "services": msgspec.to_builtins(app.services),

@@ -47,6 +47,7 @@ def traffic_figures(engine: Engine) -> dict[str, Any]:
         },
         "bytes": {"in": stats.get("bytes_in", 0), "out": stats.get("bytes_out", 0)},
         "datagrams": {name: stats.get(f"datagrams_{name}", 0) for name in ("in", "out", "dropped")},
+        "loops": stats.get("loops_total", 0),
         "memory": {
             "buffers_bytes": stats.get("buffer_bytes", 0),
             "limit_bytes": stats.get("buffer_limit_bytes", 0),

@@ -273,3 +273,12 @@ def test_loop_is_said_in_words(conditions):
     counter.fail(FAULT_CODES.index("SPK-LOOP"))
     (turn,) = conditions.look({(TCP, 22000): Served(upstream="edge:22000", counter=counter)})
     assert turn.line() == "Service port 22000 fails: edge:22000 leads back to this tunnel [SPK-LOOP]"
+
+
+def test_loop_of_datagrams_is_a_state_and_told_though_tcp_answers(conditions, both):
+    served, tcp, udp = both
+    tcp.answer()
+    udp.fail(FAULT_CODES.index("SPK-LOOP"))
+    (turn,) = conditions.look(served)
+    assert turn.line() == "Service port 22000 fails: 127.0.0.1:53/udp leads back to this tunnel [SPK-LOOP]"
+    assert told(conditions) == [(22000, "SPK-LOOP")]

@@ -298,6 +298,7 @@ def test_request_that_came_through_before_is_508(marked: Pair, via: str) -> None
             visitor.send(request("/", *(field.format(VIA.decode()) for field in fields)))
             answer = visitor.read_response()
             assert (answer.status, answer.code) == (508, "SPK-LOOP")
+    assert marked.server.stats()["loops_total"] == 2
     assert marked.server.stats()["streams_total"] == 0
 
 

@@ -304,22 +304,32 @@ def test_tunnel_whose_visitors_come_through_a_proxy_in_front_is_filled():
 # --- raw flows in a ring ----------------------------------------------------------------------------------------------
 
 
-def elsewhere(pair: Pair, address: str = "127.0.0.3") -> int:
-    """A TCP port at an address that is not the one the link leads to, as where addresses are translated."""
-    sock = socket.socket()
+def elsewhere(pair: Pair, address: str = "127.0.0.3", *, udp: bool = False) -> int:
+    """A port at an address that is not the one the link leads to, as where addresses are translated."""
+    sock = socket.socket(type=socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
     sock.setblocking(False)
     sock.bind((address, 0))
-    sock.listen(64)
+    if not udp:
+        sock.listen(64)
     port = sock.getsockname()[1]
-    pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel)
+    pair.server.set_tunnel_route(RouteKind.UDP if udp else RouteKind.TCP, port, pair.server_tunnel)
     publish(pair.server)
-    pair.server.add_listener(ListenerKind.TCP, sock.detach(), worker=0, port=port)
+    kind = ListenerKind.UDP if udp else ListenerKind.TCP
+    pair.server.add_listener(kind, sock.detach(), worker=0, port=port)
     return port
 
 
-def lead(pair: Pair, port: int, address: str, to: int) -> None:
-    pair.client.set_upstream_route(RouteKind.TCP, port, Upstream(addresses=[(address, to)]))
+def lead(pair: Pair, port: int, address: str, to: int, *, udp: bool = False) -> Upstream:
+    there = Upstream(addresses=[(address, to)])
+    pair.client.set_upstream_route(RouteKind.UDP if udp else RouteKind.TCP, port, there)
     publish(pair.client)
+    return there
+
+
+def is_loop(upstream: Upstream) -> bool:
+    """And the ends of the flows around it are no faults of their own."""
+    last, _, counts = upstream.outcomes()
+    return FAULT_CODES[last] == "SPK-LOOP" and sum(counts) == counts[last]
 
 
 def is_ended(address: str, port: int) -> bool:
@@ -358,13 +368,65 @@ def test_loop_is_the_last_that_came_of_its_upstream():
 def test_loop_of_two_ports_by_another_address_is_found_by_the_dialled_socket():
     with engine_pair() as pair:
         one, two = elsewhere(pair), elsewhere(pair)
-        lead(pair, one, "127.0.0.3", two)
-        lead(pair, two, "127.0.0.3", one)
+        there = [lead(pair, one, "127.0.0.3", two), lead(pair, two, "127.0.0.3", one)]
         for count in (1, 2):
             assert is_ended("127.0.0.3", one)
-            assert pair.client.stats()["loops_total"] == count
+            assert pair.client.stats()["loops_total"] == pair.server.stats()["loops_total"] == count
             assert pair.client.stats()["upstreams_total"] == 3 * count
             pair.assert_idle()
+            assert all(map(is_loop, there))
+
+
+def test_loop_of_three_ports_is_told_of_each():
+    with engine_pair() as pair:
+        ports = [elsewhere(pair) for _ in range(3)]
+        there = [lead(pair, port, "127.0.0.3", ports[index - 1]) for index, port in enumerate(ports)]
+        assert is_ended("127.0.0.3", ports[0])
+        pair.assert_idle()
+        assert all(map(is_loop, there))
+
+
+def test_loop_of_datagrams_to_the_server_itself_is_ended_before_any_is_sent():
+    with engine_pair() as pair, socket.socket(type=socket.SOCK_DGRAM) as visitor:
+        port = elsewhere(pair, "127.0.0.1", udp=True)
+        there = lead(pair, port, "127.0.0.1", port, udp=True)
+        visitor.sendto(b"x", ("127.0.0.1", port))
+        eventually(lambda: pair.client.stats()["loops_total"] == 1)
+        assert is_loop(there)
+        pair.assert_idle()
+        assert pair.client.stats()["datagrams_out"] == 0
+
+
+def test_loop_of_datagrams_over_two_ports_by_another_address_is_found_and_told_of_both():
+    with engine_pair() as pair, socket.socket(type=socket.SOCK_DGRAM) as visitor:
+        one, two = elsewhere(pair, udp=True), elsewhere(pair, udp=True)
+        there = [lead(pair, one, "127.0.0.3", two, udp=True), lead(pair, two, "127.0.0.3", one, udp=True)]
+        for count in (1, 2, 3):
+            visitor.sendto(b"x", ("127.0.0.3", one))
+            eventually(lambda count=count: pair.client.stats()["loops_total"] == count)
+            assert pair.client.stats()["datagrams_out"] == 3 * count
+        eventually(lambda: all(map(is_loop, there)))
+        assert pair.server.stats()["streams_open"] == 3
+        pair.server.abort_link(pair.server_link)
+        pair.assert_idle()
+
+
+def test_datagrams_of_one_port_behind_another_are_no_loop():
+    with engine_pair() as pair, socket.socket(type=socket.SOCK_DGRAM) as visitor:
+        one, two = elsewhere(pair, udp=True), elsewhere(pair, udp=True)
+        lead(pair, one, "127.0.0.3", two, udp=True)
+        with socket.socket(type=socket.SOCK_DGRAM) as service:
+            service.bind(("127.0.0.1", 0))
+            service.settimeout(10)
+            lead(pair, two, *service.getsockname(), udp=True)
+            visitor.sendto(b"through both", ("127.0.0.3", one))
+            data, peer = service.recvfrom(100)
+            service.sendto(data, peer)
+            visitor.settimeout(10)
+            assert visitor.recv(100) == b"through both"
+        assert pair.client.stats()["loops_total"] == 0
+        pair.server.abort_link(pair.server_link)
+        pair.assert_idle()
 
 
 IP_LOCAL_PORT_RANGE = 51                     # Linux 6.3; Python has no name for it
