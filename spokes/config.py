@@ -99,6 +99,7 @@ class ServerConfig:
     connection_metrics_days: float = 30.0
     connection_metrics_count_max: int = 1_000_000
     metrics: Address | None = None
+    certs_extra_interval_s: float = 60.0
     alert_offline_s: float = 0.0
     smtp: str = ""
     smtp_password_file: str = ""
@@ -346,6 +347,7 @@ SETTINGS: Mapping[str, Setting] = {
         "connection_metrics_count_max", int, _within(1000, 100_000_000), "1000 to 100000000"
     ),
     "metrics": Setting("metrics", str, _parse_optional_address, 'IP:PORT, e.g. "127.0.0.1:9464"; "" = none'),
+    "certs_extra_interval_s": Setting("certs_extra_interval_s", float, _within(1, 86_400), "1 to 86400 seconds"),
     "alert_offline_s": Setting("alert_offline_s", float, _within(0, 31_536_000), "seconds; 0 = never"),
     "smtp": Setting("smtp", str, _parse_smtp, "smtp://USER@HOST:PORT or smtps://…, without the password"),
     "smtp_password_file": Setting("smtp_password_file", str, str, "a file that holds the password"),

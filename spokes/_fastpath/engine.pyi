@@ -184,7 +184,8 @@ class Engine:
 
     # certificates; in force with the next publish()
     def set_certificate(self, name: str, certificate: Certificate) -> None:
-        """TLS to this name (exact, or "*.domain" for what has no certificate of its own) ends here, with this one."""
+        """TLS to this name (exact, or "*.domain" for what has no certificate of its own) ends here, with this one.
+        An IP address stands for visitors who name no host and came to it, "" for all others who name none."""
     def drop_certificate(self, name: str) -> None: ...
     def set_link_certificate(self, certificate: Certificate) -> None:
         """What links that arrive are shown: its key is what clients pin. A link whose client offers to trust

@@ -8,9 +8,9 @@ from libc.string cimport memcpy, memset
 
 from spokes._fastpath.buf cimport BLOCK_BYTES, Buf, chain_append, pool_is_full
 from spokes._fastpath.conn cimport (
-    ALERT_DECODE_ERROR, ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, PAGE_PLAIN, ROLE_LINK, Loop, conn_alert,
-    conn_close, conn_flush, conn_hand_over, conn_handshake, conn_hold, conn_linger, conn_recv, conn_serve,
-    conn_start_tls, tune_link,
+    ALERT_DECODE_ERROR, ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, PAGE_PLAIN, ROLE_LINK, Loop, address_read,
+    address_text, conn_alert, conn_close, conn_flush, conn_hand_over, conn_handshake, conn_hold, conn_linger, conn_recv,
+    conn_serve, conn_start_tls, tune_link,
 )
 from spokes._fastpath.exchange cimport exchange_start
 from spokes._fastpath.exchange_end cimport exchange_page
@@ -21,11 +21,12 @@ from spokes._fastpath.hello cimport (
 )
 from spokes._fastpath.links cimport link_up
 from spokes._fastpath.mux cimport link_pick
+from spokes._fastpath.net cimport getsockname, sockaddr, sockaddr_storage, socklen_t
 from spokes._fastpath.openssl cimport SSL
 from spokes._fastpath.relay cimport relay_to_tunnel
 from spokes._fastpath.route cimport (
-    ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, TARGET_TUNNEL, RouteTable, Target, Tunnel, route_find, route_find_certificate,
-    route_find_port,
+    ROUTE_CERTIFICATE, ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, TARGET_TUNNEL, RouteTable, Target, Tunnel, route_find,
+    route_find_certificate, route_find_port,
 )
 from spokes._fastpath.shared cimport ADDRESS_COUNTERS, HANDSHAKE_MS, LISTENER_HTTP, LISTENER_TLS, Worker
 from spokes._fastpath.throttle cimport throttle_admit
@@ -183,6 +184,19 @@ cdef Target *link_certificate(RouteTable *routes, const Hello *hello) noexcept n
     return target if target != NULL else route_find(routes, ROUTE_LINK, b"", 0)
 
 
+cdef Target *nameless_certificate(Conn *conn) noexcept nogil:
+    """Who names no host gets the certificate of the address that it came to, else the server's own."""
+    cdef sockaddr_storage here
+    cdef socklen_t here_bytes = sizeof(here)
+    cdef Address address
+    cdef char text[64]
+    cdef Target *target = NULL
+    if getsockname(conn.fd, <sockaddr *>&here, &here_bytes) == 0:
+        address_read(&address, &here)
+        target = route_find(conn.loop.routes, ROUTE_CERTIFICATE, text, address_text(text, &address))
+    return target if target != NULL else route_find(conn.loop.routes, ROUTE_CERTIFICATE, b"", 0)
+
+
 cdef void hello_ready(Conn *conn) noexcept nogil:
     """A TLS visitor's first flight decides what it is: a link, ours to terminate, or passed through untouched."""
     cdef Worker *worker = <Worker *>conn.loop
@@ -220,6 +234,8 @@ cdef void hello_ready(Conn *conn) noexcept nogil:
                     conn_alert(conn, ALERT_INTERNAL_ERROR)
                 return
             target = route_find_certificate(loop.routes, hello.name, hello.name_bytes)
+        else:
+            target = nameless_certificate(conn)
         if target == NULL:
             conn_alert(conn, ALERT_UNRECOGNIZED_NAME)
             return

@@ -11,6 +11,7 @@ _MODULES = {
     "alerts": "admin_alerts",
     "apikey": "admin_keys",
     "backup": "admin_data",
+    "cert": "admin_certificates",
     "db": "admin_data",
     "events": "admin_events",
     "port": "admin_ports",

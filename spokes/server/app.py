@@ -74,7 +74,7 @@ RELOADABLE = frozenset({
     "http", "https", "public_http_port", "public_https_port", "tcp_ports", "handshakes_per_s", "drain_timeout_s",
     "removed_drain_s",
     "presence_interval_s", "traffic_interval_s", "connection_metrics_days", "connection_metrics_count_max",
-    "alert_offline_s", "log_format", "log_level",
+    "certs_extra_interval_s", "alert_offline_s", "log_format", "log_level",
 })  # fmt: skip
 
 
@@ -350,6 +350,7 @@ class Server:
 
     async def reload(self) -> list[str]:
         """Reads the configuration again; the names of settings that need a restart. Fails without any effect."""
+        self.notices.certs_extra.wake()
         if self._reread is None:
             return []
         new = self._reread()
@@ -366,6 +367,7 @@ class Server:
         self.visits.kept_s = new.connection_metrics_days * DAY_S
         self.visits.row_count_max = new.connection_metrics_count_max
         self.notices.alert_offline_s = new.alert_offline_s
+        self.notices.certs_extra.interval_s = new.certs_extra_interval_s
         if changed & {"log_format", "log_level"}:
             setup_logging(new.log_format, new.log_level)
         self.config = _merge(self.config, new)

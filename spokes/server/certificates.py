@@ -61,6 +61,7 @@ class Certificate:
     names: tuple[str, ...]
     fingerprint: str
     expires_at: float  # Unix seconds
+    is_self_made: bool  # signed by its own key
 
 
 def ensure_certificates(
@@ -85,7 +86,7 @@ def link_certificate(
     """The visitors' pair while its key is the link's: clients may know its authority. Else one of the link's own."""
     key_path = data_dir / LINK_KEY_NAME
     key_pem = _read(key_path, secret=True) or b""
-    if fingerprint_of_key(_load_key(key_path, key_pem)) == visitors.fingerprint:
+    if fingerprint_of_key(load_key(key_path, key_pem)) == visitors.fingerprint:
         return visitors
     return _ensure_pair(key_path, data_dir / LINK_CHAIN_NAME, domain, b"", now)
 
@@ -101,7 +102,7 @@ def _ensure_link_key(data_dir: Path) -> bytes:
         if pem is None and (data_dir / CHAIN_NAME).exists():
             raise _key_missing(data_dir / KEY_NAME, data_dir / CHAIN_NAME)
         pem = _make_key() if pem is None else pem
-        _load_key(data_dir / KEY_NAME, pem)  # what cannot be used is not copied
+        load_key(data_dir / KEY_NAME, pem)  # what cannot be used is not copied
         _write(path, pem)
     return pem
 
@@ -118,13 +119,13 @@ def _ensure_pair(
         key_pem = first_key_pem or _make_key()
         # The key first: if the second write does not happen, the next start issues the certificate for this key.
         _write(key_path, key_pem)
-    key = _load_key(key_path, key_pem)
+    key = load_key(key_path, key_pem)
     certificate = None if chain_pem is None else _load_certificate(chain_path, chain_pem)
     if certificate is not None:
         _check_pair(key_path, key, chain_path, certificate)
     if certificate is not None and certificate.issuer != certificate.subject:
         _check_foreign(chain_path, certificate, names)
-    elif certificate is None or _names_in(certificate) != names or certificate.not_valid_after_utc - now < RENEW_BEFORE:
+    elif certificate is None or names_in(certificate) != names or certificate.not_valid_after_utc - now < RENEW_BEFORE:
         certificate = _issue(key, names, now)
         chain_pem = certificate.public_bytes(Encoding.PEM)
         _write(chain_path, chain_pem)
@@ -141,7 +142,7 @@ def read_certificate(data_dir: Path, domain: str, *, now: dt.datetime | None = N
     if key_pem is None or chain_pem is None:
         missing = key_path if key_pem is None else chain_path
         raise CertificateError(f"{missing} is not there", hint="put it back before the server starts again")
-    key, certificate = _load_key(key_path, key_pem), _load_certificate(chain_path, chain_pem)
+    key, certificate = load_key(key_path, key_pem), _load_certificate(chain_path, chain_pem)
     _check_pair(key_path, key, chain_path, certificate)
     _check_foreign(chain_path, certificate, names_for(domain))
     if certificate.not_valid_after_utc <= now:
@@ -161,7 +162,7 @@ def check_certificates(data_dir: Path, domain: str) -> None:
             if chain_pem is not None:
                 raise _key_missing(key_path, chain_path)
             continue
-        key = _load_key(key_path, key_pem)
+        key = load_key(key_path, key_pem)
         if chain_pem is not None:
             certificate = _load_certificate(chain_path, chain_pem)
             _check_pair(key_path, key, chain_path, certificate)
@@ -193,7 +194,7 @@ def _make_key() -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _load_key(path: Path, pem: bytes) -> PrivateKey:
+def load_key(path: Path, pem: bytes) -> PrivateKey:
     try:
         key = load_pem_private_key(pem, password=None)
     except TypeError:
@@ -216,7 +217,7 @@ def _load_certificate(path: Path, pem: bytes) -> x509.Certificate:
         ) from None
 
 
-def _names_in(certificate: x509.Certificate) -> tuple[str, ...]:
+def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
@@ -232,9 +233,10 @@ def _certificate(
         key_path=key_path,
         chain_pem=chain_pem,
         key_pem=key_pem,
-        names=_names_in(certificate),
+        names=names_in(certificate),
         fingerprint=fingerprint(certificate),
         expires_at=certificate.not_valid_after_utc.timestamp(),
+        is_self_made=certificate.issuer == certificate.subject,
     )
 
 
@@ -247,7 +249,7 @@ def _check_pair(key_path: Path, key: PrivateKey, chain_path: Path, certificate: 
 
 
 def _check_foreign(path: Path, certificate: x509.Certificate, names: tuple[str, ...]) -> None:
-    covered = _names_in(certificate)
+    covered = names_in(certificate)
     if names[0] not in covered:
         raise CertificateError(
             f"the certificate in {path} is not for {names[0]} but for {', '.join(covered) or 'no name'}",

@@ -15,6 +15,7 @@ from spokes.server.availability import Availability
 from spokes.server.bandwidth import BandwidthLimits
 from spokes.server.certificate_watch import CertificateWatch
 from spokes.server.certificates import Certificate
+from spokes.server.certs_extra import CertsExtra
 from spokes.server.changes import ChangeFollower
 from spokes.server.mail import PASSWORD_VARIABLE, Mailer, SmtpServer
 from spokes.server.registry import Registry
@@ -91,6 +92,10 @@ class Notices:
             domain=config.domain,
             certificate=certificate,
         )
+        self.certs_extra = CertsExtra(
+            directory, shown, self.watch.certificate_files, interval_s=config.certs_extra_interval_s
+        )
+        self.shown = shown
         looks = (
             self.certificates.look, self.tickets.look, self._look_inside, self._look_at_disk,
             self._look_for_silent_tunnels,
@@ -105,6 +110,7 @@ class Notices:
 
     async def load(self) -> None:
         await self.tickets.look()
+        await self.certs_extra.look()
         await self.alerts.load()
         await self.events.load()
         for kind in (TASK_ALERT, ASIDE_ALERT):  # of an earlier life of the server; this one finds its own
@@ -116,7 +122,7 @@ class Notices:
         """To be run for as long as the server runs, by name."""
         works: dict[str, Make] = {
             "alerts": self.alerts.run, "watch": self.watch.run, "webhooks": self.dispatcher.run,
-            "webhook events": self.events.run,
+            "webhook events": self.events.run, "certs-extra": self.certs_extra.run,
         }
         return works if self.mailer is None else {**works, "e-mail": self.mailer.run}
 
@@ -137,8 +143,8 @@ class Notices:
 
     async def _look_inside(self) -> None:
         stats = self._engine.stats()
-        certificate = self.certificates.current
-        self.watch.certificate(certificate.names, certificate.expires_at, clock.wall_s())
+        for name, expires_at in self.shown.ends().items():
+            self.watch.certificate((name,), expires_at, clock.wall_s())
         self.watch.memory(stats.get("buffer_bytes", 0), stats.get("buffer_limit_bytes", 0))
         self.watch.bandwidth(self._bandwidth.standings())
         self.watch.clocks(self._clocks.ours_skew_s())

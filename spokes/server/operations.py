@@ -82,6 +82,7 @@ class Operations:
         return {
             "health": self.health,
             "status": self.status,
+            "certificates": self.certificates,
             "tunnels": self.tunnels,
             "live": self.live,
             "metrics": self.metrics,
@@ -119,6 +120,10 @@ class Operations:
             "changes_set_aside": [str(one) for one in self._follower.set_aside.subjects()],
             "tasks": server.supervisor.figures(),
         }
+
+    async def certificates(self, _args: Args) -> list[dict[str, Any]]:
+        own = self._notices.shown.own()
+        return [*([own] if own is not None else []), *self._notices.certs_extra.list()]
 
     async def tunnels(self, _args: Args) -> list[dict[str, Any]]:
         return [tunnel_figures(self._engine, self._routes, session) for session in self._registry.sessions()]

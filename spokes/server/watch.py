@@ -108,13 +108,15 @@ class Watch:
         words = f"ends in {left_s / 86_400:.1f} days" if left_s > 0 else "has ended"
         self._alerts.raise_("certificate", subject, severity, f"the certificate of {subject} {words}")
 
-    def certificate_files(self, subject: str, error: SpokesError | None) -> None:
+    def certificate_files(self, subject: str, error: SpokesError | None, *, is_used: bool = True) -> None:
         """What is wrong with the files of the pair; None: nothing."""
         if error is None:
             self._alerts.settle("certificate", subject)
             return
         words = f"{error}; {error.hint}" if error.hint else str(error)
-        self._alerts.raise_("certificate", subject, Severity.WARNING, f"{words}. The last good pair stays in use")
+        if is_used:
+            words += ". The last good pair stays in use"
+        self._alerts.raise_("certificate", subject, Severity.WARNING, words)
 
     def memory(self, used_bytes: int, limit_bytes: int) -> None:
         share = used_bytes / limit_bytes if limit_bytes else 0.0
