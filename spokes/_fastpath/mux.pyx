@@ -346,7 +346,7 @@ cdef bint stream_stands_still(const Stream *stream, int which, bint of_holder) n
     others not before it has carried nothing for all of that time."""
     cdef uint64_t now_ms = stream.link.loop.now_ms
     if which == QUEUE_CREDIT:
-        return now_ms - stream.credit_since_ms >= STREAM_STALL_MS_MAX // (2 if of_holder else 1)
+        return now_ms - stream.credit_since_ms >= <uint64_t>STREAM_STALL_MS_MAX // (2 if of_holder else 1)
     return stream_is_slow(stream) if of_holder else now_ms - stream.taken_ms >= STREAM_STALL_MS_MAX
 
 
