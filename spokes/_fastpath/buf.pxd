@@ -17,6 +17,7 @@ cdef enum:
 
 cdef struct Buf:                        # one block; head <= tail <= BLOCK_BYTES; one owner at a time
     Buf *next
+    Buf *last                           # of the first block of a chain: the chain's last one; of others nothing
     uint32_t head                       # oldest byte not yet sent
     uint32_t tail                       # one past the newest byte
     uint8_t data[BLOCK_BYTES]
@@ -38,10 +39,9 @@ cdef struct Pool:                       # one worker's
     uint64_t freed_bytes                # given back to the heap since the last pool_trim
     Budget *budget
 
-cdef struct Chain:
+cdef struct Chain:                      # 16 bytes: an idle visitor has five of them
     Buf *first
-    Buf *last
-    size_t bytes
+    uint32_t bytes                      # whoever fills one stops it at some MiB (see their bounds), far below 4 GiB
     uint32_t blocks
 
 cdef struct Slab:                       # objects of one size; memory stays with the slab until slab_clear
@@ -69,6 +69,17 @@ cdef uint64_t pool_kernel_excess(const Pool *pool, uint64_t stream_count) noexce
 # May a stream's window grow by so much? At most a quarter of the limit is promised, nothing once half of it is used.
 cdef bint pool_promise(Pool *pool, uint64_t bytes) noexcept nogil
 cdef void pool_promise_end(Pool *pool, uint64_t bytes) noexcept nogil
+
+cdef inline Buf *chain_last(const Chain *chain) noexcept nogil:
+    return chain.first.last if chain.first != NULL else NULL
+
+cdef inline void chain_push(Chain *chain, Buf *buf) noexcept nogil:    # the caller adds what it fills to chain.bytes
+    if chain.first == NULL:
+        chain.first = buf
+    else:
+        chain.first.last.next = buf
+    chain.first.last = buf
+    chain.blocks += 1
 
 # Append src: bytes taken, which is all of them unless memory is out.
 cdef size_t chain_append(Pool *pool, Chain *chain, const uint8_t *src, size_t src_bytes, bint force) noexcept nogil

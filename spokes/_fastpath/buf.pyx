@@ -144,21 +144,12 @@ cdef void pool_promise_end(Pool *pool, uint64_t bytes) noexcept nogil:
         atomic_sub(&pool.budget.promised_bytes, bytes)
 
 
-cdef void chain_push(Chain *chain, Buf *buf) noexcept nogil:
-    if chain.last == NULL:
-        chain.first = buf
-    else:
-        chain.last.next = buf
-    chain.last = buf
-    chain.blocks += 1
-
-
 cdef size_t chain_append(Pool *pool, Chain *chain, const uint8_t *src, size_t src_bytes, bint force) noexcept nogil:
     cdef size_t taken = 0
     cdef size_t step
     cdef Buf *buf
     while taken < src_bytes:
-        buf = chain.last
+        buf = chain_last(chain)
         if buf == NULL or buf.tail == BLOCK_BYTES:
             buf = buf_get(pool, force)
             if buf == NULL:
@@ -170,13 +161,13 @@ cdef size_t chain_append(Pool *pool, Chain *chain, const uint8_t *src, size_t sr
         memcpy(buf.data + buf.tail, src + taken, step)
         buf.tail += <uint32_t>step
         taken += step
-    chain.bytes += taken
+    chain.bytes += <uint32_t>taken
     return taken
 
 
 cdef uint8_t *chain_reserve(Pool *pool, Chain *chain, uint32_t room_bytes) noexcept nogil:
     """Contiguous room of room_bytes (<= BLOCK_BYTES) at the end, counted as filled. Small control data, forced."""
-    cdef Buf *buf = chain.last
+    cdef Buf *buf = chain_last(chain)
     cdef uint8_t *place
     if buf == NULL or BLOCK_BYTES - buf.tail < room_bytes:
         buf = buf_get(pool, True)
@@ -197,13 +188,13 @@ cdef void chain_drop(Pool *pool, Chain *chain, size_t bytes) noexcept nogil:
         step = buf.tail - buf.head
         if step > bytes:
             buf.head += <uint32_t>bytes
-            chain.bytes -= bytes
+            chain.bytes -= <uint32_t>bytes
             return
         bytes -= step
-        chain.bytes -= step
+        chain.bytes -= <uint32_t>step
         chain.first = buf.next
-        if chain.first == NULL:
-            chain.last = NULL
+        if chain.first != NULL:
+            chain.first.last = buf.last
         chain.blocks -= 1
         buf_put(pool, buf)
 
@@ -214,7 +205,6 @@ cdef void chain_clear(Pool *pool, Chain *chain) noexcept nogil:
         buf = chain.first
         chain.first = buf.next
         buf_put(pool, buf)
-    chain.last = NULL
     chain.bytes = 0
     chain.blocks = 0
 

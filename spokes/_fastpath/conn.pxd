@@ -28,14 +28,17 @@ cdef enum TlsAlert:                     # RFC 8446, section 6
     ALERT_UNEXPECTED_MESSAGE = 10, ALERT_RECORD_OVERFLOW = 22, ALERT_DECODE_ERROR = 50, ALERT_PROTOCOL_VERSION = 70
     ALERT_INTERNAL_ERROR = 80, ALERT_UNRECOGNIZED_NAME = 112
 
+cdef enum:                              # of End.eof; 0 = more may come
+    EOF_SEEN = 1
+    EOF_TOLD = 2                        # … and the owner knows
+
 cdef struct End:                        # one end of a flow; first member of what it is (Conn, Stream)
     const EndKind *kind                 # what it is
     const EndOps *ops                   # what its owner wants to be told; NULL = nobody
     void *owner
     Chain rx                            # received, not yet taken by the owner
     uint16_t reset_reason               # Reason that the peer gave for its going; 0 = none, or it cannot give one
-    uint8_t eof                         # the peer has sent its last byte (rx may still hold some)
-    uint8_t eof_told
+    uint8_t eof                         # EOF_: the peer has sent its last byte (rx may still hold some)
     uint8_t fin                         # we have sent, or queued, our last byte
     uint8_t wants_room                  # the owner waits for ops.room
     uint8_t closed
@@ -121,9 +124,16 @@ cdef struct TlsState:
 cdef enum ConnRole:
     ROLE_LISTENER = 1, ROLE_WAKE = 2, ROLE_VISITOR = 3, ROLE_LINK = 4, ROLE_UPSTREAM = 5, ROLE_UDP = 6
 
-cdef struct Conn:
+cdef union ConnSpan:                    # two things of a conn's life that never meet: its first moments and its last
+    uint64_t workers_tried              # that had no usable link when it looked; raw flows and datagrams
+    uint64_t linger_end_ms              # conn_linger closes it then; 0 = not set: as long as some goes out
+
+cdef struct Conn:                       # 256 bytes: without a gap between its fields
     End end                             # must be first
     int fd
+    int error                           # < 0 once a system call has failed
+    uint32_t unproven_bytes             # left to carry until its kernel buffers may grow; 0 = they may
+    uint32_t held_blocks                # its part of what `holder` counts
     uint8_t role
     uint8_t readable                    # as far as the last event and read say
     uint8_t writable
@@ -134,15 +144,11 @@ cdef struct Conn:
     uint8_t close_when_flushed
     uint8_t closed
     uint8_t listed                      # in loop.conns
-    uint8_t accept_paused               # of a listener
     uint8_t worker_next                 # worker + 1 to be handed to at the end of the pass; 0 = stays
-    uint64_t workers_tried              # that had no usable link when it looked; raw flows and datagrams
     uint8_t tag                         # of a conn that has just come: what it is (visitor.pyx)
     uint8_t on_slow_line                # of a link: its writes are pieces of their own to the kernel
-    uint32_t unproven_bytes             # left to carry until its kernel buffers may grow; 0 = they may
     uint8_t is_mid_request              # of a visitor: more is on its way when conn_linger begins
     uint16_t port                       # public port it came through
-    int error                           # < 0 once a system call has failed
     conn_fn on_ready
     conn_fn on_flush                    # NULL = conn_flush
     conn_fn on_close                    # NULL = nothing to give back
@@ -151,11 +157,10 @@ cdef struct Conn:
     TlsState *tls                       # NULL = plain
     Chain out                           # plaintext waiting to be sent
     Timer timer
-    uint64_t linger_end_ms              # conn_linger closes it then; 0 = not set: as long as some goes out
-    uint64_t linger_bytes               # … and this much it has read and dropped meanwhile
+    ConnSpan span
     Address peer
+    uint32_t linger_bytes               # what conn_linger has read and dropped; within a bound
     uint64_t *holder                    # of a visitor: what its address holds; NULL = not counted
-    uint32_t held_blocks                # this conn's part of it
     Conn *next_dirty
     Conn *next_parked
     Conn *next                          # loop.conns

@@ -747,27 +747,28 @@ cdef void linger_deadline(Conn *conn) noexcept nogil:
     cdef uint64_t now_ms = conn.loop.now_ms
     cdef uint64_t due_ms = now_ms + LINGER_IDLE_MS
     if conn.fin_sent:
-        if conn.linger_end_ms == 0:
-            conn.linger_end_ms = now_ms + (LINGER_VISITOR_MS if conn.role == ROLE_VISITOR else LINGER_MS)
-        due_ms = conn.linger_end_ms if conn.is_mid_request else now_ms + LINGER_MS
-    if conn.linger_end_ms > 0 and due_ms > conn.linger_end_ms:
-        due_ms = conn.linger_end_ms
+        if conn.span.linger_end_ms == 0:
+            conn.span.linger_end_ms = now_ms + (LINGER_VISITOR_MS if conn.role == ROLE_VISITOR else LINGER_MS)
+        due_ms = conn.span.linger_end_ms if conn.is_mid_request else now_ms + LINGER_MS
+    if conn.span.linger_end_ms > 0 and due_ms > conn.span.linger_end_ms:
+        due_ms = conn.span.linger_end_ms
     timer_set(&conn.loop.wheel, &conn.timer, due_ms)
 
 
+cdef inline size_t conn_unsent(const Conn *conn) noexcept nogil:
+    return conn.out.bytes + (<size_t>conn.tls.tx.bytes if conn.tls != NULL else 0)
+
+
 cdef void linger_flush(Conn *conn) noexcept nogil:
-    cdef size_t before = conn.out.bytes
+    cdef size_t before = conn_unsent(conn)
     cdef bint fin_sent = conn.fin_sent
-    if conn.tls != NULL:
-        before += conn.tls.tx.bytes
     conn_flush(conn)
     if conn.closed:
         return
     if conn.error < 0:
         conn_close(conn, True)
         return
-    if conn.fin_sent != fin_sent or before != conn.out.bytes + (conn.tls.tx.bytes if conn.tls != NULL else 0) \
-            or conn.timer.prev == NULL:
+    if conn.fin_sent != fin_sent or before != conn_unsent(conn) or conn.timer.prev == NULL:
         linger_deadline(conn)
 
 
@@ -789,11 +790,11 @@ cdef void linger_ready(Conn *conn) noexcept nogil:
             return                      # the kernel holds back the rest while what waits goes out
         n = conn_recv_raw(conn, conn.loop.rx, RX_BYTES)
         if n > 0:
-            conn.linger_bytes += n
+            conn.linger_bytes += <uint32_t>n
             if conn.fin_sent and conn.role == ROLE_VISITOR:
                 linger_deadline(conn)
         if n == RC_EOF:
-            conn.end.eof = 1
+            conn.end.eof = EOF_SEEN
             conn.close_when_flushed = 1
             if conn.fin_sent:
                 conn_close(conn, False)
@@ -813,6 +814,8 @@ cdef void conn_linger(Conn *conn) noexcept nogil:
     What waits may take its time as long as some of it goes out; then the peer's end is awaited, if it is still due."""
     if conn.closed:
         return
+    if conn.role != ROLE_LINK and conn.on_ready != linger_ready:
+        conn.span.linger_end_ms = 0     # of a link it may be set already
     conn.end.ops = NULL
     conn.end.wants_room = 0
     conn.on_ready = linger_ready
@@ -950,7 +953,7 @@ cdef void finish_expired(void *owner) noexcept nogil:
     if conn.out.bytes == <size_t>conn.end.owner:
         conn_close(conn, True)
         return
-    conn.end.owner = <void *>conn.out.bytes
+    conn.end.owner = <void *><size_t>conn.out.bytes
     timer_set(&conn.loop.wheel, &conn.timer, conn.loop.now_ms + FINISH_IDLE_MS)
 
 

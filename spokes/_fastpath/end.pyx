@@ -3,13 +3,13 @@
 Owns: nothing; an end is its kind's, what waits in its rx too. Fails: what a read fails with goes to the owner (`ops`).
 """
 from spokes._fastpath.buf cimport chain_clear, chain_copy, chain_drop
-from spokes._fastpath.conn cimport JOIN_BYTES, RX_BYTES
+from spokes._fastpath.conn cimport EOF_SEEN, EOF_TOLD, JOIN_BYTES, RX_BYTES
 from spokes._fastpath.types cimport RC_EOF
 
 
 cdef void end_tell_eof(End *end) noexcept nogil:
-    if end.eof and not end.eof_told and end.rx.bytes == 0 and end.ops != NULL:
-        end.eof_told = 1
+    if end.eof == EOF_SEEN and end.rx.bytes == 0 and end.ops != NULL:
+        end.eof = EOF_TOLD
         end.ops.eof(end)
 
 
@@ -45,9 +45,8 @@ cdef void end_read(End *end, size_t bytes_max) noexcept nogil:
     n = end_recv(end, loop.rx + have, bytes_max)
     if n < 0:
         if n == RC_EOF:
-            end.eof = 1
-            if not end.eof_told:
-                end.eof_told = 1
+            if end.eof != EOF_TOLD:
+                end.eof = EOF_TOLD
                 end.ops.eof(end)
         else:
             end.ops.gone(end, <int>n)

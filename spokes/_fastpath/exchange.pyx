@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from spokes._fastpath.buf cimport slab_get, slab_init
 from spokes._fastpath.conn cimport (
-    PAGE_TIMEOUT, PAGE_UPSTREAM_TIMEOUT, End, Loop, loop_park, loop_task,
+    PAGE_TIMEOUT, PAGE_UPSTREAM_TIMEOUT, Conn, End, Loop, loop_task,
 )
 from spokes._fastpath.end cimport end_abort, end_is_readable
 from spokes._fastpath.exchange_end cimport exchange_drop_up, exchange_end, exchange_page
@@ -24,12 +24,15 @@ from spokes._fastpath.exchange_response cimport up_count
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_ASK, DEADLINE_BODY, DEADLINE_HEAD, DEADLINE_KEEP_ALIVE, DEADLINE_NONE, DEADLINE_RESPONSE, HALF_CLOSED_MS,
     HEAD_MS, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_IDLE_MS, Exchange, exchange_deadline,
+    exchange_park,
 )
 from spokes._fastpath.exchange_write cimport exchange_emit
 from spokes._fastpath.frame cimport REASON_TIMEOUT
+from spokes._fastpath.mux cimport Stream
 from spokes._fastpath.outcome cimport FAULT_SILENT
 from spokes._fastpath.timer cimport timer_clear, timer_set
 from spokes._fastpath.types cimport uint8_t, uint64_t
+from spokes._fastpath.upstream cimport UpstreamConn
 
 
 cdef int exchange_start(End *down, Loop *loop, const Visitor *visitor, bint faces_visitor,
@@ -57,7 +60,7 @@ cdef Exchange *exchange_detach(Exchange *x) noexcept nogil:
     exchange_drop_up(x, False)
     timer_clear(&x.loop.wheel, &x.timer)
     memcpy(copy, x, sizeof(Exchange))
-    loop_park(x.loop, &x.parked, &x.loop.exchanges_slab, x)
+    exchange_park(x)
     return copy
 
 
@@ -101,7 +104,7 @@ cdef void exchange_expired(void *owner) noexcept nogil:
     if x.deadline_kind == DEADLINE_KEEP_ALIVE:
         exchange_end(x, False)
     elif x.deadline_kind == DEADLINE_RESPONSE and visitor_is_slow(x):
-        timer_set(&x.loop.wheel, &x.timer, x.deadline_since_ms + RESPONSE_IDLE_MS)
+        timer_set(&x.loop.wheel, &x.timer, x.deadline_ms - x.deadline_after_ms + RESPONSE_IDLE_MS)
     elif x.deadline_kind == DEADLINE_RESPONSE:
         upstream_silent(x)
         if x.response_phase == RESPONSE_HEAD:
@@ -119,7 +122,8 @@ cdef void exchange_expired(void *owner) noexcept nogil:
 
 cdef bint visitor_is_slow(Exchange *x) noexcept nogil:
     """More of the response is here. Its rule is impatient with upstreams; visitors have the usual time to take it."""
-    if x.response_phase != RESPONSE_BODY or x.half_closed or x.loop.now_ms >= x.deadline_since_ms + RESPONSE_IDLE_MS:
+    if x.response_phase != RESPONSE_BODY or x.half_closed \
+            or x.loop.now_ms >= x.deadline_ms - x.deadline_after_ms + RESPONSE_IDLE_MS:
         return False
     return x.to_down.bytes > 0 or (x.up != NULL and x.up.paused)
 
@@ -140,3 +144,11 @@ cdef void exchange_ask(Exchange *x) noexcept nogil:
     whoever is still there skips it."""
     exchange_emit(x, x.down, &x.to_down, <const uint8_t *>b"HTTP/1.1 100 Continue\r\n\r\n", 25)
     exchange_deadline(x, DEADLINE_RESPONSE, HALF_CLOSED_MS)
+
+
+# --- test door --------------------------------------------------------------------------------------------------------
+
+# What there is of each flow; tests say how large they may be.
+STRUCT_BYTES = {
+    "Conn": sizeof(Conn), "Exchange": sizeof(Exchange), "Stream": sizeof(Stream), "UpstreamConn": sizeof(UpstreamConn),
+}

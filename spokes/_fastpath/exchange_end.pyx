@@ -6,11 +6,12 @@ from libc.string cimport memcpy
 
 from spokes._fastpath.buf cimport chain_clear
 from spokes._fastpath.conn cimport (
-    PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, End, Page, loop_date, loop_park, loop_task,
+    PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, End, Page, loop_date, loop_task,
 )
 from spokes._fastpath.end cimport end_abort, end_close, end_is_readable, end_linger
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS, REQUEST_DONE, REQUEST_HEAD, RESPONSE_NONE, Exchange, exchange_deadline,
+    exchange_park,
 )
 from spokes._fastpath.exchange_write cimport exchange_emit, exchange_forget_replay, exchange_write_rest
 from spokes._fastpath.files cimport file_close
@@ -57,7 +58,7 @@ cdef void exchange_free(Exchange *x) noexcept nogil:
     timer_clear(&x.loop.wheel, &x.timer)
     chain_clear(&x.loop.pool, &x.to_down)
     if not x.task.queued:
-        loop_park(x.loop, &x.parked, &x.loop.exchanges_slab, x)
+        exchange_park(x)
 
 
 cdef void exchange_end(Exchange *x, bint abort) noexcept nogil:
@@ -142,7 +143,7 @@ cdef void exchange_next(Exchange *x) noexcept nogil:
     """Ready for the next request. What waits already is looked at in a task: never inside the last one's callbacks."""
     x.request_phase = REQUEST_HEAD
     x.response_phase = RESPONSE_NONE
-    x.request_resume = x.response_resume = 0
+    x.head_resume = 0
     x.answered = x.interims = x.half_closed = x.empty_line = x.deaf = x.wants_json = 0
     x.method = 0
     exchange_deadline(x, DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS)

@@ -5,7 +5,7 @@ Fails: an end of file and an error go to the end's owner (`ops`), as for every e
 """
 from spokes._fastpath.buf cimport pool_is_half_used
 from spokes._fastpath.conn cimport (
-    CONN_DIRECT_BYTES, RX_BYTES, End, loop_park, loop_task,
+    CONN_DIRECT_BYTES, EOF_TOLD, RX_BYTES, End, loop_task,
 )
 from spokes._fastpath.end cimport (
     end_can_read_from, end_has_ended, end_is_readable, end_pull, end_read, end_read_from, end_room, end_wait_room,
@@ -14,6 +14,7 @@ from spokes._fastpath.exchange_end cimport exchange_answered
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_ASK, DEADLINE_RESPONSE, HALF_CLOSED_ASK_MS, HALF_CLOSED_MS, HALF_CLOSED_MUTE_MS, REQUEST_BODY,
     REQUEST_DONE, REQUEST_HEAD, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_NONE, Exchange, exchange_deadline,
+    exchange_park,
 )
 from spokes._fastpath.http1 cimport BODY_CHUNKED, BODY_UNTIL_CLOSE, http1_body_done
 from spokes._fastpath.mux cimport STREAM_TURN_BYTES
@@ -77,8 +78,7 @@ cdef void exchange_read_up(Exchange *x) noexcept nogil:
                 if http1_body_done(&x.response):
                     exchange_answered(x)
         elif n == RC_EOF:
-            up.eof = 1
-            up.eof_told = 1
+            up.eof = EOF_TOLD
             up.ops.eof(up)
         elif n < 0:
             up.ops.gone(up, <int>n)
@@ -130,7 +130,7 @@ cdef void exchange_ready(End *end) noexcept nogil:
 cdef void exchange_task(void *owner) noexcept nogil:
     cdef Exchange *x = <Exchange *>owner
     if x.dead:
-        loop_park(x.loop, &x.parked, &x.loop.exchanges_slab, x)
+        exchange_park(x)
         return
     if x.down.rx.bytes > 0 and wants_down(x):
         end_pull(x.down)

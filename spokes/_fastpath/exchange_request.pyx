@@ -47,7 +47,7 @@ from spokes._fastpath.route cimport (
     route_find, route_find_certificate,
 )
 from spokes._fastpath.types cimport (
-    RC_LIMIT, RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, atomic_get, uint8_t,
+    RC_LIMIT, RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, atomic_get, uint8_t, uint32_t,
 )
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect, upstream_take_idle
 
@@ -258,6 +258,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     cdef HttpHead head
     cdef HttpRewrite rewrite
     cdef Target *target = NULL
+    cdef size_t resume = x.head_resume
     cdef char visitor[64]
     cdef uint8_t page = PAGE_BAD_REQUEST
     cdef size_t skipped = 0
@@ -265,10 +266,10 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     cdef int rc, limit
     if x.response_phase != RESPONSE_NONE or x.to_down.bytes > 0:
         return 0
-    if x.request_resume == 0 and not x.empty_line:
+    if x.head_resume == 0 and not x.empty_line:
         skipped = http1_skip_crlf(src, src_bytes)
-    n = http1_head_end(
-        src + skipped, src_bytes - skipped, line_bytes_max(x), not x.faces_visitor, &x.request_resume)
+    n = http1_head_end(src + skipped, src_bytes - skipped, line_bytes_max(x), not x.faces_visitor, &resume)
+    x.head_resume = <uint32_t>resume
     if n == 0:
         x.empty_line |= skipped > 0
         if src_bytes > 0 and x.deadline_kind != DEADLINE_HEAD:
@@ -325,7 +326,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
             rc = WANT_PAGE
             page = PAGE_UNKNOWN_HOST
     if rc == WANT_HANDOVER:
-        x.request_resume = 0            # the other worker reads the same bytes again
+        x.head_resume = 0               # the other worker reads the same bytes again
         x.method = 0
         return 0
     x.loop.stats.requests_total += 1
@@ -361,7 +362,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     x.wants_upgrade = head.upgrade
     x.keep_up = 1
     x.response_phase = RESPONSE_HEAD
-    x.response_resume = 0
+    x.head_resume = 0
     if x.upstream != NULL and x.upstream.reused:
         exchange_hold(x, x.loop.head, n)
     exchange_emit(x, x.up, &x.to_up, x.loop.head, n)

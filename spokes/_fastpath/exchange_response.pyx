@@ -18,7 +18,7 @@ from spokes._fastpath.exchange_end cimport (
 from spokes._fastpath.exchange_read cimport exchange_ready
 from spokes._fastpath.exchange_state cimport (
     DEADLINE_NONE, INTERIM_COUNT_MAX, REQUEST_DONE, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_NONE, Exchange,
-    exchange_await, exchange_deadline,
+    Replay, exchange_await, exchange_deadline,
 )
 from spokes._fastpath.exchange_write cimport (
     end_write_chain, exchange_body, exchange_emit, exchange_forget_replay, exchange_raw,
@@ -36,7 +36,9 @@ from spokes._fastpath.outcome cimport (
     outcome_fault,
 )
 from spokes._fastpath.route cimport END_IDLE
-from spokes._fastpath.types cimport RC_LIMIT, RC_LOCAL, RC_PROTO, RC_TARGET, RC_TOO_LARGE, atomic_get, uint8_t
+from spokes._fastpath.types cimport (
+    RC_LIMIT, RC_LOCAL, RC_PROTO, RC_TARGET, RC_TOO_LARGE, atomic_get, uint8_t, uint32_t,
+)
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect, upstream_says_keep_alive, upstream_unheard
 
 
@@ -59,8 +61,10 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
     cdef HttpHead head
     cdef HttpRewrite rewrite
     cdef bint over_link = x.upstream == NULL
-    cdef ssize_t n = http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, over_link, &x.response_resume)
+    cdef size_t resume = x.head_resume
+    cdef ssize_t n = http1_head_end(src, src_bytes, HTTP_LINE_BYTES_MAX, over_link, &resume)
     cdef ssize_t m
+    x.head_resume = <uint32_t>resume
     if n == 0 and memcmp(src, b"HTTP/", src_bytes if src_bytes < 5 else 5) != 0:
         return RC_PROTO                 # a greeting of another protocol: its end may never come
     if n <= 0:
@@ -71,7 +75,7 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
         return m
     if head.body.kind == BODY_CHUNKED and not body_begins_well(&head, src + n, src_bytes - n):
         return RC_LIMIT
-    x.response_resume = 0
+    x.head_resume = 0
     memset(&rewrite, 0, sizeof(rewrite))
     rewrite.keep_alive = 1
     rewrite.to_minor = x.minor
@@ -233,9 +237,7 @@ cdef bint up_replay(Exchange *x) noexcept nogil:
     be sent twice; what is not, where it is known that nobody has read it."""
     cdef UpstreamConn *lost = x.upstream
     cdef Conn *conn
-    cdef uint8_t *replay = x.replay
-    cdef size_t replay_bytes = x.replay_bytes
-    cdef size_t replay_size = x.replay_size
+    cdef Replay *replay = x.replay
     if replay == NULL or lost == NULL or x.up.rx.bytes > 0 or x.interims > 0:
         return False
     if not x.idempotent and not upstream_unheard(lost.conn):
@@ -249,10 +251,9 @@ cdef bint up_replay(Exchange *x) noexcept nogil:
     exchange_drop_up(x, False)
     x.up = &conn.end
     x.upstream = <UpstreamConn *>conn.extra
-    exchange_emit(x, x.up, &x.to_up, replay, replay_bytes)
+    exchange_emit(x, x.up, &x.to_up, replay.data, replay.bytes)
+    x.loop.replay_bytes -= replay.size
     free(replay)
-    x.loop.replay_bytes -= replay_size
-    x.replay_bytes = x.replay_size = 0
     if x.down.paused:
         end_wait_room(x.up)             # the rest of the body has waited for the other one
     return True

@@ -1,6 +1,6 @@
 # What an exchange is: its two ends, where each of its messages stands, how long they may take.
 from spokes._fastpath.buf cimport Chain
-from spokes._fastpath.conn cimport End, Loop, Parked, Task
+from spokes._fastpath.conn cimport End, Loop, Parked, Task, loop_park
 from spokes._fastpath.files cimport FileBody
 from spokes._fastpath.frame cimport Visitor
 from spokes._fastpath.http1 cimport HttpBody
@@ -30,7 +30,12 @@ cdef enum ResponsePhase:
 cdef enum Deadline:
     DEADLINE_NONE, DEADLINE_HEAD, DEADLINE_KEEP_ALIVE, DEADLINE_BODY, DEADLINE_RESPONSE, DEADLINE_ASK
 
-cdef struct Exchange:
+cdef struct Replay:                     # what may be sent once more
+    uint32_t bytes
+    uint32_t size                       # of data, as it was allocated
+    uint8_t data[1]                     # … and on
+
+cdef struct Exchange:                   # 288 bytes
     End *down                           # towards the visitor
     End *up                             # towards the upstream; NULL between requests
     Loop *loop
@@ -41,20 +46,16 @@ cdef struct Exchange:
     uint64_t coverage                   # of the certificate the visitor's TLS was terminated with, 0 = plain
     Chain to_up                         # heads that wait for room
     Chain to_down
-    Task task
+    Task task                           # … and, of an exchange that has ended and is in no list of tasks, its Parked
     Timer timer
-    Parked parked
     HttpBody request
     HttpBody response
     FileBody *file                      # what is sent when no upstream end answers; NULL = nothing
-    uint8_t *replay                     # a request on a reused conn, as far as it was sent, until it is answered
+    Replay *replay                      # a request on a reused conn, as far as it was sent, until it is answered
     uint64_t deadline_ms
-    uint64_t deadline_since_ms
+    uint32_t deadline_after_ms          # … and how long it was when it was set
     uint32_t silence_ms                 # of the upstream, as the rule allows that the request came by
-    uint32_t replay_bytes
-    uint32_t replay_size
-    size_t request_resume
-    size_t response_resume
+    uint32_t head_resume                # where to go on in the head that is being read; never of both messages
     uint8_t request_phase
     uint8_t response_phase
     uint8_t method
@@ -76,6 +77,9 @@ cdef struct Exchange:
     uint8_t wants_json                  # pages for callers of the API, as long as this request is under way
     uint8_t dead
 
+cdef inline void exchange_park(Exchange *x) noexcept nogil:
+    loop_park(x.loop, <Parked *>&x.task, &x.loop.exchanges_slab, x)
+
 cdef inline void exchange_deadline(Exchange *x, uint8_t kind, uint64_t after_ms) noexcept nogil:
     """Kept where the visitor's own end is. Moves are lazy."""
     if not x.faces_visitor:
@@ -88,7 +92,7 @@ cdef inline void exchange_deadline(Exchange *x, uint8_t kind, uint64_t after_ms)
             after_ms = HALF_CLOSED_MS
         if x.request_phase == REQUEST_DONE and after_ms > x.silence_ms:
             after_ms = x.silence_ms
-    x.deadline_since_ms = x.loop.now_ms
+    x.deadline_after_ms = <uint32_t>after_ms
     x.deadline_ms = x.loop.now_ms + after_ms
     if x.timer.prev == NULL or x.deadline_ms < x.timer.due_ms:
         timer_set(&x.loop.wheel, &x.timer, x.deadline_ms)

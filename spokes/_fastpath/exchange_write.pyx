@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 from spokes._fastpath.buf cimport Chain, chain_append, chain_drop
 from spokes._fastpath.conn cimport End
 from spokes._fastpath.end cimport end_credit, end_room, end_wait_room, end_write
-from spokes._fastpath.exchange_state cimport REPLAY_BYTES_MAX, REPLAY_TOTAL_BYTES_MAX, Exchange
+from spokes._fastpath.exchange_state cimport REPLAY_BYTES_MAX, REPLAY_TOTAL_BYTES_MAX, Exchange, Replay
 from spokes._fastpath.http1 cimport HttpBody, http1_body_done, http1_body_step
 from spokes._fastpath.types cimport uint8_t, uint32_t
 
@@ -89,33 +89,33 @@ cdef size_t exchange_body(Exchange *x, HttpBody *body, End *source, End *to, con
 
 cdef void exchange_forget_replay(Exchange *x) noexcept nogil:
     if x.replay != NULL:
+        x.loop.replay_bytes -= x.replay.size
         free(x.replay)
         x.replay = NULL
-        x.loop.replay_bytes -= x.replay_size
-        x.replay_size = x.replay_bytes = 0
 
 
 cdef bint exchange_hold(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
     """A head is kept in just so many bytes, since many requests may wait for long; a body comes in parts."""
-    cdef size_t size = x.replay_bytes + src_bytes
-    cdef uint8_t *grown
-    if size > x.replay_size:
-        if x.replay_size * 2 > size:
-            size = x.replay_size * 2
+    cdef size_t bytes = x.replay.bytes if x.replay != NULL else 0
+    cdef size_t size_before = x.replay.size if x.replay != NULL else 0
+    cdef size_t size = bytes + src_bytes
+    cdef Replay *grown
+    if size > size_before:
+        if size_before * 2 > size:
+            size = size_before * 2
         if size > REPLAY_BYTES_MAX:
             size = REPLAY_BYTES_MAX
         grown = NULL
-        if x.replay_bytes + src_bytes <= size and \
-                x.loop.replay_bytes - x.replay_size + size <= REPLAY_TOTAL_BYTES_MAX:
-            grown = <uint8_t *>realloc(x.replay, size)
+        if bytes + src_bytes <= size and x.loop.replay_bytes - size_before + size <= REPLAY_TOTAL_BYTES_MAX:
+            grown = <Replay *>realloc(x.replay, sizeof(Replay) + size)
         if grown == NULL:
             exchange_forget_replay(x)
             return False
-        x.loop.replay_bytes += size - x.replay_size
+        x.loop.replay_bytes += size - size_before
+        grown.size = <uint32_t>size
         x.replay = grown
-        x.replay_size = <uint32_t>size
-    memcpy(x.replay + x.replay_bytes, src, src_bytes)
-    x.replay_bytes += <uint32_t>src_bytes
+    memcpy(x.replay.data + bytes, src, src_bytes)
+    x.replay.bytes = <uint32_t>(bytes + src_bytes)
     return True
 
 

@@ -27,9 +27,9 @@ cdef enum:
 
 cdef void listener_pause(Worker *worker, Conn *listener) noexcept nogil:
     """Out of descriptors or kernel memory: what waits stays in the kernel's queue for a while."""
-    if listener.accept_paused:
+    if listener.end.paused:
         return
-    listener.accept_paused = 1
+    listener.end.paused = 1
     poller_remove(worker.loop.epoll_fd, listener.fd)
     listener.next_parked = worker.listeners_paused
     worker.listeners_paused = listener
@@ -43,7 +43,7 @@ cdef void listeners_resume(void *owner) noexcept nogil:
     while worker.listeners_paused != NULL:
         listener = worker.listeners_paused
         worker.listeners_paused = listener.next_parked
-        listener.accept_paused = 0
+        listener.end.paused = 0
         if not listener.closed:
             poller_add(worker.loop.epoll_fd, listener.fd, EPOLLIN, listener)
 

@@ -64,7 +64,6 @@ cdef struct StreamQueue:
 cdef struct StreamPlace:                # of a stream, in one of them
     Stream *next
     Stream *prev
-    uint8_t is_taken
 
 cdef struct Link:
     Conn *conn
@@ -131,36 +130,36 @@ cdef struct Link:
     uint8_t brings_visitors             # the peer is a node that has visitors' own ends: each stream stands for one
     uint8_t down
 
-cdef struct Stream:
+cdef struct Stream:                     # 288 bytes
     End end                             # must be first
     Link *link
     Stream *hash_next
-    StreamPlace places[QUEUE_COUNT]
+    StreamPlace places[QUEUE_COUNT]     # … and, of a stream that has ended, its Parked: it stands in no queue
     Stream *credit_next
     uint64_t *holder                    # what its visitor's address holds; NULL = not counted
-    uint64_t waiting_since_ms           # since when something has waited …
-    uint64_t waiting_taken              # … and what was taken since; both halve as they grow old
-    uint64_t credit_since_ms            # since when it waits for credit
-    uint32_t held_blocks                # in end.rx, as counted for its tunnel and its holder
-    Counts *counts                      # where its bytes are counted; NULL = its link is bound to no tunnel
-    Service *serves                     # whose counts these are; NULL = the tunnel's
+    Service *serves                     # whose counts its bytes are under; NULL = the tunnel's, if its link has one
     stream_datagram_fn on_datagram
-    Parked parked
     uint64_t tx_offset                  # bytes sent
     uint64_t tx_limit
     uint64_t rx_offset                  # bytes received
     uint64_t rx_taken                   # … and passed on
     uint64_t rx_limit
     uint64_t credit_us                  # when the last CREDIT was written
-    uint64_t taken_ms                   # when the owner last took something of what waits in rx
     uint64_t visit_begin_ms             # wall clock: since when it serves that service …
     uint64_t visit_bytes_in             # … and what it has carried since
     uint64_t visit_bytes_out
+    uint64_t waiting_taken              # taken since waiting_since_ms; both halve as they grow old
+    # Of the loop's clock, its low 32 bits: only differences count, and none of 49 days is looked at.
+    uint32_t waiting_since_ms           # since when something has waited
+    uint32_t credit_since_ms            # since when it waits for credit
+    uint32_t taken_ms                   # when the owner last took something of what waits in rx
+    uint32_t held_blocks                # in end.rx, as counted for its tunnel and its holder
     Visitor visitor                     # that it is for
     uint32_t id
     uint32_t window_bytes
     uint32_t read_bytes                 # what the next direct read asks for
     uint8_t service
+    uint8_t queued                      # a bit for each queue that it stands in
     uint8_t narrowed                    # by the peer's WINDOW
     uint8_t in_credits
     uint8_t reset

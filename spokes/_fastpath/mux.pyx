@@ -14,14 +14,14 @@ from spokes._fastpath.backlog cimport (
 )
 from spokes._fastpath.buf cimport (
     BLOCK_BYTES, HOLDER_COUNT, SHARE_TUNNEL, SHARE_VISITOR, SHARE_VISITOR_MAX, Buf, Pool, buf_get, buf_put,
-    chain_append, chain_clear, chain_copy, chain_reserve, iovec, pool_is_full, pool_is_low, pool_kernel_is_full,
-    pool_kernel_share_passed, pool_promise, pool_promise_end, pool_share, slab_get, slab_init,
+    chain_append, chain_clear, chain_copy, chain_last, chain_push, chain_reserve, iovec, pool_is_full, pool_is_low,
+    pool_kernel_is_full, pool_kernel_share_passed, pool_promise, pool_promise_end, pool_share, slab_get, slab_init,
 )
 from spokes._fastpath.conn cimport (
-    CONN_DIRECT_BYTES, LINGER_VISITOR_BYTES_MAX, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN,
-    UNSENT_BYTES_START, EndKind, EndOps, PathState, conn_close, conn_flush, conn_linger, conn_mark_dirty, conn_prove,
-    conn_recv, conn_rx_keep, loop_hold, loop_park, loop_task, path_state, tune_again, tune_congestion, tune_in_flight,
-    tune_retries, tune_unsent,
+    CONN_DIRECT_BYTES, EOF_SEEN, LINGER_VISITOR_BYTES_MAX, ROLE_VISITOR, RX_BYTES, UNSENT_BYTES_MAX, UNSENT_BYTES_MIN,
+    UNSENT_BYTES_START, EndKind, EndOps, Parked, PathState, conn_close, conn_flush, conn_linger, conn_mark_dirty,
+    conn_prove, conn_recv, conn_rx_keep, loop_hold, loop_park, loop_task, path_state, tune_again, tune_congestion,
+    tune_in_flight, tune_retries, tune_unsent,
 )
 from spokes._fastpath.end cimport end_pull, end_tell_eof
 from spokes._fastpath.frame cimport (
@@ -122,16 +122,23 @@ cdef Stream *stream_new(Link *link, uint32_t id) noexcept nogil:
     link.loop.stats.streams_total += 1
     if link.tunnel != NULL:
         atomic_add(&link.tunnel.stream_count, 1)
-        stream.counts = &link.tunnel.counts
     return stream
+
+
+cdef void stream_park(Stream *stream) noexcept nogil:
+    loop_park(stream.link.loop, <Parked *>stream.places, &stream.link.loop.streams_slab, stream)
+
+
+cdef inline bint is_queued(const Stream *stream, int which) noexcept nogil:
+    return stream.queued >> which & 1
 
 
 cdef void queue_add(Stream *stream, int which) noexcept nogil:
     cdef StreamQueue *queue = &stream.link.queues[which]
     cdef StreamPlace *place = &stream.places[which]
-    if place.is_taken:
+    if is_queued(stream, which):
         return
-    place.is_taken = 1
+    stream.queued |= <uint8_t>(1 << which)
     place.next = NULL
     place.prev = queue.last
     if queue.last != NULL:
@@ -145,7 +152,7 @@ cdef void queue_add(Stream *stream, int which) noexcept nogil:
 cdef void queue_remove(Stream *stream, int which) noexcept nogil:
     cdef StreamQueue *queue = &stream.link.queues[which]
     cdef StreamPlace *place = &stream.places[which]
-    if not place.is_taken:
+    if not is_queued(stream, which):
         return
     if place.prev != NULL:
         place.prev.places[which].next = place.next
@@ -156,7 +163,7 @@ cdef void queue_remove(Stream *stream, int which) noexcept nogil:
     else:
         queue.last = place.prev
     place.next = place.prev = NULL
-    place.is_taken = 0
+    stream.queued &= <uint8_t>~(1 << which)
     queue.count -= 1
 
 
@@ -221,8 +228,8 @@ cdef void stream_count_held(Stream *stream) noexcept nogil:
         atomic_add(stream.holder, more)
     if blocks == 0:
         queue_remove(stream, QUEUE_WAITING)
-    elif not stream.places[QUEUE_WAITING].is_taken:
-        stream.waiting_since_ms = stream.link.loop.now_ms
+    elif not is_queued(stream, QUEUE_WAITING):
+        stream.waiting_since_ms = <uint32_t>stream.link.loop.now_ms
         stream.waiting_taken = 0
         queue_add(stream, QUEUE_WAITING)
 
@@ -299,9 +306,9 @@ cdef bint link_must_wait(Link *link) noexcept nogil:
 
 cdef bint stream_is_slow(const Stream *stream) noexcept nogil:
     """Its owner would need ten seconds for what waits, or has taken nothing for as long."""
-    cdef uint64_t now_ms = stream.link.loop.now_ms
-    cdef uint64_t watched_ms = now_ms - stream.waiting_since_ms
-    if now_ms - stream.taken_ms >= STREAM_STALL_MS_MAX:
+    cdef uint32_t now_ms = <uint32_t>stream.link.loop.now_ms
+    cdef uint64_t watched_ms = <uint32_t>(now_ms - stream.waiting_since_ms)
+    if <uint32_t>(now_ms - stream.taken_ms) >= STREAM_STALL_MS_MAX:
         return True
     return watched_ms >= STREAM_STALL_MS_MIN \
         and stream.end.rx.bytes * watched_ms > stream.waiting_taken * STREAM_STALL_MS_MAX
@@ -344,10 +351,10 @@ cdef bint kernel_share_passed(const Link *link, const uint64_t *holder) noexcept
 cdef bint stream_stands_still(const Stream *stream, int which, bint of_holder) noexcept nogil:
     """Of whoever passes their share as stream_is_slow does: half a window that took five seconds waits for credit. Of
     others not before it has carried nothing for all of that time."""
-    cdef uint64_t now_ms = stream.link.loop.now_ms
+    cdef uint32_t now_ms = <uint32_t>stream.link.loop.now_ms
     if which == QUEUE_CREDIT:
-        return now_ms - stream.credit_since_ms >= <uint64_t>STREAM_STALL_MS_MAX // (2 if of_holder else 1)
-    return stream_is_slow(stream) if of_holder else now_ms - stream.taken_ms >= STREAM_STALL_MS_MAX
+        return <uint32_t>(now_ms - stream.credit_since_ms) >= STREAM_STALL_MS_MAX // (2 if of_holder else 1)
+    return stream_is_slow(stream) if of_holder else <uint32_t>(now_ms - stream.taken_ms) >= STREAM_STALL_MS_MAX
 
 
 cdef uint64_t link_relieve_kernel(Link *link, uint64_t count_max) noexcept nogil:
@@ -401,27 +408,33 @@ cdef void stream_serve(Stream *stream, Service *service) noexcept nogil:
     if stream.serves == service:
         return
     stream_end_visit(stream)
-    stream.counts = &stream.link.tunnel.counts if stream.link.tunnel != NULL else NULL
     if service == NULL:
         return
     stream.serves = service
-    stream.counts = &service.counts
     stream.visit_begin_ms = stream.link.loop.wall_ms
     stream.visit_bytes_in = stream.visit_bytes_out = 0
     atomic_add(&service.streams_total, 1)
     atomic_add(&service.streams_open, 1)
 
 
+cdef inline Counts *stream_counts(const Stream *stream) noexcept nogil:
+    if stream.serves != NULL:
+        return &stream.serves.counts
+    return &stream.link.tunnel.counts if stream.link.tunnel != NULL else NULL
+
+
 cdef inline void stream_count_in(Stream *stream, size_t bytes) noexcept nogil:
+    cdef Counts *counts = stream_counts(stream)
     stream.visit_bytes_in += bytes
-    if stream.counts != NULL:
-        atomic_add(&stream.counts.bytes_in, bytes)
+    if counts != NULL:
+        atomic_add(&counts.bytes_in, bytes)
 
 
 cdef inline void stream_count_out(Stream *stream, size_t bytes) noexcept nogil:
+    cdef Counts *counts = stream_counts(stream)
     stream.visit_bytes_out += bytes
-    if stream.counts != NULL:
-        atomic_add(&stream.counts.bytes_out, bytes)
+    if counts != NULL:
+        atomic_add(&counts.bytes_out, bytes)
 
 
 cdef void stream_unpromise(Stream *stream, uint32_t bytes) noexcept nogil:
@@ -456,7 +469,7 @@ cdef void stream_drop(Stream *stream) noexcept nogil:
     if link.tunnel != NULL:
         atomic_sub(&link.tunnel.stream_count, 1)
     if not stream.in_credits:           # else the flush that takes it out of the list parks it
-        loop_park(link.loop, &stream.parked, &link.loop.streams_slab, stream)
+        stream_park(stream)
 
 
 cdef void link_break(Link *link, int rc) noexcept nogil:
@@ -672,7 +685,7 @@ cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noex
     cdef Chain *out = &link.conn.out
     cdef iovec iov[READ_BLOCKS]
     cdef Buf *fresh[READ_BLOCKS]
-    cdef Buf *buf = out.last
+    cdef Buf *buf = chain_last(out)
     cdef int count = 0
     cdef int fresh_count = 0
     cdef int i
@@ -745,13 +758,9 @@ cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noex
     if fresh_count == count:            # the first part is in a fresh block as well
         buf = fresh[0]
         i = 1
-        out.blocks += 1
-        if out.last == NULL:
-            out.first = buf
-        else:
-            out.last.next = buf
-        out.last = buf
-    out.last.tail += <uint32_t>(FRAME_HEADER_BYTES + step)
+        chain_push(out, buf)
+    buf = chain_last(out)
+    buf.tail += <uint32_t>(FRAME_HEADER_BYTES + step)
     left -= step
     while i < fresh_count:
         buf = fresh[i]
@@ -762,10 +771,8 @@ cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noex
         step = BLOCK_BYTES if left > BLOCK_BYTES else left
         buf.tail = <uint32_t>step
         left -= step
-        out.last.next = buf
-        out.last = buf
-        out.blocks += 1
-    out.bytes += FRAME_HEADER_BYTES + n
+        chain_push(out, buf)
+    out.bytes += FRAME_HEADER_BYTES + <uint32_t>n
     if conn.role == ROLE_VISITOR:
         link.loop.stats.bytes_in += n
     elif conn.unproven_bytes > 0:
@@ -780,11 +787,11 @@ cdef void stream_wait_room(Stream *stream) noexcept nogil:
     if stream.end.closed:
         return
     stream.end.wants_room = 1
-    if stream.places[QUEUE_TURNS].is_taken:
+    if is_queued(stream, QUEUE_TURNS):
         return
     if stream.tx_offset >= stream.tx_limit:     # CREDIT gives it a turn
-        if not stream.places[QUEUE_CREDIT].is_taken:
-            stream.credit_since_ms = link.loop.now_ms
+        if not is_queued(stream, QUEUE_CREDIT):
+            stream.credit_since_ms = <uint32_t>link.loop.now_ms
             queue_add(stream, QUEUE_CREDIT)
         return
     queue_add(stream, QUEUE_TURNS)
@@ -824,12 +831,14 @@ cdef bint stream_may_grow(Stream *stream) noexcept nogil:
 
 cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil:
     cdef Link *link = stream.link
+    cdef uint32_t watched_ms
     stream.rx_taken += bytes
-    stream.taken_ms = link.loop.now_ms
-    if stream.places[QUEUE_WAITING].is_taken:
+    stream.taken_ms = <uint32_t>link.loop.now_ms
+    if is_queued(stream, QUEUE_WAITING):
         stream.waiting_taken += bytes
-        if stream.taken_ms - stream.waiting_since_ms > 2 * STREAM_STALL_MS_MAX:
-            stream.waiting_since_ms += (stream.taken_ms - stream.waiting_since_ms) // 2
+        watched_ms = stream.taken_ms - stream.waiting_since_ms
+        if watched_ms > 2 * STREAM_STALL_MS_MAX:
+            stream.waiting_since_ms += watched_ms // 2
             stream.waiting_taken //= 2
     stream_count_held(stream)
     if stream.end.eof or stream.end.closed or stream.in_credits:
@@ -1095,7 +1104,7 @@ cdef void link_send_credits(Link *link) noexcept nogil:
         stream.in_credits = 0
         stream.credit_next = NULL
         if stream.end.closed:
-            loop_park(link.loop, &stream.parked, &link.loop.streams_slab, stream)
+            stream_park(stream)
             continue
         if stream.end.eof:
             continue
@@ -1181,7 +1190,7 @@ cdef int link_data(Link *link, const uint8_t *src, size_t src_bytes) noexcept no
             link.stalled = 1            # little gathers in a conn's block: so many of them in one read
     if taken < src_bytes:
         if not waiting:
-            stream.taken_ms = link.loop.now_ms
+            stream.taken_ms = <uint32_t>link.loop.now_ms
         if chain_append(&link.loop.pool, &end.rx, src + taken, src_bytes - taken, True) < src_bytes - taken:
             return RC_LIMIT
         stream_count_held(stream)
@@ -1246,7 +1255,7 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
     elif frame.type == FRAME_FIN:
         if stream.end.eof:
             return RC_PROTO
-        stream.end.eof = 1
+        stream.end.eof = EOF_SEEN
         end_tell_eof(&stream.end)
     elif frame.type == FRAME_RESET:
         stream.end.reset_reason = get_u16(payload)
@@ -1553,7 +1562,6 @@ cdef void link_bind(Link *link, Tunnel *tunnel) noexcept nogil:
     for i in range(link.bucket_count):  # the peer's, that came before
         stream = link.buckets[i]
         while stream != NULL:
-            stream.counts = &tunnel.counts
             atomic_add(&tunnel.held_bytes, <uint64_t>stream.held_blocks * BLOCK_BYTES)
             stream = stream.hash_next
 
@@ -1587,7 +1595,7 @@ cdef void link_fail(Link *link, int rc) noexcept nogil:
     while link.credits != NULL:
         stream = link.credits
         link.credits = stream.credit_next
-        loop_park(link.loop, &stream.parked, &link.loop.streams_slab, stream)
+        stream_park(stream)
     link.loop.stats.links_open -= 1
     if rc != RC_LOCAL and rc != RC_EOF:
         link.loop.stats.errors_total += 1
@@ -1615,7 +1623,7 @@ cdef void link_refuse(Link *link, int rc) noexcept nogil:
             and conn.out.bytes + conn.tls.tx.bytes <= LINK_OUT_BYTES_MAX + LINK_OUT_RESERVE_BYTES:
         link_control(link, 0, <const uint8_t *>bye, <uint32_t>strlen(bye))
         link.closing = 1
-        conn.linger_end_ms = link.loop.now_ms + LINK_BYE_MS
+        conn.span.linger_end_ms = link.loop.now_ms + LINK_BYE_MS
     link_fail(link, rc)
 
 

@@ -442,7 +442,7 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
     if listener.peer_count == 0:        # go where the links are before reading: what was read cannot go along
         target = route_find_port(loop.routes, ROUTE_UDP, conn.port)
         if target != NULL and target.kind == TARGET_TUNNEL and not has_link(target.tunnel, loop) \
-                and conn_hand_over(conn, atomic_get(&target.tunnel.worker_mask), &conn.workers_tried):
+                and conn_hand_over(conn, atomic_get(&target.tunnel.worker_mask), &conn.span.workers_tried):
             return
     for _i in range(UDP_BATCH):
         n = listener_recv(conn, &source, &source_bytes, &local)
@@ -460,11 +460,11 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
                 loop.stats.datagrams_dropped += 1
                 # The socket follows the links, but not for a link that is only full: that would end every peer's flow.
                 if not has_link(target.tunnel, loop) \
-                        and conn_hand_over(conn, atomic_get(&target.tunnel.worker_mask), &conn.workers_tried):
+                        and conn_hand_over(conn, atomic_get(&target.tunnel.worker_mask), &conn.span.workers_tried):
                     forget_peers(conn)
                     return
                 continue
-            conn.workers_tried = 0
+            conn.span.workers_tried = 0
             peer = peer_new(conn, link, target.service, &address)
             if peer == NULL:
                 loop.stats.datagrams_dropped += 1

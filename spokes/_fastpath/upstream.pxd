@@ -21,15 +21,28 @@ cdef enum:
     CLOSES_EARLY_KEEP_MS = 60000
     IDLE_COUNT_MAX = 1024               # a worker, all upstreams together
 
-cdef struct UpstreamConn:               # Conn.extra
+cdef struct UpstreamDial:               # of one that is connecting
+    uint64_t deadline_ms
+    uint64_t address_ms                 # … to the address that is being tried
+
+cdef struct UpstreamPlace:              # of one that is idle: in its list, most recent first
+    UpstreamConn *next
+    UpstreamConn *prev
+
+cdef union UpstreamPhase:
+    UpstreamDial dial
+    UpstreamPlace place
+
+cdef union UpstreamMark:
+    uint64_t idle_since_ms              # of one that is idle
+    uint64_t acked_bytes                # else: by the peer's kernel, before the request under way was sent; 0 = unknown
+
+cdef struct UpstreamConn:               # Conn.extra; 64 bytes
     Conn *conn
     Upstream *upstream
-    UpstreamConn *next                  # idle list, most recent first
-    UpstreamConn *prev
-    uint64_t deadline_ms                # of connecting
-    uint64_t address_ms                 # … to the address that is being tried
-    uint64_t idle_since_ms
-    uint64_t acked_bytes                # by the peer's kernel, before the request under way was sent
+    UpstreamPhase phase
+    UpstreamMark mark
+    uint64_t *noted                     # where its own address is noted; NULL = nowhere
     uint32_t idle_timeout_ms            # the upstream's, from its Keep-Alive field; IDLE_UNSAID = it says none
     uint16_t retry_ms                   # 0 = not waiting for a place in the backlog
     uint8_t first                       # index of the address that was tried first; the others follow in turn
@@ -38,7 +51,6 @@ cdef struct UpstreamConn:               # Conn.extra
     uint8_t reused
     uint8_t hops                        # > 0: its own address is noted, with this number
     uint8_t fault                       # Fault of dialling, counted already
-    uint64_t *noted                     # where its own address is noted; NULL = nowhere
 
 cdef enum:
     IDLE_UNSAID = 0xffffffff

@@ -41,13 +41,13 @@ cdef struct IdlePools:
 cdef void idle_remove(UpstreamConn *up) noexcept nogil:
     cdef Loop *loop = up.conn.loop
     cdef IdlePools *pools = <IdlePools *>loop.idle_upstreams
-    if up.prev != NULL:
-        up.prev.next = up.next
+    if up.phase.place.prev != NULL:
+        up.phase.place.prev.phase.place.next = up.phase.place.next
     else:
-        pools.first[up.upstream.id % POOLS] = up.next
-    if up.next != NULL:
-        up.next.prev = up.prev
-    up.next = up.prev = NULL
+        pools.first[up.upstream.id % POOLS] = up.phase.place.next
+    if up.phase.place.next != NULL:
+        up.phase.place.next.phase.place.prev = up.phase.place.prev
+    up.phase.place.next = up.phase.place.prev = NULL
     up.idle = 0
     pools.count -= 1
     loop.stats.upstreams_idle -= 1
@@ -208,12 +208,12 @@ cdef int upstream_dial(UpstreamConn *up) noexcept nogil:
             conn.readable = conn.rdhup = 0      # an address that failed before may have left them set
             conn.writable = rc == 0
             up.retry_ms = 0
-            up.address_ms = up.deadline_ms
+            up.phase.dial.address_ms = up.phase.dial.deadline_ms
             if up.tried + 1 < upstream.address_count:
                 share_ms = 0
-                if up.deadline_ms > conn.loop.now_ms:
-                    share_ms = (up.deadline_ms - conn.loop.now_ms) // (upstream.address_count - up.tried)
-                up.address_ms = conn.loop.now_ms + (share_ms if share_ms < ADDRESS_MS else ADDRESS_MS)
+                if up.phase.dial.deadline_ms > conn.loop.now_ms:
+                    share_ms = (up.phase.dial.deadline_ms - conn.loop.now_ms) // (upstream.address_count - up.tried)
+                up.phase.dial.address_ms = conn.loop.now_ms + (share_ms if share_ms < ADDRESS_MS else ADDRESS_MS)
             up.noted = address_note(conn.loop, fd, &upstream.addresses[i], up.hops, False)
             rc = poller_add(conn.loop.epoll_fd, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn)
             return rc
@@ -301,7 +301,7 @@ cdef void upstream_connected(UpstreamConn *up) noexcept nogil:
 
 cdef void upstream_await(UpstreamConn *up) noexcept nogil:
     cdef Loop *loop = up.conn.loop
-    cdef uint64_t due_ms = up.address_ms
+    cdef uint64_t due_ms = up.phase.dial.address_ms
     if up.retry_ms > 0:
         due_ms = loop.now_ms + up.retry_ms
     elif due_ms > loop.now_ms + FAULT_INTERVAL_MS:
@@ -317,16 +317,16 @@ cdef void upstream_expired(void *owner) noexcept nogil:
         conn_close(conn, False)
     elif not conn.connecting:
         return
-    elif now_ms >= up.deadline_ms:
+    elif now_ms >= up.phase.dial.deadline_ms:
         upstream_tell(up, RC_TIMEOUT)
         upstream_failed(up, RC_TIMEOUT)
     elif up.retry_ms > 0:
         upstream_go_on(up, upstream_dial(up))
-    elif now_ms >= up.address_ms:
+    elif now_ms >= up.phase.dial.address_ms:
         upstream_next(up, RC_TIMEOUT)
     else:
         upstream_tell(up, RC_TIMEOUT)
-        timer_set(&conn.loop.wheel, &conn.timer, up.address_ms)
+        timer_set(&conn.loop.wheel, &conn.timer, up.phase.dial.address_ms)
 
 
 cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner) noexcept nogil:
@@ -350,7 +350,7 @@ cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *op
         up.first = <uint8_t>(atomic_get(&upstream.first_address) % upstream.address_count)
     up.idle_timeout_ms = IDLE_UNSAID
     up.hops = hops
-    up.deadline_ms = loop.now_ms + CONNECT_MS
+    up.phase.dial.deadline_ms = loop.now_ms + CONNECT_MS
     conn.extra = up
     conn.on_close = upstream_closed
     conn.end.ops = ops
@@ -377,7 +377,7 @@ cdef uint64_t acked_bytes(const Conn *conn) noexcept nogil:
 
 cdef bint upstream_unheard(const Conn *conn) noexcept nogil:
     cdef const UpstreamConn *up = <const UpstreamConn *>conn.extra
-    return up.acked_bytes != 0 and acked_bytes(conn) == up.acked_bytes
+    return up.mark.acked_bytes != 0 and acked_bytes(conn) == up.mark.acked_bytes
 
 
 cdef uint64_t idle_timeout_ms(const UpstreamConn *up) noexcept nogil:
@@ -403,7 +403,7 @@ cdef void idle_learn(UpstreamConn *up) noexcept nogil:
     """The upstream has closed an idle conn."""
     cdef Upstream *upstream = up.upstream
     cdef uint64_t now_ms = up.conn.loop.now_ms
-    cdef uint64_t idle_ms = now_ms - up.idle_since_ms
+    cdef uint64_t idle_ms = now_ms - up.mark.idle_since_ms
     if idle_ms < LEARNED_MS_MIN:
         atomic_set(&upstream.closes_early_until_ms, now_ms + CLOSES_EARLY_KEEP_MS)
         return
@@ -430,8 +430,8 @@ cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops,
     up = pools.first[upstream.id % POOLS]
     while up != NULL:
         conn = up.conn
-        following = up.next
-        idle_ms = loop.now_ms - up.idle_since_ms
+        following = up.phase.place.next
+        idle_ms = loop.now_ms - up.mark.idle_since_ms
         if up.upstream == upstream and not conn.readable and conn.error == 0 and not conn.rdhup \
                 and idle_ms < idle_usable_ms(up):
             if for_once:
@@ -441,8 +441,8 @@ cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops,
                     conn.readable = 1   # its event, which is on its way, closes it
                     up = following
                     continue
-                up.acked_bytes = acked_bytes(conn)
             idle_remove(up)
+            up.mark.acked_bytes = acked_bytes(conn) if for_once else 0
             timer_clear(&loop.wheel, &conn.timer)
             up.reused = 1
             conn.end.ops = ops
@@ -479,7 +479,7 @@ cdef void upstream_give_back(Conn *conn) noexcept nogil:
     if pools == NULL:
         pools = <IdlePools *>calloc(1, sizeof(IdlePools))
         loop.idle_upstreams = pools
-    up.idle_since_ms = loop.now_ms
+    up.mark.idle_since_ms = loop.now_ms
     if idle_usable_ms(up) == 0 or pools == NULL or pools.count >= IDLE_COUNT_MAX \
             or atomic_get(&up.upstream.end_ms) != END_NEVER or conn.readable or conn.rdhup or conn.error < 0 \
             or conn.out.bytes > 0 or conn.end.rx.bytes > 0 or conn.end.fin:
@@ -490,10 +490,10 @@ cdef void upstream_give_back(Conn *conn) noexcept nogil:
     conn.end.paused = conn.end.wants_room = 0
     conn.on_ready = idle_ready
     first = &pools.first[up.upstream.id % POOLS]
-    up.next = first[0]
-    up.prev = NULL
-    if up.next != NULL:
-        up.next.prev = up
+    up.phase.place.next = first[0]
+    up.phase.place.prev = NULL
+    if up.phase.place.next != NULL:
+        up.phase.place.next.phase.place.prev = up
     first[0] = up
     up.idle = 1
     pools.count += 1

@@ -83,7 +83,7 @@ cdef bint to_tunnel(Conn *conn, const Target *target, uint8_t service, const cha
     cdef Tunnel *tunnel = target.tunnel
     cdef Open open
     if link_pick(tunnel, conn.loop) == NULL:
-        return conn_hand_over(conn, atomic_get(&tunnel.worker_mask), &conn.workers_tried)
+        return conn_hand_over(conn, atomic_get(&tunnel.worker_mask), &conn.span.workers_tried)
     memset(&open, 0, sizeof(open))
     open.service = service
     open.visitor = visitor_of(conn, False)
@@ -254,6 +254,7 @@ cdef void hello_ready(Conn *conn) noexcept nogil:
 cdef void visitor_left(Conn *conn) noexcept nogil:
     """What looked like a visitor is a link."""
     conn.role = ROLE_LINK
+    conn.span.linger_end_ms = 0         # while it looked like a raw flow it may have tried other workers
     conn.unproven_bytes = 0
     conn.on_close = NULL
     visitor_closed(conn)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from spokes._fastpath.buf import BLOCK_SIZE
+from spokes._fastpath.exchange import STRUCT_BYTES
 
 from spokes._fastpath.engine import Engine, EventKind, ListenerKind, RouteKind, Upstream
 from tests.support.engines import Pair, engine_pair, eventually, listening
@@ -82,6 +83,12 @@ def listen_with_small_buffers(pair: Pair, upstream: Upstream) -> int:
     pair.client.set_upstream_route(RouteKind.TCP, port, upstream)
     pair.publish()
     return port
+
+
+def test_memory_structs_of_an_idle_visitor_are_no_larger_than_decided():
+    """An idle visitor is a Conn, a Stream and, of HTTP, an Exchange at the server, and as much again at the client.
+    Whoever makes one of them larger decides so here; slabs round up to 16 bytes, the heap to 8 more than that."""
+    assert STRUCT_BYTES == {"Conn": 256, "Exchange": 288, "Stream": 288, "UpstreamConn": 64}
 
 
 def test_memory_many_slow_readers_stay_below_the_limit_and_get_every_byte():
