@@ -1,10 +1,10 @@
-"""Certificates: kept as DER, some 2 KB each; those used last also as libssl wants them, which takes four times as much.
+"""Certificates: kept as DER; those used last also as libssl wants them, which takes several times as much.
 
 Owns: DER of chain, key and OCSP response of each certificate, and the list of those that are parsed.
 Bound: PEM_BYTES_MAX and CERTIFICATE_COUNT_MAX a pair, CERTIFICATE_PARSED_MAX parsed ones.
 Fails: NULL or False with words of tls_error_text.
-Measured: parsing a P-256 pair takes a tenth of a millisecond, which the first handshake under a name pays; 10,000
-names of which any 512 are in use cost the 2 KB each and 4 MB.
+Measured: a P-256 leaf with its key takes 0.7 KB as DER and 6.9 KB parsed; to parse it took 0.3 ms of a thread on a busy
+machine, which the first handshake under a name pays.
 """
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy

@@ -90,7 +90,7 @@ class Directory:
     def __init__(self, path: str, *, beneath: bool = True) -> None: ...
 
 class Certificate:
-    """A chain and its key, as TLS ends with them; immutable. Made without the GIL, in a tenth of a millisecond.
+    """A chain and its key, as TLS ends with them; immutable. Made without the GIL.
 
     `names`: what it is used for. TLS sessions are resumed under the same names alone, and a request for a name that is
     not among them is misdirected (421). `staple`: an OCSP response in DER, given to those who ask. EngineError: it

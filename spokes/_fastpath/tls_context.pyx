@@ -220,6 +220,17 @@ cdef SSL_CTX *context_new(const SSL_METHOD *method, int version_min) noexcept no
     return context
 
 
+cdef bint context_carry(SSL_CTX *context, int index, void *state, CRYPTO_RWLOCK *lock) noexcept nogil:
+    """The state is the context's, and freed with it. False: no memory, and neither is there any more."""
+    if state != NULL and lock != NULL and SSL_CTX_set_ex_data(context, index, state) == 1:
+        return True
+    CRYPTO_THREAD_lock_free(lock)
+    free(state)
+    tls_note_words("no memory for a TLS context")
+    SSL_CTX_free(context)
+    return False
+
+
 cdef void server_state_free(void *parent, void *data, CRYPTO_EX_DATA *ex_data, int index, long argl,
                             void *argp) noexcept nogil:
     cdef ServerState *state = <ServerState *>data
@@ -289,12 +300,10 @@ cdef SSL_CTX *tls_server_context(bint for_links) noexcept nogil:
     if state != NULL:
         state.lock = CRYPTO_THREAD_lock_new()
         state.ticket_key_count = 1
-    if state == NULL or state.lock == NULL or RAND_bytes(state.ticket_keys, TICKET_KEY_BYTES) != 1 \
-            or SSL_CTX_set_ex_data(context, server_state_index, state) != 1:
-        if state != NULL:
-            CRYPTO_THREAD_lock_free(state.lock)
-            free(state)
-        tls_note_words("no memory for a TLS context")
+    if not context_carry(context, server_state_index, state, state.lock if state != NULL else NULL):
+        return NULL
+    if RAND_bytes(state.ticket_keys, TICKET_KEY_BYTES) != 1:
+        tls_note_words("the TLS library has no random bytes")
         SSL_CTX_free(context)
         return NULL
     SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA)
@@ -339,16 +348,7 @@ cdef SSL_CTX *tls_client_context(const char *ca_file) noexcept nogil:
     if state != NULL:
         state.wants_authorities = ca_file[0] == 0
         state.lock = CRYPTO_THREAD_lock_new()
-    if (
-        state == NULL
-        or state.lock == NULL
-        or SSL_CTX_set_ex_data(context, client_state_index, state) != 1
-    ):
-        if state != NULL:
-            CRYPTO_THREAD_lock_free(state.lock)
-            free(state)
-        tls_note_words("no memory for a TLS context")
-        SSL_CTX_free(context)
+    if not context_carry(context, client_state_index, state, state.lock if state != NULL else NULL):
         return NULL
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL)
     SSL_CTX_sess_set_new_cb(context, session_keep)

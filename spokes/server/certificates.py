@@ -94,13 +94,9 @@ def link_certificate(
 def _ensure_link_key(data_dir: Path) -> bytes:
     """A server that has served before had one key for both: that stays the link's."""
     path = data_dir / LINK_KEY_NAME
-    pem = _read(path, secret=True)
+    pem, _ = _read_pair(path, data_dir / LINK_CHAIN_NAME)
     if pem is None:
-        if (data_dir / LINK_CHAIN_NAME).exists():
-            raise _key_missing(path, data_dir / LINK_CHAIN_NAME)
-        pem = _read(data_dir / KEY_NAME, secret=True)
-        if pem is None and (data_dir / CHAIN_NAME).exists():
-            raise _key_missing(data_dir / KEY_NAME, data_dir / CHAIN_NAME)
+        pem, _ = _read_pair(data_dir / KEY_NAME, data_dir / CHAIN_NAME)
         pem = _make_key() if pem is None else pem
         load_key(data_dir / KEY_NAME, pem)  # what cannot be used is not copied
         _write(path, pem)
@@ -112,20 +108,16 @@ def _ensure_pair(
 ) -> Certificate:
     now = now or dt.datetime.now(dt.UTC)
     names = names_for(domain)
-    key_pem, chain_pem = _read(key_path, secret=True), _read(chain_path)
+    key_pem, chain_pem = _read_pair(key_path, chain_path)
     if key_pem is None:
-        if chain_pem is not None:
-            raise _key_missing(key_path, chain_path)
         key_pem = first_key_pem or _make_key()
         # The key first: if the second write does not happen, the next start issues the certificate for this key.
         _write(key_path, key_pem)
-    key = load_key(key_path, key_pem)
-    certificate = None if chain_pem is None else _load_certificate(chain_path, chain_pem)
-    if certificate is not None:
-        _check_pair(key_path, key, chain_path, certificate)
-    if certificate is not None and certificate.issuer != certificate.subject:
-        _check_foreign(chain_path, certificate, names)
-    elif certificate is None or names_in(certificate) != names or certificate.not_valid_after_utc - now < RENEW_BEFORE:
+    key, certificate = _checked(key_path, key_pem, chain_path, chain_pem, names)
+    if certificate is None or (
+        _is_self_made(certificate)
+        and (names_in(certificate) != names or certificate.not_valid_after_utc - now < RENEW_BEFORE)
+    ):
         certificate = _issue(key, names, now)
         chain_pem = certificate.public_bytes(Encoding.PEM)
         _write(chain_path, chain_pem)
@@ -157,17 +149,35 @@ def check_certificates(data_dir: Path, domain: str) -> None:
     for key_path, chain_path in (
         (data_dir / KEY_NAME, data_dir / CHAIN_NAME), (data_dir / LINK_KEY_NAME, data_dir / LINK_CHAIN_NAME),
     ):
-        key_pem, chain_pem = _read(key_path, secret=True), _read(chain_path)
-        if key_pem is None:
-            if chain_pem is not None:
-                raise _key_missing(key_path, chain_path)
-            continue
-        key = load_key(key_path, key_pem)
-        if chain_pem is not None:
-            certificate = _load_certificate(chain_path, chain_pem)
-            _check_pair(key_path, key, chain_path, certificate)
-            if certificate.issuer != certificate.subject:
-                _check_foreign(chain_path, certificate, names)
+        key_pem, chain_pem = _read_pair(key_path, chain_path)
+        if key_pem is not None:
+            _checked(key_path, key_pem, chain_path, chain_pem, names)
+
+
+def _read_pair(key_path: Path, chain_path: Path) -> tuple[bytes | None, bytes | None]:
+    """The files of a key and its certificate; a certificate whose key is lost is refused."""
+    key_pem, chain_pem = _read(key_path, secret=True), _read(chain_path)
+    if key_pem is None and chain_pem is not None:
+        raise _key_missing(key_path, chain_path)
+    return key_pem, chain_pem
+
+
+def _checked(
+    key_path: Path, key_pem: bytes, chain_path: Path, chain_pem: bytes | None, names: tuple[str, ...]
+) -> tuple[PrivateKey, x509.Certificate | None]:
+    """What is in the files, if it can be used for these names."""
+    key = load_key(key_path, key_pem)
+    if chain_pem is None:
+        return key, None
+    certificate = _load_certificate(chain_path, chain_pem)
+    _check_pair(key_path, key, chain_path, certificate)
+    if not _is_self_made(certificate):
+        _check_foreign(chain_path, certificate, names)
+    return key, certificate
+
+
+def _is_self_made(certificate: x509.Certificate) -> bool:
+    return certificate.issuer == certificate.subject
 
 
 def _key_missing(key_path: Path, chain_path: Path) -> CertificateError:
@@ -236,7 +246,7 @@ def _certificate(
         names=names_in(certificate),
         fingerprint=fingerprint(certificate),
         expires_at=certificate.not_valid_after_utc.timestamp(),
-        is_self_made=certificate.issuer == certificate.subject,
+        is_self_made=_is_self_made(certificate),
     )
 
 

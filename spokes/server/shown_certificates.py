@@ -102,7 +102,8 @@ class ShownCertificates:
             if self._by_name.get(name) is not shown:
                 self._engine.set_certificate(name, shown.certificate)
         if self._own is not None:
-            self._engine.set_certificate("", covering_own(best, self._own).certificate)
+            # To who names no host: the best for the server's own name.
+            self._engine.set_certificate("", best[self._own.names[0]].certificate)
         self._by_name = best
         self._engine.publish()
 
@@ -113,11 +114,6 @@ class ShownCertificates:
             longer = max(one, other, key=_rank)
             facts = {"host": name, "sources": ",".join(key[1:]), "used": longer.source}
             log.info("two certificates cover a name; the longer-lived one is used", extra=facts)
-
-
-def covering_own(best: dict[str, Shown], own: Shown) -> Shown:
-    """What is shown to who names no host: the best for the server's own name."""
-    return best.get(own.names[0], own) if own.names else own
 
 
 def _rank(shown: Shown) -> tuple[bool, float, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from spokes.server.certs_extra import FOLDER_NAME
-from tests.e2e.test_client import serving, started
+from tests.e2e.test_client import PortTeller, serving, started
 from tests.support.certificate_pairs import Authority, write
 from tests.support.processes import DOMAIN, ServerProcess, run, wait_until
 from tests.support.threads import join_thread
@@ -21,25 +21,16 @@ from tests.support.threads import join_thread
 pytestmark = pytest.mark.e2e
 
 
-class Told(http.server.BaseHTTPRequestHandler):
+class FieldTeller(PortTeller):
     """Answers with the fields that it was sent."""
 
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: Any) -> None:
-        pass
+    def told(self) -> bytes:
+        return json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Told)) as port:
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), FieldTeller)) as port:
         yield port
 
 

@@ -31,11 +31,14 @@ class PortTeller(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        body = f"{self.server.server_address[1]} {self.path}".encode()
+        body = self.told()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def told(self) -> bytes:
+        return f"{self.server.server_address[1]} {self.path}".encode()
 
     def log_message(self, *args: Any) -> None:
         pass
