@@ -1086,18 +1086,14 @@ cdef class Engine:
 
     def stats(self):
         cdef uint32_t i
-        cdef int64_t sums[28]
-        cdef int64_t *counters
+        cdef Stats sums
         cdef uint64_t timers = 0
-        cdef int j
-        memset(sums, 0, sizeof(sums))
+        memset(&sums, 0, sizeof(sums))
         if not self.gone():
             for i in range(self.shared.worker_count):
-                counters = <int64_t *>&self.shared.workers[i].loop.stats
-                for j in range(28):
-                    sums[j] += counters[j]
+                stats_add(&sums, &self.shared.workers[i].loop.stats)
                 timers += self.shared.workers[i].loop.wheel.count
-        answer = dict(zip(STATS_NAMES, [sums[j] for j in range(28)], strict=True))
+        answer = stats_dict(&sums)
         answer["timers_open"] = timers
         answer["buffer_bytes"] = atomic_get(&self.shared.budget.used_bytes)
         answer["buffer_limit_bytes"] = self.shared.budget.limit_bytes
@@ -1107,12 +1103,9 @@ cdef class Engine:
 
     def worker_stats(self):
         cdef uint32_t i
-        cdef int64_t *counters
-        cdef int j
         answer = []
         for i in range(0 if self.gone() else self.shared.worker_count):
-            counters = <int64_t *>&self.shared.workers[i].loop.stats
-            row = dict(zip(STATS_NAMES, [counters[j] for j in range(28)], strict=True))
+            row = stats_dict(&self.shared.workers[i].loop.stats)
             row["timers_open"] = self.shared.workers[i].loop.wheel.count
             answer.append(row)
         return answer
@@ -1126,7 +1119,20 @@ STATS_NAMES = (
     "errors_total", "passes_total", "accept_paused_total", "conns_open",
     "visits_dropped", "streams_refused", "streams_reclaimed", "loops_total",
 )
-assert sizeof(Stats) == 8 * 28, "STATS_NAMES does not match stats.pxd"
+cdef int STATS_COUNT = sizeof(Stats) // sizeof(uint64_t)
+assert len(STATS_NAMES) == STATS_COUNT, "STATS_NAMES does not match stats.pxd"
+
+
+cdef void stats_add(Stats *to, const Stats *stats):
+    cdef int i
+    for i in range(STATS_COUNT):
+        (<uint64_t *>to)[i] += (<const uint64_t *>stats)[i]
+
+
+cdef dict stats_dict(const Stats *stats):
+    """A worker alone may be below zero."""
+    cdef int i
+    return {STATS_NAMES[i]: (<const int64_t *>stats)[i] for i in range(STATS_COUNT)}
 
 
 cdef void wake_again(Ring *ring) noexcept nogil:
