@@ -62,11 +62,8 @@ class Tokens(ChangeLog):
         with self._transaction() as tx:
             tx.delete(self._token(tx.read, uid))
 
-    def find_token(self, value: str) -> Token:
-        """The token with this value: TokenError if there is none, InactiveError if it is switched off."""
-        return self._usable_token(self._db.read, value)
-
     def _usable_token(self, read: Read, value: str) -> Token:
+        """The token with this value: TokenError if there is none, InactiveError if it is switched off."""
         if is_secret(value):
             for row in read(_FIND_BY_VALUE(self._secret_hash(value))):
                 token = TOKENS.read(row)

@@ -112,7 +112,6 @@ QUIET = {
     "where": lambda w: w.store.where,
     "secret": lambda w: w.store.secret("node"),
     "list_tokens": lambda w: w.store.list_tokens(),
-    "find_token": lambda w: w.store.find_token(w.token.value),
     "find_tunnel_by_key": lambda w: w.store.find_tunnel_by_key(w.key),
     "get_tunnel": lambda w: w.store.get_tunnel(w.tunnel.uid),
     "get_auth_token": lambda w: w.store.get_auth_token(w.tunnel.uid),
