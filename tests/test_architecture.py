@@ -30,9 +30,11 @@ ONLY_IN = {"falcon": {"admin"}, "gunicorn": {"admin"}, "peewee": {"store"}, "pla
 ENGINE_ORDER = [
     "types", "openssl", "net", "stats", "buf", "timer", "ring", "ascii", "host", "httpdate", "http1_body", "http1_head",
     "http1_write", "http1", "conditional", "mediatype", "webpath", "hello", "frame", "throttle", "visits", "outcome",
-    "tls_words", "certificate", "route", "tls_context", "tls", "poller", "conn", "end", "fault", "backlog", "mux",
+    "tls_words", "certificate", "tunnel", "site",
+    "route", "tls_context", "tls", "poller", "conn", "end", "fault", "backlog", "mux", "site_links",
     "upstream", "relay", "files", "exchange_state", "exchange_write", "exchange_end", "exchange_last", "exchange_files",
-    "exchange_read", "exchange_response", "exchange_request", "exchange", "udp", "shared", "events",
+    "exchange_read", "exchange_response",
+    "policy", "policy_limits", "policy_secure", "policies", "exchange_request", "exchange", "udp", "shared", "events",
     "sweep", "links", "visitor", "listener", "handover",
     "worker", "engine", "tls_hooks",
 ]

@@ -51,6 +51,21 @@ class Limits(NamedTuple):
     line_bytes_max: int = 0             # of one line of a request's head
     udp_idle_s: float = 0.0             # of a peer or a flow, in both directions
 
+class Policy(NamedTuple):
+    """What a site asks of whoever comes to it."""
+    limits: Limits = ...
+    https_port: int = 0                 # visitors without TLS are sent there, by 308; 0 = they are served
+
+class Site(NamedTuple):
+    """What a route leads to: to exactly one of tunnels, upstream, directory and page."""
+    tunnels: tuple[int, ...] = ()       # in this order, of those whose links are at the visitor's worker; else of the
+                                        # others
+    upstream: Upstream | None = None
+    directory: Directory | None = None  # of HTTP requests: answered with its files
+    page: str = ""                      # of HTTP requests: answered with the page of this code
+    service: int = 0                    # what traffic is counted for beside the tunnel; 0 = nothing
+    policy: Policy = ...
+
 class Event(NamedTuple):
     kind: int
     link: int
@@ -137,9 +152,8 @@ class Engine:
         """The slot may be given to another tunnel, ten seconds later at the earliest."""
     def tunnel_counters(self, tunnel: int) -> tuple[int, int, int, float]:
         """(bytes from visitors, bytes to visitors, streams open now, Unix time last heard of; 0.0 = never)."""
-    def set_tunnel_route(self, kind: int, key: str | int, tunnel: int, *, service: int = 0,
-                         limits: Limits = ...) -> None:
-        """`service`: what the route's traffic is counted for beside the tunnel; 0 = nothing."""
+    def set_route(self, kind: int, key: str | int, site: Site) -> None:
+        """In force with the next publish(); in the place of what the route led to."""
 
     # services: what routes lead to, counted one by one; a part of their tunnel's sum
     def open_service(self, tunnel: int) -> int:
@@ -159,13 +173,6 @@ class Engine:
         that has ended since the last call. One conn makes one record for each service that it came to. Works after
         stop() as well."""
 
-    def set_upstream_route(self, kind: int, key: str | int, upstream: Upstream, *, limits: Limits = ...) -> None: ...
-    def set_directory_route(self, host: str, directory: Directory) -> None:
-        """Answer HTTP requests for this host with the directory's files."""
-    def set_page_route(self, kind: int, key: str, code: str) -> None:
-        """Answer requests for this host with page `code`."""
-    def set_secure_route(self, host: str, https_port: int) -> None:
-        """Answer requests for this host by sending them to https, where its TLS is passed through."""
     def drop_route(self, kind: int, key: str | int) -> None: ...
     def retire_upstream(self, upstream: Upstream) -> None:
         """No route leads to it any more (the caller has published): its idle conns are closed, and its flows of

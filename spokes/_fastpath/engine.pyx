@@ -23,20 +23,25 @@ from spokes._fastpath.ring cimport (
     Msg, Ring, ring_clear_wake, ring_free, ring_init, ring_is_empty, ring_pop, ring_push, ring_sleep, ring_wake,
 )
 from spokes._fastpath.route cimport (
-    END_IDLE, ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, TARGET_CERTIFICATE,
-    TARGET_DIRECTORY, TARGET_PAGE, TARGET_SECURE, TARGET_TUNNEL, TARGET_UPSTREAM, UPSTREAM_ADDRESS_COUNT_MAX,
-    RouteTable, Service, Target, Tunnel, directory_release, route_find, route_table_discard, route_table_drop,
-    route_table_drop_tunnel, route_table_fork, route_table_put, route_table_release, route_table_succeed,
+    ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, RouteTable, route_find,
+    route_table_discard, route_table_drop, route_table_drop_tunnel, route_table_fork, route_table_put,
+    route_table_release, route_table_succeed,
 )
-from spokes._fastpath.route cimport Directory as DirectoryStruct
-from spokes._fastpath.route cimport Limits as LimitsStruct
-from spokes._fastpath.route cimport Upstream as UpstreamStruct
-from spokes._fastpath.route cimport directory_new, upstream_new, upstream_release
 from spokes._fastpath.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
     COMMAND_PING, COMMAND_RELIEVE, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN,
     EVENT_RING_CAPACITY, VIA_BYTES_MAX, LinkSlot, Shared, Worker,
 )
+from spokes._fastpath.site cimport (
+    SITE_TUNNEL_COUNT_MAX, UPSTREAM_ADDRESS_COUNT_MAX, directory_new, directory_release, site_release,
+    site_to_directory, site_to_page, site_to_tunnels, site_to_upstream, site_with_certificate, upstream_new,
+    upstream_release,
+)
+from spokes._fastpath.site cimport Directory as DirectoryStruct
+from spokes._fastpath.site cimport Limits as LimitsStruct
+from spokes._fastpath.site cimport Policy as PolicyStruct
+from spokes._fastpath.site cimport Site as SiteStruct
+from spokes._fastpath.site cimport Upstream as UpstreamStruct
 from spokes._fastpath.stats cimport Stats
 from spokes._fastpath.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
 from spokes._fastpath.tls_context cimport (
@@ -44,6 +49,7 @@ from spokes._fastpath.tls_context cimport (
     tls_set_ticket_keys,
 )
 from spokes._fastpath.tls_words cimport tls_error_text
+from spokes._fastpath.tunnel cimport END_IDLE, Service, Tunnel
 from spokes._fastpath.types cimport (
     atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
@@ -199,6 +205,28 @@ cdef socklen_t write_address(sockaddr_storage *out, str host, int port) except 0
     return sizeof(sockaddr_in6)
 
 
+class Policy(NamedTuple):
+    limits: Limits = Limits()
+    https_port: int = 0
+
+
+class Site(NamedTuple):
+    tunnels: tuple = ()
+    upstream: object = None
+    directory: object = None
+    page: str = ""
+    service: int = 0
+    policy: Policy = Policy()
+
+
+cdef int write_policy(PolicyStruct *out, policy) except -1:
+    memset(out, 0, sizeof(PolicyStruct))
+    if not 0 <= policy.https_port <= 65535:
+        raise EngineError(f"https_port={policy.https_port} is no port")
+    out.https_port = <uint16_t>policy.https_port
+    return write_limits(&out.limits, policy.limits)
+
+
 cdef int write_limits(LimitsStruct *out, limits) except -1:
     for seconds in (limits.silence_s, limits.udp_idle_s):
         if not (seconds == 0 or 0.1 <= seconds <= END_AFTER_S_MAX):
@@ -301,6 +329,7 @@ cdef SSL_CTX *trial_context = NULL      # certificates are tried with it; made w
 
 cdef class Certificate:
     cdef CertificateStruct *c
+    cdef SiteStruct *site               # that it is shown under each of its names
     cdef readonly tuple names
 
     def __cinit__(self, names, bytes chain_pem not None, bytes key_pem not None, *, bytes staple=b""):
@@ -322,8 +351,12 @@ cdef class Certificate:
             self.c = certificate_new(trial_context, chain, chain_bytes, key, key_bytes, scope, response, staple_bytes)
         if self.c == NULL:
             raise EngineError(f"the certificate cannot be used: {tls_words()}")
+        self.site = site_with_certificate(self.c)
+        if self.site == NULL:
+            raise MemoryError
 
     def __dealloc__(self):
+        site_release(self.site)
         certificate_release(self.c)
 
 
@@ -598,7 +631,6 @@ cdef class Engine:
             self.need_draft()
             if route_table_drop_tunnel(self.draft, slot) < 0:
                 raise MemoryError
-            slot.route_count = 0
         slot.is_open = 0
         self.tunnels_free.append((tunnel, time.monotonic()))
 
@@ -799,67 +831,50 @@ cdef class Engine:
             if self.draft == NULL:
                 raise MemoryError
 
-    cdef forget(self, int kind, bytes name):
-        """The route's tunnel has one route less; the draft is there."""
-        cdef Target *before = route_find(self.draft, kind, name, len(name))
-        if before != NULL and before.kind == TARGET_TUNNEL:
-            before.tunnel.route_count -= 1
-
-    cdef put(self, int kind, bytes name, const Target *target):
+    cdef put(self, int kind, bytes name, SiteStruct *site):
         self.need_draft()
-        self.forget(kind, name)
-        if target.kind == TARGET_TUNNEL:
-            target.tunnel.route_count += 1
-        if route_table_put(self.draft, kind, name, len(name), target) < 0:
+        if route_table_put(self.draft, kind, name, len(name), site) < 0:
             raise MemoryError
 
-    def set_tunnel_route(self, int kind, key, uint32_t tunnel, *, uint64_t service=0, limits=Limits()):
-        cdef Target target
-        memset(&target, 0, sizeof(target))
-        target.kind = TARGET_TUNNEL
-        target.tunnel = self.tunnel_at(tunnel)
-        if service:
-            target.service = self.service_at(service)
-        write_limits(&target.limits, limits)
+    cdef SiteStruct *new_site(self, site) except NULL:
+        """With one reference, the caller's."""
+        cdef PolicyStruct policy
+        cdef Tunnel *tunnels[SITE_TUNNEL_COUNT_MAX]
+        cdef Service *service = NULL
+        cdef SiteStruct *made = NULL
+        cdef uint8_t count = 0
+        if bool(site.tunnels) + (site.upstream is not None) + (site.directory is not None) + bool(site.page) != 1:
+            raise EngineError("a site leads to tunnels, an upstream, a directory or a page: to one of them")
+        write_policy(&policy, site.policy)
+        if site.tunnels:
+            if len(site.tunnels) > SITE_TUNNEL_COUNT_MAX:
+                raise EngineError(f"a site with more than {SITE_TUNNEL_COUNT_MAX} tunnels")
+            for slot in site.tunnels:
+                tunnels[count] = self.tunnel_at(slot)
+                count += 1
+            if site.service:
+                service = self.service_at(site.service)
+            made = site_to_tunnels(tunnels, count, service, &policy)
+        elif site.upstream is not None:
+            made = site_to_upstream((<Upstream?>site.upstream).c, &policy)
+        elif site.directory is not None:
+            made = site_to_directory((<Directory?>site.directory).c, &policy)
+        elif site.page in PAGE_CODES:
+            made = site_to_page(PAGE_CODES.index(site.page))
+        else:
+            raise EngineError(f"{site.page} is no page")
+        if made == NULL:
+            raise MemoryError
+        return made
+
+    def set_route(self, int kind, key, site):
+        cdef SiteStruct *made
         _, name = self.route_key(kind, key)
-        self.put(kind, name, &target)
-
-    def set_upstream_route(self, int kind, key, Upstream upstream not None, *, limits=Limits()):
-        cdef Target target
-        memset(&target, 0, sizeof(target))
-        target.kind = TARGET_UPSTREAM
-        target.upstream = upstream.c
-        write_limits(&target.limits, limits)
-        _, name = self.route_key(kind, key)
-        self.put(kind, name, &target)
-
-    def set_directory_route(self, str host, Directory directory not None):
-        cdef Target target
-        memset(&target, 0, sizeof(target))
-        target.kind = TARGET_DIRECTORY
-        target.directory = directory.c
-        _, name = self.route_key(ROUTE_HTTP, host)
-        self.put(ROUTE_HTTP, name, &target)
-
-    def set_page_route(self, int kind, str key, str code):
-        cdef Target target
-        if code not in PAGE_CODES:
-            raise EngineError(f"{code} is no page")
-        memset(&target, 0, sizeof(target))
-        target.kind = TARGET_PAGE
-        target.page = PAGE_CODES.index(code)
-        _, name = self.route_key(kind, key)
-        self.put(kind, name, &target)
-
-    def set_secure_route(self, str host, int https_port):
-        cdef Target target
-        if not 1 <= https_port <= 65535:
-            raise EngineError(f"https_port={https_port} is no port")
-        memset(&target, 0, sizeof(target))
-        target.kind = TARGET_SECURE
-        target.port = <uint16_t>https_port
-        _, name = self.route_key(ROUTE_HTTP, host)
-        self.put(ROUTE_HTTP, name, &target)
+        made = self.new_site(site)
+        try:
+            self.put(kind, name, made)
+        finally:
+            site_release(made)
 
     def drop_route(self, int kind, key):
         cdef bytes name
@@ -870,7 +885,6 @@ cdef class Engine:
         if route_find(self.table if self.draft == NULL else self.draft, kind, name, len(name)) == NULL:
             return
         self.need_draft()
-        self.forget(kind, name)
         if route_table_drop(self.draft, kind, name, len(name)) < 0:
             raise MemoryError
 
@@ -936,11 +950,7 @@ cdef class Engine:
     # --- certificates ---
 
     cdef put_certificate(self, int kind, bytes name, Certificate certificate):
-        cdef Target target
-        memset(&target, 0, sizeof(target))
-        target.kind = TARGET_CERTIFICATE
-        target.certificate = certificate.c
-        self.put(kind, name, &target)
+        self.put(kind, name, certificate.site)
 
     def set_certificate(self, str name not None, Certificate certificate not None):
         self.put_certificate(ROUTE_CERTIFICATE, name.lower().encode("ascii"), certificate)

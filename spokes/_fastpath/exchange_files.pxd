@@ -1,7 +1,7 @@
 # Files as answers.
 from spokes._fastpath.exchange_state cimport Exchange
 from spokes._fastpath.http1 cimport HttpHead
-from spokes._fastpath.route cimport Directory
+from spokes._fastpath.site cimport Directory
 from spokes._fastpath.types cimport uint8_t
 
 cdef void exchange_to_directory(Exchange *x, const Directory *directory, const HttpHead *head,

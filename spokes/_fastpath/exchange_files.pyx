@@ -14,7 +14,6 @@ from spokes._fastpath.exchange_write cimport exchange_emit
 from spokes._fastpath.files cimport FileAnswer, file_read, files_answer
 from spokes._fastpath.http1 cimport HttpHead, http1_body_done, http1_body_step
 from spokes._fastpath.mux cimport STREAM_TURN_BYTES
-from spokes._fastpath.route cimport Directory
 from spokes._fastpath.types cimport uint8_t
 
 

@@ -3,13 +3,12 @@
 Bound: one request head (32 KiB) kept while it is incomplete. Fails: what the visitor sends wrong is 400 and close.
 Source: RFC 9112.
 """
-from libc.stdio cimport snprintf
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memset
 
 from spokes._fastpath.ascii cimport CR, IS_TARGET, IS_TOKEN, LF, SP, byte_class, is_blank, is_word
 from spokes._fastpath.conn cimport (
     HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_BODY_TOO_LARGE, PAGE_HEAD_TOO_LARGE,
-    PAGE_LIMIT, PAGE_LOOP, PAGE_METHOD, PAGE_MISDIRECTED, PAGE_NO_RULE, PAGE_OFFLINE, PAGE_SECURE, PAGE_TARGET,
+    PAGE_LIMIT, PAGE_LOOP, PAGE_METHOD, PAGE_MISDIRECTED, PAGE_NO_RULE, PAGE_OFFLINE, PAGE_TARGET,
     PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED, PAGE_VERSION, PAGE_WELCOME, Conn, End, EndOps, address_text,
     loop_task,
 )
@@ -33,21 +32,20 @@ from spokes._fastpath.exchange_write cimport (
 )
 from spokes._fastpath.frame cimport REASON_GONE, REASON_TIMEOUT, SERVICE_HTTP, Open
 from spokes._fastpath.http1 cimport (
-    BODY_CHUNKED, BODY_LENGTH, BODY_NONE, HTTP_HEAD_BYTES_MAX, HTTP_LINE_BYTES_MAX, METHOD_DELETE, METHOD_GET,
+    BODY_CHUNKED, BODY_NONE, HTTP_HEAD_BYTES_MAX, HTTP_LINE_BYTES_MAX, METHOD_DELETE, METHOD_GET,
     METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER, METHOD_PUT, METHOD_TRACE, HttpHead, HttpRewrite, http1_body_done,
-    http1_came_through, http1_canonical_host, http1_check_lines, http1_head_end, http1_parse_request, http1_skip_crlf,
+    http1_came_through, http1_canonical_host, http1_head_end, http1_parse_request, http1_skip_crlf,
     http1_write_request,
 )
-from spokes._fastpath.mux cimport (
-    Link, Stream, link_is_busy, link_pick, stream_open, stream_serve,
-)
+from spokes._fastpath.mux cimport Link, Stream, link_is_busy, link_pick, stream_open, stream_serve
 from spokes._fastpath.outcome cimport FAULT_SILENT
-from spokes._fastpath.route cimport (
-    ROUTE_HTTP, ROUTE_TLS, TARGET_DIRECTORY, TARGET_PAGE, TARGET_SECURE, TARGET_TUNNEL, TARGET_UPSTREAM, Target, Tunnel,
-    route_find, route_find_certificate,
-)
+from spokes._fastpath.policies cimport policies_ask
+from spokes._fastpath.policy cimport POLICY_ANSWER, Request
+from spokes._fastpath.route cimport ROUTE_HTTP, ROUTE_TLS, route_find, route_find_certificate
+from spokes._fastpath.site cimport SITE_DIRECTORY, SITE_PAGE, SITE_TUNNELS, SITE_UPSTREAM, Site, site_has
+from spokes._fastpath.site_links cimport site_is_here, site_pick, site_workers
 from spokes._fastpath.types cimport (
-    RC_LIMIT, RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, atomic_get, uint8_t, uint32_t,
+    RC_LIMIT, RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, uint8_t, uint32_t,
 )
 from spokes._fastpath.upstream cimport UpstreamConn, upstream_connect, upstream_take_idle
 
@@ -62,68 +60,63 @@ cdef enum:
 
 # --- where it goes ----------------------------------------------------------------------------------------------------
 
-cdef int exchange_route(Exchange *x, const HttpHead *head, Target **out, uint8_t *page) noexcept nogil:
-    cdef Target *target
-    cdef Target *certificate
+cdef int exchange_route(Exchange *x, const HttpHead *head, Site **out, uint8_t *page) noexcept nogil:
+    cdef Site *site
+    cdef Site *certificate
     if x.coverage != 0 and head.host_bytes > 0:
         certificate = route_find_certificate(x.loop.routes, head.host, head.host_bytes)
         if certificate == NULL or certificate.certificate.coverage != x.coverage \
                 or route_find(x.loop.routes, ROUTE_TLS, head.host, head.host_bytes) != NULL:
             page[0] = PAGE_MISDIRECTED  # another certificate's name, or one whose TLS ends at its tunnel
             return WANT_PAGE
-    target = route_find(x.loop.routes, ROUTE_HTTP, head.host, head.host_bytes)
-    if target == NULL:
-        target = route_find(x.loop.routes, ROUTE_HTTP, b"", 0)
-    if target == NULL:
+    site = route_find(x.loop.routes, ROUTE_HTTP, head.host, head.host_bytes)
+    if site == NULL:
+        site = route_find(x.loop.routes, ROUTE_HTTP, b"", 0)
+    if site == NULL:
         # The server knew whose name it is, and its client is here: it has no rule for it.
         page[0] = PAGE_UNKNOWN_HOST if x.faces_visitor else PAGE_NO_RULE
         return WANT_PAGE
-    if head.host_bytes == 0 and target.kind != TARGET_PAGE:
+    if head.host_bytes == 0 and site.kind != SITE_PAGE:
         page[0] = PAGE_UNKNOWN_HOST     # HTTP/1.0 without Host: nothing to forward it under
         return WANT_PAGE
-    if target.kind == TARGET_PAGE:
-        page[0] = target.page
+    if site.kind == SITE_PAGE:
+        page[0] = site.page
         return WANT_PAGE
-    out[0] = target
+    out[0] = site
     return 0
 
 
-cdef int exchange_to_tunnel(Exchange *x, Target *target, uint8_t *page) noexcept nogil:
-    """A stream to the tunnel: the one at hand, a new one, or the worker that has its links."""
-    cdef Tunnel *tunnel = target.tunnel
+cdef int exchange_to_tunnel(Exchange *x, Site *site, uint8_t *page) noexcept nogil:
+    """A stream to a tunnel of the site: the one at hand, a new one, or the worker that has its links."""
     cdef Link *link
     cdef Stream *stream
     cdef Open open
-    if x.up != NULL and x.tunnel == tunnel and not x.up.eof and not x.up.fin:
+    if x.up != NULL and site_has(site, x.tunnel) and not x.up.eof and not x.up.fin:
         link = (<Stream *>x.up).link
-        if not link.draining and not (link_is_busy(link) and link_pick(tunnel, x.loop) != link):
-            stream_serve(<Stream *>x.up, target.service)
+        if not link.draining and not (link_is_busy(link) and link_pick(x.tunnel, x.loop) != link):
+            stream_serve(<Stream *>x.up, site.service)
             return 0
     exchange_drop_up(x, False)
-    link = link_pick(tunnel, x.loop)
+    link = site_pick(site, x.loop)
     if link == NULL:
-        if end_hand_over(x.down, atomic_get(&tunnel.worker_mask), &x.workers_tried):
+        if end_hand_over(x.down, site_workers(site), &x.workers_tried):
             x.moving = 1
             return WANT_HANDOVER
-        page[0] = PAGE_OFFLINE
-        link = <Link *>tunnel.links[x.loop.index]
-        while link != NULL:             # a link that would take streams, were it not full
-            if not link.draining:
-                page[0] = PAGE_LIMIT
-            link = link.next
+        # One that would take streams, were it not full?
+        page[0] = PAGE_LIMIT if site_is_here(site, x.loop) else PAGE_OFFLINE
         return WANT_PAGE
     x.workers_tried = 0
     memset(&open, 0, sizeof(open))
     open.service = SERVICE_HTTP
     open.visitor = x.visitor
-    stream = stream_open(link, &open, target.service)
+    stream = stream_open(link, &open, site.service)
     if stream == NULL:
         page[0] = PAGE_LIMIT
         return WANT_PAGE
     stream.end.ops = &up_ops
     stream.end.owner = x
     x.up = &stream.end
-    x.tunnel = tunnel
+    x.tunnel = link.tunnel
     return 0
 
 
@@ -135,14 +128,14 @@ cdef bint can_repeat(Exchange *x, const HttpHead *head) noexcept nogil:
     return head.head_bytes + REPLAY_GROWTH_BYTES + head.body.left <= REPLAY_BYTES_MAX
 
 
-cdef int exchange_to_upstream(Exchange *x, Target *target, const HttpHead *head, uint8_t *page) noexcept nogil:
+cdef int exchange_to_upstream(Exchange *x, Site *site, const HttpHead *head, uint8_t *page) noexcept nogil:
     cdef Conn *conn
     exchange_drop_up(x, False)
     x.idempotent = (head.method == METHOD_GET or head.method == METHOD_HEAD or head.method == METHOD_OPTIONS
                     or head.method == METHOD_TRACE or head.method == METHOD_PUT or head.method == METHOD_DELETE)
-    conn = upstream_take_idle(x.loop, target.upstream, &up_ops, x, not can_repeat(x, head))
+    conn = upstream_take_idle(x.loop, site.upstream, &up_ops, x, not can_repeat(x, head))
     if conn == NULL:
-        conn = upstream_connect(x.loop, target.upstream, &up_ops, x)
+        conn = upstream_connect(x.loop, site.upstream, &up_ops, x)
     if conn == NULL:
         page[0] = PAGE_LIMIT
         return WANT_PAGE
@@ -166,7 +159,7 @@ cdef bint is_own_host(Exchange *x, const uint8_t *src, size_t src_bytes) noexcep
     cdef const uint8_t *value
     cdef char host[256]
     cdef ssize_t host_bytes
-    cdef Target *target
+    cdef Site *site
     while True:
         line = <const uint8_t *>memchr(line, LF, end - line)
         if line == NULL:
@@ -183,8 +176,8 @@ cdef bint is_own_host(Exchange *x, const uint8_t *src, size_t src_bytes) noexcep
         host_bytes = http1_canonical_host(host, value, line - value)
         if host_bytes < 0 or (line < end and line[0] != CR):
             return True
-        target = route_find(x.loop.routes, ROUTE_HTTP, host, host_bytes)
-        return target != NULL and target.kind == TARGET_UPSTREAM and target.upstream.fault_page == PAGE_ADMIN_DOWN
+        site = route_find(x.loop.routes, ROUTE_HTTP, host, host_bytes)
+        return site != NULL and site.kind == SITE_UPSTREAM and site.upstream.fault_page == PAGE_ADMIN_DOWN
 
 
 cdef bint is_for_api(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
@@ -198,22 +191,6 @@ cdef bint is_for_api(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept
     while end < src_bytes and byte_class[src[end]] & IS_TARGET:
         end += 1
     return is_api(src + target, end - target) and is_own_host(x, src, src_bytes)
-
-
-cdef size_t secure_place(Exchange *x, const Target *target, const HttpHead *head, const uint8_t *src) noexcept nogil:
-    """Where the same is with https, as a Location in x.loop.head: its bytes."""
-    cdef char *to = <char *>x.loop.head
-    cdef size_t n = snprintf(to, 512, b"Location: https://%.*s", <int>head.host_bytes, head.host)
-    if target.port != 443:
-        n += snprintf(to + n, 16, b":%u", <unsigned int>target.port)
-    if head.path_bytes == 0 or src[head.path] != c'/':
-        to[n] = c'/'
-        n += 1
-    if head.path_bytes > 0 and src[head.path] != c'*':
-        memcpy(to + n, src + head.path, head.path_bytes)
-        n += head.path_bytes
-    memcpy(to + n, b"\r\n", 2)
-    return n + 2
 
 
 cdef void refuse(Exchange *x, int rc, const uint8_t *src, size_t src_bytes) noexcept nogil:
@@ -243,27 +220,18 @@ cdef size_t line_bytes_max(const Exchange *x) noexcept nogil:
     return HTTP_LINE_BYTES_MAX
 
 
-cdef int over_limits(const Exchange *x, const HttpHead *head, const Target *target) noexcept nogil:
-    """The lines of a head by the rule that it goes by: 0, or what is too long."""
-    cdef size_t limit = HTTP_LINE_BYTES_MAX
-    if not x.faces_visitor:
-        return 0
-    if target != NULL and target.limits.line_bytes_max:
-        limit = target.limits.line_bytes_max
-    return http1_check_lines(head, limit) if limit < line_bytes_max(x) else 0
-
-
 cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
     """Bytes of the head taken, 0 when it is incomplete or has to wait. The exchange may be dead afterwards."""
     cdef HttpHead head
     cdef HttpRewrite rewrite
-    cdef Target *target = NULL
+    cdef Request request
+    cdef Site *site = NULL
     cdef size_t resume = x.head_resume
     cdef char visitor[64]
     cdef uint8_t page = PAGE_BAD_REQUEST
     cdef size_t skipped = 0
     cdef ssize_t n
-    cdef int rc, limit
+    cdef int rc, verdict
     if x.response_phase != RESPONSE_NONE or x.to_down.bytes > 0:
         return 0
     if x.head_resume == 0 and not x.empty_line:
@@ -296,33 +264,34 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         page = PAGE_LOOP
         rc = WANT_PAGE
     else:
-        rc = exchange_route(x, &head, &target, &page)
-    limit = over_limits(x, &head, target)
-    if limit < 0:
-        refuse(x, limit, src + skipped, src_bytes - skipped)
+        rc = exchange_route(x, &head, &site, &page)
+    memset(&request, 0, sizeof(request))
+    request.head = &head
+    request.src = src + skipped
+    request.loop = x.loop
+    request.body = &x.request
+    request.line_bytes_max = line_bytes_max(x)
+    request.faces_visitor = x.faces_visitor
+    verdict = policies_ask(&request, &x.visitor, site)
+    if verdict < 0:
+        refuse(x, verdict, src + skipped, src_bytes - skipped)
         return 0
     x.silence_ms = RESPONSE_IDLE_MS
+    if verdict == POLICY_ANSWER:
+        page = request.page
+        rc = WANT_PAGE
     if rc == 0:
-        if target.limits.silence_ms:
-            x.silence_ms = target.limits.silence_ms
-        if target.limits.body_bytes_max:
-            x.request.room = target.limits.body_bytes_max
-            if head.body.kind == BODY_LENGTH and head.body.left > x.request.room:
-                page = PAGE_BODY_TOO_LARGE
-                rc = WANT_PAGE
-    if rc == 0:
-        if target.kind == TARGET_TUNNEL:
-            rc = exchange_to_tunnel(x, target, &page)
-            if rc == 0 and target.service != NULL:
-                atomic_add(&target.service.requests_total, 1)
-        elif target.kind == TARGET_UPSTREAM:
-            x.fault_page = target.upstream.fault_page
+        if site.policy.limits.silence_ms:
+            x.silence_ms = site.policy.limits.silence_ms
+        if site.kind == SITE_TUNNELS:
+            rc = exchange_to_tunnel(x, site, &page)
+            if rc == 0 and site.service != NULL:
+                atomic_add(&site.service.requests_total, 1)
+        elif site.kind == SITE_UPSTREAM:
+            x.fault_page = site.upstream.fault_page
             x.wants_json = x.fault_page == PAGE_ADMIN_DOWN and is_api(src + skipped + head.path, head.path_bytes)
-            rc = exchange_to_upstream(x, target, &head, &page)
-        elif target.kind == TARGET_SECURE:
-            rc = WANT_PAGE
-            page = PAGE_SECURE
-        elif target.kind != TARGET_DIRECTORY:
+            rc = exchange_to_upstream(x, site, &head, &page)
+        elif site.kind != SITE_DIRECTORY:
             rc = WANT_PAGE
             page = PAGE_UNKNOWN_HOST
     if rc == WANT_HANDOVER:
@@ -332,8 +301,8 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
     x.loop.stats.requests_total += 1
     x.request_phase = REQUEST_DONE if head.body.kind == BODY_NONE else REQUEST_BODY
     if rc == WANT_PAGE:
-        if page == PAGE_SECURE:
-            exchange_page_with(x, page, <const char *>x.loop.head, secure_place(x, target, &head, src + skipped))
+        if request.field_bytes > 0:
+            exchange_page_with(x, page, <const char *>x.loop.head, request.field_bytes)
         elif page != PAGE_WELCOME or head.method == METHOD_GET or head.method == METHOD_HEAD:
             exchange_page(x, page)
         elif head.method == METHOD_OTHER:
@@ -341,8 +310,8 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         else:
             exchange_page_with(x, PAGE_METHOD, b"Allow: GET, HEAD\r\n", 18)
         return 0 if x.dead else n + skipped
-    if target.kind == TARGET_DIRECTORY:
-        exchange_to_directory(x, target.directory, &head, src + skipped)
+    if site.kind == SITE_DIRECTORY:
+        exchange_to_directory(x, site.directory, &head, src + skipped)
         return 0 if x.dead else n + skipped
     memset(&rewrite, 0, sizeof(rewrite))
     if x.faces_visitor:                 # further on its address is known from here
@@ -351,9 +320,9 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
         rewrite.secure = x.visitor.secure
         rewrite.via = x.loop.via
         rewrite.via_bytes = x.loop.via_bytes
-    if target.kind == TARGET_UPSTREAM and target.upstream.host_bytes:
-        rewrite.host = target.upstream.host
-        rewrite.host_bytes = target.upstream.host_bytes
+    if site.kind == SITE_UPSTREAM and site.upstream.host_bytes:
+        rewrite.host = site.upstream.host
+        rewrite.host_bytes = site.upstream.host_bytes
     rewrite.keep_alive = 1
     n = http1_write_request(x.loop.head, HEAD_BYTES, &head, src + skipped, &rewrite)
     if n < 0:

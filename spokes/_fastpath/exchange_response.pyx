@@ -35,7 +35,7 @@ from spokes._fastpath.outcome cimport (
     FAULT_BODY, FAULT_CLOSED, FAULT_CUT, FAULT_HEAD, FAULT_NONE, FAULT_NOT_HTTP, FAULT_TLS, outcome_answered,
     outcome_fault,
 )
-from spokes._fastpath.route cimport END_IDLE
+from spokes._fastpath.tunnel cimport END_IDLE
 from spokes._fastpath.types cimport (
     RC_LIMIT, RC_LOCAL, RC_PROTO, RC_TARGET, RC_TOO_LARGE, atomic_get, uint8_t, uint32_t,
 )

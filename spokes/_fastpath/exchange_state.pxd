@@ -4,8 +4,8 @@ from spokes._fastpath.conn cimport End, Loop, Parked, Task, loop_park
 from spokes._fastpath.files cimport FileBody
 from spokes._fastpath.frame cimport Visitor
 from spokes._fastpath.http1 cimport HttpBody
-from spokes._fastpath.route cimport Tunnel
 from spokes._fastpath.timer cimport Timer, timer_set
+from spokes._fastpath.tunnel cimport Tunnel
 from spokes._fastpath.types cimport uint8_t, uint32_t, uint64_t
 from spokes._fastpath.upstream cimport UpstreamConn
 

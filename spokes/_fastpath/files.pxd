@@ -1,6 +1,6 @@
 # Files of a directory as answers to requests: opened below it or not at all, read piece by piece.
 from spokes._fastpath.http1_head cimport HttpHead
-from spokes._fastpath.route cimport Directory
+from spokes._fastpath.site cimport Directory
 from spokes._fastpath.types cimport uint8_t, uint64_t
 
 cdef enum:

@@ -23,13 +23,12 @@ from spokes._fastpath.net cimport (
 )
 from spokes._fastpath.outcome cimport FAULT_LOOP, outcome_fault
 from spokes._fastpath.relay cimport relay_to_tunnel, relay_to_upstream
-from spokes._fastpath.route cimport (
-    ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, TARGET_TUNNEL, TARGET_UPSTREAM, Target, Upstream, route_find, route_find_port,
-)
+from spokes._fastpath.route cimport ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, route_find, route_find_port
 from spokes._fastpath.shared cimport (
     EVENT_CONTROL, EVENT_DRAIN, EVENT_LINK_CONNECTED, EVENT_LINK_UP, EVENT_LINK_WANTED, EVENT_PONG, HANDSHAKE_MS,
     LINK_BUCKETS,
 )
+from spokes._fastpath.site cimport SITE_TUNNELS, SITE_UPSTREAM, Site, Upstream
 from spokes._fastpath.timer cimport timer_clear, timer_set
 from spokes._fastpath.openssl cimport SSL
 from spokes._fastpath.tls cimport tls_check_pin, tls_has_link_alpn, tls_new_client
@@ -70,7 +69,7 @@ cdef void slot_remove(Worker *worker, uint64_t id) noexcept nogil:
 
 cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
     """The peer opened a stream. Only clients serve them, and only on links that they have bound to their tunnel."""
-    cdef Target *target = NULL
+    cdef Site *site = NULL
     cdef int rc
     cdef uint8_t hops
     if link.is_acceptor or link.tunnel == NULL:
@@ -79,25 +78,25 @@ cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
         rc = exchange_start(&stream.end, link.loop, &open.visitor, link.brings_visitors, 0)
         return REASON_INTERNAL if rc < 0 else 0
     if open.service == SERVICE_UDP:
-        target = route_find_port(link.loop.routes, ROUTE_UDP, open.visitor.port)
+        site = route_find_port(link.loop.routes, ROUTE_UDP, open.visitor.port)
     elif open.service == SERVICE_TCP:
-        target = route_find_port(link.loop.routes, ROUTE_TCP, open.visitor.port)
+        site = route_find_port(link.loop.routes, ROUTE_TCP, open.visitor.port)
     elif open.service == SERVICE_TLS:
-        target = route_find(link.loop.routes, ROUTE_TLS, open.name, open.name_bytes)
-    if target != NULL and target.kind == TARGET_TUNNEL:
-        return relay_to_tunnel(&stream.end, link.loop, target, open)
-    if target == NULL or target.kind != TARGET_UPSTREAM:
+        site = route_find(link.loop.routes, ROUTE_TLS, open.name, open.name_bytes)
+    if site != NULL and site.kind == SITE_TUNNELS:
+        return relay_to_tunnel(&stream.end, link.loop, site, open)
+    if site == NULL or site.kind != SITE_UPSTREAM:
         return REASON_NO_SERVICE
     hops = upstream_hops(link.loop, &open.visitor, open.service == SERVICE_UDP)
     if hops >= NOTED_HOPS_MAX \
-            or (open.service != SERVICE_TLS and leads_back(link, target.upstream, open.visitor.port)):
+            or (open.service != SERVICE_TLS and leads_back(link, site.upstream, open.visitor.port)):
         link.loop.stats.loops_total += 1
-        outcome_fault(&target.upstream.outcomes, FAULT_LOOP, link.loop.wall_ms)
+        outcome_fault(&site.upstream.outcomes, FAULT_LOOP, link.loop.wall_ms)
         upstream_tell_loop(link.loop, &open.visitor, open.service == SERVICE_UDP)
         return REASON_LOOP
     if open.service == SERVICE_UDP:
-        return udp_serve(link.loop, stream, open, target.upstream, hops)
-    return relay_to_upstream(stream, link.loop, target.upstream, hops)
+        return udp_serve(link.loop, stream, open, site.upstream, hops)
+    return relay_to_upstream(stream, link.loop, site.upstream, hops)
 
 
 cdef bint leads_back(const Link *link, const Upstream *upstream, uint16_t port) noexcept nogil:

@@ -3,7 +3,7 @@ from spokes._fastpath.backlog cimport Backlog
 from spokes._fastpath.buf cimport Chain, Pool
 from spokes._fastpath.conn cimport Conn, End, Loop, Parked, Task
 from spokes._fastpath.frame cimport Address, Open, Visitor
-from spokes._fastpath.route cimport Counts, Service, Tunnel
+from spokes._fastpath.tunnel cimport Counts, Service, Tunnel
 from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:

@@ -10,10 +10,12 @@ from spokes._fastpath.end cimport (
 )
 from spokes._fastpath.fault cimport fault_of_conn, fault_reason
 from spokes._fastpath.frame cimport REASON_GONE, REASON_INTERNAL, REASON_LIMIT, SERVICE_TLS
-from spokes._fastpath.mux cimport STREAM_TURN_BYTES, Link, Stream, link_pick, stream_open
+from spokes._fastpath.mux cimport STREAM_TURN_BYTES, Link, Stream, stream_open
 from spokes._fastpath.outcome cimport (
     FAULT_CLOSED, FAULT_LOOP, FAULT_NONE, outcome_answered, outcome_fault, outcome_is_loop,
 )
+from spokes._fastpath.site cimport Site
+from spokes._fastpath.site_links cimport site_pick
 from spokes._fastpath.types cimport RC_EOF, uint8_t, uint16_t
 from spokes._fastpath.upstream cimport UpstreamConn, address_is_loop, upstream_connect_raw, upstream_tell_loop
 
@@ -173,12 +175,12 @@ cdef void relay_join(End *down, End *up, bint is_tls) noexcept nogil:
     end_pull(up)
 
 
-cdef int relay_to_tunnel(End *down, Loop *loop, const Target *target, const Open *open) noexcept nogil:
-    cdef Link *link = link_pick(target.tunnel, loop)
+cdef int relay_to_tunnel(End *down, Loop *loop, const Site *site, const Open *open) noexcept nogil:
+    cdef Link *link = site_pick(site, loop)
     cdef Stream *stream
     if link == NULL:
         return REASON_GONE
-    stream = stream_open(link, open, target.service)
+    stream = stream_open(link, open, site.service)
     if stream == NULL:
         return REASON_LIMIT
     relay_join(down, &stream.end, open.service == SERVICE_TLS)

@@ -1,18 +1,17 @@
 """Route tables: a hash of pages over (kind, name). A table never changes once it is published; the next one shares all
 pages with it but those that a change touched.
 
-Owns: pages with their entries and names; references to upstreams, directories and certificates.
+Owns: pages with their entries and names; a reference to the site of each entry.
 Bound: what the control plane puts in; a change costs one page and a copy of the array of pages, however many routes
 there are.
 A table is freed when the builder and every worker have let go of it. All let go in the order of publication, so that a
 page which a table replaced is freed with that table's predecessor: nobody can still be looking at it.
 """
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy
 
-from spokes._fastpath.certificate cimport certificate_hold, certificate_release
-from spokes._fastpath.net cimport close
-from spokes._fastpath.types cimport RC_MEMORY, atomic_add, atomic_get, atomic_sub, atomic_sub_acq, int64_t
+from spokes._fastpath.site cimport site_has, site_hold, site_release, site_to_page, site_without
+from spokes._fastpath.types cimport RC_MEMORY, atomic_sub_acq, int32_t, int64_t
 
 cdef enum:
     PAGE_COUNT_MIN = 16
@@ -46,7 +45,7 @@ cdef RoutePage *page_new(uint64_t version, uint32_t count, uint32_t name_bytes) 
 
 
 cdef void page_add(RoutePage *page, uint64_t h, uint8_t kind, const char *name, size_t name_bytes,
-                   const Target *target) noexcept nogil:
+                   Site *site) noexcept nogil:
     """The caller made the page large enough."""
     cdef RouteEntry *entry = &page.entries[page.count]
     page.hashes[page.count] = h
@@ -54,13 +53,7 @@ cdef void page_add(RoutePage *page, uint64_t h, uint8_t kind, const char *name, 
     entry.name_bytes = <uint16_t>name_bytes
     entry.kind = kind
     entry.unused = 0
-    entry.target = target[0]
-    if target.upstream != NULL:
-        upstream_hold(target.upstream)
-    if target.directory != NULL:
-        directory_hold(target.directory)
-    if target.certificate != NULL:
-        certificate_hold(target.certificate)
+    entry.site = site_hold(site)
     memcpy(page.names + page.name_bytes, name, name_bytes)
     page.name_bytes += <uint32_t>name_bytes
     page.count += 1
@@ -68,7 +61,7 @@ cdef void page_add(RoutePage *page, uint64_t h, uint8_t kind, const char *name, 
 
 cdef void page_copy(RoutePage *page, const RoutePage *source, uint32_t i) noexcept nogil:
     cdef const RouteEntry *entry = &source.entries[i]
-    page_add(page, source.hashes[i], entry.kind, source.names + entry.name, entry.name_bytes, &entry.target)
+    page_add(page, source.hashes[i], entry.kind, source.names + entry.name, entry.name_bytes, entry.site)
 
 
 cdef void page_free(RoutePage *page) noexcept nogil:
@@ -76,9 +69,7 @@ cdef void page_free(RoutePage *page) noexcept nogil:
     if page == NULL:
         return
     for i in range(page.count):
-        upstream_release(page.entries[i].target.upstream)
-        directory_release(page.entries[i].target.directory)
-        certificate_release(page.entries[i].target.certificate)
+        site_release(page.entries[i].site)
     free(page)
 
 
@@ -127,12 +118,19 @@ cdef void draft_replace(RouteTable *draft, RoutePage *page) noexcept nogil:
     draft.replaced = page
 
 
+cdef void count_route(const Site *site, int32_t change) noexcept nogil:
+    """Each tunnel knows how many routes of the newest table lead to it."""
+    cdef uint8_t i
+    for i in range(site.tunnel_count):
+        site.tunnels[i].route_count += change
+
+
 cdef int draft_rebuild(RouteTable *draft, uint32_t at, int64_t without, uint64_t h, uint8_t kind, const char *name,
-                       size_t name_bytes, const Target *target) noexcept nogil:
-    """The page at `at` again, less the entry `without` (-1: all stay), with one more if there is a target."""
+                       size_t name_bytes, Site *site) noexcept nogil:
+    """The page at `at` again, less the entry `without` (-1: all stay), with one more if there is a site."""
     cdef RoutePage *old = draft.pages[at]
     cdef uint32_t old_count = old.count if old != NULL else 0
-    cdef uint32_t count = old_count + (target != NULL) - (without >= 0)
+    cdef uint32_t count = old_count + (site != NULL) - (without >= 0)
     cdef uint32_t i
     cdef RoutePage *page = NULL
     if count:
@@ -142,8 +140,12 @@ cdef int draft_rebuild(RouteTable *draft, uint32_t at, int64_t without, uint64_t
         for i in range(old_count):
             if i != without:
                 page_copy(page, old, i)
-        if target != NULL:
-            page_add(page, h, kind, name, name_bytes, target)
+        if site != NULL:
+            page_add(page, h, kind, name, name_bytes, site)
+    if site != NULL:
+        count_route(site, 1)
+    if without >= 0:
+        count_route(old.entries[without].site, -1)
     draft.pages[at] = page
     draft.count += count - old_count
     draft_replace(draft, old)
@@ -187,17 +189,17 @@ cdef int draft_grow(RouteTable *draft) noexcept nogil:
 
 
 cdef int route_table_put(RouteTable *draft, uint8_t kind, const char *name, size_t name_bytes,
-                         const Target *target) noexcept nogil:
+                         Site *site) noexcept nogil:
     """Adds the route, or leads an existing one elsewhere."""
     cdef uint64_t h = hash_name(kind, name, name_bytes)
     cdef uint32_t at
-    if target.limits.line_bytes_max > draft.line_bytes_max:
-        draft.line_bytes_max = target.limits.line_bytes_max
+    if site.policy.limits.line_bytes_max > draft.line_bytes_max:
+        draft.line_bytes_max = site.policy.limits.line_bytes_max
     if draft.count >= (draft.mask + 1) * PAGE_ENTRY_COUNT:
         draft_grow(draft)
     at = <uint32_t>h & draft.mask
     return draft_rebuild(draft, at, page_find(draft.pages[at], h, kind, name, name_bytes), h, kind, name, name_bytes,
-                         target)
+                         site)
 
 
 cdef int route_table_drop(RouteTable *draft, uint8_t kind, const char *name, size_t name_bytes) noexcept nogil:
@@ -212,16 +214,28 @@ cdef int route_table_drop(RouteTable *draft, uint8_t kind, const char *name, siz
 
 
 cdef int route_table_drop_tunnel(RouteTable *draft, const Tunnel *tunnel) noexcept nogil:
-    """Every route to the tunnel. Looks at all of them."""
+    """Every route to the tunnel; one that leads to others as well leads to those. Looks at all of them."""
+    cdef const RouteEntry *entry
+    cdef const char *name
+    cdef Site *rest
     cdef uint32_t at, i
     cdef int rc
     for at in range(draft.mask + 1):
         i = 0
         while draft.pages[at] != NULL and i < draft.pages[at].count:
-            if draft.pages[at].entries[i].target.tunnel != tunnel:
+            entry = &draft.pages[at].entries[i]
+            if not site_has(entry.site, tunnel):
                 i += 1
                 continue
-            rc = draft_rebuild(draft, at, i, 0, 0, NULL, 0, NULL)
+            rest = NULL
+            if entry.site.tunnel_count > 1:
+                rest = site_without(entry.site, tunnel)
+                if rest == NULL:
+                    return RC_MEMORY
+            name = draft.pages[at].names + entry.name
+            rc = draft_rebuild(draft, at, i, draft.pages[at].hashes[i], entry.kind, name,
+                               entry.name_bytes if rest != NULL else 0, rest)
+            site_release(rest)
             if rc < 0:
                 return rc
     return 0
@@ -263,7 +277,7 @@ cdef void route_table_release(RouteTable *table) noexcept nogil:
     free(table)
 
 
-cdef Target *route_find(RouteTable *table, uint8_t kind, const char *name, size_t name_bytes) noexcept nogil:
+cdef Site *route_find(RouteTable *table, uint8_t kind, const char *name, size_t name_bytes) noexcept nogil:
     cdef uint64_t h
     cdef int64_t found
     cdef RoutePage *page
@@ -272,23 +286,23 @@ cdef Target *route_find(RouteTable *table, uint8_t kind, const char *name, size_
     h = hash_name(kind, name, name_bytes)
     page = table.pages[<uint32_t>h & table.mask]
     found = page_find(page, h, kind, name, name_bytes)
-    return &page.entries[found].target if found >= 0 else NULL
+    return page.entries[found].site if found >= 0 else NULL
 
 
-cdef Target *route_find_port(RouteTable *table, uint8_t kind, uint16_t port) noexcept nogil:
+cdef Site *route_find_port(RouteTable *table, uint8_t kind, uint16_t port) noexcept nogil:
     cdef char key[2]
     key[0] = <char>(port >> 8)
     key[1] = <char>(port & 255)
     return route_find(table, kind, key, 2)
 
 
-cdef Target *route_find_certificate(RouteTable *table, const char *name, size_t name_bytes) noexcept nogil:
+cdef Site *route_find_certificate(RouteTable *table, const char *name, size_t name_bytes) noexcept nogil:
     cdef char wild[256]
     cdef const char *dot
     cdef size_t parent_bytes
-    cdef Target *target = route_find(table, ROUTE_CERTIFICATE, name, name_bytes)
-    if target != NULL or name_bytes == 0 or name_bytes > 253:
-        return target
+    cdef Site *site = route_find(table, ROUTE_CERTIFICATE, name, name_bytes)
+    if site != NULL or name_bytes == 0 or name_bytes > 253:
+        return site
     dot = <const char *>memchr(name, c'.', name_bytes)
     if dot == NULL:
         return NULL
@@ -296,55 +310,6 @@ cdef Target *route_find_certificate(RouteTable *table, const char *name, size_t 
     wild[0] = c'*'
     memcpy(wild + 1, dot, parent_bytes)
     return route_find(table, ROUTE_CERTIFICATE, wild, parent_bytes + 1)
-
-
-cdef uint64_t upstreams_live = 0        # atomic; of the process, so that a reference that was forgotten is seen
-cdef uint64_t directories_live = 0
-
-
-cdef Upstream *upstream_new() noexcept nogil:
-    cdef Upstream *upstream = <Upstream *>calloc(1, sizeof(Upstream))
-    if upstream != NULL:
-        upstream.references = 1
-        atomic_add(&upstreams_live, 1)
-    return upstream
-
-
-cdef Upstream *upstream_hold(Upstream *upstream) noexcept nogil:
-    atomic_add(&upstream.references, 1)
-    return upstream
-
-
-cdef void upstream_release(Upstream *upstream) noexcept nogil:
-    if upstream != NULL and atomic_sub_acq(&upstream.references, 1) == 1:
-        atomic_sub(&upstreams_live, 1)
-        free(upstream)
-
-
-cdef Directory *directory_new(int fd) noexcept nogil:
-    cdef Directory *directory = <Directory *>calloc(1, sizeof(Directory))
-    if directory != NULL:
-        directory.references = 1
-        directory.fd = fd
-        atomic_add(&directories_live, 1)
-    return directory
-
-
-cdef Directory *directory_hold(Directory *directory) noexcept nogil:
-    atomic_add(&directory.references, 1)
-    return directory
-
-
-cdef void directory_release(Directory *directory) noexcept nogil:
-    if directory != NULL and atomic_sub_acq(&directory.references, 1) == 1:
-        close(directory.fd)
-        atomic_sub(&directories_live, 1)
-        free(directory)
-
-
-def live_targets():
-    """(upstreams, directories) of this process that somebody holds: tables, conns, Python."""
-    return atomic_get(&upstreams_live), atomic_get(&directories_live)
 
 
 cdef class DraftedRoutes:
@@ -370,11 +335,12 @@ cdef class DraftedRoutes:
         return self.tables[table]
 
     def put(self, int kind, bytes name not None, int page):
-        cdef Target target
-        memset(&target, 0, sizeof(target))
-        target.kind = TARGET_PAGE
-        target.page = <uint8_t>page
-        if route_table_put(self.draft, <uint8_t>kind, name, len(name), &target) < 0:
+        cdef Site *site = site_to_page(<uint8_t>page)
+        cdef int rc = RC_MEMORY
+        if site != NULL:
+            rc = route_table_put(self.draft, <uint8_t>kind, name, len(name), site)
+            site_release(site)
+        if rc < 0:
             raise MemoryError
 
     def drop(self, int kind, bytes name not None):
@@ -405,8 +371,8 @@ cdef class DraftedRoutes:
             self.tables[i] = self.tables[i + 1]
 
     def find(self, int table, int kind, bytes name not None):
-        cdef Target *target = route_find(self.table_at(table), <uint8_t>kind, name, len(name))
-        return target.page if target != NULL else None
+        cdef Site *site = route_find(self.table_at(table), <uint8_t>kind, name, len(name))
+        return site.page if site != NULL else None
 
     def count(self, int table):
         return self.table_at(table).count

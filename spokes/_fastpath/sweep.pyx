@@ -7,8 +7,9 @@ Fails: it cannot; a flow that ends by itself meanwhile is nobody's any more.
 from spokes._fastpath.conn cimport ROLE_LINK, ROLE_UDP, ROLE_UPSTREAM, Conn, Loop, conn_close
 from spokes._fastpath.frame cimport REASON_GONE, REASON_NO_SERVICE
 from spokes._fastpath.mux cimport Link, Stream, stream_end
-from spokes._fastpath.route cimport END_IDLE, END_NEVER, Upstream
+from spokes._fastpath.site cimport Upstream
 from spokes._fastpath.timer cimport timer_set
+from spokes._fastpath.tunnel cimport END_IDLE, END_NEVER
 from spokes._fastpath.types cimport RC_LOCAL, atomic_get, uint32_t, uint64_t
 from spokes._fastpath.udp cimport udp_flow_end, udp_flow_upstream
 from spokes._fastpath.upstream cimport UpstreamConn

@@ -2,7 +2,7 @@
 from spokes._fastpath.conn cimport Conn, Loop
 from spokes._fastpath.frame cimport Open
 from spokes._fastpath.mux cimport Stream
-from spokes._fastpath.route cimport Upstream
+from spokes._fastpath.site cimport Upstream
 from spokes._fastpath.types cimport uint8_t, uint16_t, uint64_t
 
 cdef enum:

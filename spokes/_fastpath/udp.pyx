@@ -20,17 +20,18 @@ from spokes._fastpath.fault cimport fault_of_dial, fault_reason
 from spokes._fastpath.frame cimport (
     REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE, SERVICE_UDP, Address, address_hash, fnv1a,
 )
-from spokes._fastpath.mux cimport Link, link_pick, stream_close, stream_datagram, stream_open, tunnel_may_take
+from spokes._fastpath.mux cimport Link, stream_close, stream_datagram, stream_open, tunnel_may_take
 from spokes._fastpath.net cimport (
     AF_INET6, AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, close, connect, in6_addr,
     in_addr, recv, send, setsockopt, sockaddr, sockaddr_storage, socket, socklen_t,
 )
 from spokes._fastpath.outcome cimport FAULT_LOOP, FAULT_NAME, outcome_answered, outcome_fault, outcome_is_loop
 from spokes._fastpath.poller cimport EPOLLIN, poller_add
-from spokes._fastpath.route cimport (
-    ROUTE_UDP, TARGET_TUNNEL, Service, Target, Tunnel, route_find_port, upstream_hold, upstream_release,
-)
+from spokes._fastpath.route cimport ROUTE_UDP, route_find_port
+from spokes._fastpath.site cimport SITE_TUNNELS, Site, upstream_hold, upstream_release
+from spokes._fastpath.site_links cimport site_is_here, site_pick, site_workers
 from spokes._fastpath.timer cimport timer_set
+from spokes._fastpath.tunnel cimport Service
 from spokes._fastpath.types cimport atomic_get, atomic_set, uint8_t, uint32_t, uint64_t
 from spokes._fastpath.upstream cimport (
     address_forget, address_is_loop, address_note, upstream_note_fault, upstream_tell_loop,
@@ -418,13 +419,6 @@ cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *add
     return peer
 
 
-cdef bint has_link(Tunnel *tunnel, Loop *loop) noexcept nogil:
-    cdef Link *link = <Link *>tunnel.links[loop.index]
-    while link != NULL and link.draining:
-        link = link.next
-    return link != NULL
-
-
 cdef void listener_ready(Conn *conn) noexcept nogil:
     cdef Loop *loop = conn.loop
     cdef Listener *listener = <Listener *>conn.extra
@@ -432,7 +426,7 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
     cdef socklen_t source_bytes
     cdef Address address
     cdef Local local
-    cdef Target *target
+    cdef Site *site
     cdef Link *link
     cdef Peer *peer
     cdef ssize_t n
@@ -440,9 +434,9 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
     if conn.worker_next:
         return
     if listener.peer_count == 0:        # go where the links are before reading: what was read cannot go along
-        target = route_find_port(loop.routes, ROUTE_UDP, conn.port)
-        if target != NULL and target.kind == TARGET_TUNNEL and not has_link(target.tunnel, loop) \
-                and conn_hand_over(conn, atomic_get(&target.tunnel.worker_mask), &conn.span.workers_tried):
+        site = route_find_port(loop.routes, ROUTE_UDP, conn.port)
+        if site != NULL and site.kind == SITE_TUNNELS and not site_is_here(site, loop) \
+                and conn_hand_over(conn, site_workers(site), &conn.span.workers_tried):
             return
     for _i in range(UDP_BATCH):
         n = listener_recv(conn, &source, &source_bytes, &local)
@@ -451,21 +445,21 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
         address_read(&address, &source)
         peer = peer_find(listener, &address, &local)
         if peer == NULL:
-            target = route_find_port(loop.routes, ROUTE_UDP, conn.port)
-            if target == NULL or target.kind != TARGET_TUNNEL:
+            site = route_find_port(loop.routes, ROUTE_UDP, conn.port)
+            if site == NULL or site.kind != SITE_TUNNELS:
                 loop.stats.datagrams_dropped += 1
                 continue
-            link = link_pick(target.tunnel, loop)
+            link = site_pick(site, loop)
             if link == NULL:
                 loop.stats.datagrams_dropped += 1
                 # The socket follows the links, but not for a link that is only full: that would end every peer's flow.
-                if not has_link(target.tunnel, loop) \
-                        and conn_hand_over(conn, atomic_get(&target.tunnel.worker_mask), &conn.span.workers_tried):
+                if not site_is_here(site, loop) \
+                        and conn_hand_over(conn, site_workers(site), &conn.span.workers_tried):
                     forget_peers(conn)
                     return
                 continue
             conn.span.workers_tried = 0
-            peer = peer_new(conn, link, target.service, &address)
+            peer = peer_new(conn, link, site.service, &address)
             if peer == NULL:
                 loop.stats.datagrams_dropped += 1
                 continue
@@ -501,8 +495,8 @@ cdef uint64_t sweep_ms(uint64_t idle_ms) noexcept nogil:
 
 cdef uint64_t port_idle_ms(Loop *loop, uint16_t port) noexcept nogil:
     """As its rule says now: a change counts for flows that are open too."""
-    cdef Target *target = route_find_port(loop.routes, ROUTE_UDP, port)
-    return target.limits.udp_idle_ms if target != NULL and target.limits.udp_idle_ms else loop.udp_idle_ms
+    cdef Site *site = route_find_port(loop.routes, ROUTE_UDP, port)
+    return site.policy.limits.udp_idle_ms if site != NULL and site.policy.limits.udp_idle_ms else loop.udp_idle_ms
 
 
 cdef void sweep(void *owner) noexcept nogil:

@@ -2,7 +2,7 @@
 from spokes._fastpath.conn cimport Conn, EndOps, Loop
 from spokes._fastpath.frame cimport Address, Visitor
 from spokes._fastpath.net cimport sockaddr_storage
-from spokes._fastpath.route cimport Upstream
+from spokes._fastpath.site cimport Upstream
 from spokes._fastpath.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:

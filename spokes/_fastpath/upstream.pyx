@@ -23,8 +23,9 @@ from spokes._fastpath.net cimport (
 )
 from spokes._fastpath.outcome cimport FAULT_NAME, outcome_fault
 from spokes._fastpath.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add
-from spokes._fastpath.route cimport END_NEVER, upstream_hold, upstream_release
+from spokes._fastpath.site cimport upstream_hold, upstream_release
 from spokes._fastpath.timer cimport timer_clear, timer_set
+from spokes._fastpath.tunnel cimport END_NEVER
 from spokes._fastpath.types cimport RC_TIMEOUT, atomic_and, atomic_cas, atomic_get, atomic_set, atomic_swap
 
 cdef enum:

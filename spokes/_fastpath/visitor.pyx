@@ -20,19 +20,20 @@ from spokes._fastpath.hello cimport (
     HELLO_BYTES_MAX, Hello, HelloWalk, hello_pack, hello_read, hello_unpack, hello_walk,
 )
 from spokes._fastpath.links cimport link_up
-from spokes._fastpath.mux cimport link_pick
 from spokes._fastpath.net cimport getsockname, sockaddr, sockaddr_storage, socklen_t
 from spokes._fastpath.openssl cimport SSL
 from spokes._fastpath.relay cimport relay_to_tunnel
 from spokes._fastpath.route cimport (
-    ROUTE_CERTIFICATE, ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, TARGET_TUNNEL, RouteTable, Target, Tunnel, route_find,
-    route_find_certificate, route_find_port,
+    ROUTE_CERTIFICATE, ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, RouteTable, route_find, route_find_certificate,
+    route_find_port,
 )
 from spokes._fastpath.shared cimport ADDRESS_COUNTERS, HANDSHAKE_MS, LISTENER_HTTP, LISTENER_TLS, Worker
+from spokes._fastpath.site cimport SITE_TUNNELS, Site
+from spokes._fastpath.site_links cimport site_pick, site_workers
 from spokes._fastpath.throttle cimport throttle_admit
 from spokes._fastpath.timer cimport timer_clear, timer_set
 from spokes._fastpath.tls cimport tls_has_link_alpn, tls_new_server
-from spokes._fastpath.types cimport RC_EOF, RC_TLS, atomic_add, atomic_get, atomic_sub, uint8_t, uint64_t
+from spokes._fastpath.types cimport RC_EOF, RC_TLS, atomic_add, atomic_sub, uint8_t, uint64_t
 
 cdef enum:
     HELLO_MS = 5000
@@ -77,27 +78,26 @@ cdef Visitor visitor_of(const Conn *conn, bint secure) noexcept nogil:
     return visitor
 
 
-cdef bint to_tunnel(Conn *conn, const Target *target, uint8_t service, const char *name,
+cdef bint to_tunnel(Conn *conn, const Site *site, uint8_t service, const char *name,
                     uint8_t name_bytes) noexcept nogil:
     """Join a raw visitor to a new stream, or hand it to the worker that has the tunnel's links. False: refused."""
-    cdef Tunnel *tunnel = target.tunnel
     cdef Open open
-    if link_pick(tunnel, conn.loop) == NULL:
-        return conn_hand_over(conn, atomic_get(&tunnel.worker_mask), &conn.span.workers_tried)
+    if site_pick(site, conn.loop) == NULL:
+        return conn_hand_over(conn, site_workers(site), &conn.span.workers_tried)
     memset(&open, 0, sizeof(open))
     open.service = service
     open.visitor = visitor_of(conn, False)
     open.name_bytes = name_bytes
     memcpy(open.name, name, name_bytes)
-    if relay_to_tunnel(&conn.end, conn.loop, target, &open) != 0:
+    if relay_to_tunnel(&conn.end, conn.loop, site, &open) != 0:
         return False
     conn.on_ready = conn_serve
     return True
 
 
 cdef void visitor_tcp(Conn *conn) noexcept nogil:
-    cdef Target *target = route_find_port(conn.loop.routes, ROUTE_TCP, conn.port)
-    if target == NULL or target.kind != TARGET_TUNNEL or not to_tunnel(conn, target, SERVICE_TCP, b"", 0):
+    cdef Site *site = route_find_port(conn.loop.routes, ROUTE_TCP, conn.port)
+    if site == NULL or site.kind != SITE_TUNNELS or not to_tunnel(conn, site, SERVICE_TCP, b"", 0):
         conn_close(conn, True)
 
 
@@ -175,26 +175,26 @@ cdef bint handshake_admit(Conn *conn) noexcept nogil:
     return False
 
 
-cdef Target *link_certificate(RouteTable *routes, const Hello *hello) noexcept nogil:
+cdef Site *link_certificate(RouteTable *routes, const Hello *hello) noexcept nogil:
     """What a link is shown: our own key, which clients pin; or what its authorities may vouch for, where that is what
     it goes by."""
-    cdef Target *target = NULL
+    cdef Site *site = NULL
     if hello.has_authority_alpn and hello.name_bytes > 0:
-        target = route_find_certificate(routes, hello.name, hello.name_bytes)
-    return target if target != NULL else route_find(routes, ROUTE_LINK, b"", 0)
+        site = route_find_certificate(routes, hello.name, hello.name_bytes)
+    return site if site != NULL else route_find(routes, ROUTE_LINK, b"", 0)
 
 
-cdef Target *nameless_certificate(Conn *conn) noexcept nogil:
+cdef Site *nameless_certificate(Conn *conn) noexcept nogil:
     """Who names no host gets the certificate of the address that it came to, else the server's own."""
     cdef sockaddr_storage here
     cdef socklen_t here_bytes = sizeof(here)
     cdef Address address
     cdef char text[64]
-    cdef Target *target = NULL
+    cdef Site *site = NULL
     if getsockname(conn.fd, <sockaddr *>&here, &here_bytes) == 0:
         address_read(&address, &here)
-        target = route_find(conn.loop.routes, ROUTE_CERTIFICATE, text, address_text(text, &address))
-    return target if target != NULL else route_find(conn.loop.routes, ROUTE_CERTIFICATE, b"", 0)
+        site = route_find(conn.loop.routes, ROUTE_CERTIFICATE, text, address_text(text, &address))
+    return site if site != NULL else route_find(conn.loop.routes, ROUTE_CERTIFICATE, b"", 0)
 
 
 cdef void hello_ready(Conn *conn) noexcept nogil:
@@ -202,7 +202,7 @@ cdef void hello_ready(Conn *conn) noexcept nogil:
     cdef Worker *worker = <Worker *>conn.loop
     cdef Loop *loop = conn.loop
     cdef Hello hello
-    cdef Target *target = NULL
+    cdef Site *site = NULL
     cdef SSL *ssl
     cdef int rc
     if conn.worker_next:
@@ -215,34 +215,34 @@ cdef void hello_ready(Conn *conn) noexcept nogil:
             refuse_hello(conn)
         return
     if hello.has_link_alpn and worker.shared.link_context != NULL:
-        target = link_certificate(loop.routes, &hello)
-        if target == NULL:
+        site = link_certificate(loop.routes, &hello)
+        if site == NULL:
             conn_alert(conn, ALERT_INTERNAL_ERROR)
             return
         if not handshake_admit(conn):
             return
         conn.tag = TAG_LINK             # counted as a visitor until it stands
         tune_link(conn.fd)
-        ssl = tls_new_server(worker.shared.link_context, target.certificate, True)
+        ssl = tls_new_server(worker.shared.link_context, site.certificate, True)
     else:
         if hello.name_bytes > 0:
             # A site that wants its TLS as it comes goes before a certificate of ours that happens to cover its name.
-            target = route_find(loop.routes, ROUTE_TLS, hello.name, hello.name_bytes)
-            if target != NULL and target.kind == TARGET_TUNNEL:
+            site = route_find(loop.routes, ROUTE_TLS, hello.name, hello.name_bytes)
+            if site != NULL and site.kind == SITE_TUNNELS:
                 timer_clear(&loop.wheel, &conn.timer)
-                if not to_tunnel(conn, target, SERVICE_TLS, hello.name, hello.name_bytes):
+                if not to_tunnel(conn, site, SERVICE_TLS, hello.name, hello.name_bytes):
                     conn_alert(conn, ALERT_INTERNAL_ERROR)
                 return
-            target = route_find_certificate(loop.routes, hello.name, hello.name_bytes)
+            site = route_find_certificate(loop.routes, hello.name, hello.name_bytes)
         else:
-            target = nameless_certificate(conn)
-        if target == NULL:
+            site = nameless_certificate(conn)
+        if site == NULL:
             conn_alert(conn, ALERT_UNRECOGNIZED_NAME)
             return
         if not handshake_admit(conn):
             return
-        conn.extra = <void *>target.certificate.coverage
-        ssl = tls_new_server(worker.shared.visitor_context, target.certificate, False)
+        conn.extra = <void *>site.certificate.coverage
+        ssl = tls_new_server(worker.shared.visitor_context, site.certificate, False)
     if ssl == NULL or conn_start_tls(conn, ssl) < 0:
         conn_close(conn, True)
         return

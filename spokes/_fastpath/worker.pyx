@@ -16,7 +16,8 @@ from spokes._fastpath.handover cimport hand_over_all, take_conn, unpack
 from spokes._fastpath.links cimport dial, dial_failed, links_close_all, links_free_ended, slot_find
 from spokes._fastpath.listener cimport listener_add, listener_remove, listeners_resume
 from spokes._fastpath.mux cimport (
-    QUEUE_TURNS, Link, link_bind, link_close_soon, link_control, link_drain, link_fail, link_probe, link_relieve_kernel,
+    QUEUE_TURNS, Link, link_bind, link_close_soon, link_control, link_drain, link_fail, link_probe,
+    link_relieve_kernel,
 )
 from spokes._fastpath.net cimport SO_ERROR, SOL_SOCKET, close, getsockopt, socklen_t
 from spokes._fastpath.poller cimport (
@@ -24,7 +25,7 @@ from spokes._fastpath.poller cimport (
     poller_wait,
 )
 from spokes._fastpath.ring cimport Msg, ring_clear_wake, ring_free, ring_init, ring_is_empty, ring_pop, ring_sleep
-from spokes._fastpath.route cimport RouteTable, Tunnel, route_table_release
+from spokes._fastpath.route cimport RouteTable, route_table_release
 from spokes._fastpath.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
     COMMAND_PING, COMMAND_RELIEVE, COMMAND_RING_CAPACITY, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE,
@@ -32,6 +33,7 @@ from spokes._fastpath.shared cimport (
 )
 from spokes._fastpath.sweep cimport sweep, sweep_soon
 from spokes._fastpath.timer cimport wheel_run, wheel_wait_ms
+from spokes._fastpath.tunnel cimport Tunnel
 from spokes._fastpath.types cimport RC_LOCAL, atomic_set, uint8_t, uint16_t, uint64_t
 from spokes._fastpath.udp cimport udp_take_over
 from spokes._fastpath.upstream cimport upstream_clear

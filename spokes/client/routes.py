@@ -13,7 +13,8 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol, cast
 
-from spokes._fastpath.engine import Directory, Limits, RouteKind, Upstream
+from spokes._fastpath import engine
+from spokes._fastpath.engine import Directory, Limits, Policy, RouteKind, Upstream
 from spokes.client.health import Served
 from spokes.client.resolve import Resolver
 from spokes.client.rules import Place, http_place, place_text, site_key, tcp_place, tls_place
@@ -29,11 +30,7 @@ RouteKey = tuple[int, str | int]
 class RouteTable(Protocol):
     """The part of the engine that is used here."""
 
-    def set_upstream_route(
-        self, kind: int, key: str | int, upstream: Upstream, *, limits: Limits = ...
-    ) -> None: ...
-    def set_directory_route(self, host: str, directory: Directory) -> None: ...
-    def set_page_route(self, kind: int, key: str, code: str) -> None: ...
+    def set_route(self, kind: int, key: str | int, site: engine.Site) -> None: ...
     def drop_route(self, kind: int, key: str | int) -> None: ...
     def publish(self) -> int: ...
     def retire_upstream(self, upstream: Upstream) -> None: ...
@@ -118,12 +115,13 @@ class Routes:
     def _give(self, key: RouteKey, target: Target, kept: Upstream | None = None) -> None:
         kind, name = key
         if target.directory is not None:
-            self._engine.set_directory_route(str(name), cast(Directory, target.directory))
+            self._engine.set_route(kind, name, engine.Site(directory=cast(Directory, target.directory)))
         elif target.is_directory:
-            self._engine.set_page_route(kind, str(name), PAGE_NO_DIRECTORY)
+            self._engine.set_route(kind, name, engine.Site(page=PAGE_NO_DIRECTORY))
         else:  # without addresses as well: asking it is a fault that counts
             upstream = kept or _upstream(target)
-            self._engine.set_upstream_route(kind, name, upstream, limits=Limits(udp_idle_s=target.udp_idle_s))
+            policy = Policy(limits=Limits(udp_idle_s=target.udp_idle_s))
+            self._engine.set_route(kind, name, engine.Site(upstream=upstream, policy=policy))
             self._upstreams[key] = upstream
             self._hosts[upstream.id] = target.destination
 

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Mapping, Set
 from typing import NamedTuple
 
-from spokes._fastpath.engine import Engine, Limits, RouteKind, Upstream
+from spokes._fastpath.engine import Engine, Limits, Policy, RouteKind, Site, Upstream
 from spokes.wire.rules import limit_in
 
 WELCOME_CODE = "SPK-WELCOME"
@@ -76,9 +76,9 @@ class RouteTable:
         self._ports: set[int] = set()
         self._publish_due = False
         if own is None:
-            engine.set_page_route(RouteKind.HTTP, domain, WELCOME_CODE)
+            engine.set_route(RouteKind.HTTP, domain, Site(page=WELCOME_CODE))
         else:
-            engine.set_upstream_route(RouteKind.HTTP, domain, own)
+            engine.set_route(RouteKind.HTTP, domain, Site(upstream=own))
         self._changed()
 
     def slot(self, tunnel_uid: str) -> int | None:
@@ -255,21 +255,20 @@ class RouteTable:
     def _lead(self, route: RouteKey, object_uid: str, tunnel_uid: str) -> None:
         kind, key = route
         if tunnel_uid not in self._closed:
-            if kind is RouteKind.HTTP and object_uid in self._tls_only and self._https_port:
-                self._engine.set_secure_route(str(key), self._https_port)
-            else:
-                self._engine.set_tunnel_route(
-                    kind,
-                    key,
-                    self._slots[tunnel_uid],
-                    service=self._service_of[object_uid],
-                    limits=self._limits.get(object_uid, NO_LIMITS),
-                )
+            self._engine.set_route(kind, key, self._site(object_uid, tunnel_uid))
         elif kind is RouteKind.HTTP:
-            self._engine.set_page_route(kind, str(key), CLOSED_CODE)
+            self._engine.set_route(kind, key, Site(page=CLOSED_CODE))
         else:
             self._engine.drop_route(kind, key)
         self._changed()
+
+    def _site(self, object_uid: str, tunnel_uid: str) -> Site:
+        secure_port = self._https_port if object_uid in self._tls_only else None
+        return Site(
+            tunnels=(self._slots[tunnel_uid],),
+            service=self._service_of[object_uid],
+            policy=Policy(limits=self._limits.get(object_uid, NO_LIMITS), https_port=secure_port or 0),
+        )
 
     def _lead_again(self, object_uid: str) -> None:
         tunnel_uid = self.tunnel_of(object_uid)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from spokes._fastpath.engine import FAULT_CODES, Event, EventKind, Limits, LinkDown, RouteKind
+from spokes._fastpath.engine import FAULT_CODES, Event, EventKind, Limits, LinkDown
 from spokes.wire.handshake import ServerHandshake
 from spokes.wire.messages import (
     Accepted,
@@ -167,7 +167,6 @@ class FakeServer:
         )
 
 
-NO_LIMITS = Limits()
 
 
 class FakeEngine:
@@ -258,20 +257,17 @@ class FakeEngine:
     def note_kernel_memory(self, used_bytes: int, limit_bytes: int) -> None:
         pass
 
-    def set_upstream_route(
-        self, kind: int, key: str | int, upstream: FakeUpstream, *, limits: Limits = NO_LIMITS
-    ) -> None:
-        self.route_calls.append(("upstream", kind, key))
-        self.upstreams[(int(kind), key)] = upstream
-        self.limits[(int(kind), key)] = limits
-
-    def set_directory_route(self, host: str, directory: Any) -> None:
-        self.route_calls.append(("directory", int(RouteKind.HTTP), host))
-        self.directories[host] = directory
-
-    def set_page_route(self, kind: int, key: str, code: str) -> None:
-        self.route_calls.append(("page", kind, key))
-        self.pages[(int(kind), key)] = code
+    def set_route(self, kind: int, key: str | int, site: Any) -> None:
+        if site.directory is not None:
+            self.route_calls.append(("directory", int(kind), key))
+            self.directories[str(key)] = site.directory
+        elif site.page:
+            self.route_calls.append(("page", kind, key))
+            self.pages[(int(kind), key)] = site.page
+        else:
+            self.route_calls.append(("upstream", kind, key))
+            self.upstreams[(int(kind), key)] = site.upstream
+            self.limits[(int(kind), key)] = site.policy.limits
 
     def drop_route(self, kind: int, key: str | int) -> None:
         self.route_calls.append(("drop", kind, key))

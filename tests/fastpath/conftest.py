@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from spokes._fastpath.route import live_targets
+from spokes._fastpath.site import live_sites
 
 from tests.support.engines import Pair, engine_pair
 from tests.support.http_wire import Wire
@@ -16,11 +16,11 @@ from tests.support.http_wire import Wire
 @pytest.fixture(autouse=True)
 def every_target_is_released() -> Iterator[None]:
     """Upstreams and directories are counted by those who hold them: tables, conns, Python. None may be left."""
-    before = live_targets()
+    before = live_sites()
     yield
-    if live_targets() > before:
+    if live_sites() > before:
         gc.collect()  # costs a fifth of a second, which most tests need not spend
-    assert live_targets() <= before
+    assert live_sites() <= before
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from spokes._fastpath.engine import Limits, RouteKind, Upstream
+from spokes._fastpath.engine import Limits, Policy, RouteKind, Site, Upstream
 from tests.support.engines import Pair, eventually
 from tests.support.http_wire import Message, ScriptedUpstream, Wire, request, response
 from tests.support.visitors import visitors
@@ -101,7 +101,8 @@ def test_visitor_that_pauses_for_longer_than_a_moment_between_pieces_has_its_ans
     pair: Pair, visit: Visit, asked_of: dict[str, tuple[str, int, str]]
 ) -> None:
     """Its deadline is one for the whole, not one of silence: pieces of an upload come as its own source gives them."""
-    pair.server.set_tunnel_route(RouteKind.HTTP, "b.tun.test", pair.server_tunnel, limits=Limits(body_bytes_max=1000))
+    policy = Policy(limits=Limits(body_bytes_max=1000))
+    pair.server.set_route(RouteKind.HTTP, "b.tun.test", Site(tunnels=(pair.server_tunnel,), policy=policy))
     pair.publish()
     visitors = []
     for host, status, code in (*asked_of.values(), ("b.tun.test", 413, "SPK-BODY-TOO-LARGE")):

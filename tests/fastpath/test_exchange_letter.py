@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spokes._fastpath.engine import FAULT_CODES, Engine, ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import FAULT_CODES, Engine, ListenerKind, Policy, RouteKind, Site, Upstream
 from spokes.pages import hand_pages
 from tests.support.engines import Pair, engine_pair, eventually
 from tests.support.http_wire import Ended, Message, ScriptedUpstream, Wire, answering, request, response, serving
@@ -30,7 +30,7 @@ def assert_is_now(date: str) -> None:
 
 @pytest.mark.parametrize("target", [request(), request(host="unknown.test"), b"bad\r\n\r\n"])
 def test_page_of_ours_has_one_date(pair: Pair, visit: Visit, target: bytes) -> None:
-    pair.server.set_page_route(RouteKind.HTTP, "a.tun.test", "SPK-WELCOME")
+    pair.server.set_route(RouteKind.HTTP, "a.tun.test", Site(page="SPK-WELCOME"))
     pair.publish()
     visitor = visit()
     visitor.send(target)
@@ -249,7 +249,7 @@ def test_options_with_a_body_that_may_go_no_further_ends_the_conn(pair: Pair, vi
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("HEAD", 200), ("POST", 405), ("TRACE", 405),
                                                 ("get", 501), ("PROPFIND", 501)])
 def test_welcome_page_is_for_reading(pair: Pair, visit: Visit, method: str, status: int) -> None:
-    pair.server.set_page_route(RouteKind.HTTP, "tun.test", "SPK-WELCOME")
+    pair.server.set_route(RouteKind.HTTP, "tun.test", Site(page="SPK-WELCOME"))
     pair.publish()
     visitor = visit()
     for _ in range(2):
@@ -338,7 +338,8 @@ def test_site_that_leads_to_its_own_edge_is_a_508_after_one_round() -> None:
 def test_site_of_tls_alone_sends_plain_http_to_https(
     pair: Pair, visit: Visit, target: str, place: str, port: int, suffix: str
 ) -> None:
-    pair.server.set_secure_route("a.tun.test", port)
+    site = Site(tunnels=(pair.server_tunnel,), policy=Policy(https_port=port))
+    pair.server.set_route(RouteKind.HTTP, "a.tun.test", site)
     pair.publish()
     visitor = visit()
     for method in ("GET", "HEAD", "POST"):
@@ -349,7 +350,8 @@ def test_site_of_tls_alone_sends_plain_http_to_https(
 
 
 def test_options_of_the_server_of_a_site_of_tls_alone_is_sent_to_https(pair: Pair, visit: Visit) -> None:
-    pair.server.set_secure_route("a.tun.test", 443)
+    site = Site(tunnels=(pair.server_tunnel,), policy=Policy(https_port=443))
+    pair.server.set_route(RouteKind.HTTP, "a.tun.test", site)
     pair.publish()
     visitor = visit()
     visitor.send(request("*", method="OPTIONS"))
@@ -369,8 +371,8 @@ def administered(tmp_path: Path) -> Iterator[Pair]:
     try:
         pair.listen("http", ListenerKind.HTTP)
         upstream = Upstream(unix_path=str(tmp_path / "none.sock"), fault_page="SPK-ADMIN-DOWN")
-        server.set_upstream_route(RouteKind.HTTP, "tun.test", upstream)
-        server.set_page_route(RouteKind.HTTP, "a.tun.test", "SPK-OFFLINE")
+        server.set_route(RouteKind.HTTP, "tun.test", Site(upstream=upstream))
+        server.set_route(RouteKind.HTTP, "a.tun.test", Site(page="SPK-OFFLINE"))
         server.publish()
         yield pair
     finally:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from spokes._fastpath.engine import RouteKind
+from spokes._fastpath.engine import RouteKind, Site
 from tests.support.engines import CHAIN_PEM, Pair, eventually, make_certificate, terminate
 from tests.support.http_wire import (
     Ended,
@@ -241,7 +241,7 @@ def test_https_route_to_the_servers_own_upstream_says_https(pair: Pair, visit_tl
         wire.send(response())
 
     with ScriptedUpstream(serving(handle)) as upstream:
-        pair.server.set_upstream_route(RouteKind.HTTP, "tun.test", upstream.upstream())
+        pair.server.set_route(RouteKind.HTTP, "tun.test", Site(upstream=upstream.upstream()))
         pair.publish()
         visitor = visit_tls("tun.test")
         visitor.send(request("/", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: http", host="tun.test"))

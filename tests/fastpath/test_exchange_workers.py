@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from spokes._fastpath.engine import EventKind, RouteKind
+from spokes._fastpath.engine import EventKind, RouteKind, Site
 from tests.support.engines import CHAIN_PEM, DOMAIN, PIN, Pair, engine_pair, eventually, wait_events
 from tests.support.http_wire import (
     Message,
@@ -54,8 +54,8 @@ def serve_on_both(pair: Pair, upstream: ScriptedUpstream) -> None:
         tunnel = pair.server.open_tunnel()
         pair.server.bind_link(connect_on(pair, worker), tunnel)
         eventually(lambda tunnel=tunnel: pair.server.tunnel_counters(tunnel)[3] > 0)   # its worker has taken it
-        pair.server.set_tunnel_route(RouteKind.HTTP, f"w{worker}.tun.test", tunnel)
-        pair.client.set_upstream_route(RouteKind.HTTP, f"w{worker}.tun.test", upstream.upstream())
+        pair.server.set_route(RouteKind.HTTP, f"w{worker}.tun.test", Site(tunnels=(tunnel,)))
+        pair.client.set_route(RouteKind.HTTP, f"w{worker}.tun.test", Site(upstream=upstream.upstream()))
     pair.publish()
 
 
@@ -183,8 +183,8 @@ def test_half_closed_visitor_is_answered_after_its_hand_over(pair: Pair, visit: 
 def test_tunnel_whose_link_moves_between_workers_is_followed(pair: Pair, visit: Visit) -> None:
     with ScriptedUpstream(answering(response())) as upstream:
         tunnel = pair.server.open_tunnel()
-        pair.server.set_tunnel_route(RouteKind.HTTP, "m.tun.test", tunnel)
-        pair.client.set_upstream_route(RouteKind.HTTP, "m.tun.test", upstream.upstream())
+        pair.server.set_route(RouteKind.HTTP, "m.tun.test", Site(tunnels=(tunnel,)))
+        pair.client.set_route(RouteKind.HTTP, "m.tun.test", Site(upstream=upstream.upstream()))
         pair.publish()
         visitor = visit()
         for i in range(6):

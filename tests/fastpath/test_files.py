@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from spokes._fastpath.engine import Directory, RouteKind
+from spokes._fastpath.engine import Directory, RouteKind, Site
 from tests.fastpath.test_webpath import BROKEN, TRAVERSALS
 from tests.support.engines import Pair, engine_pair, eventually, publish
 from tests.support.http_wire import Ended, Message, Wire, request
@@ -43,8 +43,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def serve(pair: Pair, root: Path, *, beneath: bool = True) -> None:
-    pair.server.set_tunnel_route(RouteKind.HTTP, HOST, pair.server_tunnel)
-    pair.client.set_directory_route(HOST, Directory(str(root), beneath=beneath))
+    pair.server.set_route(RouteKind.HTTP, HOST, Site(tunnels=(pair.server_tunnel,)))
+    pair.client.set_route(RouteKind.HTTP, HOST, Site(directory=Directory(str(root), beneath=beneath)))
     pair.publish()
 
 
@@ -526,8 +526,8 @@ def test_directory_that_is_not_there_is_an_os_error(tmp_path):
 def test_directory_closes_its_descriptor_with_the_last_route(tmp_path, visit, pair, root):
     directory = Directory(str(root))
     assert directory.identity == (root.stat().st_dev, root.stat().st_ino)
-    pair.server.set_tunnel_route(RouteKind.HTTP, HOST, pair.server_tunnel)
-    pair.client.set_directory_route(HOST, directory)
+    pair.server.set_route(RouteKind.HTTP, HOST, Site(tunnels=(pair.server_tunnel,)))
+    pair.client.set_route(RouteKind.HTTP, HOST, Site(directory=directory))
     pair.publish()
     del directory
     assert ask(visit(), "/").status == 200
@@ -634,7 +634,7 @@ def test_directory_of_the_engine_that_faces_the_visitor(pair, root, visit, schem
     """The same stage with a socket in front instead of a stream."""
     data = pattern(BIG_BYTES)
     (root / "big.bin").write_bytes(data)
-    pair.server.set_directory_route(HOST, Directory(str(root)))
+    pair.server.set_route(RouteKind.HTTP, HOST, Site(directory=Directory(str(root))))
     publish(pair.server)
     sock = socket.create_connection(("127.0.0.1", pair.ports[scheme]))
     if scheme == "tls":

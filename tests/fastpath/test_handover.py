@@ -6,7 +6,7 @@ import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 
-from spokes._fastpath.engine import EventKind, ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import EventKind, ListenerKind, RouteKind, Site, Upstream
 from tests.support.engines import DOMAIN, PIN, Pair, engine_pair, eventually, wait_events
 from tests.support.upstreams import abort, connect, echo, exchange_bytes, is_refused, pattern, tcp_upstream
 
@@ -130,8 +130,8 @@ def test_handover_udp_socket_follows_the_link_to_its_worker_with_its_first_datag
         sock.setblocking(False)
         port = sock.getsockname()[1]
         listener = pair.server.add_listener(ListenerKind.UDP, sock.detach(), worker=other, port=port)
-        pair.server.set_tunnel_route(RouteKind.UDP, port, pair.server_tunnel)
-        pair.client.set_upstream_route(RouteKind.UDP, port, Upstream(addresses=[upstream.getsockname()]))
+        pair.server.set_route(RouteKind.UDP, port, Site(tunnels=(pair.server_tunnel,)))
+        pair.client.set_route(RouteKind.UDP, port, Site(upstream=Upstream(addresses=[upstream.getsockname()])))
         pair.publish()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as visitor:
             visitor.settimeout(5)

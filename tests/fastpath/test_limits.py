@@ -10,7 +10,7 @@ import h11
 import pytest
 
 from spokes._fastpath import http1
-from spokes._fastpath.engine import FAULT_CODES, Limits, ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import FAULT_CODES, Limits, ListenerKind, Policy, RouteKind, Site, Upstream
 from spokes.errors import EngineError
 from tests.fastpath.test_udp import udp_echo, udp_socket
 from tests.support.engines import Pair, engine_pair, eventually
@@ -41,7 +41,8 @@ def visit(pair: Pair, request: pytest.FixtureRequest) -> Iterator[Visit]:
 
 
 def limit(pair: Pair, *, host: str = HOST, **limits: float) -> None:
-    pair.server.set_tunnel_route(RouteKind.HTTP, host, pair.server_tunnel, limits=Limits(**limits))  # type: ignore[arg-type]
+    policy = Policy(limits=Limits(**limits))  # type: ignore[arg-type]
+    pair.server.set_route(RouteKind.HTTP, host, Site(tunnels=(pair.server_tunnel,), policy=policy))
     pair.publish()
 
 
@@ -408,9 +409,10 @@ def test_udp_peer_stays_as_long_as_both_ends_rules_let_it(patient: tuple[str, ..
 
         def rule(limits: Limits) -> None:
             if "server" in patient:
-                pair.server.set_tunnel_route(RouteKind.UDP, port, pair.server_tunnel, limits=limits)
+                site = Site(tunnels=(pair.server_tunnel,), policy=Policy(limits=limits))
+                pair.server.set_route(RouteKind.UDP, port, site)
             if "client" in patient:
-                pair.client.set_upstream_route(RouteKind.UDP, port, place, limits=limits)
+                pair.client.set_route(RouteKind.UDP, port, Site(upstream=place, policy=Policy(limits=limits)))
             pair.publish()
 
         rule(Limits(udp_idle_s=2.0))
@@ -428,4 +430,5 @@ def test_udp_peer_stays_as_long_as_both_ends_rules_let_it(patient: tuple[str, ..
 def test_limits_out_of_bounds_are_refused(pair: Pair) -> None:
     for limits in (Limits(silence_s=0.01), Limits(udp_idle_s=1e9), Limits(line_bytes_max=32769), Limits(silence_s=-1)):
         with pytest.raises(EngineError):
-            pair.server.set_tunnel_route(RouteKind.HTTP, HOST, pair.server_tunnel, limits=limits)
+            site = Site(tunnels=(pair.server_tunnel,), policy=Policy(limits=limits))
+            pair.server.set_route(RouteKind.HTTP, HOST, site)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spokes._fastpath.engine import Engine, EventKind, LinkDown, ListenerKind, RouteKind
+from spokes._fastpath.engine import Engine, EventKind, LinkDown, ListenerKind, RouteKind, Site
 from tests.support.client_hello import real_hello
 from tests.support.engines import (
     CHAIN_PEM,
@@ -188,10 +188,10 @@ def test_link_that_is_closed_while_it_is_dialled_is_gone(command):
 @pytest.mark.parametrize("service", Service)
 def test_link_that_is_not_bound_serves_no_stream(service: Service):
     with client_engine() as engine, tcp_upstream(echo) as upstream, listening_peer() as listener:
-        engine.set_upstream_route(RouteKind.HTTP, "", upstream.upstream)
-        engine.set_upstream_route(RouteKind.TCP, 22, upstream.upstream)
-        engine.set_upstream_route(RouteKind.UDP, 22, upstream.upstream)
-        engine.set_upstream_route(RouteKind.TLS, "a.test", upstream.upstream)
+        engine.set_route(RouteKind.HTTP, "", Site(upstream=upstream.upstream))
+        engine.set_route(RouteKind.TCP, 22, Site(upstream=upstream.upstream))
+        engine.set_route(RouteKind.UDP, 22, Site(upstream=upstream.upstream))
+        engine.set_route(RouteKind.TLS, "a.test", Site(upstream=upstream.upstream))
         engine.publish()
         link = dial(engine, listener.getsockname()[1])
         peer = accept_peer(listener)

@@ -21,7 +21,7 @@ import pytest
 from spokes._fastpath.buf import BLOCK_SIZE
 from spokes._fastpath.exchange import STRUCT_BYTES
 
-from spokes._fastpath.engine import Engine, EventKind, ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import Engine, EventKind, ListenerKind, RouteKind, Site, Upstream
 from tests.support.engines import Pair, engine_pair, eventually, listening
 from tests.support.sanitized import IS_SANITIZED
 from tests.support.threads import join_thread
@@ -79,8 +79,8 @@ def small_listener(pair: Pair, kind: ListenerKind) -> int:
 
 def listen_with_small_buffers(pair: Pair, upstream: Upstream) -> int:
     port = small_listener(pair, ListenerKind.TCP)
-    pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel)
-    pair.client.set_upstream_route(RouteKind.TCP, port, upstream)
+    pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,)))
+    pair.client.set_route(RouteKind.TCP, port, Site(upstream=upstream))
     pair.publish()
     return port
 

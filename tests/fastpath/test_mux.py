@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 from spokes._fastpath.mux import set_last_id
 
-from spokes._fastpath.engine import Engine, Event, EventKind, LinkDown, ListenerKind, RouteKind
+from spokes._fastpath.engine import Engine, Event, EventKind, LinkDown, ListenerKind, RouteKind, Site
 from spokes.wire.messages import Bye, decode_message
 from tests.support.engines import PIN, Pair, engine_pair, eventually, publish, wait_events
 from tests.support.frames import (
@@ -75,7 +75,7 @@ def hostile_client(**limits: int) -> Iterator[Bench]:
         honest = pair.serve_tcp("honest", upstream.upstream)
         tunnel = pair.server.open_tunnel()
         port = pair.listen("hostile", ListenerKind.TCP)
-        pair.server.set_tunnel_route(RouteKind.TCP, port, tunnel)
+        pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(tunnel,)))
         publish(pair.server)
         peer = connect_peer(pair.ports["tls"])
         link = wait_events(pair.server, lambda event: event.kind == EventKind.LINK_UP).link
@@ -95,7 +95,7 @@ def hostile_client_beside(bench: Bench) -> Iterator[Bench]:
     pair = bench.pair
     tunnel = pair.server.open_tunnel()
     port = pair.listen("beside", ListenerKind.TCP)
-    pair.server.set_tunnel_route(RouteKind.TCP, port, tunnel)
+    pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(tunnel,)))
     publish(pair.server)
     peer = connect_peer(pair.ports["tls"])
     link = wait_events(pair.server, lambda event: event.kind == EventKind.LINK_UP).link
@@ -116,7 +116,7 @@ def hostile_server() -> Iterator[Bench]:
     with engine_pair() as pair, tcp_upstream(echo) as upstream, listening_peer() as listener:
         honest = pair.serve_tcp("honest", upstream.upstream)
         tunnel = pair.client.open_tunnel()
-        pair.client.set_upstream_route(RouteKind.TCP, 22, upstream.upstream)
+        pair.client.set_route(RouteKind.TCP, 22, Site(upstream=upstream.upstream))
         publish(pair.client)
         link = pair.client.connect_link(
             "127.0.0.1", listener.getsockname()[1], server_name="tun.test", pin_sha256=PIN

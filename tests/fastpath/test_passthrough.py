@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from spokes._fastpath.engine import RouteKind, Upstream
+from spokes._fastpath.engine import Policy, RouteKind, Site, Upstream
 from tests.support.client_hello import extension, message, real_hello, records, server_name
 from tests.support.engines import CHAIN_PEM as SERVER_CHAIN_PEM
 from tests.support.engines import DOMAIN, Pair, engine_pair, make_certificate, publish
@@ -23,8 +23,8 @@ DECODE_ERROR, INTERNAL_ERROR, UNRECOGNIZED_NAME = 50, 80, 112
 
 
 def serve(pair: Pair, upstream) -> None:
-    pair.server.set_tunnel_route(RouteKind.TLS, NAME, pair.server_tunnel)
-    pair.client.set_upstream_route(RouteKind.TLS, NAME, upstream.upstream)
+    pair.server.set_route(RouteKind.TLS, NAME, Site(tunnels=(pair.server_tunnel,)))
+    pair.client.set_route(RouteKind.TLS, NAME, Site(upstream=upstream.upstream))
     pair.publish()
 
 
@@ -135,7 +135,7 @@ def alert(description: int) -> bytes:
 
 def test_passthrough_tunnel_off_line_is_an_alert():
     with engine_pair() as pair, connect(pair.ports["tls"]) as sock:
-        pair.server.set_tunnel_route(RouteKind.TLS, NAME, pair.server.open_tunnel())
+        pair.server.set_route(RouteKind.TLS, NAME, Site(tunnels=(pair.server.open_tunnel(),)))
         publish(pair.server)
         sock.sendall(real_hello(NAME))
         assert read_all(sock) == alert(INTERNAL_ERROR)
@@ -147,9 +147,9 @@ def test_passthrough_tunnel_off_line_is_an_alert():
 def test_passthrough_service_that_is_not_there_is_an_alert(is_known):
     with engine_pair() as pair, socket.socket() as closed, connect(pair.ports["tls"]) as sock:
         closed.bind(("127.0.0.1", 0))
-        pair.server.set_tunnel_route(RouteKind.TLS, NAME, pair.server_tunnel)
+        pair.server.set_route(RouteKind.TLS, NAME, Site(tunnels=(pair.server_tunnel,)))
         if is_known:
-            pair.client.set_upstream_route(RouteKind.TLS, NAME, Upstream(addresses=[closed.getsockname()]))
+            pair.client.set_route(RouteKind.TLS, NAME, Site(upstream=Upstream(addresses=[closed.getsockname()])))
         pair.publish()
         sock.sendall(real_hello(NAME))
         assert read_all(sock) == alert(INTERNAL_ERROR if is_known else UNRECOGNIZED_NAME)
@@ -168,9 +168,10 @@ def test_passthrough_goes_before_a_certificate_of_ours():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=chain_pem.decode())
     with engine_pair() as pair, tcp_upstream(serve_tls) as upstream:
-        pair.server.set_tunnel_route(RouteKind.TLS, name, pair.server_tunnel)
-        pair.server.set_secure_route(name, pair.ports["tls"])
-        pair.client.set_upstream_route(RouteKind.TLS, name, upstream.upstream)
+        pair.server.set_route(RouteKind.TLS, name, Site(tunnels=(pair.server_tunnel,)))
+        policy = Policy(https_port=pair.ports["tls"])
+        pair.server.set_route(RouteKind.HTTP, name, Site(tunnels=(pair.server_tunnel,), policy=policy))
+        pair.client.set_route(RouteKind.TLS, name, Site(upstream=upstream.upstream))
         pair.publish()
         with connect(pair.ports["tls"]) as sock, context.wrap_socket(sock, server_hostname=name) as tls:
             assert tls.recv(100) == b"mine"

@@ -8,7 +8,7 @@ import pytest
 from spokes._fastpath.route import DraftedRoutes
 
 from spokes._fastpath import engine as engine_module
-from spokes._fastpath.engine import Engine, RouteKind, Upstream
+from spokes._fastpath.engine import Engine, RouteKind, Site, Upstream
 from spokes.errors import EngineError
 from tests.support.engines import engine_pair, eventually, publish
 from tests.support.upstreams import echo, exchange_bytes, is_refused, tcp_upstream
@@ -18,9 +18,9 @@ def test_route_table_of_thousands_of_names_still_finds_a_port():
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         for number in range(5000):
-            pair.server.set_tunnel_route(RouteKind.HTTP, f"n{number}.example", pair.server_tunnel)
-            pair.client.set_upstream_route(RouteKind.TCP, 1 + number, upstream.upstream)
-        pair.client.set_upstream_route(RouteKind.TCP, port, upstream.upstream)
+            pair.server.set_route(RouteKind.HTTP, f"n{number}.example", Site(tunnels=(pair.server_tunnel,)))
+            pair.client.set_route(RouteKind.TCP, 1 + number, Site(upstream=upstream.upstream))
+        pair.client.set_route(RouteKind.TCP, port, Site(upstream=upstream.upstream))
         pair.publish()
         assert exchange_bytes(port, b"found") == b"found"
         pair.server.drop_route(RouteKind.TCP, port)
@@ -33,7 +33,8 @@ def test_route_published_again_and_again_under_traffic_stays_right():
     with engine_pair(workers=2) as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         for number in range(200):
-            pair.client.set_upstream_route(RouteKind.TCP, port, Upstream(addresses=[("127.0.0.1", upstream.port)]))
+            there = Upstream(addresses=[("127.0.0.1", upstream.port)])
+            pair.client.set_route(RouteKind.TCP, port, Site(upstream=there))
             pair.publish()
             if number % 10 == 0:
                 assert exchange_bytes(port, b"x") == b"x"
@@ -83,11 +84,11 @@ def test_route_to_a_tunnel_that_closes_goes_with_it():
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         other = pair.server.open_tunnel()
-        pair.server.set_tunnel_route(RouteKind.HTTP, "other.example", other)
-        pair.server.set_tunnel_route(RouteKind.TCP, port, other)  # taken from the first tunnel
+        pair.server.set_route(RouteKind.HTTP, "other.example", Site(tunnels=(other,)))
+        pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(other,)))  # taken from the first tunnel
         publish(pair.server)
         assert is_refused(port)
-        pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel)
+        pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,)))
         pair.server.close_tunnel(other)
         publish(pair.server)    # in force at every worker
         assert exchange_bytes(port, b"mine") == b"mine"
@@ -122,5 +123,5 @@ def test_tunnel_slot_that_stays_in_use_does_not_hold_up_those_behind_it(monkeypa
 def test_route_key_that_is_no_port_is_refused(key):
     engine = Engine(workers=1, memory_limit_bytes=8 << 20, accepting=False)
     with pytest.raises(EngineError):
-        engine.set_upstream_route(RouteKind.TCP, key, Upstream())
+        engine.set_route(RouteKind.TCP, key, Site(upstream=Upstream()))
     engine.stop()

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from spokes._fastpath import engine as engine_module
-from spokes._fastpath.engine import Engine, ListenerKind, RouteKind
+from spokes._fastpath.engine import Engine, ListenerKind, RouteKind, Site
 from spokes.errors import EngineError
 from tests.support.engines import Pair, engine_pair, eventually, publish
 from tests.support.http_wire import ScriptedUpstream, Wire, answering, request, response
@@ -17,8 +17,8 @@ from tests.support.upstreams import echo, exchange_bytes, tcp_upstream
 def serve_http(pair: Pair, host: str, upstream) -> int:
     """As Pair.serve_http, with a service of its own."""
     service = pair.server.open_service(pair.server_tunnel)
-    pair.server.set_tunnel_route(RouteKind.HTTP, host, pair.server_tunnel, service=service)
-    pair.client.set_upstream_route(RouteKind.HTTP, host, upstream)
+    pair.server.set_route(RouteKind.HTTP, host, Site(tunnels=(pair.server_tunnel,), service=service))
+    pair.client.set_route(RouteKind.HTTP, host, Site(upstream=upstream))
     pair.publish()
     return service
 
@@ -65,7 +65,7 @@ def test_service_traffic_is_taken_once():
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
-        pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel, service=service)
+        pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,), service=service))
         pair.publish()
         assert pair.server.take_traffic() == []
         taken: list[tuple[int, int, int, int]] = []
@@ -85,7 +85,7 @@ def test_service_datagrams_are_counted_and_their_peer_is_a_visit():
         upstream = engine_module.Upstream(addresses=[answerer.getsockname()])
         port = pair.serve_tcp("udp", upstream, ListenerKind.UDP)
         service = pair.server.open_service(pair.server_tunnel)
-        pair.server.set_tunnel_route(RouteKind.UDP, port, pair.server_tunnel, service=service)
+        pair.server.set_route(RouteKind.UDP, port, Site(tunnels=(pair.server_tunnel,), service=service))
         pair.publish()
         eventually(lambda: pair.server.tunnel_counters(pair.server_tunnel)[3] > 0)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as visitor:
@@ -105,7 +105,7 @@ def test_service_just_closed_is_not_given_again_and_its_bytes_stay_in_its_tunnel
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
-        pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel, service=service)
+        pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,), service=service))
         pair.publish()
         assert exchange_bytes(port, b"x" * 100) == b"x" * 100
         eventually(lambda: pair.server.stats()["streams_open"] == 0)
@@ -128,7 +128,7 @@ def test_service_of_a_stream_that_still_runs_is_not_used_again(monkeypatch):
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
-        pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel, service=service)
+        pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,), service=service))
         pair.publish()
         with socket.create_connection(("127.0.0.1", port)) as visitor:
             visitor.sendall(b"x")
@@ -144,7 +144,7 @@ def test_tunnel_slot_used_again_does_not_count_the_services_of_its_forerunner(mo
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
-        pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel, service=service)
+        pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,), service=service))
         pair.publish()
         assert exchange_bytes(port, b"x" * 100) == b"x" * 100
         pair.server.close_tunnel(pair.server_tunnel)
@@ -160,7 +160,7 @@ def test_visits_more_than_there_is_room_for_are_dropped_and_counted():
     with engine_pair(visit_count_max=4) as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
-        pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel, service=service)
+        pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,), service=service))
         pair.publish()
         for _ in range(7):
             exchange_bytes(port, b"x")
@@ -174,7 +174,7 @@ def test_visits_of_conns_that_the_stop_ends_are_there_after_it():
     with engine_pair(visit_count_max=16) as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
-        pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel, service=service)
+        pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,), service=service))
         pair.publish()
         with socket.create_connection(("127.0.0.1", port)) as visitor:
             visitor.sendall(b"abc")
@@ -188,7 +188,7 @@ def test_visits_are_not_kept_where_nobody_asked_for_them():
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
-        pair.server.set_tunnel_route(RouteKind.TCP, port, pair.server_tunnel, service=service)
+        pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,), service=service))
         pair.publish()
         exchange_bytes(port, b"x")
         assert end_visits(pair) == []
@@ -201,7 +201,7 @@ def test_service_route_to_one_that_is_closed_is_refused():
     service = engine.open_service(tunnel)
     engine.close_service(service)
     for call in (
-        lambda: engine.set_tunnel_route(RouteKind.HTTP, "a.example", tunnel, service=service),
+        lambda: engine.set_route(RouteKind.HTTP, "a.example", Site(tunnels=(tunnel,), service=service)),
         lambda: engine.close_service(service),
         lambda: engine.open_service(tunnel + 1),
     ):

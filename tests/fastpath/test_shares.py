@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from spokes._fastpath.buf import BLOCK_SIZE, ChainDoor
 
-from spokes._fastpath.engine import FAULT_CODES, ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import FAULT_CODES, ListenerKind, RouteKind, Site, Upstream
 from tests.fastpath.test_mux import Bench, assert_broken, hostile_client, hostile_server
 from tests.support.engines import Pair, engine_pair, eventually, publish
 from tests.support.frames import WINDOW_BYTES, FrameType, credit, frame, open_frame
@@ -41,7 +41,7 @@ def small_port(pair: Pair, tunnel: int) -> int:
     (sock,) = pair.bind(ListenerKind.TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     port = sock.getsockname()[1]
-    pair.server.set_tunnel_route(RouteKind.TCP, port, tunnel)
+    pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(tunnel,)))
     publish(pair.server)
     pair.server.add_listener(ListenerKind.TCP, sock.detach(), worker=0, port=port)
     return port
@@ -107,7 +107,7 @@ def test_share_crowd_that_reads_nothing_is_left_alone_in_small_windows_and_nobod
         tcp_upstream(lambda conn: conn.sendall(data)) as upstream,
     ):
         port = small_port(pair, pair.server_tunnel)
-        pair.client.set_upstream_route(RouteKind.TCP, port, upstream.upstream)
+        pair.client.set_route(RouteKind.TCP, port, Site(upstream=upstream.upstream))
         publish(pair.client)
         crowd = [stand_still(port) for _ in range(60)]
         eventually(lambda: pair.server.stats()["streams_open"] == 60)
@@ -168,7 +168,7 @@ def test_share_of_kernel_memory_crowd_without_credit_gives_back_what_is_above_it
         tcp_upstream(echo) as other,
     ):
         port = small_port(pair, pair.server_tunnel)
-        pair.client.set_upstream_route(RouteKind.TCP, port, service.upstream)
+        pair.client.set_route(RouteKind.TCP, port, Site(upstream=service.upstream))
         publish(pair.client)
         crowd = [stand_still(port) for _ in range(20)]
         with connect(pair.serve_tcp("echo", other.upstream)) as neighbour:
@@ -312,7 +312,7 @@ def elsewhere(pair: Pair, address: str = "127.0.0.3", *, udp: bool = False) -> i
     if not udp:
         sock.listen(64)
     port = sock.getsockname()[1]
-    pair.server.set_tunnel_route(RouteKind.UDP if udp else RouteKind.TCP, port, pair.server_tunnel)
+    pair.server.set_route(RouteKind.UDP if udp else RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,)))
     publish(pair.server)
     kind = ListenerKind.UDP if udp else ListenerKind.TCP
     pair.server.add_listener(kind, sock.detach(), worker=0, port=port)
@@ -321,7 +321,7 @@ def elsewhere(pair: Pair, address: str = "127.0.0.3", *, udp: bool = False) -> i
 
 def lead(pair: Pair, port: int, address: str, to: int, *, udp: bool = False) -> Upstream:
     there = Upstream(addresses=[(address, to)])
-    pair.client.set_upstream_route(RouteKind.UDP if udp else RouteKind.TCP, port, there)
+    pair.client.set_route(RouteKind.UDP if udp else RouteKind.TCP, port, Site(upstream=there))
     publish(pair.client)
     return there
 
@@ -355,7 +355,7 @@ def test_loop_is_the_last_that_came_of_its_upstream():
     with engine_pair() as pair:
         port = elsewhere(pair)
         there = Upstream(addresses=[("127.0.0.3", port)])
-        pair.client.set_upstream_route(RouteKind.TCP, port, there)
+        pair.client.set_route(RouteKind.TCP, port, Site(upstream=there))
         pair.publish()
         for count in (1, 2):
             assert is_ended("127.0.0.3", port)
@@ -463,7 +463,7 @@ def test_two_ports_one_behind_the_other_are_no_loop():
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         one, two = elsewhere(pair), elsewhere(pair)
         lead(pair, one, "127.0.0.3", two)
-        pair.client.set_upstream_route(RouteKind.TCP, two, upstream.upstream)
+        pair.client.set_route(RouteKind.TCP, two, Site(upstream=upstream.upstream))
         publish(pair.client)
         with socket.create_connection(("127.0.0.3", one), timeout=10) as sock:
             sock.sendall(b"through both")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spokes._fastpath.engine import Engine, EventKind, ListenerKind, RouteKind
+from spokes._fastpath.engine import Engine, EventKind, ListenerKind, RouteKind, Site
 from tests.support.engines import (
     CHAIN_PEM,
     DOMAIN,
@@ -78,7 +78,7 @@ def test_requests_go_from_stream_to_stream(row: Row) -> None:
 
     with ScriptedUpstream(serving(answer)) as upstream:
         row.pair.serve_http(HOST, upstream.upstream())
-        row.front.set_tunnel_route(RouteKind.HTTP, HOST, row.tunnel)
+        row.front.set_route(RouteKind.HTTP, HOST, Site(tunnels=(row.tunnel,)))
         port = row.listen(ListenerKind.HTTP)
         publish(row.front)
         wire = Wire(socket.create_connection(("127.0.0.1", port)))
@@ -105,9 +105,9 @@ def test_raw_bytes_go_from_stream_to_stream_both_ways(row: Row) -> None:
         sock = listening()
         port = sock.getsockname()[1]
         middle, client = row.pair.server, row.pair.client
-        row.front.set_tunnel_route(RouteKind.TCP, port, row.tunnel)
-        middle.set_tunnel_route(RouteKind.TCP, port, row.pair.server_tunnel)
-        client.set_upstream_route(RouteKind.TCP, port, upstream.upstream)
+        row.front.set_route(RouteKind.TCP, port, Site(tunnels=(row.tunnel,)))
+        middle.set_route(RouteKind.TCP, port, Site(tunnels=(row.pair.server_tunnel,)))
+        client.set_route(RouteKind.TCP, port, Site(upstream=upstream.upstream))
         for engine in (row.front, middle, client):
             publish(engine)
         row.listen(ListenerKind.TCP, sock)
@@ -127,8 +127,8 @@ def test_raw_bytes_go_from_stream_to_stream_both_ways(row: Row) -> None:
 def test_stream_without_a_client_behind_the_middle_is_refused(row: Row) -> None:
     sock = listening()
     port = sock.getsockname()[1]
-    row.front.set_tunnel_route(RouteKind.TCP, port, row.tunnel)
-    row.pair.server.set_tunnel_route(RouteKind.TCP, port, row.pair.server.open_tunnel())
+    row.front.set_route(RouteKind.TCP, port, Site(tunnels=(row.tunnel,)))
+    row.pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(row.pair.server.open_tunnel(),)))
     publish(row.front)
     publish(row.pair.server)
     row.listen(ListenerKind.TCP, sock)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from spokes._fastpath.engine import ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import ListenerKind, RouteKind, Site, Upstream
 from spokes.errors import EngineError
 from tests.fastpath.test_exchange_upgrade import ASK, echo_after_switch
 from tests.fastpath.test_udp import udp_echo, udp_socket
@@ -24,8 +24,8 @@ FAR_S = 3600.0
 
 def serve_http(pair: Pair, host: str, upstream: Upstream) -> int:
     service = pair.server.open_service(pair.server_tunnel)
-    pair.server.set_tunnel_route(RouteKind.HTTP, host, pair.server_tunnel, service=service)
-    pair.client.set_upstream_route(RouteKind.HTTP, host, upstream)
+    pair.server.set_route(RouteKind.HTTP, host, Site(tunnels=(pair.server_tunnel,), service=service))
+    pair.client.set_route(RouteKind.HTTP, host, Site(upstream=upstream))
     pair.publish()
     return service
 
@@ -35,7 +35,7 @@ def serve_port(pair: Pair, upstream: Upstream, kind: ListenerKind = ListenerKind
     route = RouteKind.UDP if kind is ListenerKind.UDP else RouteKind.TCP
     port = pair.serve_tcp("port", upstream, kind)
     service = pair.server.open_service(pair.server_tunnel)
-    pair.server.set_tunnel_route(route, port, pair.server_tunnel, service=service)
+    pair.server.set_route(route, port, Site(tunnels=(pair.server_tunnel,), service=service))
     pair.publish()
     return port, service
 
@@ -291,7 +291,7 @@ def test_retire_upstream_flow_of_datagrams_begins_anew_at_the_new_place():
         visitor.connect(("127.0.0.1", port))
         visitor.send(b"x")
         assert visitor.recv(10) == b"x"
-        pair.client.set_upstream_route(RouteKind.UDP, port, Upstream(addresses=[new.getsockname()]))
+        pair.client.set_route(RouteKind.UDP, port, Site(upstream=Upstream(addresses=[new.getsockname()])))
         publish(pair.client)
         pair.client.retire_upstream(upstream)
         eventually(lambda: pair.server.stats()["streams_open"] == 0)

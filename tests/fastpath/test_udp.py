@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from spokes._fastpath.engine import FAULT_CODES, EventKind, ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import FAULT_CODES, EventKind, ListenerKind, RouteKind, Site, Upstream
 from tests.support.engines import Pair, engine_pair, eventually, wait_events
 from tests.support.frames import FrameType, Service, connect_peer, frame
 from tests.support.threads import join_thread
@@ -170,8 +170,8 @@ def listening_everywhere(family: socket.AddressFamily) -> Iterator[socket.socket
 def test_udp_answer_leaves_from_the_address_that_was_asked(family):
     with engine_pair() as pair, udp_echo() as upstream, listening_everywhere(family) as sock, udp_socket() as visitor:
         port = sock.getsockname()[1]
-        pair.server.set_tunnel_route(RouteKind.UDP, port, pair.server_tunnel)
-        pair.client.set_upstream_route(RouteKind.UDP, port, Upstream(addresses=[upstream.getsockname()]))
+        pair.server.set_route(RouteKind.UDP, port, Site(tunnels=(pair.server_tunnel,)))
+        pair.client.set_route(RouteKind.UDP, port, Site(upstream=Upstream(addresses=[upstream.getsockname()])))
         pair.publish()
         pair.server.add_listener(ListenerKind.UDP, sock.detach(), worker=0, port=port)
         asked = [(f"127.0.0.{i % 3 + 1}", port) for i in range(9)]
@@ -274,7 +274,7 @@ def test_udp_flood_over_a_link_that_does_not_read_drops_the_oldest_and_stays_bou
     with engine_pair() as pair, udp_socket() as visitor:
         tunnel = pair.server.open_tunnel()
         port = pair.listen("flood", ListenerKind.UDP)
-        pair.server.set_tunnel_route(RouteKind.UDP, port, tunnel)
+        pair.server.set_route(RouteKind.UDP, port, Site(tunnels=(tunnel,)))
         pair.server.publish()
         peer = connect_peer(pair.ports["tls"])
         link = wait_events(pair.server, lambda event: event.kind == EventKind.LINK_UP).link
@@ -307,7 +307,7 @@ def test_udp_stream_takes_no_data_and_its_fin_ends_it():
     with engine_pair() as pair, udp_socket() as visitor:
         tunnel = pair.server.open_tunnel()
         port = pair.listen("odd", ListenerKind.UDP)
-        pair.server.set_tunnel_route(RouteKind.UDP, port, tunnel)
+        pair.server.set_route(RouteKind.UDP, port, Site(tunnels=(tunnel,)))
         pair.server.publish()
         peer = connect_peer(pair.ports["tls"])
         link = wait_events(pair.server, lambda event: event.kind == EventKind.LINK_UP).link
@@ -339,7 +339,7 @@ class Answering:
         tunnel = pair.server.open_tunnel()
         self.pair = pair
         self.port = pair.listen("places", ListenerKind.UDP)
-        pair.server.set_tunnel_route(RouteKind.UDP, self.port, tunnel)
+        pair.server.set_route(RouteKind.UDP, self.port, Site(tunnels=(tunnel,)))
         pair.server.publish()
         self.peer = connect_peer(pair.ports["tls"])
         link = wait_events(pair.server, lambda event: event.kind == EventKind.LINK_UP).link

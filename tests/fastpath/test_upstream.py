@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from spokes._fastpath.engine import FAULT_CODES, Engine, EventKind, ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import FAULT_CODES, Engine, EventKind, ListenerKind, RouteKind, Site, Upstream
 from spokes.errors import EngineError
 from tests.support.engines import Pair, engine_pair, eventually, listening, wait_events
 from tests.support.http_wire import (
@@ -837,7 +837,7 @@ def test_unknown_host_is_404_and_the_conn_goes_on(pair: Pair, visit: Visit) -> N
 
 
 def test_host_the_client_does_not_serve_is_404(pair: Pair, visit: Visit) -> None:
-    pair.server.set_tunnel_route(RouteKind.HTTP, "a.tun.test", pair.server_tunnel)
+    pair.server.set_route(RouteKind.HTTP, "a.tun.test", Site(tunnels=(pair.server_tunnel,)))
     pair.publish()
     visitor = visit()
     for _ in range(2):
@@ -915,7 +915,7 @@ def test_link_that_dies_in_mid_response_aborts_the_visitor(pair: Pair, visit: Vi
 
 
 def test_page_route_answers_by_itself(pair: Pair, visit: Visit) -> None:
-    pair.server.set_page_route(RouteKind.HTTP, "tun.test", "SPK-WELCOME")
+    pair.server.set_route(RouteKind.HTTP, "tun.test", Site(page="SPK-WELCOME"))
     pair.publish()
     visitor = visit()
     for _ in range(2):
@@ -933,7 +933,7 @@ def test_upstream_route_of_the_server_itself_tells_it_the_visitor(pair: Pair, vi
         wire.send(response(asked.body))
 
     with ScriptedUpstream(serving(handle)) as upstream:
-        pair.server.set_upstream_route(RouteKind.HTTP, "admin.tun.test", upstream.upstream())
+        pair.server.set_route(RouteKind.HTTP, "admin.tun.test", Site(upstream=upstream.upstream()))
         pair.publish()
         visitor = visit()
         for size in (0, 10, 500_000):
@@ -955,7 +955,7 @@ def test_upstream_of_the_server_is_never_sent_what_was_taken_off_a_body(pair: Pa
         seen.append(wire.read_until(b"0\r\n"))
 
     with ScriptedUpstream(script) as upstream:
-        pair.server.set_upstream_route(RouteKind.HTTP, "admin.tun.test", upstream.upstream())
+        pair.server.set_route(RouteKind.HTTP, "admin.tun.test", Site(upstream=upstream.upstream()))
         pair.publish()
         visitor = visit()
         visitor.send(request(host="admin.tun.test"))
@@ -976,7 +976,7 @@ def test_upstream_with_a_fault_page_has_it_when_silent(pair: Pair, visit: Visit,
     path = str(tmp_path / "admin.sock")
     with ScriptedUpstream(script, unix_path=path if how != "absent" else str(tmp_path / "other.sock")):
         upstream = Upstream(unix_path=path, fault_page="SPK-ADMIN-DOWN")
-        pair.server.set_upstream_route(RouteKind.HTTP, "admin.tun.test", upstream)
+        pair.server.set_route(RouteKind.HTTP, "admin.tun.test", Site(upstream=upstream))
         pair.publish()
         visitor = visit()
         visitor.send(request(host="admin.tun.test"))
@@ -997,7 +997,7 @@ def test_upstream_with_the_admin_fault_page_answers_api_callers_in_json(
     address = sock.getsockname()
     try:
         engine.add_listener(ListenerKind.HTTP, sock.detach(), worker=0, port=80)
-        engine.set_upstream_route(RouteKind.HTTP, "admin.tun.test", upstream)
+        engine.set_route(RouteKind.HTTP, "admin.tun.test", Site(upstream=upstream))
         engine.publish()
         engine.start()
         visitor = Wire(socket.create_connection(address))

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from spokes._fastpath.engine import Certificate, Engine, Event, EventKind, ListenerKind, RouteKind, Upstream
+from spokes._fastpath.engine import Certificate, Engine, Event, EventKind, ListenerKind, RouteKind, Site, Upstream
 
 DOMAIN = "tun.test"
 
@@ -122,16 +122,16 @@ class Pair:
         eventually(lambda: self.server.tunnel_counters(self.server_tunnel)[3] > 0)
 
     def serve_http(self, host: str, upstream: Upstream) -> None:
-        self.server.set_tunnel_route(RouteKind.HTTP, host, self.server_tunnel)
-        self.client.set_upstream_route(RouteKind.HTTP, host, upstream)
+        self.server.set_route(RouteKind.HTTP, host, Site(tunnels=(self.server_tunnel,)))
+        self.client.set_route(RouteKind.HTTP, host, Site(upstream=upstream))
         self.publish()
 
     def serve_tcp(self, name: str, upstream: Upstream, kind: ListenerKind = ListenerKind.TCP) -> int:
         route = RouteKind.UDP if kind is ListenerKind.UDP else RouteKind.TCP
         socks = self.bind(kind)
         port = socks[0].getsockname()[1]
-        self.server.set_tunnel_route(route, port, self.server_tunnel)
-        self.client.set_upstream_route(route, port, upstream)
+        self.server.set_route(route, port, Site(tunnels=(self.server_tunnel,)))
+        self.client.set_route(route, port, Site(upstream=upstream))
         self.publish()
         for worker, sock in enumerate(socks):       # a worker knows the route before it can accept a visitor
             self.server.add_listener(kind, sock.detach(), worker=worker, port=port)

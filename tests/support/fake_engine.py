@@ -11,11 +11,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from spokes._fastpath.engine import Certificate, Event, EventKind, Limits, LinkDown, RouteKind, Upstream
+from spokes._fastpath.engine import Certificate, Event, EventKind, Limits, LinkDown, RouteKind, Site
 from spokes.wire.handshake import ClientHandshake
 from spokes.wire.messages import Message
-
-NO_LIMITS = Limits()
 
 
 @dataclass
@@ -169,26 +167,22 @@ class FakeEngine:
         drained, self.visits = self.visits, []
         return drained
 
-    def set_tunnel_route(
-        self, kind: int, key: str | int, tunnel: int, *, service: int = 0, limits: Limits = NO_LIMITS
-    ) -> None:
+    def set_route(self, kind: int, key: str | int, site: Site) -> None:
+        """In `routes` stands who answers: a tunnel, an upstream, a page's code, or `https:port`."""
+        if site.page:
+            assert site.page in self.pages
+            self._set[(kind, key)] = site.page
+            return
+        if site.upstream is not None:
+            self._set[(kind, key)] = site.upstream
+            return
+        (tunnel,) = site.tunnels
         assert tunnel in self.tunnels
-        assert self.services[service] == tunnel
-        self.service_of[(kind, key)] = service
-        self._set[(kind, key)] = tunnel
-        self.limits_of[(kind, key)] = limits
-
-    def set_upstream_route(
-        self, kind: int, key: str | int, upstream: Upstream, *, limits: Limits = NO_LIMITS
-    ) -> None:
-        self._set[(kind, key)] = upstream
-
-    def set_page_route(self, kind: int, key: str, code: str) -> None:
-        assert code in self.pages
-        self._set[(kind, key)] = code
-
-    def set_secure_route(self, host: str, https_port: int) -> None:
-        self._set[(RouteKind.HTTP, host)] = f"https:{https_port}"
+        assert self.services[site.service] == tunnel
+        self.service_of[(kind, key)] = site.service
+        self.limits_of[(kind, key)] = site.policy.limits
+        sent_on = kind == RouteKind.HTTP and site.policy.https_port
+        self._set[(kind, key)] = f"https:{site.policy.https_port}" if sent_on else tunnel
 
     def drop_route(self, kind: int, key: str | int) -> None:
         self._set.pop((kind, key), None)
