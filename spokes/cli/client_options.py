@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from spokes.cli.loop import run as run_loop
 from spokes.client.config import ClientConfig, find_path
 from spokes.client.config_edit import ConfigFile
 from spokes.client.local_caller import LocalCaller
@@ -148,7 +148,7 @@ def perform(path: Path, op: str, args: Json) -> Json:
             click.echo(f"spoke: in force until the client ends, and not kept: {escape(str(reason))}", err=True)
     else:
         operations = Operations(ConfigFile(path), ask=lambda op, args: ask_once(path, op, args), apply=apply_nowhere)
-        result = asyncio.run(operations.perform(op, args))
+        result = run_loop(operations.perform(op, args))
     if what := result.pop(NOT_CHECKED, ""):
         click.echo(f"spoke: not checked: {what}", err=True)
     return result

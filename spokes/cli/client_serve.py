@@ -28,6 +28,7 @@ from spokes.cli.client_options import (
     size_options,
 )
 from spokes.cli.entry import EXIT_INTERRUPTED
+from spokes.cli.loop import run as run_loop
 from spokes.client.config import ClientConfig
 from spokes.client.config_edit import HeldConfig
 from spokes.client.local_caller import LocalCaller
@@ -224,7 +225,7 @@ def _serve_one_off(
         running = LocalCaller.find(path)
         if running is not None:
             try:
-                code = asyncio.run(_serve_through(running, (lent_rule or own_rule)(), console, on_port))
+                code = run_loop(_serve_through(running, (lent_rule or own_rule)(), console, on_port))
             except RemoteError as error:
                 if error.code == NotFoundError.code:  # of a version that serves nothing for others
                     raise _already_runs(path, running) from None
@@ -437,7 +438,7 @@ def _serve(
         )
         return await run_app(app, console, api_file, api_port, rules=rules, one_off=one_off)
 
-    return asyncio.run(run())
+    return run_loop(run())
 
 
 async def run_app(

@@ -24,6 +24,7 @@ from spokes.cli.client_options import (
     read_secret,
     show,
 )
+from spokes.cli.loop import run as run_loop
 from spokes.client.config import DEFAULT_SERVER_PORT, ClientConfig, give_to_unit, join_host_port, split_host_port
 from spokes.client.local_caller import LocalCaller
 from spokes.client.probe import shown_fingerprint
@@ -95,7 +96,7 @@ def configure(
     config = ClientConfig(settings.path, document)
     config.require_writable()
     _require_keepable(config.path)
-    asyncio.run(_register(config, token, name))
+    run_loop(_register(config, token, name))
     kept = _keep_old(config.path)
     config.save()
     give_to_unit(config.path)
@@ -244,7 +245,7 @@ def _ask_info(path: Path, running: LocalCaller | None) -> tuple[dict[str, Any], 
             return await ask_once(path, "tunnel.info", {})
 
     try:
-        return (running.perform("tunnel.info", {}) if running is not None else asyncio.run(ask())), ""
+        return (running.perform("tunnel.info", {}) if running is not None else run_loop(ask())), ""
     except TimeoutError:
         return {}, f"unknown, no answer from the server within {INFO_DEADLINE_S:.0f} s"
     except SpokesError as error:

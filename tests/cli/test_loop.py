@@ -1,0 +1,50 @@
+"""The event loop of `spoke`."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+import uvloop
+
+from spokes.cli.loop import run
+
+
+async def running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+def test_run_is_on_uvloop():
+    assert isinstance(run(running_loop()), uvloop.Loop)
+
+
+def test_run_interrupted_cancels_what_waits():
+    ended: list[str] = []
+
+    async def wait_for_ever() -> None:
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        run(wait_for_ever())
+    assert ended == ["cancelled"]
+
+
+def test_run_ignored_interrupt_stays_ignored():
+    """A verb in the background of a script has SIGINT ignored, and the loop does not take it back."""
+
+    async def interrupted() -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(0)
+        return "went on"
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run(interrupted()) == "went on"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
