@@ -39,7 +39,12 @@ class Upstreams:
             lot = self.draw(30)
             if lot == 0:
                 return                                  # leaves before it is asked
-            asked = wire.read_head()
+            try:
+                asked = wire.read_head()
+            except TimeoutError:
+                if wire.waiting:
+                    raise
+                return                                  # nobody asked for so long, as on a slow machine
             if lot == 1:
                 wire.abort()
                 return
