@@ -37,26 +37,26 @@ class Fleet:
 
     def __init__(self, store: Store, tunnel_count: int) -> None:
         self.store = store
-        self.user = store.create_user(fullname="Mara Lind", check_domains=True)
-        store.allow_domains(self.user.uid, ["*.example.org"])
-        self.api_key, self.api_key_value = store.create_api_key("benchmark")
-        self.cookie = store.create_login(api_key_uid=self.api_key.uid)[1]
-        self.webhook = store.create_webhook("https://hooks.example.org/spokes")
+        self.user = store.users.create(fullname="Mara Lind", check_domains=True)
+        store.users.allow_domains(self.user.uid, ["*.example.org"])
+        self.api_key, self.api_key_value = store.api_keys.create("benchmark")
+        self.cookie = store.logins.create(api_key_uid=self.api_key.uid)[1]
+        self.webhook = store.webhooks.create("https://hooks.example.org/spokes")
         self.uids: list[str] = []
         for number in range(tunnel_count):
-            tunnel, _ = store.create_tunnel(f"till {number}", f"calm-otter-{number}.{DOMAIN}", domain=DOMAIN)
-            store.put_sites(tunnel.uid, [{"domain": f"shop{number}.example.org", "destination": "127.0.0.1"}])
-            store.allocate_port(tunnel.uid, 1_024 + number, 65_535)
+            tunnel, _ = store.tunnels.create(f"till {number}", f"calm-otter-{number}.{DOMAIN}", domain=DOMAIN)
+            store.sites.put(tunnel.uid, [{"domain": f"shop{number}.example.org", "destination": "127.0.0.1"}])
+            store.ports.allocate(tunnel.uid, 1_024 + number, 65_535)
             self.uids.append(tunnel.uid)
-        store.write_presence(
+        store.presence.write(
             PresenceUpdate(
                 tunnel_uid=uid, state=TunnelState.ONLINE, last_active=AT, address="198.51.100.7", version="1.2.0",
                 os="linux", arch="amd64",
             )
             for uid in self.uids
         )
-        services = [(row.tunnel_uid, row.uid) for row in store.list_sites()]
-        services += [(row.tunnel_uid, row.uid) for row in store.list_ports()]
+        services = [(row.tunnel_uid, row.uid) for row in store.sites.select()]
+        services += [(row.tunnel_uid, row.uid) for row in store.ports.select()]
         self.deltas = [
             TrafficDelta(tunnel_uid=tunnel_uid, service_uid=uid, bytes_in=1_000, bytes_out=9_000, conns=1)
             for tunnel_uid, uid in services
@@ -69,42 +69,43 @@ def calls(fleet: Fleet) -> dict[str, Callable[[int], object]]:
     page = uids[:PAGE_COUNT]
 
     def list_page(_: int) -> object:
-        return store.get_tunnels(page), store.usage_of_tunnels(page, AT)
+        return store.tunnels.get_many(page), store.traffic.usage_of_tunnels(page, AT)
 
     def list_details(_: int) -> object:
-        return list_page(0), store.list_sites(page), store.list_ports(page), store.usage_of_services(page, AT)
+        services = store.sites.select(page), store.ports.select(page)
+        return list_page(0), services, store.traffic.usage_of_services(page, AT)
 
     def act(number: int) -> object:
-        with store.acting(Actor(kind="shell")):
-            return store.edit_tunnel(uids[0], name=f"till {number}")
+        with store.audit.acting(Actor(kind="shell")):
+            return store.tunnels.edit(uids[0], name=f"till {number}")
 
-    links = store.freeze_list(uids)
+    links = store.result_snapshots.take(uids)
     return {
-        "add traffic": lambda number: store.add_traffic(AT + 3_600 * (number // 5), fleet.deltas),
+        "add traffic": lambda number: store.traffic.add(AT + 3_600 * (number // 5), fleet.deltas),
         "list page": list_page,
         "list page with details": list_details,
-        "list of ids": lambda _: store.list_tunnel_uids(),
-        "list of all tunnels": lambda _: store.list_tunnels(),
-        "count active": lambda _: store.count_active_tunnels(),
-        "search by name": lambda _: store.search_tunnels("till 77"),
-        "search by domain": lambda _: store.search_tunnels("shop99", "linux"),
-        "search, no match": lambda _: store.search_tunnels("nothing of the kind"),
-        "search, not ASCII": lambda _: store.search_tunnels("größe"),
-        "freeze list, new": lambda number: store.freeze_list(uids[number:] + uids[:number]),
-        "freeze list, known": lambda _: store.freeze_list(uids),
-        "read page": lambda number: store.read_page(links[number % len(links)].uid),
-        "find login": lambda _: store.find_login(fleet.cookie),
-        "find API key": lambda _: store.find_api_key(fleet.api_key_value),
+        "list of ids": lambda _: store.tunnels.uids(),
+        "list of all tunnels": lambda _: store.tunnels.select(),
+        "count active": lambda _: store.tunnels.count_active(),
+        "search by name": lambda _: store.tunnels.search("till 77"),
+        "search by domain": lambda _: store.tunnels.search("shop99", "linux"),
+        "search, no match": lambda _: store.tunnels.search("nothing of the kind"),
+        "search, not ASCII": lambda _: store.tunnels.search("größe"),
+        "freeze list, new": lambda number: store.result_snapshots.take(uids[number:] + uids[:number]),
+        "freeze list, known": lambda _: store.result_snapshots.take(uids),
+        "read page": lambda number: store.result_snapshots.read_page(links[number % len(links)].uid),
+        "find login": lambda _: store.logins.find(fleet.cookie),
+        "find API key": lambda _: store.api_keys.find(fleet.api_key_value),
         "edit tunnel, with its event": act,
-        "usage of all tunnels": lambda _: store.usage_of_tunnels(None, AT),
-        "month of all users": lambda _: store.month_of_users(AT),
-        "list of all users": lambda _: store.list_users(),
-        "versions of all users": lambda _: store.list_user_versions(),
-        "queue 100 deliveries": lambda _: store.queue_deliveries(
+        "usage of all tunnels": lambda _: store.traffic.usage_of_tunnels(None, AT),
+        "month of all users": lambda _: store.traffic.month_of_users(AT),
+        "list of all users": lambda _: store.users.select(),
+        "versions of all users": lambda _: store.users.versions(),
+        "queue 100 deliveries": lambda _: store.deliveries.queue(
             NewDelivery(webhook_uid=fleet.webhook.uid, kind="tunnel.up", subject=uid, body="{}") for uid in page
         ),
-        "due deliveries": lambda _: store.due_deliveries_of(list(store.due_webhooks(AT * 2)), AT * 2, 100),
-        "add 1,000 visits": lambda _: store.add_visits(
+        "due deliveries": lambda _: store.deliveries.due_of(list(store.deliveries.due_webhooks(AT * 2)), AT * 2, 100),
+        "add 1,000 visits": lambda _: store.access_records.add(
             Visit(
                 uid=new_uid(), tunnel_uid=delta.tunnel_uid, service_uid=delta.service_uid, service=1,
                 address="198.51.100.7", bytes_in=1, bytes_out=1, established=AT, closed=AT,

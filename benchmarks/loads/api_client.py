@@ -65,7 +65,7 @@ class ApiClient:
 def create_key(control: Control) -> str:
     """The value of a new key of the system."""
     with open_store(control) as store:
-        return store.create_api_key("benchmark")[1]
+        return store.api_keys.create("benchmark")[1]
 
 
 def open_store(control: Control) -> Store:

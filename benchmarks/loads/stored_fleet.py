@@ -40,27 +40,27 @@ def _fill_store(control: Control, tunnel_count: int) -> StoredFleet:
     tunnel_uids, user_uids = [], []
     with open_store(control) as store:
         for number in range(-(-tunnel_count // TUNNELS_PER_USER)):
-            user = store.create_user(
+            user = store.users.create(
                 fullname=f"Mara Lind {number}", email=f"mara{number}@example.org", bandwidth_mb=1_000,
             )
             user_uids.append(user.uid)
         for number in range(tunnel_count):
             owner = user_uids[number // TUNNELS_PER_USER]
-            tunnel, _ = store.create_tunnel(
+            tunnel, _ = store.tunnels.create(
                 f"till {number}", f"calm-otter-{number}.{DOMAIN}", domain=DOMAIN, user_uid=owner,
             )
-            store.put_sites(tunnel.uid, [{"domain": f"shop{number}.example.org", "destination": "127.0.0.1"}])
+            store.sites.put(tunnel.uid, [{"domain": f"shop{number}.example.org", "destination": "127.0.0.1"}])
             tunnel_uids.append(tunnel.uid)
         now = time.time()
-        store.write_presence(
+        store.presence.write(
             PresenceUpdate(
                 tunnel_uid=uid, state=TunnelState.OFFLINE, last_active=now, address="198.51.100.7", version="1.2.0",
                 os="linux", arch="amd64",
             )
             for uid in tunnel_uids
         )
-        store.add_traffic(now, [
+        store.traffic.add(now, [
             TrafficDelta(tunnel_uid=site.tunnel_uid, service_uid=site.uid, bytes_in=1_000, bytes_out=9_000, conns=1)
-            for site in store.list_sites()
+            for site in store.sites.select()
         ])
     return StoredFleet(tunnel_uids, user_uids)

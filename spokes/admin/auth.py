@@ -46,19 +46,19 @@ class Authenticator:
         if header[: len(_BEARER)].lower() == _BEARER:
             key = check_key(admin, header[len(_BEARER) :].strip(), nobody)
             return self._key_caller(admin, nobody, key)
-        login = admin.store.find_login(nobody.cookie) if nobody.cookie else None
+        login = admin.store.logins.find(nobody.cookie) if nobody.cookie else None
         if login is None:
             return nobody
         try:
             if login.api_key_uid != ZERO_UID:
-                return self._key_caller(admin, nobody, admin.store.get_api_key(login.api_key_uid), login.uid)
-            return _person_caller(nobody, admin.store.get_user(login.user_uid), login.uid)
+                return self._key_caller(admin, nobody, admin.store.api_keys.get(login.api_key_uid), login.uid)
+            return _person_caller(nobody, admin.store.users.get(login.user_uid), login.uid)
         except NotFoundError:            # deleted between the two look-ups
             return nobody
 
     def _key_caller(self, admin: Admin, nobody: Caller, key: ApiKey, login_uid: str = "") -> Caller:
         self._note_use(admin, key.uid, nobody.address)
-        role = Role.ADMIN if key.user_uid == ZERO_UID else Role(admin.store.get_user(key.user_uid).role)
+        role = Role.ADMIN if key.user_uid == ZERO_UID else Role(admin.store.users.get(key.user_uid).role)
         return Caller(
             checks=(key_stands(key.uid, key.scopes, key.user_uid, role, login_uid),),
             kind=CallerKind.KEY, uid=key.uid, name=key.description, role=role,
@@ -74,7 +74,7 @@ class Authenticator:
             self._used.clear()
         self._used[key_uid] = now
         try:
-            admin.store.touch_api_keys({key_uid: (clock.wall_s(), address)})
+            admin.store.api_keys.touch({key_uid: (clock.wall_s(), address)})
         except StoreError as error:      # a full disk must not refuse those who only read
             log.warning("use of a key not noted", extra={"key_uid": key_uid, "error": str(error)})
 
@@ -82,7 +82,7 @@ class Authenticator:
 def check_key(admin: Admin, value: str, caller: Caller) -> ApiKey:
     """The active API key with this value; unknown and inactive ones get the same answer."""
     try:
-        return admin.store.find_api_key(value)
+        return admin.store.api_keys.find(value)
     except (TokenError, InactiveError):
         source = source_key(caller.address)
         _raise_if_early(admin.key_failures.wait_s(source))
@@ -94,7 +94,7 @@ def check_not_delayed(admin: Admin, source: str) -> None:
     """Before something is held against a password, which can be guessed. `source`: an account from an address, or from
     a device on which its person has logged in.
     """
-    _raise_if_early(admin.store.login_wait_s(source))
+    _raise_if_early(admin.store.logins.wait_s(source))
 
 
 def refuse_login(
@@ -102,7 +102,7 @@ def refuse_login(
 ) -> NoReturn:
     """A failed login. Tries within the delay leave nothing behind, so a flood of them writes nothing."""
     check_not_delayed(admin, source)
-    admin.store.note_login_failure(source)
+    admin.store.logins.note_failure(source)
     admin.password_failures.note(source_key(caller.address))
     _refuse(admin, caller, text, detail or {})
 
@@ -113,14 +113,14 @@ def _raise_if_early(wait_s: float) -> None:
 
 
 def _refuse(admin: Admin, caller: Caller, text: str, detail: dict[str, Any]) -> NoReturn:
-    with admin.store.acting(caller.actor()):
-        admin.store.note_event("login.refused", detail={"agent": caller.agent, **detail})
+    with admin.store.audit.acting(caller.actor()):
+        admin.store.audit.note("login.refused", detail={"agent": caller.agent, **detail})
     raise NotSignedInError(text)
 
 
 def note_login(admin: Admin, actor: Actor, detail: dict[str, Any]) -> None:
-    with admin.store.acting(actor):
-        admin.store.note_event("login", detail=detail)
+    with admin.store.audit.acting(actor):
+        admin.store.audit.note("login", detail=detail)
 
 
 def _person_caller(nobody: Caller, user: User, login_uid: str) -> Caller:

@@ -104,7 +104,7 @@ class Endpoint(Resource):
                 held.enter_context(self._body_places.room(source, length))
                 with nullcontext() if _is_here(req) else self._body_places.place(source, signed_in=is_known):
                     body = decode_body(_read_body(req, route.body_bytes_max), route.request)
-                self._admin.store.require(*caller.checks)    # rights may have gone while the body came
+                self._admin.store.audit.require(*caller.checks)    # rights may have gone while the body came
             if route.whole_list:
                 held.enter_context(long_list_turn(self._admin.store))
             answer = route.handler(self._admin, caller, body, **params)

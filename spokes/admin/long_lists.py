@@ -18,5 +18,5 @@ _turn = threading.Lock()
 
 def long_list_turn(store: Store) -> AbstractContextManager[object]:
     """For as long as a whole list is made, up to its text."""
-    count, _ = store.count_active_tunnels()
+    count, _ = store.tunnels.count_active()
     return _turn if count > LONG_COUNT else nullcontext()

@@ -27,6 +27,6 @@ class UserMonths:
         """{user id: bytes, both ways}, LIFETIME_S old at most. Who comes while it is read waits, and reads nothing."""
         with self._lock:
             if clock.monotonic_s() >= self._fresh_until:
-                self._bytes = store.month_of_users(clock.wall_s())
+                self._bytes = store.traffic.month_of_users(clock.wall_s())
                 self._fresh_until = clock.monotonic_s() + LIFETIME_S
             return self._bytes

@@ -46,13 +46,13 @@ class Health(Resource):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         with self._lock:
             if self._asked is None or self._asked.done():
-                self._asked = self._asking.submit(self._admin.store.position)
+                self._asked = self._asking.submit(self._admin.store.changes.position)
             asked = self._asked
         try:
             asked.result(HEALTH_WITHIN_S)
         except TimeoutError:
             raise StoreError("the database does not answer") from None
-        self._admin.store.write_counted_events()     # the server asks every few seconds, also when nobody else does
+        self._admin.store.audit.write_counted()     # the server asks every few seconds, also when nobody else does
         resp.content_type = JSON
         resp.data = b'{"status":true,"error":""}'
 

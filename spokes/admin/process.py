@@ -107,8 +107,8 @@ class LazyApp:
                 given = self._arguments
                 store = Store.open(self._store_url)
                 store.leave_checkpoints()
-                store.needs_proof = given.domain_proof
-                store.tunnels_per_user_max = given.tunnels_per_user
+                store.domain_verifications.required = given.domain_proof
+                store.tunnels.per_user_max = given.tunnels_per_user
                 admin = Admin(
                     store=store,
                     resolvers=tuple(given.resolver),

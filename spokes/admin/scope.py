@@ -29,7 +29,7 @@ def owner_filter(caller: Caller) -> str | None:
 
 def own_tunnel(admin: Admin, caller: Caller, tunnel_uid: str) -> Tunnel:
     """NotFoundError for one that is unknown, deleted, or somebody else's."""
-    tunnel = admin.store.get_tunnel(tunnel_uid)
+    tunnel = admin.store.tunnels.get(tunnel_uid)
     caller.check_sees(tunnel.user_uid, "tunnel")
     if tunnel.state == TunnelState.DELETED:
         raise NotFoundError("this tunnel was deleted")
@@ -40,7 +40,7 @@ def changing(admin: Admin, caller: Caller, *checks: Check) -> AbstractContextMan
     """What the store changes in this block leaves events that name the caller, and happens only while the caller may
     call and all `checks` hold.
     """
-    return admin.store.acting(caller.actor(), *caller.checks, *checks, user_uid=caller.user_uid)
+    return admin.store.audit.acting(caller.actor(), *caller.checks, *checks, user_uid=caller.user_uid)
 
 
 def changing_tunnel(admin: Admin, caller: Caller, tunnel_uid: str) -> AbstractContextManager[None]:

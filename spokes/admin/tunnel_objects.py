@@ -70,7 +70,7 @@ def tunnel_objects(
     uids = [tunnel.uid for tunnel in tunnels]
     if live is None:
         live = live_tunnels(admin, uids)
-    usage = admin.store.usage_of_tunnels(uids, now)
+    usage = admin.store.traffic.usage_of_tunnels(uids, now)
     services = _Services(admin, uids, now) if details else None
     objects = []
     for tunnel in tunnels:
@@ -113,12 +113,12 @@ class _Services:
     """The services of many tunnels, read in one statement a kind."""
 
     def __init__(self, admin: Admin, tunnel_uids: Sequence[str], now: float) -> None:
-        self._usage = admin.store.usage_of_services(tunnel_uids, now)
+        self._usage = admin.store.traffic.usage_of_services(tunnel_uids, now)
         self._sites: defaultdict[str, list[Site]] = defaultdict(list)
-        for site in admin.store.list_sites(tunnel_uids):
+        for site in admin.store.sites.select(tunnel_uids):
             self._sites[site.tunnel_uid].append(site)
         self._ports: defaultdict[str, list[Port]] = defaultdict(list)
-        for port in admin.store.list_ports(tunnel_uids):
+        for port in admin.store.ports.select(tunnel_uids):
             self._ports[port.tunnel_uid].append(port)
 
     def of(self, tunnel: StoredTunnel, live: Live | None) -> tuple[list[HttpService], list[PortService]]:

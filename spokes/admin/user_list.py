@@ -32,9 +32,9 @@ class UserList:
     def read(self, store: Store) -> list[User]:
         """Oldest first."""
         with self._lock:
-            versions = store.list_user_versions()
+            versions = store.users.versions()
             known = {uid: one for uid, version in versions if (one := self._known.get(uid)) and one.version == version}
-            for user in store.get_users([uid for uid, _ in versions if uid not in known]):
+            for user in store.users.get_many([uid for uid, _ in versions if uid not in known]):
                 known[user.uid] = _Known(UserVersion(user.rev, user.modified), user_object(user, 0))
             self._known = known
             # One that was deleted between the two reads is in the first alone.

@@ -24,7 +24,7 @@ def alerts() -> None:
 def list_alerts(settings: Settings, open_only: bool, limit: int, as_json: bool) -> None:
     """List alerts, newest first."""
     with reading(settings) as shell:
-        found = shell.store.list_alerts(open_only=open_only, limit=limit)
+        found = shell.store.alerts.select(open_only=open_only, limit=limit)
     if as_json:
         print_json({"alerts": [plain(alert_object(one)) for one in found]})
         return

@@ -59,7 +59,7 @@ def backup(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
     with Copying("Writing the backup") as progress:
         size_bytes = write_backup(config.store_url, file, progress)
     with changing(settings) as shell:
-        shell.store.note_event("store.backup", "store", detail={"file": str(file.absolute())})
+        shell.store.audit.note("store.backup", "store", detail={"file": str(file.absolute())})
     if as_json:
         print_json({"file": str(file), "bytes": size_bytes})
     else:
@@ -82,7 +82,7 @@ def restore(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
     with _locked(prepare_directory(config.data)), Copying("Restoring") as progress:
         counts = read_backup(file, config.store_url, force, progress)
     with changing(settings) as shell:
-        shell.store.note_event("store.restore", "store", detail={"file": str(file.absolute())})
+        shell.store.audit.note("store.restore", "store", detail={"file": str(file.absolute())})
     _tell("Restored", counts, as_json=as_json)
 
 

@@ -43,7 +43,7 @@ def list_domains(settings: Settings, user_name: str, as_json: bool) -> None:
 @verb
 def allow(settings: Settings, user_name: str, domains: tuple[str, ...], as_json: bool) -> None:
     """Allow domains too; `*.name` stands for every name below it."""
-    _change(settings, user_name, lambda shell, uid: shell.store.allow_domains(uid, domains), as_json=as_json)
+    _change(settings, user_name, lambda shell, uid: shell.store.users.allow_domains(uid, domains), as_json=as_json)
 
 
 @domain.command("remove", epilog="Example: spokes user domain remove mara@example.org shop.example.org")
@@ -52,7 +52,7 @@ def allow(settings: Settings, user_name: str, domains: tuple[str, ...], as_json:
 @verb
 def remove(settings: Settings, user_name: str, domains: tuple[str, ...], as_json: bool) -> None:
     """Allow domains no more; services that stand go on."""
-    _change(settings, user_name, lambda shell, uid: shell.store.remove_domains(uid, domains), as_json=as_json)
+    _change(settings, user_name, lambda shell, uid: shell.store.users.remove_domains(uid, domains), as_json=as_json)
 
 
 @domain.command("reset", epilog="Example: spokes user domain reset mara@example.org")
@@ -60,7 +60,7 @@ def remove(settings: Settings, user_name: str, domains: tuple[str, ...], as_json
 @verb
 def reset(settings: Settings, user_name: str, as_json: bool) -> None:
     """Empty the list of allowed domains."""
-    _change(settings, user_name, lambda shell, uid: shell.store.reset_domains(uid), as_json=as_json)
+    _change(settings, user_name, lambda shell, uid: shell.store.users.reset_domains(uid), as_json=as_json)
 
 
 def _change(settings: Settings, user_name: str, change: Callable[[Shell, str], User], *, as_json: bool) -> None:

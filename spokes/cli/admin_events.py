@@ -68,7 +68,7 @@ def export(settings: Settings, form: str, as_json: bool) -> None:
 def verify(settings: Settings, as_json: bool) -> int:
     """Check that no event is missing or was changed; exit code 1 if one is."""
     with reading(settings) as shell:
-        broken = shell.store.verify_events()
+        broken = shell.store.audit.verify()
     if as_json:
         print_json({"whole": broken is None, "brokenAt": broken or 0})
         return 0 if broken is None else 1
@@ -88,7 +88,7 @@ class _Chosen:
         self._action = action
 
     def newest(self, limit: int, before: int | None = None) -> list[AdminEvent]:
-        return self._store.list_events(
+        return self._store.audit.select(
             before_seq=before, limit=limit, actor=self._actor, object_uid=self._object_uid, action=self._action
         )
 

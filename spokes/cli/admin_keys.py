@@ -31,7 +31,7 @@ def create(
     """Create a key and print its value, this once."""
     with changing(settings) as shell:
         user_uid = shell.user(user_name).uid if user_name else ZERO_UID
-        key, value = shell.store.create_api_key(description, scopes=scopes, user_uid=user_uid)
+        key, value = shell.store.api_keys.create(description, scopes=scopes, user_uid=user_uid)
     if as_json:
         print_json(plain(key_object(key)) | {"value": value})
     else:
@@ -45,7 +45,7 @@ def create(
 def list_keys(settings: Settings, user_name: str | None, as_json: bool) -> None:
     """List all keys, inactive ones too, with their last use."""
     with reading(settings) as shell:
-        keys = shell.store.list_api_keys(user_uid=shell.user(user_name).uid if user_name else None)
+        keys = shell.store.api_keys.select(user_uid=shell.user(user_name).uid if user_name else None)
         owners = shell.owners(key.user_uid for key in keys)
     if as_json:
         print_json({"keys": [plain(key_object(key)) for key in keys]})
@@ -71,7 +71,7 @@ def edit(settings: Settings, key_id: str, description: str | None, active: bool 
     if description is None and active is None:
         raise click.UsageError("nothing to change: give --description, --active or --inactive")
     with changing(settings) as shell:
-        key = shell.store.edit_api_key(key_id.lower(), description=description, active=active)
+        key = shell.store.api_keys.edit(key_id.lower(), description=description, active=active)
     if as_json:
         print_object(key_object(key))
     else:
@@ -84,7 +84,7 @@ def edit(settings: Settings, key_id: str, description: str | None, active: bool 
 def revoke(settings: Settings, key_id: str, as_json: bool) -> None:
     """Delete a key; its sessions end at once."""
     with changing(settings) as shell:
-        shell.store.delete_api_key(key_id.lower())
+        shell.store.api_keys.delete(key_id.lower())
     if as_json:
         print_json({"id": key_id.lower()})
     else:

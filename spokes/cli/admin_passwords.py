@@ -35,7 +35,7 @@ def password(settings: Settings, user_name: str, password_file: Path | None, rem
         shell.user(user_name)            # before anybody types a password for nobody
     password_hash = "" if remove else hash_password(_read_password(password_file))
     with changing(settings) as shell:
-        one = shell.store.set_password(shell.user(user_name).uid, password_hash)
+        one = shell.store.users.set_password(shell.user(user_name).uid, password_hash)
     if as_json:
         print_json({"id": one.uid, "hasPassword": bool(password_hash)})
     else:
@@ -73,9 +73,9 @@ def enrol(settings: Settings, user_name: str, no_confirm: bool, as_json: bool) -
         if step is None:
             raise ValueRefusedError("the code does not fit", hint="check the authenticator's clock; nothing is changed")
     with changing(settings) as shell:
-        shell.store.set_totp(one.uid, secret)
+        shell.store.users.set_totp(one.uid, secret)
         if step is not None:
-            shell.store.use_totp_step(one.uid, step)
+            shell.store.users.use_totp_step(one.uid, step)
     if as_json:
         print_json({"id": one.uid, "secret": secret, "uri": uri})
     else:
@@ -88,7 +88,7 @@ def enrol(settings: Settings, user_name: str, no_confirm: bool, as_json: bool) -
 def off(settings: Settings, user_name: str, as_json: bool) -> None:
     """Turn the second factor off, for somebody who lost theirs; their sessions end."""
     with changing(settings) as shell:
-        one = shell.store.set_totp(shell.user(user_name).uid, "")
+        one = shell.store.users.set_totp(shell.user(user_name).uid, "")
     if as_json:
         print_json({"id": one.uid, "hasTotp": False})
     else:

@@ -27,8 +27,8 @@ def port() -> None:
 def list_ports(settings: Settings, tunnel_name: str | None, as_json: bool) -> None:
     """List allocated ports, their tunnels and where they lead."""
     with reading(settings) as shell:
-        ports = shell.store.list_ports(shell.tunnel(tunnel_name).uid if tunnel_name else None)
-        tunnels = shell.store.get_tunnels(sorted({one.tunnel_uid for one in ports}))
+        ports = shell.store.ports.select(shell.tunnel(tunnel_name).uid if tunnel_name else None)
+        tunnels = shell.store.tunnels.get_many(sorted({one.tunnel_uid for one in ports}))
     if as_json:
         print_json({"ports": [plain(PortTunnel(port=one.port, tunnel_uid=one.tunnel_uid)) for one in ports]})
         return
@@ -46,7 +46,7 @@ def read_range(settings: Settings, as_json: bool) -> None:
     """Show where ports are allocated."""
     with reading(settings) as shell:
         ports = shell.tcp_ports()
-        used = sum(1 for one in shell.store.list_ports() if ports.begin <= one.port <= ports.end)
+        used = sum(1 for one in shell.store.ports.select() if ports.begin <= one.port <= ports.end)
     if as_json:
         print_json({"begin": ports.begin, "end": ports.end, "used": used})
     else:
@@ -61,7 +61,7 @@ def allocate(settings: Settings, tunnel_name: str, as_json: bool) -> None:
     """Allocate the lowest free port to a tunnel; a running server listens on it at once."""
     with changing(settings) as shell:
         tunnel, ports = shell.tunnel(tunnel_name), shell.tcp_ports()
-        number = shell.store.allocate_port(tunnel.uid, ports.begin, ports.end)
+        number = shell.store.ports.allocate(tunnel.uid, ports.begin, ports.end)
     if as_json:
         print_object(PortTunnel(port=number, tunnel_uid=tunnel.uid))
     else:
@@ -74,10 +74,10 @@ def allocate(settings: Settings, tunnel_name: str, as_json: bool) -> None:
 def release(settings: Settings, number: int, as_json: bool) -> None:
     """Give a port back, its forwarding with it."""
     with changing(settings) as shell:
-        own = next((one for one in shell.store.list_ports() if one.port == number), None)
+        own = next((one for one in shell.store.ports.select() if one.port == number), None)
         if own is None:
             raise NotFoundError(f"port {number} is not allocated", hint="`spokes port list` shows those that are")
-        shell.store.release_port(own.tunnel_uid, number)
+        shell.store.ports.release(own.tunnel_uid, number)
     if as_json:
         print_object(PortTunnel(port=number, tunnel_uid=own.tunnel_uid))
     else:

@@ -75,7 +75,7 @@ class Shell:
     def user(self, text: str) -> User:
         """By id or e-mail address."""
         try:
-            user = self.store.find_user_by_email(text) if "@" in text else self.store.get_user(text.lower())
+            user = self.store.users.find_by_email(text) if "@" in text else self.store.users.get(text.lower())
         except NotFoundError:
             user = None
         if user is None:
@@ -85,16 +85,17 @@ class Shell:
     def owners(self, uids: Iterable[str]) -> dict[str, str]:
         """What people call the owners with these ids: e-mail address, else name, else id."""
         wanted = set(uids)
-        names = {one.uid: one.email or one.fullname or one.uid for one in self.store.get_users(wanted)}
+        names = {one.uid: one.email or one.fullname or one.uid for one in self.store.users.get_many(wanted)}
         return {uid: names.get(uid, SYSTEM if uid == ZERO_UID else uid) for uid in wanted}
 
     def tunnel(self, text: str) -> Tunnel:
         """By id or host name; a deleted one is unknown."""
         if is_uid(text.lower()):
-            found = [self.store.get_tunnel(text.lower())]
+            found = [self.store.tunnels.get(text.lower())]
         else:
             host = canonical_host(text)
-            found = [one for one in self.store.get_tunnels(self.store.search_tunnels(host)) if one.hostname == host]
+            tunnels = self.store.tunnels
+            found = [one for one in tunnels.get_many(tunnels.search(host)) if one.hostname == host]
         for tunnel in found:
             if tunnel.state != TunnelState.DELETED:
                 return tunnel
@@ -123,7 +124,7 @@ def _shell(settings: Settings) -> Iterator[Shell]:
 def changing(settings: Settings) -> Iterator[Shell]:
     """For a verb that changes the store: events name who typed it, and a running server knows when it returns."""
     with _shell(settings) as shell:
-        with shell.store.acting(shell.caller.actor()):
+        with shell.store.audit.acting(shell.caller.actor()):
             yield shell
         tell_server(shell.config)
 

@@ -40,7 +40,7 @@ def create(
 ) -> None:
     """Create a token and print its value."""
     with changing(settings) as shell:
-        made = shell.store.create_token(
+        made = shell.store.tokens.create(
             description,
             active=not inactive,
             tunnel_count_max=max_tunnels or 0,
@@ -59,7 +59,7 @@ def create(
 def list_tokens(settings: Settings, values: bool, as_json: bool) -> None:
     """List all tokens, inactive ones too."""
     with reading(settings) as shell:
-        tokens = shell.store.list_tokens()
+        tokens = shell.store.tokens.select()
     if as_json:
         print_json({"tokens": [_facts(one) | ({"value": one.value} if values else {}) for one in tokens]})
         return
@@ -101,10 +101,10 @@ def edit(
             "nothing to change: give --description, --active, --inactive, --max-tunnels or --max-tunnels-per-hour"
         )
     with changing(settings) as shell:
-        before = next((one for one in shell.store.list_tokens() if one.uid == token_id), None)
+        before = next((one for one in shell.store.tokens.select() if one.uid == token_id), None)
         if before is None:
             raise NotFoundError("unknown registration token", hint="`spokes token list` shows the ids")
-        edited = shell.store.edit_token(
+        edited = shell.store.tokens.edit(
             token_id,
             before.description if description is None else description,
             before.active if active is None else active,
@@ -123,7 +123,7 @@ def edit(
 def delete(settings: Settings, token_id: str, as_json: bool) -> None:
     """Delete a token; tunnels registered with it go on."""
     with changing(settings) as shell:
-        shell.store.delete_token(token_id)
+        shell.store.tokens.delete(token_id)
     if as_json:
         print_json({"id": token_id})
     else:

@@ -29,7 +29,7 @@ from spokes.cli.table import print_table
 from spokes.concealment import concealed
 from spokes.ids import ZERO_UID
 from spokes.store import TunnelState
-from spokes.store.tunnel_lists import VISIBLE
+from spokes.store.tunnels import VISIBLE
 
 _NEVER = "0001-"
 _STATES = {state.name.lower(): state for state in TunnelState}
@@ -62,7 +62,7 @@ def list_tunnels(settings: Settings, states: tuple[str, ...], user_name: str | N
         wanted = {_STATES[name] for name in states} or VISIBLE
         # Who is on-line the server knows before the store does.
         asked = wanted | set(_LIVE_STATES) if wanted & set(_LIVE_STATES) else wanted
-        stored = shell.store.list_tunnels(states=asked, user_uid=_owner(shell, user_name) if user_name else None)
+        stored = shell.store.tunnels.select(states=asked, user_uid=_owner(shell, user_name) if user_name else None)
         found = [one for one in tunnel_objects(shell.admin, stored) if TunnelState(one.state) in wanted]
         owners = shell.owners(one.user_uid for one in found)
     _print_tunnels(found, owners, as_json=as_json)
@@ -81,8 +81,8 @@ def search(
     """Find tunnels by a part of name, host name, address, id or served domain."""
     with reading(settings) as shell:
         owner = _owner(shell, user_name) if user_name else None
-        uids = shell.store.search_tunnels(term, os, arch, version, user_uid=owner)
-        found = tunnel_objects(shell.admin, shell.store.get_tunnels(uids))
+        uids = shell.store.tunnels.search(term, os, arch, version, user_uid=owner)
+        found = tunnel_objects(shell.admin, shell.store.tunnels.get_many(uids))
         owners = shell.owners(one.user_uid for one in found)
     _print_tunnels(found, owners, as_json=as_json)
 
@@ -95,7 +95,7 @@ def show(settings: Settings, tunnel_name: str, as_json: bool) -> None:
     with reading(settings) as shell:
         stored = shell.tunnel(tunnel_name)
         one = tunnel_object(shell.admin, stored, details=True)
-        maps = shell.store.list_portmaps(stored.uid)
+        maps = shell.store.portmaps.select(stored.uid)
         owner = shell.owners([one.user_uid])[one.user_uid]
     if as_json:
         print_object(one)
@@ -140,7 +140,7 @@ def create(
 ) -> None:
     """Make a tunnel without a registration token, and print the key its client logs in with."""
     with changing(settings) as shell:
-        made, token = shell.store.create_tunnel(
+        made, token = shell.store.tunnels.create(
             name, hostname, domain=shell.domain(), user_uid=_owner(shell, user_name) if user_name else ZERO_UID,
             uid=uid and uid.lower(),
         )
@@ -166,7 +166,7 @@ def assign(
 ) -> None:
     """Give a tunnel to a user (or `system`) and enable it. Traffic counts for the new owner from now on."""
     with changing(settings) as shell:
-        changed, _ = shell.store.assign_tunnel(
+        changed, _ = shell.store.tunnels.assign(
             shell.tunnel(tunnel_name).uid, _owner(shell, user_name), name=name, hostname=hostname,
             domain=shell.domain(),
         )
@@ -216,7 +216,7 @@ def delete(settings: Settings, tunnel_name: str, yes: bool, as_json: bool) -> No
     with changing(settings) as shell:
         one = shell.tunnel(tunnel_name)
         confirm(f"Delete {one.hostname} for good?", yes=yes)
-        shell.store.delete_tunnel(one.uid)
+        shell.store.tunnels.delete(one.uid)
     if as_json:
         print_json({"id": one.uid})
     else:
@@ -251,7 +251,7 @@ def renew_key(settings: Settings, tunnel_name: str, as_json: bool) -> None:
     """Give the tunnel another key and print it; the session of the old one ends."""
     with changing(settings) as shell:
         one = shell.tunnel(tunnel_name)
-        token = shell.store.renew_auth_token(one.uid)
+        token = shell.store.tunnels.renew_auth_token(one.uid)
     if as_json:
         print_object(auth_token_object(one, token))
         return
@@ -264,7 +264,7 @@ def renew_key(settings: Settings, tunnel_name: str, as_json: bool) -> None:
 def _set_key(settings: Settings, tunnel_name: str, *, active: bool, as_json: bool) -> None:
     with changing(settings) as shell:
         one = shell.tunnel(tunnel_name)
-        token = shell.store.set_auth_token(one.uid, active=active)
+        token = shell.store.tunnels.set_auth_token(one.uid, active=active)
     if as_json:
         print_json({"id": one.uid, "active": token.active})
     else:
@@ -300,7 +300,7 @@ def config(settings: Settings, tunnel_name: str, secrets: bool, as_json: bool) -
 def _set_state(settings: Settings, tunnel_name: str, state: TunnelState, done: str, *, as_json: bool) -> None:
     with changing(settings) as shell:
         one = shell.tunnel(tunnel_name)
-        changed = shell.store.set_tunnel_state(one.uid, state)
+        changed = shell.store.tunnels.set_state(one.uid, state)
     if as_json:
         print_json({"id": one.uid, "state": int(changed.state)})
     else:

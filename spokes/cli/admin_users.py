@@ -119,8 +119,8 @@ for part in (domain, password, totp):
 def list_users(settings: Settings, as_json: bool) -> None:
     """List all users, inactive ones too, with this month's traffic."""
     with reading(settings) as shell:
-        used = shell.store.month_of_users(clock.wall_s())
-        people = [person_object(one, used.get(one.uid, 0)) for one in shell.store.list_users()]
+        used = shell.store.traffic.month_of_users(clock.wall_s())
+        people = [person_object(one, used.get(one.uid, 0)) for one in shell.store.users.select()]
     if as_json:
         print_json({"users": [plain(one) for one in people]})
         return
@@ -142,8 +142,8 @@ def show(settings: Settings, user_name: str, as_json: bool) -> None:
     """Show a user with limits, domains and tunnels."""
     with reading(settings) as shell:
         one = shell.user(user_name)
-        tunnels = shell.store.list_user_tunnels(one.uid)
-        monthly = shell.store.usage_of_user(one.uid, clock.wall_s()).monthly
+        tunnels = shell.store.tunnels.of_user(one.uid)
+        monthly = shell.store.traffic.usage_of_user(one.uid, clock.wall_s()).monthly
         person = person_object(one, monthly)
     if as_json:
         print_json(plain(person) | {"domains": list(one.domains), "tunnels": [tunnel.uid for tunnel in tunnels]})
@@ -177,7 +177,7 @@ def create(settings: Settings, uid: str | None, inactive: bool, as_json: bool, *
     properties = _properties(given)
     properties["active"] = not inactive
     with changing(settings) as shell:
-        made = shell.store.create_user(uid=uid and uid.lower(), **properties)
+        made = shell.store.users.create(uid=uid and uid.lower(), **properties)
     if as_json:
         print_object(person_object(made, 0))
         return
@@ -233,9 +233,9 @@ def delete(settings: Settings, user_name: str, yes: bool, as_json: bool) -> None
     """Delete a user with everything that is theirs: tunnels, API keys, webhooks, sessions."""
     with changing(settings) as shell:
         one = shell.user(user_name)
-        count = len(shell.store.list_user_tunnels(one.uid))
+        count = len(shell.store.tunnels.of_user(one.uid))
         confirm(f"Delete {_named(one)} and {counted(count, 'tunnel')} for good?", yes=yes)
-        tunnels = shell.store.delete_user(one.uid)
+        tunnels = shell.store.users.delete(one.uid)
     if as_json:
         print_json({"id": one.uid, "tunnels": tunnels})
     else:
@@ -244,7 +244,7 @@ def delete(settings: Settings, user_name: str, yes: bool, as_json: bool) -> None
 
 def _edit(settings: Settings, user_name: str, changes: UserProperties, done: str, *, as_json: bool) -> None:
     with changing(settings) as shell:
-        edited = shell.store.edit_user(shell.user(user_name).uid, **changes)
+        edited = shell.store.users.edit(shell.user(user_name).uid, **changes)
         person = _person(shell, edited)
     if as_json:
         print_object(person)
@@ -267,11 +267,11 @@ def _properties(given: dict[str, Any]) -> UserProperties:
 
 
 def _person(shell: Shell, one: User) -> Person:
-    return person_object(one, shell.store.usage_of_user(one.uid, clock.wall_s()).monthly)
+    return person_object(one, shell.store.traffic.usage_of_user(one.uid, clock.wall_s()).monthly)
 
 
 def _default_max(shell: Shell, one: User) -> int:
-    return 0 if one.role == ADMIN_ROLE else shell.store.tunnels_per_user_max
+    return 0 if one.role == ADMIN_ROLE else shell.store.tunnels.per_user_max
 
 
 def _named(one: User) -> str:

@@ -51,8 +51,8 @@ def webhook() -> None:
 def list_webhooks(settings: Settings, as_json: bool) -> None:
     """List all webhooks, inactive ones too, and how many deliveries wait or failed."""
     with reading(settings) as shell:
-        webhooks = shell.store.list_webhooks()
-        counts = {one.uid: shell.store.count_deliveries(one.uid) for one in webhooks}
+        webhooks = shell.store.webhooks.select()
+        counts = {one.uid: shell.store.deliveries.count(one.uid) for one in webhooks}
     if as_json:
         print_json({
             "webhooks": [plain(webhook_object(one)) | {"deliveries": counts[one.uid]} for one in webhooks]
@@ -91,7 +91,7 @@ def create(
         properties["secret"] = _read_secret(secret_file)
     with changing(settings) as shell:
         user_uid = shell.user(user_name).uid if user_name else ZERO_UID
-        made = shell.store.create_webhook(url, user_uid=user_uid, **properties)
+        made = shell.store.webhooks.create(url, user_uid=user_uid, **properties)
     if as_json:
         print_json(plain(webhook_object(made)) | {"secret": made.secret})
     else:
@@ -130,7 +130,7 @@ def edit(
     if not changes:
         raise click.UsageError("nothing to change: `spokes webhook edit --help` shows what can be")
     with changing(settings) as shell:
-        edited = shell.store.edit_webhook(webhook_id.lower(), **changes)
+        edited = shell.store.webhooks.edit(webhook_id.lower(), **changes)
     if as_json:
         print_object(webhook_object(edited))
     else:
@@ -144,9 +144,9 @@ def edit(
 def delete(settings: Settings, webhook_id: str, yes: bool, as_json: bool) -> None:
     """Delete a webhook with its deliveries, sent or not."""
     with changing(settings) as shell:
-        one = shell.store.get_webhook(webhook_id.lower())
+        one = shell.store.webhooks.get(webhook_id.lower())
         confirm(f"Delete the webhook {one.url} and what was to be sent there?", yes=yes)
-        shell.store.delete_webhook(one.uid)
+        shell.store.webhooks.delete(one.uid)
     if as_json:
         print_json({"id": one.uid})
     else:
@@ -161,8 +161,8 @@ def delete(settings: Settings, webhook_id: str, yes: bool, as_json: bool) -> Non
 def deliveries(settings: Settings, webhook_id: str, limit: int, before: int | None, as_json: bool) -> None:
     """List what was sent to a webhook, newest first, and what came of it; bodies with --json."""
     with reading(settings) as shell:
-        one = shell.store.get_webhook(webhook_id.lower())
-        found = shell.store.list_deliveries(one.uid, before=before, limit=limit)
+        one = shell.store.webhooks.get(webhook_id.lower())
+        found = shell.store.deliveries.select(one.uid, before=before, limit=limit)
     if as_json:
         print_json({"deliveries": [plain(delivery_object(delivery)) for delivery in found]})
         return

@@ -43,7 +43,7 @@ class AlertBoard:
         self.listeners: list[Listener] = []
 
     async def load(self) -> None:
-        for alert in await self._store.run(lambda: self._store.store.list_alerts(open_only=True)):
+        for alert in await self._store.run(lambda: self._store.store.alerts.select(open_only=True)):
             self._open[alert.kind, alert.subject] = alert.severity
 
     def is_open(self, kind: str, subject: str) -> bool:
@@ -99,10 +99,10 @@ class AlertBoard:
     async def _write(self, kind: str, subject: str, wish: Wish) -> Alert | None:
         store = self._store.store
         if wish.severity is not None:
-            alert = await self._store.run(store.raise_alert, kind, subject, wish.severity, wish.text)
+            alert = await self._store.run(store.alerts.open, kind, subject, wish.severity, wish.text)
             self._open[kind, subject] = wish.severity
         else:
-            alert = await self._store.run(store.resolve_alert, kind, subject)
+            alert = await self._store.run(store.alerts.resolve, kind, subject)
             self._open.pop((kind, subject), None)
         return alert
 

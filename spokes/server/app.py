@@ -126,8 +126,8 @@ class Server:
         if config.admin and config.metrics is not None:
             check_free(config.metrics)
         await self._store.open(config.store_url)
-        self._store.store.needs_proof = config.domain_proof
-        await self._store.run(self._store.store.reset_presence)
+        self._store.store.domain_verifications.required = config.domain_proof
+        await self._store.run(self._store.store.presence.reset)
         certificates = await self._store.run(ensure_certificates, self.directory, config.domain)
         self.link_certificate = certificates[1]
         self._engine = engine = self._make_engine(
@@ -295,8 +295,8 @@ class Server:
     async def offer_first_token(self) -> Path | None:
         """The file with a registration token, made when there is none at all; None once that file was taken away."""
         path = self.directory / FIRST_TOKEN_NAME
-        if not await self._store.run(self._store.store.list_tokens):
-            token = await self._store.run(self._store.store.create_token, "first")
+        if not await self._store.run(self._store.store.tokens.select):
+            token = await self._store.run(self._store.store.tokens.create, "first")
             write_private(path, token.value.encode() + b"\n")
         return path if path.exists() else None
 

@@ -106,7 +106,7 @@ class Attendance:
         session.unmanaged = services.unmanaged
         seals = NO_SEALS
         if any(map(plain_texts, services.https)):
-            stored = await self._store.ask(self._store.store.read_rules, session.tunnel_uid)
+            stored = await self._store.ask(self._store.store.rules.read, session.tunnel_uid)
             seals = await self._seals.of(session.tunnel_uid, services.https, stored.sites)
         try:
             applied = await self._store.ask(
@@ -147,7 +147,7 @@ class Attendance:
 
     def _read_config(self, tunnel_uid: str) -> StoredConfig:
         store = self._store.store
-        return read_config(store, store.get_tunnel(tunnel_uid), self._domain)
+        return read_config(store, store.tunnels.get(tunnel_uid), self._domain)
 
 
 def hear_goodbye(link: Link, bye: Bye) -> None:

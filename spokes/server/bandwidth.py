@@ -80,7 +80,7 @@ class BandwidthLimits:
 
     async def _ask(self) -> None:
         if any(self._users.limited()):
-            self._stored = await self._store.run(self._store.store.month_of_users, clock.wall_s())
+            self._stored = await self._store.run(self._store.store.traffic.month_of_users, clock.wall_s())
 
     def standings(self) -> list[UserTraffic]:
         """Every user with a limit."""

@@ -83,23 +83,23 @@ class ChangeFollower:
     async def load(self) -> None:
         """Takes over everything as it is; the log behind the position read first brings what changed meanwhile."""
         store = self._store.store
-        _, self._seq = await self._store.run(store.position)
-        for user in await self._store.run(store.list_users):
+        _, self._seq = await self._store.run(store.changes.position)
+        for user in await self._store.run(store.users.select):
             self._users.put(user.uid, active=user.active, bandwidth_mb=user.bandwidth_mb)
-        for tunnel in await self._store.run(store.list_tunnels):
+        for tunnel in await self._store.run(store.tunnels.select):
             with self._each(Kind.TUNNEL, tunnel):
                 self._routes.put_tunnel(tunnel.uid, tunnel.hostname)
                 self._users.put_tunnel(tunnel.uid, tunnel.user_uid)
             if tunnel.shutdown:
                 self._shut.add(tunnel.uid)
-        self._locked.update(await self._store.run(store.list_locked_tunnels))
-        for site in await self._store.run(store.list_sites):
+        self._locked.update(await self._store.run(store.tunnels.locked))
+        for site in await self._store.run(store.sites.select):
             with self._each(Kind.SITE, site):
                 self._put_site(site.uid, site.tunnel_uid, site.domain, site.rule)
-        for port in await self._store.run(store.list_ports):
+        for port in await self._store.run(store.ports.select):
             with self._each(Kind.PORT, port):
                 self._routes.put_port(port.uid, port.tunnel_uid, port.port, limits=port_limits(port.rule))
-        self._portmaps = {portmap.uid: portmap.tunnel_uid for portmap in await self._store.run(store.list_portmaps)}
+        self._portmaps = {portmap.uid: portmap.tunnel_uid for portmap in await self._store.run(store.portmaps.select)}
         self._routes.publish()
         self._ports.sync(self._routes.ports())
         self._told_seq = self._seq
@@ -117,8 +117,8 @@ class ChangeFollower:
         """Sites and ports as they are, of one tunnel or all. What changed meanwhile comes once more by the log."""
         store = self._store.store
         rows: list[tuple[Kind, Site | Port]] = [
-            *((Kind.SITE, site) for site in await self._store.run(store.list_sites, tunnel_uid)),
-            *((Kind.PORT, port) for port in await self._store.run(store.list_ports, tunnel_uid)),
+            *((Kind.SITE, site) for site in await self._store.run(store.sites.select, tunnel_uid)),
+            *((Kind.PORT, port) for port in await self._store.run(store.ports.select, tunnel_uid)),
         ]
         for kind, row in rows:
             self._try(Subject(kind, row.uid), self._change_to(kind, row))
@@ -127,19 +127,19 @@ class ChangeFollower:
     async def _read_again(self) -> None:
         """Everything, after more failed than are known one by one; what is gone goes."""
         store = self._store.store
-        for user in await self._store.run(store.list_users):
+        for user in await self._store.run(store.users.select):
             self._try(Subject(Kind.USER, user.uid), self._change_to(Kind.USER, user))
-        tunnels = await self._store.run(store.list_tunnels)
+        tunnels = await self._store.run(store.tunnels.select)
         for uid in self._routes.slots().keys() - {tunnel.uid for tunnel in tunnels}:
             self._try(Subject(Kind.TUNNEL, uid), self._change_to(Kind.TUNNEL, uid))
         for tunnel in tunnels:
             self._try(Subject(Kind.TUNNEL, tunnel.uid), self._change_to(Kind.TUNNEL, tunnel))
-        locked = set(await self._store.run(store.list_locked_tunnels))
+        locked = set(await self._store.run(store.tunnels.locked))
         for uid in locked ^ self._locked:
             self._lock(uid, on=uid in locked)
         for uid in self._routes.objects() - await self._read_objects():
             self._try(Subject(Kind.SITE, uid), self._change_to(Kind.SITE, uid))
-        self._portmaps = {portmap.uid: portmap.tunnel_uid for portmap in await self._store.run(store.list_portmaps)}
+        self._portmaps = {portmap.uid: portmap.tunnel_uid for portmap in await self._store.run(store.portmaps.select)}
 
     def _change_to(self, kind: Kind, row: Tunnel | Site | Port | User | str) -> Change:
         """To what the store holds; a UID alone is of one that is gone."""
@@ -159,7 +159,7 @@ class ChangeFollower:
     async def catch_up(self) -> None:
         """Returns when everything committed before the call is in force."""
         async with self._reading:
-            while batch := await self._store.run(self._store.store.changes_after, self._seq, BATCH_COUNT_MAX):
+            while batch := await self._store.run(self._store.store.changes.after, self._seq, BATCH_COUNT_MAX):
                 for change in batch:
                     subject = Subject(change.kind, change.uid)
                     self.set_aside.forget(subject)

@@ -39,7 +39,7 @@ class DomainProofs:
             await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def look(self, now: float) -> None:
-        for proof in await self._store.run(self._store.store.list_domain_proofs):
+        for proof in await self._store.run(self._store.store.domain_verifications.select):
             if proof.proved and proof.checked <= now - RECHECK_S:
                 try:
                     await self._check(proof)
@@ -50,14 +50,14 @@ class DomainProofs:
 
     async def _check(self, proof: DomainProof) -> None:
         store, facts = self._store.store, {"user_uid": proof.user_uid, "domain": proof.domain}
-        value = await self._store.run(store.domain_challenge, proof.user_uid, proof.domain)
+        value = await self._store.run(store.domain_verifications.challenge, proof.user_uid, proof.domain)
         try:
             seen = await asyncio.to_thread(has_record, proof.domain, value, self._resolvers)
         except SpokesError as error:
             log.warning("proof of a domain not checked", extra={**facts, "code": error.code, "detail": str(error)})
             return
         noted = await self._store.run(
-            lambda: store.note_domain_check(proof.user_uid, proof.domain, seen=seen)
+            lambda: store.domain_verifications.note_check(proof.user_uid, proof.domain, seen=seen)
         )
         if not seen:
             log.warning("proof of a domain is gone" if not noted.proved else "proof of a domain not seen", extra=facts)

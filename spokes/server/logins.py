@@ -52,7 +52,7 @@ class Logins:
         store = self._store.store
         async with self._turn(link):
             tunnel, key = await self._store.run(
-                lambda: store.register_tunnel(request.token, request.name, domain=self._domain)
+                lambda: store.tunnels.register(request.token, request.name, domain=self._domain)
             )
             await self._follower.catch_up()
         link.send(Registered(tunnel=tunnel.uid, hostname=tunnel.hostname, key=key))

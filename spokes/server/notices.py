@@ -172,7 +172,7 @@ class Notices:
     async def _is_missed(self, tunnel_uid: str) -> bool:
         """One that never connected, or that the operator shut down, is not."""
         try:
-            tunnel = await self._store.run(self._store.store.get_tunnel, tunnel_uid)
+            tunnel = await self._store.run(self._store.store.tunnels.get, tunnel_uid)
         except NotFoundError:
             return False
         return tunnel.state in (TunnelState.ONLINE, TunnelState.OFFLINE)

@@ -46,7 +46,7 @@ class PresenceWriter:
 
     async def _write(self, updates: list[PresenceUpdate]) -> None:
         try:
-            return await self._store.run(self._store.store.write_presence, updates)
+            return await self._store.run(self._store.store.presence.write, updates)
         except Exception as error:
             if is_passing(error):
                 raise

@@ -69,7 +69,7 @@ class Requests:
         store = self._store.store
 
         def run() -> R:
-            with store.checking(client_stands(tunnel_uid)):
+            with store.audit.checking(client_stands(tunnel_uid)):
                 return change()
 
         return await self._store.run(run)
@@ -81,7 +81,7 @@ class Requests:
             while True:
                 port = await self._run(
                     tunnel_uid,
-                    lambda: store.allocate_port(tunnel_uid, self.tcp_ports.begin, self.tcp_ports.end),
+                    lambda: store.ports.allocate(tunnel_uid, self.tcp_ports.begin, self.tcp_ports.end),
                 )
                 await self._follower.catch_up()
                 if port not in self._ports.faults:
@@ -91,19 +91,19 @@ class Requests:
                     raise AddressInUseError(f"ports {busy[0]}-{busy[-1]} are in use by other programs on the server")
         finally:
             for port in busy:
-                await self._store.ask(store.release_port, tunnel_uid, port)
+                await self._store.ask(store.ports.release, tunnel_uid, port)
             if busy:
                 self._follower.wake()
 
     async def _release(self, tunnel_uid: str, args: dict[str, Any]) -> dict[str, Any]:
         port = msgspec.convert(args, PortArgs).port
-        await self._run(tunnel_uid, lambda: self._store.store.release_port(tunnel_uid, port))
+        await self._run(tunnel_uid, lambda: self._store.store.ports.release(tunnel_uid, port))
         await self._follower.catch_up()
         return {}
 
     async def _edit(self, tunnel_uid: str, args: dict[str, Any]) -> dict[str, Any]:
         name = msgspec.convert(args, TunnelEditArgs).name
-        tunnel = await self._run(tunnel_uid, lambda: self._store.store.edit_tunnel(tunnel_uid, name=name))
+        tunnel = await self._run(tunnel_uid, lambda: self._store.store.tunnels.edit(tunnel_uid, name=name))
         await self._follower.catch_up()
         return {"name": tunnel.name}
 
@@ -114,12 +114,12 @@ class Requests:
 
 
 def _read_info(store: Store, tunnel_uid: str, addresses: tuple[str, ...]) -> TunnelInfo:
-    tunnel = store.get_tunnel(tunnel_uid)
+    tunnel = store.tunnels.get(tunnel_uid)
     return TunnelInfo(
         tunnel=tunnel.uid,
         hostname=tunnel.hostname,
         name=tunnel.name,
         addresses=addresses,
-        domains=tuple(site.domain for site in store.list_sites(tunnel_uid)),
-        ports=tuple(port.port for port in store.list_ports(tunnel_uid)),
+        domains=tuple(site.domain for site in store.sites.select(tunnel_uid)),
+        ports=tuple(port.port for port in store.ports.select(tunnel_uid)),
     )

@@ -56,8 +56,8 @@ def apply_services(
         except PeerError as error:
             port_faults[port.port] = error
     ports = {port.port: port for port in services.ports if port.port not in port_faults}
-    with store.checking(client_stands(tunnel_uid)):
-        replaced = store.replace_rules(
+    with store.audit.checking(client_stands(tunnel_uid)):
+        replaced = store.rule_lists.replace(
             tunnel_uid,
             [msgspec.to_builtins(site) for site in sites],
             {number: msgspec.to_builtins(port) for number, port in ports.items()},
@@ -100,13 +100,13 @@ def _sealed(seals: Seals, domain: str, text: str) -> str:
 
 def find_login(store: Store, key: str, domain: str) -> tuple[Tunnel, StoredConfig]:
     """The tunnel that logs in with this key, and its rules."""
-    tunnel = store.find_tunnel_by_key(key)
+    tunnel = store.tunnels.find_by_key(key)
     return tunnel, read_config(store, tunnel, domain)
 
 
 def read_config(store: Store, tunnel: Tunnel, domain: str) -> StoredConfig:
     """The rules as they are stored, as the client's configuration knows them."""
-    rules = store.read_rules(tunnel.uid)
+    rules = store.rules.read(tunnel.uid)
     config = TunConfig(
         hostname=tunnel.hostname,
         server_host=domain,

@@ -39,7 +39,7 @@ class _Running:
 
 
 class StoreThread:
-    """`await thread.run(thread.store.list_tunnels)`: one call at a time, in the order they were made."""
+    """`await thread.run(thread.store.tunnels.select)`: one call at a time, in the order they were made."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()

@@ -77,7 +77,7 @@ class TrafficMeter:
             for (tunnel_uid, service_uid), (bytes_in, bytes_out, conns) in written.items()
         ]
         try:
-            await self._store.run(self._store.store.add_traffic, now, rows)
+            await self._store.run(self._store.store.traffic.add, now, rows)
         except SpokesError as error:
             log.warning("traffic not written", extra={"code": error.code, "detail": str(error)})
             return

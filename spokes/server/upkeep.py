@@ -35,13 +35,13 @@ async def clean(store: StoreThread, visits: VisitWriter) -> None:
     """Each by itself, and slice by slice: whoever needs the store's thread, or wants to write, comes in between."""
     one, now = store.store, clock.wall_s()
     works: dict[str, Callable[[], int]] = {
-        "traffic": lambda: one.purge_traffic(now),
-        "alerts": lambda: one.purge_alerts(now - ALERTS_KEPT_S),
-        "deliveries": lambda: one.purge_deliveries(now - DELIVERIES_KEPT_S, DELIVERY_COUNT_MAX),
-        "changes": lambda: one.purge_changes(now - CHANGES_KEPT_S, CHANGE_COUNT_MIN),
-        "events": lambda: one.purge_events(now - EVENTS_KEPT_S, EVENT_COUNT_MAX),
-        "logins": one.purge_logins,
-        "visits": lambda: one.purge_visits(now - visits.kept_s, visits.row_count_max),
+        "traffic": lambda: one.traffic.purge(now),
+        "alerts": lambda: one.alerts.purge(now - ALERTS_KEPT_S),
+        "deliveries": lambda: one.deliveries.purge(now - DELIVERIES_KEPT_S, DELIVERY_COUNT_MAX),
+        "changes": lambda: one.changes.purge(now - CHANGES_KEPT_S, CHANGE_COUNT_MIN),
+        "events": lambda: one.audit.purge(now - EVENTS_KEPT_S, EVENT_COUNT_MAX),
+        "logins": one.logins.purge,
+        "visits": lambda: one.access_records.purge(now - visits.kept_s, visits.row_count_max),
     }
     for what, work in works.items():
         try:

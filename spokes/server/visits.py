@@ -69,7 +69,7 @@ class VisitWriter:
         if not visits:
             return
         try:
-            await self._store.run(self._store.store.add_visits, visits)
+            await self._store.run(self._store.store.access_records.add, visits)
             self._written_count += len(visits)
             if self._written_count > self.row_count_max // 10:
                 self._written_count = 0
@@ -79,4 +79,4 @@ class VisitWriter:
 
     async def purge(self) -> None:
         older_than = clock.wall_s() - self.kept_s
-        await self._store.run_in_slices(lambda: self._store.store.purge_visits(older_than, self.row_count_max))
+        await self._store.run_in_slices(lambda: self._store.store.access_records.purge(older_than, self.row_count_max))

@@ -88,8 +88,8 @@ class WebhookEvents:
     async def load(self) -> None:
         """Where it was; at first, or after a restore, from now on."""
         store = self._store.store
-        self._epoch, seq = await self._store.run(store.position)
-        mark = await self._store.run(store.read_mark, MARK)
+        self._epoch, seq = await self._store.run(store.changes.position)
+        mark = await self._store.run(store.consumer_offsets.read, MARK)
         self._seq = mark[1] if mark is not None and mark[0] == self._epoch else seq
         if mark is None or mark[0] != self._epoch:
             await self.flush()
@@ -112,7 +112,7 @@ class WebhookEvents:
 
     async def queue_test(self, webhook_uid: str) -> None:
         """A delivery that says nothing but that it arrives, whatever kinds the webhook wants."""
-        webhook = await self._store.run(self._store.store.get_webhook, webhook_uid)
+        webhook = await self._store.run(self._store.store.webhooks.get, webhook_uid)
         event = Event(id=new_uid(), kind=TEST_KIND, time=_time(clock.wall_s()), object={"webhook_uid": webhook.uid})
         await self._queue([NewDelivery(webhook_uid=webhook.uid, kind=TEST_KIND, body=encode(event))])
 
@@ -125,14 +125,14 @@ class WebhookEvents:
         """Returns when everything that happened before the call is queued. May be called while it runs."""
         async with self._queueing:
             store = self._store.store
-            webhooks = [webhook for webhook in await self._store.run(store.list_webhooks) if webhook.active]
+            webhooks = [webhook for webhook in await self._store.run(store.webhooks.select) if webhook.active]
             await self._queue_moves(webhooks)
             await self._queue_alerts(webhooks)
             await self._queue_changes(webhooks)
 
     async def _queue_changes(self, webhooks: list[Webhook]) -> None:
         store, told = self._store.store, False
-        while batch := await self._store.run(store.changes_after, self._seq, BATCH_COUNT_MAX):
+        while batch := await self._store.run(store.changes.after, self._seq, BATCH_COUNT_MAX):
             if webhooks:
                 told = await _all_or_each(lambda some: self._queue_some(some, webhooks), batch, self._aside) or told
             self._seq = batch[-1].seq
@@ -158,7 +158,7 @@ class WebhookEvents:
     async def flush(self) -> None:
         """Writes the place."""
         self._marked_at = clock.monotonic_s()
-        await self._store.run(self._store.store.write_mark, MARK, self._epoch, self._seq)
+        await self._store.run(self._store.store.consumer_offsets.write, MARK, self._epoch, self._seq)
 
     def _of_change(self, told_of: ChangedObject, webhooks: list[Webhook]) -> list[NewDelivery]:
         change, plain, owner = told_of
@@ -225,7 +225,7 @@ class WebhookEvents:
     async def _queue(self, new: list[NewDelivery]) -> bool:
         """Whether there was anything to queue."""
         if new:
-            await self._store.run(self._store.store.queue_deliveries, new)
+            await self._store.run(self._store.store.deliveries.queue, new)
             self._on_queued()
         return bool(new)
 
@@ -257,10 +257,10 @@ def _lost(item: Alert | ServiceMove, error: Exception) -> None:
 def _with_objects(store: Store, batch: Sequence[Change]) -> list[ChangedObject]:
     """On the store's thread. What was deleted is told, and to its owner, as it was last; so the owner is asked of the
     store, where deleted tunnels stay: the routes and owners in force may be ahead of the place in the log."""
-    before = store.bodies_before(change for change in batch if change.op is Op.DEL)
+    before = store.changes.bodies_before(change for change in batch if change.op is Op.DEL)
     objects = [(change, change.body or before.get(change.seq) or {"uid": change.uid}) for change in batch]
     uids = {str(body.get("tunnel_uid", "")) for change, body in objects if change.kind in _OF_TUNNELS}
-    owners = {tunnel.uid: tunnel.user_uid for tunnel in store.get_tunnels(sorted(uids))} if uids else {}
+    owners = {tunnel.uid: tunnel.user_uid for tunnel in store.tunnels.get_many(sorted(uids))} if uids else {}
     told_of = []
     for change, body in objects:
         if change.op is Op.PUT and change.body is None:
@@ -302,10 +302,10 @@ def _of_moves(
 ) -> list[NewDelivery]:
     """On the store's thread: three reads for the batch, whatever its size."""
     now, uids = clock.wall_s(), list(dict.fromkeys(move.tunnel_uid for move in moves))
-    tunnels = {tunnel.uid: tunnel for tunnel in store.get_tunnels(uids)}
-    sites = {(site.tunnel_uid, site.domain): site for site in store.list_sites(uids)}
-    ports = {(port.tunnel_uid, port.port): port for port in store.list_ports(uids)}
-    of_tunnels, of_services = store.usage_of_tunnels(uids, now), store.usage_of_services(uids, now)
+    tunnels = {tunnel.uid: tunnel for tunnel in store.tunnels.get_many(uids)}
+    sites = {(site.tunnel_uid, site.domain): site for site in store.sites.select(uids)}
+    ports = {(port.tunnel_uid, port.port): port for port in store.ports.select(uids)}
+    of_tunnels, of_services = store.traffic.usage_of_tunnels(uids, now), store.traffic.usage_of_services(uids, now)
     new: list[NewDelivery] = []
     for move in moves:
         tunnel = tunnels.get(move.tunnel_uid)

@@ -94,21 +94,21 @@ class WebhookDispatcher:
             return LOOK_S  # a task that ends wakes us
         self._ended_meanwhile.clear()
         of_owners: defaultdict[str, list[str]] = defaultdict(list)
-        for uid, owner in (await self._store.run(store.due_webhooks, now)).items():
+        for uid, owner in (await self._store.run(store.deliveries.due_webhooks, now)).items():
             if self._running[uid] < REQUEST_COUNT_PER_WEBHOOK_MAX:
                 of_owners[owner].append(uid)
         webhooks: dict[str, Webhook] = {}
         if any(map(self._shares.room, of_owners)):
-            webhooks = {webhook.uid: webhook for webhook in await self._store.run(store.list_webhooks)}
+            webhooks = {webhook.uid: webhook for webhook in await self._store.run(store.webhooks.select)}
         begun = 0
         for owner in sorted(of_owners, key=self._shares.held):  # who has least under way comes first
             if room := self._shares.room(owner):
                 count = room + sum(self._running[uid] for uid in of_owners[owner])
-                due = await self._store.run(store.due_deliveries_of, of_owners[owner], now, count)
+                due = await self._store.run(store.deliveries.due_of, of_owners[owner], now, count)
                 begun += self._begin_some(due, webhooks)
         if begun:
             return 0.0  # there may be more behind those
-        at = await self._store.run(store.next_delivery_at)
+        at = await self._store.run(store.deliveries.next_at)
         if at is None or at <= now:
             return LOOK_S  # what is due is under way or has to wait for one that is; its end wakes us
         return min(at - now, LOOK_S)
@@ -119,7 +119,7 @@ class WebhookDispatcher:
         jump_s = 0.0 if self._ahead_s is None else ahead_s - self._ahead_s
         if self._ahead_s is None or abs(jump_s) > CLOCK_STEP_S:
             waits_s = [wait_s * (1 + JITTER) for wait_s in self._waits_s]
-            heed = self._store.store.heed_clock
+            heed = self._store.store.deliveries.heed_clock
             count = await self._store.run(heed, now, waits_s, jump_s=max(0.0, jump_s))
             if self._ahead_s is not None or count:
                 log.info("clock was set; deliveries moved", extra={"by_s": round(jump_s, 1), "shortened": count})
@@ -128,7 +128,7 @@ class WebhookDispatcher:
     async def _settle_gone(self) -> None:
         """Of a webhook that was deleted or switched off nothing is wrong any longer."""
         if subjects := self._alerts.subjects(ALERT_KIND):
-            webhooks = await self._store.run(self._store.store.list_webhooks)
+            webhooks = await self._store.run(self._store.store.webhooks.select)
             active = {webhook.uid for webhook in webhooks if webhook.active}
             for uid in subjects:
                 if uid not in active:
@@ -202,7 +202,7 @@ class WebhookDispatcher:
             jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (spreads load, guards nothing)
             next_attempt = clock.wall_s() + self._waits_s[delivery.attempts] * jitter
         finished = await self._store.run(
-            lambda: self._store.store.finish_delivery(
+            lambda: self._store.store.deliveries.finish(
                 delivery.uid,
                 http_status=outcome.http_status,
                 error=outcome.error,

@@ -12,19 +12,19 @@ from types import TracebackType
 from typing import Self
 
 from spokes.errors import DatabaseMissingError, StoreError
-from spokes.ids import new_secret
 from spokes.store.alerts import Alerts
 from spokes.store.apikeys import ApiKeys
 from spokes.store.audit import Audit
-from spokes.store.audit_budget import EventBudget
+from spokes.store.base import Secrets
+from spokes.store.changes import ChangeLog
 from spokes.store.connections import check_place
 from spokes.store.db import Database
 from spokes.store.deliveries import Deliveries
 from spokes.store.frozen_lists import FrozenLists
+from spokes.store.hostnames import Hostnames
 from spokes.store.logins import Logins
 from spokes.store.marks import Marks
 from spokes.store.migrations import check_version, migrate, schema_version
-from spokes.store.models import MetaModel
 from spokes.store.portmaps import PortMaps
 from spokes.store.ports import Ports
 from spokes.store.presence import Presence
@@ -62,12 +62,11 @@ from spokes.store.rows_admin import (
     Severity,
 )
 from spokes.store.rows_traffic import Period, Traffic, TrafficBy, TrafficDelta, TrafficSum, Usage, Visit
-from spokes.store.rules import Rules
+from spokes.store.rules import RuleLists
 from spokes.store.rulestate import RuleStates
 from spokes.store.sites import Sites
 from spokes.store.tokens import Tokens
 from spokes.store.traffic import TrafficLog
-from spokes.store.tunnel_lists import TunnelLists
 from spokes.store.tunnels import Tunnels
 from spokes.store.users import Users
 from spokes.store.visits import Visits
@@ -80,22 +79,39 @@ __all__ = [
     "TrafficSum", "Tunnel", "TunnelState", "Usage", "User", "UserVersion", "Visit", "Webhook",
 ]
 
-_HASH_KEY = "hash_key"
 CHECKPOINT_PAGES = 10_000                # 40 MB of SQLite's log; by itself it is 1,000
 
 
-class Store(
-    # what is configured, with a change log
-    Rules, Sites, Ports, PortMaps, RuleStates, TunnelLists, Users, Tunnels, Tokens, ApiKeys, Webhooks,
-    # what happens
-    Presence, Logins, Deliveries, FrozenLists, Audit, Alerts, TrafficLog, Visits, Proofs, Marks,
-):  # fmt: skip
-    """An open store: its parts, one module each. A part names as its bases those whose methods it calls."""
+class Store:
+    """An open store: its facets, one small class each. One that needs another is given it."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._event_budget = EventBudget()
-        self._hash_key = bytes.fromhex(self.secret(_HASH_KEY))
+        self.secrets = Secrets(db)
+        self.changes = ChangeLog(db)
+        # What is configured, with a change log.
+        hostnames = Hostnames(db)
+        self.domain_verifications = Proofs(db, self.changes, self.secrets)
+        self.tokens = Tokens(db, self.changes, self.secrets)
+        self.tunnels = Tunnels(db, self.changes, self.secrets, hostnames, self.tokens)
+        self.rules = RuleStates(db)
+        self.sites = Sites(db, self.changes, hostnames, self.tunnels, self.rules, self.domain_verifications)
+        self.ports = Ports(db, self.changes, self.tunnels, self.rules)
+        self.portmaps = PortMaps(db, self.changes, self.tunnels, self.rules)
+        self.rule_lists = RuleLists(self.changes, self.tunnels, self.rules, self.sites, self.ports)
+        self.users = Users(db, self.changes, self.tunnels)
+        self.api_keys = ApiKeys(db, self.changes, self.secrets)
+        self.webhooks = Webhooks(db, self.changes)
+        # What happens.
+        self.presence = Presence(db)
+        self.logins = Logins(db, self.changes, self.secrets)
+        self.deliveries = Deliveries(db, self.changes)
+        self.result_snapshots = FrozenLists(db, self.secrets)
+        self.audit = Audit(db, self.changes)
+        self.alerts = Alerts(db, self.changes)
+        self.traffic = TrafficLog(db)
+        self.access_records = Visits(db)
+        self.consumer_offsets = Marks(db)
 
     @classmethod
     def open(cls, url: str, *, create: bool = True) -> Self:
@@ -121,14 +137,6 @@ class Store(
         This one only does when the log has grown to CHECKPOINT_PAGES, as when the other one is gone.
         """
         self._db.checkpoint_at(CHECKPOINT_PAGES)
-
-    def secret(self, name: str) -> str:
-        """The secret of this name (64 hex digits): made on first use, the same for all who open this database."""
-        key = f"secret.{name}"
-        new = MetaModel.insert(key=key, value=new_secret()).on_conflict_ignore()
-        self._db.alone(lambda: new.execute(self._db.peewee))     # one that stands stays, also if made this moment
-        (value,), = self._db.read(MetaModel.select(MetaModel.value).where(MetaModel.key == key).tuples())
-        return str(value)
 
     @property
     def where(self) -> str:

@@ -11,6 +11,7 @@ from spokes.errors import NotFoundError
 from spokes.ids import is_uid, new_uid
 from spokes.store.base import cleaned_text
 from spokes.store.changes import ChangeLog
+from spokes.store.db import Database
 from spokes.store.models_admin import AlertModel
 from spokes.store.rows_admin import Alert, Severity
 
@@ -26,22 +27,26 @@ RETURNING uid, kind, subject, severity, text, raised, resolved, acknowledged
 """
 
 
-class Alerts(ChangeLog):
-    def raise_alert(self, kind: str, subject: str, severity: str, text: str) -> Alert | None:
+class Alerts:
+    def __init__(self, db: Database, changes: ChangeLog) -> None:
+        self._db = db
+        self._changes = changes
+
+    def open(self, kind: str, subject: str, severity: str, text: str) -> Alert | None:
         """The alert, if it is new or grew from a warning to critical; None if it stands already."""
         severity, now = Severity(severity), clock.wall_s()
         values = (new_uid(), kind, cleaned_text(subject), severity.value, cleaned_text(text), now)
         rows = self._db.alone(lambda: self._db.query(_RAISE, values))
         return _to_alert(*rows[0]) if rows else None
 
-    def resolve_alert(self, kind: str, subject: str) -> Alert | None:
+    def resolve(self, kind: str, subject: str) -> Alert | None:
         """The alert that is over; None if none stood."""
         query = AlertModel.update(resolved=clock.wall_s()).where(
             AlertModel.kind == kind, AlertModel.subject == cleaned_text(subject), AlertModel.resolved.is_null()
         )
         return self._updated(query)
 
-    def list_alerts(self, *, open_only: bool = False, limit: int = ALERT_COUNT_MAX) -> list[Alert]:
+    def select(self, *, open_only: bool = False, limit: int = ALERT_COUNT_MAX) -> list[Alert]:
         """Newest first."""
         query = AlertModel.select().order_by(AlertModel.raised.desc(), AlertModel.uid)
         query = query.limit(max(0, min(limit, ALERT_COUNT_MAX)))
@@ -53,17 +58,17 @@ class Alerts(ChangeLog):
         query = AlertModel.select(peewee.fn.COUNT(AlertModel.uid)).where(AlertModel.acknowledged.is_null())
         return int(self._db.rows(query)[0][0])
 
-    def acknowledge_alert(self, uid: str) -> Alert:
+    def acknowledge(self, uid: str) -> Alert:
         """Somebody has seen it; the first time counts."""
         query = AlertModel.update(
             acknowledged=peewee.fn.COALESCE(AlertModel.acknowledged, clock.wall_s())
         ).where(AlertModel.uid == uid)
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             for row in tx.unlogged(query.returning(AlertModel).tuples()) if is_uid(uid) else ():
                 return _to_alert(*row)
             raise NotFoundError("unknown alert")
 
-    def purge_alerts(self, older_than: float) -> int:
+    def purge(self, older_than: float) -> int:
         """Remove those that were resolved before `older_than` (Unix seconds); how many."""
         return int(self._db.run(AlertModel.delete().where(AlertModel.resolved < older_than)))
 

@@ -11,8 +11,9 @@ import peewee
 
 from spokes.errors import InactiveError, NotFoundError, TokenError, ValueRefusedError
 from spokes.ids import ZERO_UID, is_secret, is_uid, new_secret, new_uid
-from spokes.store.base import Read, checked_text, cleaned_text
+from spokes.store.base import Read, Secrets, checked_text, cleaned_text
 from spokes.store.changes import ChangeLog
+from spokes.store.db import Database
 from spokes.store.limits import check_room, find_user
 from spokes.store.logged import API_KEYS
 from spokes.store.logins import end_logins
@@ -49,8 +50,13 @@ _FIND_BY_VALUE = Statement(
 )
 
 
-class ApiKeys(ChangeLog):
-    def create_api_key(
+class ApiKeys:
+    def __init__(self, db: Database, changes: ChangeLog, secrets: Secrets) -> None:
+        self._db = db
+        self._changes = changes
+        self._secrets = secrets
+
+    def create(
         self, description: str, *, scopes: Sequence[str] = ("read", "write"), user_uid: str = ZERO_UID
     ) -> tuple[ApiKey, str]:
         """A key, and its value, which nobody can look up later."""
@@ -58,7 +64,7 @@ class ApiKeys(ChangeLog):
         if not scopes or not set(scopes) <= set(SCOPES):
             raise ValueRefusedError(f"scopes are some of {', '.join(SCOPES)}")
         value = new_secret()
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             if user_uid != ZERO_UID:
                 find_user(tx.read, user_uid)
             check_room(tx, _OF_USER(user_uid), API_KEY_COUNT_MAX, "API key")
@@ -67,33 +73,33 @@ class ApiKeys(ChangeLog):
                 prefix=value[:PREFIX_DIGITS], scopes=tuple(scope for scope in SCOPES if scope in scopes),
                 user_uid=user_uid,
             )
-            return tx.insert(key, value_hash=self._secret_hash(value)), value
+            return tx.insert(key, value_hash=self._secrets.hash(value)), value
 
-    def find_api_key(self, value: str) -> ApiKey:
+    def find(self, value: str) -> ApiKey:
         """TokenError if there is none with this value, InactiveError if it or its user is switched off."""
         if is_secret(value):
-            for *columns, owner_active in self._db.rows(_FIND_BY_VALUE(self._secret_hash(value))):
+            for *columns, owner_active in self._db.rows(_FIND_BY_VALUE(self._secrets.hash(value))):
                 key = _read(columns)
                 if not key.active or (key.user_uid != ZERO_UID and not owner_active):
                     raise InactiveError("this API key is switched off", hint="ask the operator")
                 return key
         raise TokenError("unknown API key", hint="`spokes apikey create` on the server makes one")
 
-    def get_api_key(self, uid: str) -> ApiKey:
+    def get(self, uid: str) -> ApiKey:
         return self._api_key(self._db.read, uid)
 
-    def list_api_keys(self, *, user_uid: str | None = None) -> list[ApiKey]:
+    def select(self, *, user_uid: str | None = None) -> list[ApiKey]:
         """Oldest first, inactive ones too; `user_uid` zero: the system's."""
         query = _query()
         if user_uid is not None:
             query = query.where(ApiKeyModel.user_uid == (user_uid if is_uid(user_uid) else ""))
         return [_read(row) for row in self._db.rows(query)]
 
-    def edit_api_key(self, uid: str, *, description: str | None = None, active: bool | None = None) -> ApiKey:
+    def edit(self, uid: str, *, description: str | None = None, active: bool | None = None) -> ApiKey:
         """Change what is given. Deactivation ends its logins."""
         if description is not None:
             description = checked_text(description, "description")
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             key = self._api_key(tx.read, uid)
             changed = replace(
                 key, description=key.description if description is None else description,
@@ -105,13 +111,13 @@ class ApiKeys(ChangeLog):
                 end_logins(tx, api_key_uid=uid)
             return tx.update(replace(changed, modified=tx.now))
 
-    def delete_api_key(self, uid: str) -> None:
+    def delete(self, uid: str) -> None:
         """Its logins end."""
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             end_logins(tx, api_key_uid=uid)
             tx.delete(self._api_key(tx.read, uid))
 
-    def touch_api_keys(self, uses: Mapping[str, tuple[float, str]]) -> None:
+    def touch(self, uses: Mapping[str, tuple[float, str]]) -> None:
         """Note when and from where keys were used last, in one statement: {uid: (Unix seconds, address)}."""
         rows = [(uid, when, cleaned_text(address)) for uid, (when, address) in sorted(uses.items()) if is_uid(uid)]
         if rows:

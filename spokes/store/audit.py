@@ -13,6 +13,7 @@ from spokes.store.actors import Check
 from spokes.store.audit_chain import ANCHOR_KEY, HEAD_KEY, continues, place
 from spokes.store.base import PURGE_COUNT_MAX, Present, is_printable
 from spokes.store.changes import SEQ_MAX, ChangeLog
+from spokes.store.db import Database
 from spokes.store.models import canonical_json
 from spokes.store.models_admin import AdminEventModel
 from spokes.store.rows import Json
@@ -28,7 +29,11 @@ _SLICE = Statement(
 )
 
 
-class Audit(ChangeLog):
+class Audit:
+    def __init__(self, db: Database, changes: ChangeLog) -> None:
+        self._db = db
+        self._changes = changes
+
     def acting(self, actor: Actor, *checks: Check, user_uid: str = ZERO_UID) -> AbstractContextManager[None]:
         """`with store.acting(actor):` every mutation of this thread or task leaves an event that names the actor.
 
@@ -46,7 +51,7 @@ class Audit(ChangeLog):
         """As acting(), for whom no event is to name."""
         return actors.checking(*checks)
 
-    def note_event(
+    def note(
         self, action: str, object_kind: str = "", object_uid: str = ZERO_UID, detail: Json | None = None
     ) -> None:
         """An event for what is no mutation: a login, a refusal, a stop. Somebody must be acting."""
@@ -54,19 +59,19 @@ class Audit(ChangeLog):
         if actor is None:
             raise LookupError("an event needs an actor: call this inside `with store.acting(…)`")
         # One that is only counted takes no turn at writing: strangers can cause as many as they like.
-        if self._event_budget.admits(actor, action, clock.wall_s()):
-            with self._transaction() as tx:
+        if self._changes.event_budget.admits(actor, action, clock.wall_s()):
+            with self._changes.transaction() as tx:
                 tx.note(action, object_kind, object_uid, detail, admitted=True)
         else:
-            self.write_counted_events()
+            self.write_counted()
 
-    def write_counted_events(self) -> None:
+    def write_counted(self) -> None:
         """Those that were counted for a minute; each writing transaction does so too."""
-        if self._event_budget.has_due(clock.wall_s()):
-            with actors.aside(), self._transaction():
+        if self._changes.event_budget.has_due(clock.wall_s()):
+            with actors.aside(), self._changes.transaction():
                 pass                     # its end writes them
 
-    def list_events(
+    def select(
         self, *, before_seq: int | None = None, limit: int = 100, actor: str | None = None,
         object_uid: str | None = None, action: str | None = None,
     ) -> list[AdminEvent]:
@@ -89,7 +94,7 @@ class Audit(ChangeLog):
             )
         return [AdminEvent(**row) for row in self._db.read(query.dicts())]
 
-    def all_events(self) -> Iterator[AdminEvent]:
+    def all_records(self) -> Iterator[AdminEvent]:
         """Oldest first, in batches: also what is written meanwhile."""
         seq = 0
         query = AdminEventModel.select().order_by(AdminEventModel.seq).limit(BATCH_COUNT)
@@ -97,12 +102,12 @@ class Audit(ChangeLog):
             yield from (AdminEvent(**row) for row in batch)
             seq = batch[-1]["seq"]
 
-    def export_events(self) -> Iterator[str]:
+    def export(self) -> Iterator[str]:
         """One JSON object a line, oldest first: with `previous_hash` and `hash`, so that others can prove it too."""
-        for event in self.all_events():
+        for event in self.all_records():
             yield canonical_json(asdict(event)) + "\n"
 
-    def verify_events(self) -> int | None:
+    def verify(self) -> int | None:
         """None if the chain is whole; else the number of the first event that is missing or not as it was written.
 
         Read in slices beside whoever writes: up to what was the newest event when it began.
@@ -127,11 +132,11 @@ class Audit(ChangeLog):
                 seq, previous_hash = seq + 1, digest
         return None if (seq, previous_hash) == head else seq + 1
 
-    def purge_events(self, older_than: float, row_count_max: int) -> int:
+    def purge(self, older_than: float, row_count_max: int) -> int:
         """Remove those from before `older_than` (Unix seconds), from the oldest on, and the oldest beyond
         `row_count_max`; the chain of the rest stays. At most PURGE_COUNT_MAX; how many.
         """
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             newest, _ = place(self._db.peewee, HEAD_KEY)
             oldest, _ = place(self._db.peewee, ANCHOR_KEY)
             window = AdminEventModel.seq <= oldest + PURGE_COUNT_MAX

@@ -1,4 +1,4 @@
-"""What the parts of the store share: the database, and look-up of secrets."""
+"""What the facets of the store share: secrets and their hashes, texts, and how old rows go."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import peewee
 
 from spokes import clock
 from spokes.errors import ValueRefusedError
-from spokes.store.audit_budget import EventBudget
+from spokes.ids import new_secret
 from spokes.store.db import Database, Query
+from spokes.store.models import MetaModel
 
 TEXT_CHARS_MAX = 255
+_HASH_KEY = "hash_key"
 PURGE_COUNT_MAX = 2_000                  # rows removed by one call: nobody writes meanwhile
 _JOINERS = "\u200c\u200d"
 
@@ -47,36 +49,45 @@ class Present:
         self.rows = db.rows
 
 
-class StoreBase:
-    """State of an open store. The parts (tokens, tunnels …) are classes over it that Store joins."""
+class Secrets:
+    """What a database keeps from who reads it: values of its own, and the keyed hashes by which tokens are found."""
 
-    _db: Database
-    _hash_key: bytes
-    _event_budget: EventBudget
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.key = bytes.fromhex(self.get(_HASH_KEY))
 
-    def _secret_hash(self, value: str) -> str:
+    def get(self, name: str) -> str:
+        """The secret of this name (64 hex digits): made on first use, the same for all who open this database."""
+        key = f"secret.{name}"
+        new = MetaModel.insert(key=key, value=new_secret()).on_conflict_ignore()
+        self._db.alone(lambda: new.execute(self._db.peewee))     # one that stands stays, also if made this moment
+        (value,), = self._db.read(MetaModel.select(MetaModel.value).where(MetaModel.key == key).tuples())
+        return str(value)
+
+    def hash(self, value: str) -> str:
         """Keyed hash under which a token's value is found.
 
         The index is searched by this hash, so the time of a look-up says nothing about how much of a guessed value was
         right. The value itself stands beside it, because the Admin API shows it in full (admin-api.md 7.2, 7.3); a
         deployment that gives this up can empty that column and every look-up still works.
         """
-        return hmac.new(self._hash_key, value.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self.key, value.encode(), hashlib.sha256).hexdigest()
 
-    def _purge_oldest(self, ended: peewee.Field, older_than: float, row_count_max: int) -> int:
-        """Remove rows whose `ended` (Unix seconds; null: not yet) is before `older_than`, and of those that have one
-        the oldest beyond `row_count_max`, with all of the same moment; how many. Of more than PURGE_COUNT_MAX the
-        oldest go, and the others at the next call.
-        """
-        model = ended.model
-        newest = model.select(ended).where(ended.is_null(False)).order_by(ended.desc())
-        beyond = self._db.rows(newest.limit(1).offset(max(0, row_count_max)))
-        too_old = (ended < older_than) | (ended <= beyond[0][0]) if beyond else ended < older_than
-        slice_end = self._db.rows(
-            model.select(ended).where(ended.is_null(False)).order_by(ended).limit(1).offset(PURGE_COUNT_MAX - 1)
-        )
-        in_slice = ended <= slice_end[0][0] if slice_end else ended.is_null(False)
-        return int(self._db.run(model.delete().where(too_old, in_slice)))
+
+def purge_oldest(db: Database, ended: peewee.Field, older_than: float, row_count_max: int) -> int:
+    """Remove rows whose `ended` (Unix seconds; null: not yet) is before `older_than`, and of those that have one
+    the oldest beyond `row_count_max`, with all of the same moment; how many. Of more than PURGE_COUNT_MAX the
+    oldest go, and the others at the next call.
+    """
+    model = ended.model
+    newest = model.select(ended).where(ended.is_null(False)).order_by(ended.desc())
+    beyond = db.rows(newest.limit(1).offset(max(0, row_count_max)))
+    too_old = (ended < older_than) | (ended <= beyond[0][0]) if beyond else ended < older_than
+    slice_end = db.rows(
+        model.select(ended).where(ended.is_null(False)).order_by(ended).limit(1).offset(PURGE_COUNT_MAX - 1)
+    )
+    in_slice = ended <= slice_end[0][0] if slice_end else ended.is_null(False)
+    return int(db.run(model.delete().where(too_old, in_slice)))
 
 
 def checked_text(text: str, what: str) -> str:

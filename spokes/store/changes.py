@@ -24,8 +24,8 @@ from spokes.ids import ZERO_UID
 from spokes.store import audit_chain
 from spokes.store.actors import current_acting
 from spokes.store.audit_budget import Counted, EventBudget
-from spokes.store.base import PURGE_COUNT_MAX, StoreBase
-from spokes.store.db import Query, fetch_raw
+from spokes.store.base import PURGE_COUNT_MAX
+from spokes.store.db import Database, Query, fetch_raw
 from spokes.store.logged import TABLES, LoggedTable
 from spokes.store.models import ChangeModel, PositionModel, RuleStateModel, canonical_json
 from spokes.store.rows import (
@@ -199,16 +199,22 @@ class Writer:
         return table.read_columns(row)
 
 
-class ChangeLog(StoreBase):
+class ChangeLog:
+    """The log, and the writing transactions that append to it."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.event_budget = EventBudget()
+
     @contextmanager
-    def _transaction(self) -> Iterator[Writer]:
+    def transaction(self) -> Iterator[Writer]:
         """The only way to a Writer. Nothing is written, logged or counted unless the block ends well."""
         writer: Writer | None = None
         try:
             with self._db.write() as db:
                 read = _READ_POSITION if self._db.is_sqlite else _LOCK_POSITION
                 (epoch, seq), = read().execute(db)
-                writer = Writer(db, epoch, seq, self._event_budget)
+                writer = Writer(db, epoch, seq, self.event_budget)
                 for check in current_acting().checks:
                     check(writer)
                 yield writer
@@ -237,12 +243,12 @@ class ChangeLog(StoreBase):
                     found[change.seq] = body
         return found
 
-    def changes_after(self, seq: int, limit: int = CHANGE_COUNT_MAX) -> list[Change]:
+    def after(self, seq: int, limit: int = CHANGE_COUNT_MAX) -> list[Change]:
         """Committed changes behind `seq`, oldest first, at most `limit` and never over CHANGE_COUNT_MAX."""
         query = _CHANGES_AFTER(min(seq, SEQ_MAX), max(0, min(limit, CHANGE_COUNT_MAX)))
         return [_to_change(*row) for row in self._db.read(query)]
 
-    def purge_changes(self, older_than: float, row_count_min: int) -> int:
+    def purge(self, older_than: float, row_count_min: int) -> int:
         """Remove those from before `older_than` (Unix seconds), the newest `row_count_min` excepted; how many: at most
         PURGE_COUNT_MAX, the oldest.
 

@@ -16,8 +16,9 @@ from spokes import clock
 from spokes.errors import NotFoundError
 from spokes.ids import ZERO_UID, is_uid, new_uid
 from spokes.shares import fair_share
-from spokes.store.base import PURGE_COUNT_MAX, cleaned_text
+from spokes.store.base import PURGE_COUNT_MAX, cleaned_text, purge_oldest
 from spokes.store.changes import SEQ_MAX, ChangeLog, Writer
+from spokes.store.db import Database
 from spokes.store.models import WebhookModel
 from spokes.store.models_admin import DeliveryModel
 from spokes.store.rows_admin import Delivery, DeliveryState, NewDelivery
@@ -77,13 +78,17 @@ _SEND_AGAIN = Statement(
 _NAMES = tuple(DeliveryModel._meta.sorted_field_names)
 
 
-class Deliveries(ChangeLog):
-    def queue_deliveries(self, deliveries: Iterable[NewDelivery]) -> None:
+class Deliveries:
+    def __init__(self, db: Database, changes: ChangeLog) -> None:
+        self._db = db
+        self._changes = changes
+
+    def queue(self, deliveries: Iterable[NewDelivery]) -> None:
         """All in one transaction; those of a webhook that is gone are dropped."""
         new = list(deliveries)
         if not new:
             return
-        with self._transaction() as tx:  # its lock makes the numbers unique
+        with self._changes.transaction() as tx:  # its lock makes the numbers unique
             touched = sorted({delivery.webhook_uid for delivery in new if is_uid(delivery.webhook_uid)})
             known = dict(tx.rows(_OWNERS(json.dumps(touched))))
             ((newest,),) = tx.rows(_NEWEST())
@@ -96,17 +101,17 @@ class Deliveries(ChangeLog):
         """{webhook: its owner} of active ones for which something is due, or waits behind what is not due yet."""
         return dict(self._db.rows(_DUE_WEBHOOKS(now)))
 
-    def due_deliveries_of(self, webhook_uids: Collection[str], now: float, limit: int) -> list[Delivery]:
+    def due_of(self, webhook_uids: Collection[str], now: float, limit: int) -> list[Delivery]:
         """What may be sent: of each webhook and subject only the oldest that waits. The longest due come first."""
         uids = json.dumps(list(filter(is_uid, webhook_uids)))
         return [_to_delivery(row) for row in self._db.rows(_DUE_OF(now, uids, limit))]
 
-    def next_delivery_at(self) -> float | None:
+    def next_at(self) -> float | None:
         """When the next one is due (also if that is over); None: nothing waits."""
         ((when,),) = self._db.rows(_NEXT_AT())
         return None if when is None else float(when)
 
-    def finish_delivery(
+    def finish(
         self, uid: str, *, http_status: int = 0, error: str = "", next_attempt: float | None = None
     ) -> Delivery | None:
         """What an attempt came to: delivered (2xx and no `error`), to be tried again at `next_attempt`, or failed.
@@ -124,7 +129,7 @@ class Deliveries(ChangeLog):
         number), a first one not at all. `jump_s`: how far the clock went ahead; what waits goes with it. How many rows.
         """
         count = 0
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             if jump_s > 0:
                 tx.unlogged(DeliveryModel.update(next_attempt=DeliveryModel.next_attempt + jump_s).where(
                     _PENDING, DeliveryModel.attempts > 0
@@ -138,19 +143,19 @@ class Deliveries(ChangeLog):
                 ))
         return count
 
-    def resend_delivery(self, uid: str) -> Delivery:
+    def resend(self, uid: str) -> Delivery:
         """Let it be sent at once, with its old id and body, whatever came of it before."""
         if (delivery := self._changed_delivery(uid, _SEND_AGAIN, clock.wall_s())) is None:
             raise NotFoundError("unknown delivery")
         return delivery
 
-    def get_delivery(self, uid: str) -> Delivery:
+    def get(self, uid: str) -> Delivery:
         if is_uid(uid):
             for row in self._db.rows(DeliveryModel.select().where(DeliveryModel.uid == uid)):
                 return _to_delivery(row)
         raise NotFoundError("unknown delivery")
 
-    def list_deliveries(self, webhook_uid: str, *, before: int | None = None, limit: int = 100) -> list[Delivery]:
+    def select(self, webhook_uid: str, *, before: int | None = None, limit: int = 100) -> list[Delivery]:
         """Newest first; `before`: the `seq` of the last one of the page before."""
         query = DeliveryModel.select().where(DeliveryModel.webhook_uid == (webhook_uid if is_uid(webhook_uid) else ""))
         if before is not None:
@@ -158,7 +163,7 @@ class Deliveries(ChangeLog):
         query = query.order_by(DeliveryModel.seq.desc()).limit(max(0, limit))
         return [_to_delivery(row) for row in self._db.rows(query)]
 
-    def count_deliveries(self, webhook_uid: str) -> dict[DeliveryState, int]:
+    def count(self, webhook_uid: str) -> dict[DeliveryState, int]:
         """How many are in each state; every state is there."""
         query = (
             DeliveryModel.select(DeliveryModel.state, peewee.fn.COUNT(DeliveryModel.uid))
@@ -169,12 +174,12 @@ class Deliveries(ChangeLog):
         counts.update({DeliveryState(state): count for state, count in self._db.rows(query)})
         return counts
 
-    def purge_deliveries(self, older_than: float, row_count_max: int) -> int:
+    def purge(self, older_than: float, row_count_max: int) -> int:
         """Remove those that were finished before `older_than` (Unix seconds), and of what is more than `row_count_max`
         the oldest of the owners who have most; how many. Of more than PURGE_COUNT_MAX some, and the others at the next
         call.
         """
-        removed = self._purge_oldest(DeliveryModel.finished, older_than, SEQ_MAX)
+        removed = purge_oldest(self._db, DeliveryModel.finished, older_than, SEQ_MAX)
         return removed or self._purge_shares(row_count_max)
 
     # --- below -----------------------------------------------------------------------------------------------------

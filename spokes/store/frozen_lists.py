@@ -14,7 +14,8 @@ import peewee
 from spokes import clock
 from spokes.errors import NotFoundError
 from spokes.ids import ZERO_UID, is_uid
-from spokes.store.base import StoreBase
+from spokes.store.base import Secrets
+from spokes.store.db import Database
 from spokes.store.models_admin import FrozenListModel
 from spokes.store.rows_admin import PageLink
 
@@ -25,8 +26,12 @@ _LIST_DIGITS = 24                        # of a page's 32; the rest is its numbe
 _UID_DIGITS = 32
 
 
-class FrozenLists(StoreBase):
-    def freeze_list(self, uids: Sequence[str], owner_uid: str = ZERO_UID) -> list[PageLink]:
+class FrozenLists:
+    def __init__(self, db: Database, secrets: Secrets) -> None:
+        self._db = db
+        self._secrets = secrets
+
+    def take(self, uids: Sequence[str], owner_uid: str = ZERO_UID) -> list[PageLink]:
         """The pages under which these ids, in this order, can be read for LIST_LIFETIME_S; none of no ids.
 
         `owner_uid`: whose oldest lists go when there are too many.
@@ -36,7 +41,7 @@ class FrozenLists(StoreBase):
         text = "".join(uids)
         if len(text) != len(uids) * _UID_DIGITS:
             raise ValueError("a list of what is no id")
-        now, key = clock.wall_s(), self._secret_hash(f"list:{owner_uid}:{text}")[:_LIST_DIGITS]
+        now, key = clock.wall_s(), self._secrets.hash(f"list:{owner_uid}:{text}")[:_LIST_DIGITS]
         if not self._db.run(FrozenListModel.update(handed_out=now).where(FrozenListModel.uid == key)):
             insert = FrozenListModel.insert(uid=key, uids=text, handed_out=now, owner_uid=owner_uid).on_conflict(
                 conflict_target=[FrozenListModel.uid], preserve=[FrozenListModel.handed_out]

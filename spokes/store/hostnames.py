@@ -14,7 +14,8 @@ from spokes import clock
 from spokes.errors import HeldNameError, NameRefusedError, PeerError, TakenError
 from spokes.ids import ZERO_UID, canonical_host, is_reserved
 from spokes.store.base import Read
-from spokes.store.changes import ChangeLog, Writer
+from spokes.store.changes import Writer
+from spokes.store.db import Database
 from spokes.store.models import FormerHostnameModel, SiteModel, TunnelModel
 from spokes.store.rows import Tunnel
 from spokes.store.statement import EachOf, Statement
@@ -81,8 +82,11 @@ class Holder(NamedTuple):
         return self.token_uid != ZERO_UID or asker.token_uid != ZERO_UID
 
 
-class Hostnames(ChangeLog):
-    def _chosen_hostname(self, tx: Writer, hostname: str, domain: str, asker: Asker) -> str:
+class Hostnames:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def chosen(self, tx: Writer, hostname: str, domain: str, asker: Asker) -> str:
         """`hostname` in canonical form, if it lies under `domain`, is not reserved and nobody else has it."""
         hostname = canonical_host(hostname)
         if not hostname.endswith("." + domain):
@@ -92,15 +96,15 @@ class Hostnames(ChangeLog):
             raise NameRefusedError(f"{hostname} is reserved", hint="choose another name")
         if hostname.removesuffix("." + domain).count(".") >= HOSTNAME_LABELS_MAX:
             raise NameRefusedError(f"a hostname has {HOSTNAME_LABELS_MAX} labels under {domain} at most")
-        for holder in self._holders(tx.rows, [hostname], asker).values():
+        for holder in self.holders(tx.rows, [hostname], asker).values():
             raise _taken(hostname, holder, hint="choose another name")
-        for error in self._under_others(tx, [hostname], domain, asker).values():
+        for error in self.under_others(tx, [hostname], domain, asker).values():
             raise error
-        if self._has_others_below(hostname, asker.tunnel_uid):
+        if self.has_others_below(hostname, asker.tunnel_uid):
             raise TakenError(f"names under {hostname} belong to another tunnel", hint="choose another name")
         return hostname
 
-    def _leave_hostname(self, tx: Writer, tunnel: Tunnel, hostname: str) -> None:
+    def leave(self, tx: Writer, tunnel: Tunnel, hostname: str) -> None:
         """The tunnel moves to `hostname`."""
         if hostname == tunnel.hostname:
             return
@@ -117,7 +121,7 @@ class Hostnames(ChangeLog):
             left_at=tx.now,
         ))
 
-    def _under_others(
+    def under_others(
         self, tx: Writer, hosts: Sequence[str], domain: str, asker: Asker
     ) -> dict[str, PeerError]:
         """Those of `hosts` that lie under a hostname that is not the asker's: www.HOSTNAME would be believed to be that
@@ -130,12 +134,12 @@ class Hostnames(ChangeLog):
             for host, names in above.items() for name in names if name in holders and holders[name].bars(asker)
         }
 
-    def _has_others_below(self, hostname: str, tunnel_uid: str) -> bool:
+    def has_others_below(self, hostname: str, tunnel_uid: str) -> bool:
         """Whether a name under `hostname` is not this tunnel's. Called inside a transaction."""
         pattern = "%." + hostname.replace("_", "\\_")          # the one character of a host name that LIKE reads
         return bool(self._db.query(_BELOW, (pattern, tunnel_uid, pattern, tunnel_uid)))
 
-    def _holders(self, rows: Read, hosts: Sequence[str], asker: Asker) -> dict[str, Holder]:
+    def holders(self, rows: Read, hosts: Sequence[str], asker: Asker) -> dict[str, Holder]:
         """Who holds which of the names so that the asker may not have it: as a site, or as a hostname."""
         named = self._hostname_holders(rows, hosts)
         in_use = {host: holder for host, holder in named.items() if holder.left_at is None}
@@ -155,13 +159,13 @@ class Hostnames(ChangeLog):
                     holders[host] = found
         return holders
 
-    def _former_names(self, rows: Read, hosts: Sequence[str], tunnel: Tunnel) -> set[str]:
+    def former(self, rows: Read, hosts: Sequence[str], tunnel: Tunnel) -> set[str]:
         """Those that the tunnel was renamed away from: they were given to it."""
         held = rows(_FORMER_HOLDERS(json.dumps(hosts), clock.wall_s() - HOSTNAME_HELD_S))
         return {host for host, uid, user_uid, *_ in held if (uid, user_uid) == (tunnel.uid, tunnel.user_uid)}
 
     @staticmethod
-    def _taken_names(holders: Mapping[str, Holder], *, hint: str) -> dict[str, PeerError]:
+    def taken(holders: Mapping[str, Holder], *, hint: str) -> dict[str, PeerError]:
         return {host: _taken(host, holder, hint=hint) for host, holder in holders.items()}
 
 

@@ -13,8 +13,9 @@ from typing import Any
 from spokes import clock
 from spokes.errors import ValueRefusedError
 from spokes.ids import ZERO_UID, is_secret, is_uid, new_secret, new_uid
-from spokes.store.base import cleaned_text
+from spokes.store.base import Secrets, cleaned_text
 from spokes.store.changes import ChangeLog, Writer
+from spokes.store.db import Database
 from spokes.store.models_admin import LoginFailureModel, LoginModel
 from spokes.store.rows import User
 from spokes.store.rows_admin import Login
@@ -61,8 +62,13 @@ _FROM = Statement(
 )
 
 
-class Logins(ChangeLog):
-    def create_login(
+class Logins:
+    def __init__(self, db: Database, changes: ChangeLog, secrets: Secrets) -> None:
+        self._db = db
+        self._changes = changes
+        self._secrets = secrets
+
+    def create(
         self, *, api_key_uid: str = ZERO_UID, user_uid: str = ZERO_UID, address: str = "", agent: str = "",
         lifetime_s: float = LOGIN_LIFETIME_S,
     ) -> tuple[Login, str]:
@@ -80,50 +86,50 @@ class Logins(ChangeLog):
             LoginModel.select(LoginModel.uid).where(own).order_by(LoginModel.created.desc(), LoginModel.uid)
             .limit(-1 if self._db.is_sqlite else None).offset(LOGIN_COUNT_MAX - 1)
         )
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             tx.unlogged(LoginModel.delete().where(own & (LoginModel.expires <= now)))
             tx.unlogged(LoginModel.delete().where(LoginModel.uid.in_(oldest)))
-            tx.unlogged(LoginModel.insert({**columns, "cookie_hash": self._secret_hash(value)}))
+            tx.unlogged(LoginModel.insert({**columns, "cookie_hash": self._secrets.hash(value)}))
         return login, value
 
-    def find_login(self, cookie: str) -> Login | None:
+    def find(self, cookie: str) -> Login | None:
         """The live session with this cookie; None too when its key or person is gone or inactive."""
         if not is_secret(cookie):
             return None
-        parameters = (self._secret_hash(cookie), clock.wall_s())
+        parameters = (self._secrets.hash(cookie), clock.wall_s())
         for row in self._db.alone(lambda: self._db.query(_FIND, parameters)):
             return _to_login(row)
         return None
 
-    def renew_login(self, uid: str, *, lifetime_s: float = LOGIN_LIFETIME_S) -> bool:
+    def renew(self, uid: str, *, lifetime_s: float = LOGIN_LIFETIME_S) -> bool:
         """Let it end `lifetime_s` from now; False if it has ended."""
         now = clock.wall_s()
         query = LoginModel.update(expires=now + lifetime_s).where(LoginModel.uid == uid, LoginModel.expires > now)
         if not is_uid(uid):
             return False
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             return bool(tx.unlogged(query))
 
-    def end_login(self, uid: str) -> bool:
+    def end(self, uid: str) -> bool:
         """False if there was none."""
         if not is_uid(uid):
             return False
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             return bool(tx.unlogged(LoginModel.delete().where(LoginModel.uid == uid)))
 
-    def list_logins(self, user_uid: str | None = None) -> list[Login]:
+    def select(self, user_uid: str | None = None) -> list[Login]:
         """Live ones, newest first."""
         query = LoginModel.select(*_COLUMNS).where(LoginModel.expires > clock.wall_s())
         if user_uid is not None:
             query = query.where(LoginModel.user_uid == (user_uid if is_uid(user_uid) else ""))
         return [_to_login(row) for row in self._db.rows(query.order_by(LoginModel.created.desc(), LoginModel.uid))]
 
-    def has_login_from(self, address: str, user_uid: str | None = None) -> bool:
+    def has_from(self, address: str, user_uid: str | None = None) -> bool:
         """Whether a live session began there: anybody's, or this person's."""
         address, now = cleaned_text(address), clock.wall_s()
         return bool(self._db.rows(_FROM(address, now) if user_uid is None else _FROM_BY(address, user_uid, now)))
 
-    def purge_logins(self) -> int:
+    def purge(self) -> int:
         """Remove what has ended; how many."""
         self._db.run(LoginFailureModel.delete().where(LoginFailureModel.last < clock.wall_s() - FAILURE_MEMORY_S))
         return int(self._db.run(LoginModel.delete().where(LoginModel.expires <= clock.wall_s())))
@@ -147,11 +153,11 @@ class Logins(ChangeLog):
         return device_uid if right else None
 
     def _device_hash(self, user: User, device_uid: str, made: int) -> str:
-        return self._secret_hash(f"device:{user.uid}:{device_uid}:{made}:{user.password_hash}")
+        return self._secrets.hash(f"device:{user.uid}:{device_uid}:{made}:{user.password_hash}")
 
     # --- guessing --------------------------------------------------------------------------------------------------
 
-    def login_wait_s(self, source: str) -> float:
+    def wait_s(self, source: str) -> float:
         """How long `source` has to wait before its next try: 0, or up to 1, 2, 4 … 60 s after its failures."""
         query = LoginFailureModel.select(LoginFailureModel.failure_count, LoginFailureModel.last).where(
             LoginFailureModel.source == source_key(source)
@@ -160,7 +166,7 @@ class Logins(ChangeLog):
             return failure_wait_s(int(count), float(last), clock.wall_s())
         return 0.0
 
-    def note_login_failure(self, source: str) -> None:
+    def note_failure(self, source: str) -> None:
         now = clock.wall_s()
         with self._db.write() as db:
             self._db.query(_NOTE_FAILURE, (source_key(source), now))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from spokes.store.base import StoreBase
+from spokes.store.db import Database
 from spokes.store.models import MetaModel
 
 
-class Marks(StoreBase):
-    def read_mark(self, name: str) -> tuple[int, int] | None:
+class Marks:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def read(self, name: str) -> tuple[int, int] | None:
         """(epoch, seq); None: this consumer has never been."""
         for (value,) in self._db.rows(MetaModel.select(MetaModel.value).where(MetaModel.key == f"mark.{name}")):
             epoch, _, seq = str(value).partition(" ")
             return int(epoch), int(seq)
         return None
 
-    def write_mark(self, name: str, epoch: int, seq: int) -> None:
+    def write(self, name: str, epoch: int, seq: int) -> None:
         query = MetaModel.insert(key=f"mark.{name}", value=f"{epoch} {seq}").on_conflict(
             conflict_target=[MetaModel.key], preserve=[MetaModel.value]
         )

@@ -9,6 +9,8 @@ from typing import Any
 from spokes.errors import LimitError, NotFoundError, ValueRefusedError
 from spokes.ids import new_uid
 from spokes.store.base import Read
+from spokes.store.changes import ChangeLog
+from spokes.store.db import Database
 from spokes.store.logged import PORTMAPS, RowsOfTunnels
 from spokes.store.models import PortMapModel, canonical_json
 from spokes.store.ports import PORT_MAX
@@ -22,13 +24,19 @@ TRANSPORTS = ("tcp", "udp")
 _OF = RowsOfTunnels(PORTMAPS, PortMapModel.listen_port, PortMapModel.transport)
 
 
-class PortMaps(RuleStates, Tunnels):
-    def put_portmaps(self, tunnel_uid: str, rules: Iterable[Json]) -> list[PortMap]:
+class PortMaps:
+    def __init__(self, db: Database, changes: ChangeLog, tunnels: Tunnels, rules: RuleStates) -> None:
+        self._db = db
+        self._changes = changes
+        self._tunnels = tunnels
+        self._rules = rules
+
+    def put(self, tunnel_uid: str, rules: Iterable[Json]) -> list[PortMap]:
         """Add or replace the maps named, all or none; the others stay."""
         wanted = {_key(rule): dict(rule) for rule in rules}
-        with self._transaction() as tx:
-            self._live_tunnel(tx.rows, tunnel_uid)
-            self._require_managed(tx.read, tunnel_uid)
+        with self._changes.transaction() as tx:
+            self._tunnels.live(tx.rows, tunnel_uid)
+            self._rules.managed_or_raise(tx.read, tunnel_uid)
             own = {(old.listen_port, old.transport): old for old in self._own_portmaps(tx.read, tunnel_uid)}
             if len(own.keys() | wanted.keys()) > PORTMAP_COUNT_MAX:
                 raise LimitError(f"a tunnel may have {PORTMAP_COUNT_MAX} port maps", hint="remove some first")
@@ -44,15 +52,15 @@ class PortMaps(RuleStates, Tunnels):
                     put.append(old)
                 else:
                     put.append(tx.update(replace(old, rule=rule, modified=tx.now)))
-            self._check_rule_bytes(tunnel_uid)
+            self._rules.check_bytes(tunnel_uid)
             return put
 
-    def remove_portmaps(self, tunnel_uid: str, listen_ports: Iterable[int]) -> None:
+    def remove(self, tunnel_uid: str, listen_ports: Iterable[int]) -> None:
         """All or none, of both transports; a port without a map is NotFoundError."""
         wanted = dict.fromkeys(listen_ports)
-        with self._transaction() as tx:
-            self._live_tunnel(tx.rows, tunnel_uid)
-            self._require_managed(tx.read, tunnel_uid)
+        with self._changes.transaction() as tx:
+            self._tunnels.live(tx.rows, tunnel_uid)
+            self._rules.managed_or_raise(tx.read, tunnel_uid)
             own = self._own_portmaps(tx.read, tunnel_uid)
             for port in wanted.keys() - {old.listen_port for old in own}:
                 raise NotFoundError(f"this tunnel has no port map that listens on {port}")
@@ -60,7 +68,7 @@ class PortMaps(RuleStates, Tunnels):
                 if old.listen_port in wanted:
                     tx.delete(old)
 
-    def list_portmaps(self, tunnel_uid: str | None = None) -> list[PortMap]:
+    def select(self, tunnel_uid: str | None = None) -> list[PortMap]:
         """By listening port."""
         return [PORTMAPS.read(row) for row in self._db.rows(_OF(tunnel_uid))]
 

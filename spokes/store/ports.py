@@ -9,7 +9,8 @@ from typing import Any
 from spokes.errors import LimitError, NotFoundError, ValueRefusedError
 from spokes.ids import is_uid, new_uid
 from spokes.store.base import Read
-from spokes.store.changes import Writer
+from spokes.store.changes import ChangeLog, Writer
+from spokes.store.db import Database
 from spokes.store.limits import check_port_count, owner_of
 from spokes.store.logged import PORTS, RowsOfTunnels
 from spokes.store.models import PortModel, canonical_json
@@ -26,18 +27,24 @@ _FIND = PORTS.where(PortModel.port, PortModel.tunnel_uid)
 _ALLOCATED = Statement(lambda begin, end: PortModel.select(PortModel.port).where(PortModel.port.between(begin, end)))
 
 
-class Ports(RuleStates, Tunnels):
-    def allocate_port(self, tunnel_uid: str, begin: int, end: int, *, without: Collection[int] = ()) -> int:
+class Ports:
+    def __init__(self, db: Database, changes: ChangeLog, tunnels: Tunnels, rules: RuleStates) -> None:
+        self._db = db
+        self._changes = changes
+        self._tunnels = tunnels
+        self._rules = rules
+
+    def allocate(self, tunnel_uid: str, begin: int, end: int, *, without: Collection[int] = ()) -> int:
         """The lowest free port of `begin`..`end`, both inclusive, but none of `without`; the tunnel's until released.
 
         LimitError when the range is used up or the tunnel has PORT_COUNT_MAX, PolicyError when the owner has all the
         ports they may have.
         """
-        with self._transaction() as tx:
-            tunnel = self._live_tunnel(tx.rows, tunnel_uid)
+        with self._changes.transaction() as tx:
+            tunnel = self._tunnels.live(tx.rows, tunnel_uid)
             if (owner := owner_of(tx, tunnel.user_uid)) is not None:
                 check_port_count(tx, owner)
-            if len(self._own_ports(tx.read, tunnel_uid)) >= PORT_COUNT_MAX:
+            if len(self.own(tx.read, tunnel_uid)) >= PORT_COUNT_MAX:
                 raise LimitError(f"a tunnel has at most {PORT_COUNT_MAX} ports", hint="release one")
             used = {port for (port,) in tx.rows(_ALLOCATED(begin, end))} | set(without)
             free = next((port for port in range(begin, end + 1) if port not in used), None)
@@ -48,33 +55,33 @@ class Ports(RuleStates, Tunnels):
             ))
             return free
 
-    def release_port(self, tunnel_uid: str, port: int) -> None:
+    def release(self, tunnel_uid: str, port: int) -> None:
         """The port is free for anyone; its forwarding goes with it."""
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             tx.delete(self._own_port(tx.read, tunnel_uid, port))
 
-    def put_port_rules(self, tunnel_uid: str, rules: Mapping[int, Json]) -> list[Port]:
+    def put_rules(self, tunnel_uid: str, rules: Mapping[int, Json]) -> list[Port]:
         """Replace the forwarding of the ports named, all or none; `{}` clears one, and those not named stay."""
         wholes = {port: _whole(rule, port) for port, rule in rules.items()}
-        with self._transaction() as tx:
-            self._live_tunnel(tx.rows, tunnel_uid)
-            self._require_managed(tx.read, tunnel_uid)
+        with self._changes.transaction() as tx:
+            self._tunnels.live(tx.rows, tunnel_uid)
+            self._rules.managed_or_raise(tx.read, tunnel_uid)
             own = [(self._own_port(tx.read, tunnel_uid, port), whole) for port, whole in wholes.items()]
-            put = [self._put_rule(tx, port, whole) for port, whole in own]
-            self._check_rule_bytes(tunnel_uid)
+            put = [self.put_rule(tx, port, whole) for port, whole in own]
+            self._rules.check_bytes(tunnel_uid)
             return put
 
-    def list_ports(self, tunnel_uid: str | Iterable[str] | None = None) -> list[Port]:
+    def select(self, tunnel_uid: str | Iterable[str] | None = None) -> list[Port]:
         """By number: all, a tunnel's, or those of several tunnels."""
         return [PORTS.read(row) for row in self._db.rows(_OF(tunnel_uid))]
 
     @staticmethod
-    def _put_rule(tx: Writer, own: Port, rule: dict[str, Any]) -> Port:
+    def put_rule(tx: Writer, own: Port, rule: dict[str, Any]) -> Port:
         if canonical_json(own.rule) == canonical_json(rule):
             return own
         return tx.update(replace(own, rule=rule, modified=tx.now))
 
-    def _own_ports(self, read: Read, tunnel_uid: str) -> list[Port]:
+    def own(self, read: Read, tunnel_uid: str) -> list[Port]:
         return [PORTS.read(row) for row in read(_OF(tunnel_uid))]
 
     def _own_port(self, read: Read, tunnel_uid: str, port: int) -> Port:

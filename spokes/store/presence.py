@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable
 
 from spokes.ids import is_uid
-from spokes.store.base import StoreBase, cleaned_text
+from spokes.store.base import cleaned_text
+from spokes.store.db import Database
 from spokes.store.models import PresenceModel
 from spokes.store.rows import PresenceUpdate, TunnelState
 
@@ -36,8 +37,11 @@ _POSTGRESQL_UPSERT = _UPSERT.format(
 )
 
 
-class Presence(StoreBase):
-    def write_presence(self, updates: Iterable[PresenceUpdate]) -> None:
+class Presence:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def write(self, updates: Iterable[PresenceUpdate]) -> None:
         """Write what changed since the last call; of several updates of one tunnel the last counts."""
         newest = {update.tunnel_uid: update for update in updates if is_uid(update.tunnel_uid)}
         if not newest:
@@ -54,7 +58,7 @@ class Presence(StoreBase):
         statement = _SQLITE_UPSERT if self._db.is_sqlite else _POSTGRESQL_UPSERT
         self._db.alone(lambda: self._db.query(statement, (json.dumps(rows),)))
 
-    def reset_presence(self) -> None:
+    def reset(self) -> None:
         """At server start: nobody is connected yet, whatever a killed predecessor left behind."""
         query = PresenceModel.update(state=TunnelState.OFFLINE.value).where(
             PresenceModel.state == TunnelState.ONLINE.value

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from spokes.store.base import Read
+from spokes.store.base import Read, Secrets
 from spokes.store.changes import ChangeLog, Writer
+from spokes.store.db import Database
 from spokes.store.models_admin import DomainProofModel
 from spokes.store.rows_admin import DomainProof
 
@@ -17,18 +18,22 @@ CHALLENGE_CHARS = 40
 LOST_AFTER_COUNT = 3                     # checks in a row that found no record
 
 
-class Proofs(ChangeLog):
-    # Whether users whose domains are checked may serve only what they have proved; set once by who opens the store.
-    needs_proof = False
+class Proofs:
+    def __init__(self, db: Database, changes: ChangeLog, secrets: Secrets) -> None:
+        self._db = db
+        self._changes = changes
+        self._secrets = secrets
+        # Whether users whose domains are checked may serve only what they have proved; set once by who opens the store.
+        self.required = False
 
-    def domain_challenge(self, user_uid: str, domain: str) -> str:
+    def challenge(self, user_uid: str, domain: str) -> str:
         """The value of the TXT record: the same at each call, and nobody can work it out for another user."""
         text = f"domain proof {user_uid} {domain}".encode()
-        return hmac.new(self._hash_key, text, hashlib.sha256).hexdigest()[:CHALLENGE_CHARS]
+        return hmac.new(self._secrets.key, text, hashlib.sha256).hexdigest()[:CHALLENGE_CHARS]
 
-    def note_domain_check(self, user_uid: str, domain: str, *, seen: bool) -> DomainProof:
+    def note_check(self, user_uid: str, domain: str, *, seen: bool) -> DomainProof:
         """What a check found. A proof is lost when LOST_AFTER_COUNT checks in a row found none."""
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             return self._note_check(tx, user_uid, domain, seen=seen)
 
     def _note_check(self, tx: Writer, user_uid: str, domain: str, *, seen: bool) -> DomainProof:
@@ -48,7 +53,7 @@ class Proofs(ChangeLog):
         tx.unlogged(query)
         return proof
 
-    def list_domain_proofs(self, user_uid: str | None = None) -> list[DomainProof]:
+    def select(self, user_uid: str | None = None) -> list[DomainProof]:
         """Everything that was checked, by domain; a user's only, or everybody's."""
         query = DomainProofModel.select().order_by(DomainProofModel.domain, DomainProofModel.user_uid)
         if user_uid is not None:
@@ -56,7 +61,7 @@ class Proofs(ChangeLog):
         return [DomainProof(**row) for row in self._db.read(query.dicts())]
 
     @staticmethod
-    def _proved_domains(read: Read, user_uid: str) -> set[str]:
+    def proved(read: Read, user_uid: str) -> set[str]:
         query = DomainProofModel.select(DomainProofModel.domain).where(
             DomainProofModel.user_uid == user_uid, DomainProofModel.proved > 0
         )

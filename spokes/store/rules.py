@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from spokes.errors import NotFoundError, PeerError, RulesChangedError
+from spokes.store.changes import ChangeLog
 from spokes.store.models import canonical_json
 from spokes.store.ports import Ports
 from spokes.store.rows import Json, SiteResult
-from spokes.store.rulestate import RULES_BYTES_MAX, too_many_bytes
+from spokes.store.rulestate import RULES_BYTES_MAX, RuleStates, too_many_bytes
 from spokes.store.sites import Sites, joined_results
+from spokes.store.tunnels import Tunnels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +25,15 @@ class RulesReplaced:
     port_errors: Mapping[int, PeerError] = field(default_factory=dict)
 
 
-class Rules(Sites, Ports):
-    def replace_rules(
+class RuleLists:
+    def __init__(self, changes: ChangeLog, tunnels: Tunnels, rules: RuleStates, sites: Sites, ports: Ports) -> None:
+        self._changes = changes
+        self._tunnels = tunnels
+        self._rules = rules
+        self._sites = sites
+        self._ports = ports
+
+    def replace(
         self,
         tunnel_uid: str,
         sites: Iterable[Json],
@@ -40,7 +49,7 @@ class Rules(Sites, Ports):
         raised, unless the rules still stand at `base_rev` (None: wherever they stand). A list that changes nothing, as
         after every reconnect, writes nothing.
         """
-        known = self.read_rules(tunnel_uid)
+        known = self._rules.read(tunnel_uid)
         room_bytes = RULES_BYTES_MAX - sum(len(canonical_json(rule)) for rule in known.portmaps)
         heavy: dict[int, PeerError] = {}
         for number, rule in ports.items():
@@ -50,7 +59,7 @@ class Rules(Sites, Ports):
             else:
                 room_bytes -= size_bytes
         ports = {number: {} if number in heavy else rule for number, rule in ports.items()}
-        results, rules = self._checked_list(sites, domain, room_bytes)
+        results, rules = self._sites.checked_list(sites, domain, room_bytes)
         if base_rev is not None and known.rev != base_rev:
             raise RulesChangedError("the rules were changed at the server meanwhile")
         own_ports = {rule["port"]: rule for rule in known.ports}
@@ -63,15 +72,15 @@ class Rules(Sites, Ports):
             and canonical_json(list(wanted.values())) == canonical_json(list(own_ports.values()))
         ):
             return RulesReplaced(rev=known.rev, sites=results, own_ports=tuple(own_ports), port_errors=heavy)
-        with self._transaction() as tx:
-            tunnel = self._live_tunnel(tx.rows, tunnel_uid)
-            rev = self._require_rev(tx, tunnel_uid, base_rev)
+        with self._changes.transaction() as tx:
+            tunnel = self._tunnels.live(tx.rows, tunnel_uid)
+            rev = self._rules.require_rev(tx, tunnel_uid, base_rev)
             before = tx.seq
-            refused = self._replace_sites(tx, tunnel, rules, domain)
-            own = {port.port: port for port in self._own_ports(tx.read, tunnel_uid)}
+            refused = self._sites.replace_all(tx, tunnel, rules, domain)
+            own = {port.port: port for port in self._ports.own(tx.read, tunnel_uid)}
             for number, port in own.items():
-                self._put_rule(tx, port, {**ports.get(number, {}), "port": number})
-            self._note_unmanaged(tx, tunnel_uid, unmanaged)
+                self._ports.put_rule(tx, port, {**ports.get(number, {}), "port": number})
+            self._rules.note_unmanaged(tx, tunnel_uid, unmanaged)
             if tx.seq != before:
                 rev = tx.seq
         return RulesReplaced(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from spokes.errors import LimitError, RulesChangedError, UnmanagedError
 from spokes.ids import is_uid
-from spokes.store.base import Read, StoreBase
+from spokes.store.base import Read
 from spokes.store.changes import Writer
+from spokes.store.db import Database
 from spokes.store.models import JsonText, RuleStateModel
 from spokes.store.rows import RuleSet
 from spokes.store.statement import Statement
@@ -38,8 +39,11 @@ SELECT COALESCE(SUM(LENGTH(rule)), 0) FROM (
 """
 
 
-class RuleStates(StoreBase):
-    def read_rules(self, tunnel_uid: str) -> RuleSet:
+class RuleStates:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def read(self, tunnel_uid: str) -> RuleSet:
         """Everything the tunnel serves by what is stored; empty for an unknown one."""
         if not is_uid(tunnel_uid):
             return RuleSet()
@@ -54,39 +58,39 @@ class RuleStates(StoreBase):
 
     def require_managed(self, tunnel_uid: str) -> None:
         """UnmanagedError when the client was last seen refusing rules from here."""
-        self._require_managed(self._db.read, tunnel_uid)
+        self.managed_or_raise(self._db.read, tunnel_uid)
 
     # --- below -----------------------------------------------------------------------------------------------------
 
-    def _require_managed(self, read: Read, tunnel_uid: str) -> None:
-        if self._rule_state(read, tunnel_uid)[1]:
+    def managed_or_raise(self, read: Read, tunnel_uid: str) -> None:
+        if self.state(read, tunnel_uid)[1]:
             raise UnmanagedError(
                 "this client takes no rules from the server", hint="its configuration file says unmanaged"
             )
 
-    def _require_rev(self, tx: Writer, tunnel_uid: str, base_rev: int | None) -> int:
+    def require_rev(self, tx: Writer, tunnel_uid: str, base_rev: int | None) -> int:
         """The present revision; RulesChangedError unless it is `base_rev` (None: whatever it is)."""
-        rev, _ = self._rule_state(tx.read, tunnel_uid)
+        rev, _ = self.state(tx.read, tunnel_uid)
         if base_rev is not None and base_rev != rev:
             raise RulesChangedError("the rules were changed at the server meanwhile", hint="read them again")
         return rev
 
-    def _note_unmanaged(self, tx: Writer, tunnel_uid: str, unmanaged: bool) -> None:
+    def note_unmanaged(self, tx: Writer, tunnel_uid: str, unmanaged: bool) -> None:
         """Unlogged: what a node saw of a client is no configuration."""
-        if self._rule_state(tx.read, tunnel_uid)[1] != unmanaged:
+        if self.state(tx.read, tunnel_uid)[1] != unmanaged:
             note = RuleStateModel.insert(tunnel_uid=tunnel_uid, unmanaged=unmanaged).on_conflict(
                 conflict_target=[RuleStateModel.tunnel_uid], preserve=[RuleStateModel.unmanaged]
             )
             note.execute(self._db.peewee)
 
-    def _check_rule_bytes(self, tunnel_uid: str) -> None:
+    def check_bytes(self, tunnel_uid: str) -> None:
         """Called inside a transaction, behind its writes."""
         (size_bytes,), = self._db.query(_COUNT_RULE_BYTES, (tunnel_uid,) * 3)
         if size_bytes > RULES_BYTES_MAX:
             raise too_many_bytes()
 
     @staticmethod
-    def _rule_state(read: Read, tunnel_uid: str) -> tuple[int, bool]:
+    def state(read: Read, tunnel_uid: str) -> tuple[int, bool]:
         for rev, unmanaged in read(_FIND(tunnel_uid)):
             return rev, bool(unmanaged)
         return 0, False

@@ -9,8 +9,9 @@ from typing import Any
 
 from spokes.errors import LimitError, NameRefusedError, NotFoundError, PeerError, ValueRefusedError
 from spokes.ids import canonical_host, is_reserved, new_uid
-from spokes.store.changes import Writer
-from spokes.store.hostnames import Asker
+from spokes.store.changes import ChangeLog, Writer
+from spokes.store.db import Database
+from spokes.store.hostnames import Asker, Hostnames
 from spokes.store.limits import owner_of, refused_domains
 from spokes.store.logged import SITES, RowsOfTunnels
 from spokes.store.models import SiteModel, canonical_json
@@ -24,8 +25,19 @@ SITE_COUNT_MAX = 1_000                   # of one tunnel: bounds the length of o
 _OF = RowsOfTunnels(SITES, SiteModel.domain)
 
 
-class Sites(RuleStates, Tunnels, Proofs):
-    def put_sites(self, tunnel_uid: str, sites: Iterable[Json], *, domain: str | None = None) -> list[Site]:
+class Sites:
+    def __init__(
+        self, db: Database, changes: ChangeLog, hostnames: Hostnames, tunnels: Tunnels, rules: RuleStates,
+        verifications: Proofs,
+    ) -> None:
+        self._db = db
+        self._changes = changes
+        self._hostnames = hostnames
+        self._tunnels = tunnels
+        self._rules = rules
+        self._verifications = verifications
+
+    def put(self, tunnel_uid: str, sites: Iterable[Json], *, domain: str | None = None) -> list[Site]:
         """Add or replace the rules of the domains named, all or none; the others stay.
 
         With `domain`, the server's own, names reserved under it are refused.
@@ -33,38 +45,38 @@ class Sites(RuleStates, Tunnels, Proofs):
         rules = dict(_keyed(rule, domain) for rule in sites)
         if len(rules) > SITE_COUNT_MAX:
             raise LimitError(f"a tunnel may have {SITE_COUNT_MAX} HTTP services")
-        with self._transaction() as tx:
-            tunnel = self._live_tunnel(tx.rows, tunnel_uid)
-            self._require_managed(tx.read, tunnel_uid)
+        with self._changes.transaction() as tx:
+            tunnel = self._tunnels.live(tx.rows, tunnel_uid)
+            self._rules.managed_or_raise(tx.read, tunnel_uid)
             own = self._own_sites(tx, tunnel_uid)
             if len(own.keys() | rules.keys()) > SITE_COUNT_MAX:
                 raise LimitError(f"a tunnel may have {SITE_COUNT_MAX} HTTP services", hint="remove some first")
             for error in self._refused(tx, tunnel, rules, own, domain).values():
                 raise error
             put = [self._put_site(tx, tunnel_uid, host, rule, own.get(host)) for host, rule in rules.items()]
-            self._check_rule_bytes(tunnel_uid)
+            self._rules.check_bytes(tunnel_uid)
             return put
 
-    def remove_sites(self, tunnel_uid: str, domains: Iterable[str]) -> None:
+    def remove(self, tunnel_uid: str, domains: Iterable[str]) -> None:
         """All or none: a domain that is not this tunnel's is NotFoundError."""
         hosts = dict.fromkeys(canonical_host(host) for host in domains)
-        with self._transaction() as tx:
-            self._live_tunnel(tx.rows, tunnel_uid)
-            self._require_managed(tx.read, tunnel_uid)
+        with self._changes.transaction() as tx:
+            self._tunnels.live(tx.rows, tunnel_uid)
+            self._rules.managed_or_raise(tx.read, tunnel_uid)
             own = self._own_sites(tx, tunnel_uid)
             for host in hosts:
                 if host not in own:
                     raise NotFoundError(f"{host} is no HTTP service of this tunnel")
                 tx.delete(own[host])
 
-    def list_sites(self, tunnel_uid: str | Iterable[str] | None = None) -> list[Site]:
+    def select(self, tunnel_uid: str | Iterable[str] | None = None) -> list[Site]:
         """By domain: all, a tunnel's, or those of several tunnels."""
         return [SITES.read(row) for row in self._db.rows(_OF(tunnel_uid))]
 
     # --- below -----------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _checked_list(
+    def checked_list(
         sites: Iterable[Json], domain: str | None, room_bytes: int
     ) -> tuple[list[SiteResult], dict[str, dict[str, Any]]]:
         """One result per element, and the rules that may be written if nobody else holds their domains. What is too
@@ -88,7 +100,7 @@ class Sites(RuleStates, Tunnels, Proofs):
                 results.append(SiteResult(host))
         return results, rules
 
-    def _replace_sites(
+    def replace_all(
         self, tx: Writer, tunnel: Tunnel, rules: dict[str, dict[str, Any]], domain: str | None
     ) -> dict[str, PeerError]:
         """The domains that are refused; the others are the tunnel's list now."""
@@ -122,13 +134,13 @@ class Sites(RuleStates, Tunnels, Proofs):
         if owner is not None:
             refused |= refused_domains(
                 owner,
-                {tunnel.hostname} | self._former_names(tx.rows, new, tunnel),
+                {tunnel.hostname} | self._hostnames.former(tx.rows, new, tunnel),
                 new,
-                challenge=functools.partial(self.domain_challenge, owner.uid),
-                proved=self._proved_domains(tx.read, owner.uid) if self.needs_proof else None,
+                challenge=functools.partial(self._verifications.challenge, owner.uid),
+                proved=self._verifications.proved(tx.read, owner.uid) if self._verifications.required else None,
             )
-        refused |= self._taken_names(self._holders(tx.rows, hosts, asker), hint="remove it there first")
-        return refused | (self._under_others(tx, hosts, domain, asker) if domain is not None else {})
+        refused |= self._hostnames.taken(self._hostnames.holders(tx.rows, hosts, asker), hint="remove it there first")
+        return refused | (self._hostnames.under_others(tx, hosts, domain, asker) if domain is not None else {})
 
     @staticmethod
     def _put_site(tx: Writer, tunnel_uid: str, host: str, rule: dict[str, Any], old: Site | None) -> Site:

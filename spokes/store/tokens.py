@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from spokes.errors import InactiveError, NotFoundError, TokenError, ValueRefusedError
 from spokes.ids import is_secret, is_uid, new_secret, new_uid
-from spokes.store.base import Read, checked_text
+from spokes.store.base import Read, Secrets, checked_text
 from spokes.store.changes import ChangeLog
+from spokes.store.db import Database
 from spokes.store.logged import TOKENS
 from spokes.store.models import TokenModel
 from spokes.store.rows import Token
@@ -19,24 +20,29 @@ _ALL = TOKENS.where(order_by=(TokenModel.created, TokenModel.uid))
 _FIND_BY_VALUE = TOKENS.where(TokenModel.value_hash)
 
 
-class Tokens(ChangeLog):
-    def create_token(
+class Tokens:
+    def __init__(self, db: Database, changes: ChangeLog, secrets: Secrets) -> None:
+        self._db = db
+        self._changes = changes
+        self._secrets = secrets
+
+    def create(
         self, description: str, active: bool = True, *, tunnel_count_max: int = 0, tunnels_per_hour_max: int = 0
     ) -> Token:
         description = checked_text(description, "description")
         _check_counts(tunnel_count_max, tunnels_per_hour_max)
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             token = Token(
                 uid=new_uid(), created=tx.now, modified=tx.now, active=active, description=description,
                 value=new_secret(), tunnel_count_max=tunnel_count_max, tunnels_per_hour_max=tunnels_per_hour_max,
             )
-            return tx.insert(token, value_hash=self._secret_hash(token.value))
+            return tx.insert(token, value_hash=self._secrets.hash(token.value))
 
-    def list_tokens(self) -> list[Token]:
+    def select(self) -> list[Token]:
         """All, inactive ones too, oldest first."""
         return [TOKENS.read(row) for row in self._db.rows(_ALL())]
 
-    def edit_token(
+    def edit(
         self,
         uid: str,
         description: str,
@@ -47,7 +53,7 @@ class Tokens(ChangeLog):
     ) -> Token:
         """None leaves a maximum as it is. Tunnels beyond a new one go on."""
         description = checked_text(description, "description")
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             token = self._token(tx.read, uid)
             count_max = token.tunnel_count_max if tunnel_count_max is None else tunnel_count_max
             per_hour_max = token.tunnels_per_hour_max if tunnels_per_hour_max is None else tunnels_per_hour_max
@@ -57,15 +63,15 @@ class Tokens(ChangeLog):
                 tunnels_per_hour_max=per_hour_max,
             ))
 
-    def delete_token(self, uid: str) -> None:
+    def delete(self, uid: str) -> None:
         """Tunnels that were registered with it go on."""
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             tx.delete(self._token(tx.read, uid))
 
-    def _usable_token(self, read: Read, value: str) -> Token:
+    def usable(self, read: Read, value: str) -> Token:
         """The token with this value: TokenError if there is none, InactiveError if it is switched off."""
         if is_secret(value):
-            for row in read(_FIND_BY_VALUE(self._secret_hash(value))):
+            for row in read(_FIND_BY_VALUE(self._secrets.hash(value))):
                 token = TOKENS.read(row)
                 if hmac.compare_digest(token.value, value):
                     if not token.active:

@@ -13,7 +13,7 @@ from typing import Any
 import peewee
 
 from spokes.ids import ZERO_UID, is_uid
-from spokes.store.base import StoreBase
+from spokes.store.db import Database
 from spokes.store.models import TunnelModel
 from spokes.store.models_admin import TrafficModel
 from spokes.store.rows_traffic import Period, Traffic, TrafficBy, TrafficDelta, TrafficSum, Usage
@@ -68,8 +68,11 @@ _MONTH_OF_USERS = Statement(
 )
 
 
-class TrafficLog(StoreBase):
-    def add_traffic(self, at: float, rows: Iterable[TrafficDelta]) -> None:
+class TrafficLog:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def add(self, at: float, rows: Iterable[TrafficDelta]) -> None:
         """Add what was carried up to `at` to its hour, day and month: one statement, however many rows."""
         sums: dict[tuple[str, str], tuple[int, int, int]] = {}
         for row in rows:
@@ -111,7 +114,7 @@ class TrafficLog(StoreBase):
         query = _MONTH_OF_USERS(period_start(Period.MONTH, at))
         return {uid: int(total) for uid, total in self._db.rows(query)}
 
-    def list_traffic(
+    def select(
         self, *, period: Period, begin: float, end: float, tunnel_uid: str | None = None,
         service_uid: str | None = None, tunnel_uids: Sequence[str] | None = None, limit: int | None = None,
     ) -> list[Traffic]:
@@ -135,7 +138,7 @@ class TrafficLog(StoreBase):
             for kind, start, tunnel, service, bytes_in, bytes_out, conns in self._db.rows(query)
         ]
 
-    def sum_traffic(
+    def sums(
         self, *, by: TrafficBy, period: Period, begin: float, end: float, user_uid: str | None = None,
         tunnel_uid: str | None = None, service_uid: str | None = None,
         after: tuple[int, str, str, str] | None = None, limit: int = SUM_COUNT_MAX,
@@ -180,7 +183,7 @@ class TrafficLog(StoreBase):
             ))
         return sums
 
-    def purge_traffic(self, at: float) -> int:
+    def purge(self, at: float) -> int:
         """Remove the oldest hour and the oldest day that are too old; how many rows. The next call removes the next."""
         removed = 0
         for period, kept_s in ((Period.HOUR, HOURS_KEPT_S), (Period.DAY, DAYS_KEPT_S)):

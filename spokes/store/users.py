@@ -12,7 +12,8 @@ from spokes.errors import ForbiddenError, LimitError, TakenError, ValueRefusedEr
 from spokes.ids import ZERO_UID, canonical_host, is_uid, new_uid
 from spokes.store.actors import current_acting
 from spokes.store.base import TEXT_CHARS_MAX, checked_text, is_printable
-from spokes.store.changes import Writer
+from spokes.store.changes import ChangeLog, Writer
+from spokes.store.db import Database
 from spokes.store.limits import find_user
 from spokes.store.logged import API_KEYS, USERS, WEBHOOKS, LoggedTable
 from spokes.store.logins import end_logins
@@ -63,24 +64,29 @@ class UserProperties(TypedDict, total=False):
     max_tunnels: int
 
 
-class Users(Tunnels):
-    def create_user(self, *, uid: str | None = None, **properties: Unpack[UserProperties]) -> User:
+class Users:
+    def __init__(self, db: Database, changes: ChangeLog, tunnels: Tunnels) -> None:
+        self._db = db
+        self._changes = changes
+        self._tunnels = tunnels
+
+    def create(self, *, uid: str | None = None, **properties: Unpack[UserProperties]) -> User:
         """A new user. TakenError if the id or the e-mail address is another's."""
         checked = _checked(properties)
         if uid is not None and (not is_uid(uid) or uid == ZERO_UID):
             raise ValueRefusedError("an id is 32 lower-case hex digits, and a user's is not zero")
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             if uid is not None and tx.rows(USERS.find(uid)):
                 raise TakenError("a user with this id exists")
             user = User(uid=uid or new_uid(), created=tx.now, modified=tx.now, **checked)
             return tx.insert(user, email_key=self._free_email_key(tx, user), totp_step=0)
 
-    def edit_user(self, uid: str, **changes: Unpack[UserProperties]) -> User:
+    def edit(self, uid: str, **changes: Unpack[UserProperties]) -> User:
         """Change what is named. Deactivation ends the user's logins and refuses those of their tunnels."""
         checked = _checked(changes)
         if uid == ZERO_UID:
             raise ValueRefusedError("the system is no user")
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             user = find_user(tx.read, uid)
             changed = replace(user, **checked)
             if changed == user:
@@ -90,16 +96,16 @@ class Users(Tunnels):
                 end_logins(tx, user_uid=uid)
             return tx.update(replace(changed, modified=tx.now), email_key=self._free_email_key(tx, changed))
 
-    def delete_user(self, uid: str) -> list[str]:
+    def delete(self, uid: str) -> list[str]:
         """With everything that is theirs: logins, API keys, webhooks, tunnels; the tunnels' ids."""
         if uid == ZERO_UID:
             raise ValueRefusedError("the system is no user")
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             user = find_user(tx.read, uid)
             _check_takes_away(user, None)
             tunnels = [to_tunnel(row) for row in tx.rows(TUNNELS_OF_USER(uid))]
             for tunnel in tunnels:
-                self._delete_tunnel(tx, tunnel)
+                self._tunnels.delete_within(tx, tunnel)
             end_logins(tx, user_uid=uid)
             for table, of_user in _PARTS:
                 for row in tx.rows(of_user(uid)):
@@ -108,22 +114,22 @@ class Users(Tunnels):
             tx.delete(user)
             return [tunnel.uid for tunnel in tunnels]
 
-    def get_user(self, uid: str) -> User:
+    def get(self, uid: str) -> User:
         return find_user(self._db.read, uid)
 
-    def list_users(self) -> list[User]:
+    def select(self) -> list[User]:
         """All, oldest first."""
         return [USERS.read(row) for row in self._db.rows(_ALL())]
 
-    def list_user_versions(self) -> list[tuple[str, UserVersion]]:
+    def versions(self) -> list[tuple[str, UserVersion]]:
         """All, oldest first: the id, and what is another one whenever the row was written."""
         return [(uid, UserVersion(rev, modified)) for uid, rev, modified in self._db.rows(_VERSIONS())]
 
-    def get_users(self, uids: Iterable[str]) -> list[User]:
+    def get_many(self, uids: Iterable[str]) -> list[User]:
         """Those of these ids that exist, in no order."""
         return [USERS.read(row) for row in self._db.rows(_THESE(json.dumps(list(filter(is_uid, uids)))))]
 
-    def find_user_by_email(self, email: str) -> User | None:
+    def find_by_email(self, email: str) -> User | None:
         """Whatever the case of the letters; None if nobody has this address."""
         if not is_email(email):
             return None
@@ -158,14 +164,14 @@ class Users(Tunnels):
     # --- below -----------------------------------------------------------------------------------------------------
 
     def _set_secret(self, uid: str, but_login: str | None, **changes: Any) -> User:
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             user = find_user(tx.read, uid)
             changed = replace(user, **changes)
             end_logins(tx, user_uid=uid, but=but_login)
             return user if changed == user else tx.update(replace(changed, modified=tx.now))
 
     def _set_domains(self, uid: str, change: Callable[[set[str]], set[str]]) -> User:
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             user = find_user(tx.read, uid)
             domains = tuple(sorted(change(set(user.domains))))
             if domains == user.domains:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from spokes.ids import is_uid
-from spokes.store.base import StoreBase, cleaned_text, is_printable
+from spokes.store.base import cleaned_text, is_printable, purge_oldest
+from spokes.store.db import Database
 from spokes.store.models import TunnelModel
 from spokes.store.models_admin import VisitModel
 from spokes.store.rows_traffic import Visit
@@ -19,8 +20,11 @@ VISIT_COUNT_MAX = 10_000                 # most visits handed out by one call
 _INSERT_COUNT = 1_000                    # nine parameters each
 
 
-class Visits(StoreBase):
-    def add_visits(self, visits: Iterable[Visit]) -> None:
+class Visits:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def add(self, visits: Iterable[Visit]) -> None:
         """In one transaction; one that is there already is passed over."""
         rows = [
             {**asdict(visit), "address": cleaned_text(visit.address)}
@@ -32,7 +36,7 @@ class Visits(StoreBase):
             for first in range(0, len(rows), _INSERT_COUNT):
                 VisitModel.insert_many(rows[first : first + _INSERT_COUNT]).on_conflict_ignore().execute(db)
 
-    def list_visits(
+    def select(
         self, *, tunnel_uid: str | None = None, service_uid: str | None = None, address: str | None = None,
         tunnel_uids: Sequence[str] | None = None, user_uid: str | None = None, begin: float | None = None,
         end: float | None = None, before: tuple[float, str] | None = None, limit: int = 100,
@@ -63,8 +67,8 @@ class Visits(StoreBase):
             )
         return [Visit(**row) for row in self._db.read(query.dicts())]
 
-    def purge_visits(self, older_than: float, row_count_max: int) -> int:
+    def purge(self, older_than: float, row_count_max: int) -> int:
         """Remove those that closed before `older_than` (Unix seconds), and the oldest beyond `row_count_max`,
         with all that closed at the same moment; how many.
         """
-        return self._purge_oldest(VisitModel.closed, older_than, row_count_max)
+        return purge_oldest(self._db, VisitModel.closed, older_than, row_count_max)

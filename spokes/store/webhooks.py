@@ -11,6 +11,7 @@ from spokes.errors import NotFoundError, ValueRefusedError
 from spokes.ids import ZERO_UID, is_uid, new_secret, new_uid
 from spokes.store.base import Read, checked_text, is_printable
 from spokes.store.changes import ChangeLog
+from spokes.store.db import Database
 from spokes.store.limits import check_room, find_user
 from spokes.store.logged import WEBHOOKS
 from spokes.store.models import WebhookModel
@@ -40,34 +41,38 @@ class WebhookChanges(WebhookProperties, total=False):
     url: str
 
 
-class Webhooks(ChangeLog):
-    def create_webhook(self, url: str, *, user_uid: str = ZERO_UID, **properties: Unpack[WebhookProperties]) -> Webhook:
+class Webhooks:
+    def __init__(self, db: Database, changes: ChangeLog) -> None:
+        self._db = db
+        self._changes = changes
+
+    def create(self, url: str, *, user_uid: str = ZERO_UID, **properties: Unpack[WebhookProperties]) -> Webhook:
         """Active unless told otherwise; without a `secret` one is made."""
         given: WebhookChanges = {"url": url, **properties}
         checked = {"secret": new_secret(), "active": True, "description": "", "kinds": (), **_checked(given)}
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             if user_uid != ZERO_UID:
                 find_user(tx.read, user_uid)
             check_room(tx, _OF_USER(user_uid), WEBHOOK_COUNT_MAX, "webhook")
             return tx.insert(Webhook(uid=new_uid(), created=tx.now, modified=tx.now, user_uid=user_uid, **checked))
 
-    def edit_webhook(self, uid: str, **changes: Unpack[WebhookChanges]) -> Webhook:
+    def edit(self, uid: str, **changes: Unpack[WebhookChanges]) -> Webhook:
         """Change what is named."""
         checked = _checked(changes)
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             webhook = find_webhook(tx.read, uid)
             changed = replace(webhook, **checked)
             return webhook if changed == webhook else tx.update(replace(changed, modified=tx.now))
 
-    def delete_webhook(self, uid: str) -> None:
+    def delete(self, uid: str) -> None:
         """With its deliveries, sent or not."""
-        with self._transaction() as tx:
+        with self._changes.transaction() as tx:
             tx.delete(find_webhook(tx.read, uid))
 
-    def get_webhook(self, uid: str) -> Webhook:
+    def get(self, uid: str) -> Webhook:
         return find_webhook(self._db.read, uid)
 
-    def list_webhooks(self, *, user_uid: str | None = None) -> list[Webhook]:
+    def select(self, *, user_uid: str | None = None) -> list[Webhook]:
         """Oldest first, inactive ones too; `user_uid` zero: the system's."""
         query = _ALL() if user_uid is None else _OF_USER(user_uid if is_uid(user_uid) else "")
         return [WEBHOOKS.read(row) for row in self._db.rows(query)]

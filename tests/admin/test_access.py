@@ -30,7 +30,7 @@ def test_key_life(api, admin, store):
     assert real.get("ping", headers=bearer(value)).status_code == 401
     assert api.post(f"{OWN}/key/delete", {"keyID": key["id"]}).status_code == 200
     assert api.post(f"{OWN}/key/delete", {"keyID": key["id"]}).status_code == 404
-    assert value not in "".join(store.export_events())
+    assert value not in "".join(store.audit.export())
 
 
 def test_key_never_may_more_than_its_maker(api, caller):
@@ -46,9 +46,9 @@ def test_key_scopes_unknown_are_400(api, scopes):
 
 
 def test_key_basic_caller_has_only_their_own(api, caller, store):
-    own, other = store.create_user(), store.create_user()
-    theirs, _ = store.create_api_key("another's", user_uid=other.uid)
-    system, _ = store.create_api_key("system's")
+    own, other = store.users.create(), store.users.create()
+    theirs, _ = store.api_keys.create("another's", user_uid=other.uid)
+    system, _ = store.api_keys.create("system's")
     caller.caller = dataclasses.replace(ADMINISTRATOR, role=Role.BASIC, user_uid=own.uid)
     made = api.post(f"{OWN}/key/create", {"description": "mine"}).json["key"]
     assert made["userID"] == own.uid
@@ -60,9 +60,9 @@ def test_key_basic_caller_has_only_their_own(api, caller, store):
 
 
 def test_login_list_shows_own_and_ends_them(admin, store):
-    _, first = store.create_api_key("first")
-    user = store.create_user()
-    _, second = store.create_api_key("second", user_uid=user.uid)
+    _, first = store.api_keys.create("first")
+    user = store.users.create()
+    _, second = store.api_keys.create("second", user_uid=user.uid)
     api = Api(create_app(admin))
     cookies = [
         {"Cookie": api.post("auth", {"key": key}).headers["set-cookie"].partition(";")[0]} for key in (first, second)

@@ -20,7 +20,7 @@ def api(admin) -> Api:
 
 @pytest.fixture
 def key(store) -> str:
-    return store.create_api_key("operations")[1]
+    return store.api_keys.create("operations")[1]
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_session_plain_cookie_over_tls_is_not_taken(api, key):
 
 
 def test_auth_wrong_keys_all_get_the_same_answer(api, store, key):
-    inactive, value = store.create_api_key("old")
-    store.edit_api_key(inactive.uid, active=False)
+    inactive, value = store.api_keys.create("old")
+    store.api_keys.edit(inactive.uid, active=False)
     answers = {
         api.post("auth", {"key": wrong}, headers={"X-Real-IP": f"192.0.2.{number}"}).text
         for number, wrong in enumerate([value, new_secret(), "", "x", key.upper(), "%s%s", "\u0000"])
@@ -139,20 +139,20 @@ def test_session_survives_a_new_process(admin, api, key):
 
 @pytest.mark.parametrize("end", ["deactivate", "delete"])
 def test_session_ends_with_its_key(api, store, end):
-    made, value = store.create_api_key("short")
+    made, value = store.api_keys.create("short")
     cookie = sign_in(api, value)
     if end == "delete":
-        store.delete_api_key(made.uid)
+        store.api_keys.delete(made.uid)
     else:
-        store.edit_api_key(made.uid, active=False)
+        store.api_keys.edit(made.uid, active=False)
     assert api.get("ping", headers={"Cookie": cookie}).status_code == 401
 
 
 def test_session_of_a_users_key_ends_with_the_user(api, store):
-    user = store.create_user(email="mara@example.org")
-    _, value = store.create_api_key("mara's", user_uid=user.uid)
+    user = store.users.create(email="mara@example.org")
+    _, value = store.api_keys.create("mara's", user_uid=user.uid)
     cookie = sign_in(api, value)
-    store.edit_user(user.uid, active=False)
+    store.users.edit(user.uid, active=False)
     assert api.get("ping", headers={"Cookie": cookie}).status_code == 401
     assert api.get("ping", headers={"Authorization": f"Bearer {value}"}).status_code == 401
 
@@ -171,26 +171,26 @@ def test_bearer_use_is_noted_once_a_minute(api, store, key, wall):
     first = store.statement_count - before
     api.get("ping", headers=headers)
     assert store.statement_count - before - first < first
-    used, = store.list_api_keys()
+    used, = store.api_keys.select()
     assert (used.last_used, used.last_address) == (wall.wall_s(), "192.0.2.9")
     noted = wall.wall_s()
     for seconds, last_used in ((59.0, noted), (2.0, noted + 61.0), (59.0, noted + 61.0)):
         wall.advance(seconds)
         api.get("ping", headers={**headers, "X-Real-IP": "192.0.2.10"})
-        assert store.list_api_keys()[0].last_used == last_used
-    assert store.list_api_keys()[0].last_address == "192.0.2.10"
+        assert store.api_keys.select()[0].last_used == last_used
+    assert store.api_keys.select()[0].last_address == "192.0.2.10"
 
 
 def test_bearer_use_that_cannot_be_noted_refuses_nobody(api, store, key, monkeypatch):
     def full(_uses):
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(store, "touch_api_keys", full)
+    monkeypatch.setattr(store.api_keys, "touch", full)
     assert api.get("tunnel/list", headers={"Authorization": f"Bearer {key}"}).status_code == 200
 
 
 def test_scopes_of_a_key_are_kept(api, store):
-    _, reader = store.create_api_key("reader", scopes=("read",))
+    _, reader = store.api_keys.create("reader", scopes=("read",))
     headers = {"Authorization": f"Bearer {reader}"}
     assert api.get("user/list", headers=headers).status_code == 200
     result = api.post("user/create", {}, headers=headers)
@@ -209,7 +209,7 @@ def test_login_and_refusal_and_logout_leave_events(api, store, key):
     api.post("auth", {"key": "wrong"}, headers={"X-Real-IP": "192.0.2.1", "User-Agent": "evil\x1b[2J"})
     cookie = sign_in(api, key, **{"X-Real-IP": "192.0.2.2"})
     api.get("logout", headers={"Cookie": cookie, "X-Real-IP": "192.0.2.2"})
-    events = [(event.action, event.actor_kind, event.actor_name, event.address) for event in store.list_events()]
+    events = [(event.action, event.actor_kind, event.actor_name, event.address) for event in store.audit.select()]
     assert events == [
         ("logout", "key", "operations", "192.0.2.2"),
         ("login", "key", "operations", "192.0.2.2"),
@@ -218,11 +218,11 @@ def test_login_and_refusal_and_logout_leave_events(api, store, key):
 
 
 def test_read_key_sees_nothing_that_one_logs_in_with(api, store):
-    token = store.create_token("branch")
-    tunnel, auth = store.create_tunnel("desk", domain="tun.example.net")
+    token = store.tokens.create("branch")
+    tunnel, auth = store.tunnels.create("desk", domain="tun.example.net")
     answers = {}
     for scopes in (("read",), ("read", "write")):
-        _, value = store.create_api_key("k", scopes=scopes)
+        _, value = store.api_keys.create("k", scopes=scopes)
         headers = {"Authorization": f"Bearer {value}"}
         answers[scopes] = [
             api.get(path, headers=headers)

@@ -28,13 +28,13 @@ def sessions(admin) -> Api:
 
 @pytest.fixture
 def boss(store):
-    store.create_user(email="other@example.org", role="admin")
-    return store.create_user(email="boss@example.org", role="admin")
+    store.users.create(email="other@example.org", role="admin")
+    return store.users.create(email="boss@example.org", role="admin")
 
 
 @pytest.fixture
 def boss_key(store, boss):
-    return store.create_api_key("boss", user_uid=boss.uid)
+    return store.api_keys.create("boss", user_uid=boss.uid)
 
 
 @contextmanager
@@ -65,11 +65,11 @@ class LateByte(io.BytesIO):
 
 
 REVOCATIONS = {
-    "user deleted": lambda store, key: store.delete_user(key.user_uid),
-    "user deactivated": lambda store, key: store.edit_user(key.user_uid, active=False),
-    "role taken": lambda store, key: store.edit_user(key.user_uid, role="basic"),
-    "key deleted": lambda store, key: store.delete_api_key(key.uid),
-    "key switched off": lambda store, key: store.edit_api_key(key.uid, active=False),
+    "user deleted": lambda store, key: store.users.delete(key.user_uid),
+    "user deactivated": lambda store, key: store.users.edit(key.user_uid, active=False),
+    "role taken": lambda store, key: store.users.edit(key.user_uid, role="basic"),
+    "key deleted": lambda store, key: store.api_keys.delete(key.uid),
+    "key switched off": lambda store, key: store.api_keys.edit(key.uid, active=False),
 }
 
 
@@ -82,7 +82,7 @@ def test_call_whose_caller_loses_their_rights_while_the_body_comes_is_refused(se
         extras={"wsgi.input": LateByte(data, lambda: REVOCATIONS[revocation](store, key))},
     )  # fmt: skip
     assert result.status_code == (403 if revocation == "role taken" else 401)
-    assert store.find_user_by_email(PROMOTION["email"]) is None
+    assert store.users.find_by_email(PROMOTION["email"]) is None
 
 
 @pytest.mark.parametrize("revocation", REVOCATIONS)
@@ -94,24 +94,24 @@ def test_call_whose_caller_loses_their_rights_just_before_it_writes_is_refused(
     with before_the_next_write(store, monkeypatch, lambda: REVOCATIONS[revocation](store, key)):
         result = sessions.post(f"{OWN}/person/create", PROMOTION, headers={"Authorization": f"Bearer {value}"})
     assert result.status_code == (403 if revocation == "role taken" else 401)
-    assert store.find_user_by_email(PROMOTION["email"]) is None
+    assert store.users.find_by_email(PROMOTION["email"]) is None
 
 
 def test_call_whose_session_ends_just_before_it_writes_is_refused(sessions, store, boss, monkeypatch):
-    login, cookie = store.create_login(user_uid=boss.uid)
-    with before_the_next_write(store, monkeypatch, lambda: store.end_login(login.uid)):
+    login, cookie = store.logins.create(user_uid=boss.uid)
+    with before_the_next_write(store, monkeypatch, lambda: store.logins.end(login.uid)):
         result = sessions.post("token/registration/create", {"description": "", "active": True},
                                headers={"Cookie": f"spokes={cookie}"})  # fmt: skip
     assert (result.status_code, result.json["code"]) == (401, "SPK-LOGIN")
-    assert store.list_tokens() == []
+    assert store.tokens.select() == []
 
 
 def test_session_ended_by_its_own_call_is_done(sessions, store, boss):
-    login, cookie = store.create_login(user_uid=boss.uid)
+    login, cookie = store.logins.create(user_uid=boss.uid)
     headers = {"Cookie": f"spokes={cookie}"}
     assert sessions.post(f"{OWN}/login/end", {"loginID": login.uid}, headers=headers).status_code == 200
     assert sessions.get("ping", headers=headers).status_code == 401
-    _, cookie = store.create_login(user_uid=boss.uid)
+    _, cookie = store.logins.create(user_uid=boss.uid)
     assert sessions.get("logout", headers={"Cookie": f"spokes={cookie}"}).status_code == 200
 
 
@@ -138,56 +138,56 @@ TUNNEL_CALLS = {
 
 @pytest.mark.parametrize("call", TUNNEL_CALLS)
 def test_tunnel_handed_over_just_before_its_owner_writes_is_not_touched(api, store, caller, monkeypatch, call):
-    before, after = store.create_user(), store.create_user()
+    before, after = store.users.create(), store.users.create()
     tunnel = new_tunnel(store, user_uid=before.uid)
-    store.put_sites(tunnel.uid, [{"domain": "old.example"}])
-    store.allocate_port(tunnel.uid, 22000, 22010)
-    store.put_portmaps(tunnel.uid, [{"listenPort": 5, "dstPort": 6, "transport": "tcp", "destination": ""}])
+    store.sites.put(tunnel.uid, [{"domain": "old.example"}])
+    store.ports.allocate(tunnel.uid, 22000, 22010)
+    store.portmaps.put(tunnel.uid, [{"listenPort": 5, "dstPort": 6, "transport": "tcp", "destination": ""}])
     caller.caller, api.user_uid = basic(before.uid), before.uid
-    rules = store.read_rules(tunnel.uid)
+    rules = store.rules.read(tunnel.uid)
 
     def hand_over():
-        store.assign_tunnel(tunnel.uid, after.uid, name="", domain=DOMAIN)
+        store.tunnels.assign(tunnel.uid, after.uid, name="", domain=DOMAIN)
 
     with before_the_next_write(store, monkeypatch, hand_over):
         result = TUNNEL_CALLS[call](api, tunnel.uid)
     assert result.status_code == (409 if call == "create" else 404)
-    now = store.get_tunnel(tunnel.uid)
+    now = store.tunnels.get(tunnel.uid)
     assert (now.user_uid, now.name, now.shutdown) == (after.uid, tunnel.name, False)
-    assert store.read_rules(tunnel.uid) == rules
+    assert store.rules.read(tunnel.uid) == rules
 
 
 def test_tunnel_shut_down_just_before_its_owner_links_it_stays_shut_down(api, store, caller, monkeypatch):
-    owner = store.create_user()
+    owner = store.users.create()
     tunnel = new_tunnel(store, user_uid=owner.uid)
     caller.caller, api.user_uid = basic(owner.uid), owner.uid
     with before_the_next_write(
-        store, monkeypatch, lambda: store.set_tunnel_state(tunnel.uid, TunnelState.SHUTDOWN)
+        store, monkeypatch, lambda: store.tunnels.set_state(tunnel.uid, TunnelState.SHUTDOWN)
     ):
         result = TUNNEL_CALLS["create"](api, tunnel.uid)
     assert (result.status_code, result.json["code"]) == (403, "SPK-FORBIDDEN")
-    assert store.get_tunnel(tunnel.uid).state is TunnelState.SHUTDOWN
+    assert store.tunnels.get(tunnel.uid).state is TunnelState.SHUTDOWN
 
 
 def test_webhook_let_inside_just_before_its_user_moves_it_stays_where_it_is(api, store, caller, monkeypatch):
-    user = store.create_user()
-    webhook = store.create_webhook("https://hooks.example.org/a", user_uid=user.uid)
+    user = store.users.create()
+    webhook = store.webhooks.create("https://hooks.example.org/a", user_uid=user.uid)
     caller.caller = basic(user.uid)
-    with before_the_next_write(store, monkeypatch, lambda: store.edit_webhook(webhook.uid, allow_private=True)):
+    with before_the_next_write(store, monkeypatch, lambda: store.webhooks.edit(webhook.uid, allow_private=True)):
         result = api.post(f"{OWN}/webhook/edit", {"webhookID": webhook.uid, "url": "http://10.0.0.1/"})
     assert result.status_code == 403
-    assert store.get_webhook(webhook.uid).url == webhook.url
+    assert store.webhooks.get(webhook.uid).url == webhook.url
 
 
 def test_password_of_somebody_just_made_administrator_is_not_set_by_a_key_that_makes_none(
     api, store, caller, monkeypatch
 ):
-    user = store.create_user(email="mara@example.org")
+    user = store.users.create(email="mara@example.org")
     caller.caller = dataclasses.replace(ADMINISTRATOR, scopes=frozenset({Scope.WRITE}))
-    with before_the_next_write(store, monkeypatch, lambda: store.edit_user(user.uid, role="admin")):
+    with before_the_next_write(store, monkeypatch, lambda: store.users.edit(user.uid, role="admin")):
         result = api.post(f"{OWN}/person/password", {"userID": user.uid, "password": "correct horse battery"})
     assert result.status_code == 403
-    assert store.get_user(user.uid).password_hash == ""
+    assert store.users.get(user.uid).password_hash == ""
 
 
 # --- one's own rights ----------------------------------------------------------------------------------------------
@@ -210,11 +210,11 @@ OWN_FEET = {
 @pytest.mark.parametrize("by", ["session", "key"])
 @pytest.mark.parametrize("call", OWN_FEET)
 def test_administrators_take_no_rights_from_themselves(sessions, store, boss, boss_key, call, by):
-    cookie = store.create_login(user_uid=boss.uid)[1]
+    cookie = store.logins.create(user_uid=boss.uid)[1]
     headers = {"Cookie": f"spokes={cookie}"} if by == "session" else {"Authorization": f"Bearer {boss_key[1]}"}
     result = OWN_FEET[call](sessions, boss.uid, headers)
     assert (result.status_code, result.json["code"]) == (403, "SPK-FORBIDDEN")
-    now = store.get_user(boss.uid)
+    now = store.users.get(boss.uid)
     assert (now.active, now.role) == (True, "admin")
     harmless = {"userID": boss.uid, "Active": True, "phone": "1"}
     assert sessions.post("user/edit", harmless, headers=headers).status_code == 200
@@ -222,8 +222,8 @@ def test_administrators_take_no_rights_from_themselves(sessions, store, boss, bo
 
 def test_two_administrators_who_put_each_other_out_leave_one(sessions, store, boss, boss_key, monkeypatch):
     """Both calls were let in; the second one to write has no rights left."""
-    other = store.find_user_by_email("other@example.org")
-    _, other_value = store.create_api_key("other", user_uid=other.uid)
+    other = store.users.find_by_email("other@example.org")
+    _, other_value = store.api_keys.create("other", user_uid=other.uid)
 
     def other_is_quicker():
         headers = {"Authorization": f"Bearer {other_value}"}
@@ -234,4 +234,4 @@ def test_two_administrators_who_put_each_other_out_leave_one(sessions, store, bo
     with before_the_next_write(store, monkeypatch, other_is_quicker):
         result = sessions.get(f"user/delete/{other.uid}", headers=headers)
     assert result.status_code == 401
-    assert store.get_user(other.uid).active and not store.get_user(boss.uid).active
+    assert store.users.get(other.uid).active and not store.users.get(boss.uid).active

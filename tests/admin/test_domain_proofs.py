@@ -24,9 +24,9 @@ def names():
 
 @pytest.fixture
 def user(store):
-    store.needs_proof = True
-    user = store.create_user(check_domains=True)
-    return store.allow_domains(user.uid, [f"*.{ZONE}", ZONE])
+    store.domain_verifications.required = True
+    user = store.users.create(check_domains=True)
+    return store.users.allow_domains(user.uid, [f"*.{ZONE}", ZONE])
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def prove(api, user, domain=ZONE):
 
 def test_user_proves_a_domain_and_its_rules_are_taken(api, store, caller, user, names):
     names.put_txt("_spokes-proof")
-    tunnel, _ = store.create_tunnel("desk", domain="tun.example.net", user_uid=user.uid)
+    tunnel, _ = store.tunnels.create("desk", domain="tun.example.net", user_uid=user.uid)
     caller.caller = person(user.uid)
     path = f"{V1}/tunnel/traffic/http/update/{tunnel.uid}"
     sites = {"sites": [{"domain": f"shop.{ZONE}", "destination": "127.0.0.1", "port": 80}]}
@@ -58,24 +58,24 @@ def test_user_proves_a_domain_and_its_rules_are_taken(api, store, caller, user, 
     names.put_txt("_spokes-proof", shown["value"])
     assert prove(api, user, f"*.{ZONE}").json["proof"]["proved"] != ZERO_TIME
     assert api.post(path, sites).json["status"]
-    assert [event.action for event in store.list_events()][1:3] == ["domain.prove", "domain.prove"]
+    assert [event.action for event in store.audit.select()][1:3] == ["domain.prove", "domain.prove"]
 
 
 def test_prove_domain_of_somebody_else_or_not_allowed_is_404(api, store, caller, user):
     assert prove(api, user, "example.com").status_code == 404
-    other = store.create_user()
+    other = store.users.create()
     caller.caller = person(other.uid)
     assert prove(api, user).status_code == 404
     assert api.get(f"{OWN}/domain/proofs/{user.uid}").status_code == 404
 
 
 def test_prove_without_an_answer_of_a_name_server_is_503_and_changes_nothing(admin, caller, store, user):
-    store.note_domain_check(user.uid, ZONE, seen=True)
-    before = store.list_domain_proofs()
+    store.domain_verifications.note_check(user.uid, ZONE, seen=True)
+    before = store.domain_verifications.select()
     api = Api(create_app(dataclasses.replace(admin, resolvers=(Address("127.0.0.1", 9),)), authenticate=caller))
     refused = prove(api, user)
     assert (refused.status_code, refused.json["code"]) == (503, "SPK-DNS")
-    assert store.list_domain_proofs() == before
+    assert store.domain_verifications.select() == before
 
 
 def test_slow_look_ups_of_one_user_hold_one_thread(api, admin, store, caller, user):

@@ -65,9 +65,9 @@ def test_events_export_needs_its_media_type(api):
 
 
 def test_alert_is_listed_and_acknowledged(api, store):
-    store.raise_alert("disk", "/", "critical", "full")
-    store.raise_alert("certificate", "a.example.net", "warning", "ends soon")
-    store.resolve_alert("certificate", "a.example.net")
+    store.alerts.open("disk", "/", "critical", "full")
+    store.alerts.open("certificate", "a.example.net", "warning", "ends soon")
+    store.alerts.resolve("certificate", "a.example.net")
     alerts = api.get(f"{OWN}/alert/list").json["alerts"]
     assert {alert["kind"] for alert in alerts} == {"disk", "certificate"}
     standing, = api.get(f"{OWN}/alert/list", query="open=true").json["alerts"]

@@ -45,7 +45,7 @@ def test_long_lists_are_made_one_at_a_time_and_short_ones_are_not(
 ):
     monkeypatch.setattr(long_lists, "LONG_COUNT", 2)
     for number in range(tunnel_count):
-        store.create_tunnel(f"t{number}", domain=DOMAIN)
+        store.tunnels.create(f"t{number}", domain=DOMAIN)
     app = create_app(admin, authenticate=caller)
     with ThreadPoolExecutor(len(LISTS)) as pool:
         answers = [pool.submit(Api(app).get, path) for path in LISTS]

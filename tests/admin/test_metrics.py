@@ -106,7 +106,7 @@ def control(control):
 
 
 def test_metrics_take_a_key_and_no_content_type(admin, control, store):
-    _, value = store.create_api_key("scraper", scopes=("read",))
+    _, value = store.api_keys.create("scraper", scopes=("read",))
     client = Api(create_app(admin)).client
     result = client.simulate_get("/metrics", headers={"Authorization": f"Bearer {value}"})
     assert (result.status_code, result.content) == (200, render_metrics(FIGURES))

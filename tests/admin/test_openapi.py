@@ -36,10 +36,10 @@ LEFT_OUT = ("positive_data_acceptance", "negative_data_rejection", "ignored_auth
 def described(tmp_path_factory):
     """The description of an app with some objects in it, and a key for it."""
     store = Store.open(f"sqlite:///{tmp_path_factory.mktemp('openapi') / 'spokes.db'}")
-    _, key = store.create_api_key("property tests", scopes=("read", "write", "replication"))
-    user = store.create_user(email="mara@example.org")
-    store.create_tunnel("desk", domain="tun.example.net", user_uid=user.uid)
-    store.create_token("offices")
+    _, key = store.api_keys.create("property tests", scopes=("read", "write", "replication"))
+    user = store.users.create(email="mara@example.org")
+    store.tunnels.create("desk", domain="tun.example.net", user_uid=user.uid)
+    store.tokens.create("offices")
     admin = Admin(store=store, control=FakeControl(), domain="tun.example.net")
     yield schemathesis.openapi.from_wsgi("/api/admin/openapi.json", create_app(admin)), key
     store.close()
@@ -230,7 +230,7 @@ VALUES = {
     ("member", "value"), [(member, value) for member, values in VALUES.items() for value in values]
 )
 def test_value_that_means_something_is_taken_as_its_schema_says(api, store, member, value):
-    user = store.create_user()
+    user = store.users.create()
     calls = {
         "email": ("user/edit", UserRequest, {"userID": user.uid, "email": value}),
         "fullname": ("user/edit", UserRequest, {"userID": user.uid, "fullname": value}),

@@ -39,8 +39,8 @@ def password_hash() -> str:
 
 @pytest.fixture
 def person(store, password_hash):
-    user = store.create_user(email=EMAIL)
-    return store.set_password(user.uid, password_hash)
+    user = store.users.create(email=EMAIL)
+    return store.users.set_password(user.uid, password_hash)
 
 
 def login(api: Api, password: str = PASSWORD, code: str = "", email: str = EMAIL, source: str = "192.0.2.1"):
@@ -72,12 +72,12 @@ def test_login_gives_the_same_cookie_as_a_key(sessions, person):
 
 
 def test_login_everything_wrong_gets_the_same_answer(sessions, store, person, password_hash):
-    off = store.create_user(email="off@example.org", active=False)
-    store.set_password(off.uid, password_hash)
-    store.create_user(email="none@example.org")
-    locked = store.create_user(email="locked@example.org")
-    store.set_password(locked.uid, password_hash)
-    store.set_totp(locked.uid, pyotp.random_base32())
+    off = store.users.create(email="off@example.org", active=False)
+    store.users.set_password(off.uid, password_hash)
+    store.users.create(email="none@example.org")
+    locked = store.users.create(email="locked@example.org")
+    store.users.set_password(locked.uid, password_hash)
+    store.users.set_totp(locked.uid, pyotp.random_base32())
     tries = [
         (EMAIL, "wrong"), (EMAIL, ""), ("nobody@example.org", PASSWORD), ("", PASSWORD), ("off@example.org", PASSWORD),
         ("none@example.org", ""), ("none@example.org", PASSWORD), ("locked@example.org", PASSWORD), ("%s", "%s"),
@@ -114,9 +114,9 @@ def test_totp_wrong_codes_from_many_addresses_delay_the_code_not_others(
     sessions, store, person, password_hash, wall
 ):
     secret = pyotp.random_base32()
-    store.set_totp(person.uid, secret)
-    colleague = store.create_user(email="colleague@example.org")
-    store.set_password(colleague.uid, password_hash)
+    store.users.set_totp(person.uid, secret)
+    colleague = store.users.create(email="colleague@example.org")
+    store.users.set_password(colleague.uid, password_hash)
     totp = pyotp.TOTP(secret)
     wrong = f"{(int(totp.at(int(wall.wall_s()))) + 1) % 1_000_000:06}"
     answer = login(sessions, code=wrong, source="2001:db8:0:1::1")
@@ -130,7 +130,7 @@ def test_totp_wrong_codes_from_many_addresses_delay_the_code_not_others(
 
 def test_totp_removed_ends_other_sessions(sessions, store, person, wall):
     secret = pyotp.random_base32()
-    store.set_totp(person.uid, secret)
+    store.users.set_totp(person.uid, secret)
     first, second, third = (pyotp.TOTP(secret).at(int(wall.wall_s()) + off_s) for off_s in (-30, 0, 30))
     cookie, other = cookie_of(login(sessions, code=first)), cookie_of(login(sessions, code=second))
     body = {"password": PASSWORD}
@@ -195,21 +195,21 @@ def test_login_where_the_person_has_a_session_comes_early_though_others_fail_the
 
 
 def test_device_mark_is_of_one_person_one_password_and_one_server(sessions, store, person, password_hash, wall):
-    mark = store.device_mark(person, "d" * 32)
-    assert store.known_device(person, mark) == "d" * 32
-    other = store.set_password(store.create_user(email="o@example.org").uid, password_hash)
-    assert store.known_device(other, mark) is None
+    mark = store.logins.device_mark(person, "d" * 32)
+    assert store.logins.known_device(person, mark) == "d" * 32
+    other = store.users.set_password(store.users.create(email="o@example.org").uid, password_hash)
+    assert store.logins.known_device(other, mark) is None
     changed_end = mark[:-1] + ("0" if mark[-1] != "0" else "1")
     for forged in ("", ".", "..", "x.1.y", changed_end, "\u0660" + mark, mark + "\x00"):
-        assert store.known_device(person, forged) is None
-    changed = store.set_password(person.uid, hash_password(PASSWORD + "x"))
-    assert store.known_device(changed, mark) is None
+        assert store.logins.known_device(person, forged) is None
+    changed = store.users.set_password(person.uid, hash_password(PASSWORD + "x"))
+    assert store.logins.known_device(changed, mark) is None
     wall.advance(DEVICE_LIFETIME_S)
-    assert store.known_device(person, mark) is None
+    assert store.logins.known_device(person, mark) is None
 
 
 def test_device_cookie_over_tls_is_bound_to_this_host_and_given_to_people_alone(sessions, store, person):
-    _, key = store.create_api_key("operations")
+    _, key = store.api_keys.create("operations")
     tls = {"X-Forwarded-Proto": "https"}
     cookies = sessions.post(f"{OWN}/login", {"email": EMAIL, "password": PASSWORD}, headers=tls).cookies
     assert set(cookies) == {"__Host-spokes", "__Host-spokes-device"}
@@ -234,7 +234,7 @@ def test_totp_enrolment_then_each_code_opens_once(sessions, person, store, wall)
     assert sessions.post(f"{OWN}/person/totp/confirm", confirm, headers=cookie).status_code == 200
     assert sessions.get("ping", headers=other).status_code == 401
     assert sessions.get("ping", headers=cookie).status_code == 200
-    assert made["secret"] not in "".join(store.export_events())
+    assert made["secret"] not in "".join(store.audit.export())
 
     assert login(sessions, code=confirm["code"]).status_code == 401          # used for the enrolment
     wall.advance(60)
@@ -254,16 +254,16 @@ def test_totp_confirm_needs_the_password(sessions, person):
 
 def test_totp_confirm_over_a_factor_needs_its_code(sessions, person, store, wall):
     old, new = pyotp.TOTP(pyotp.random_base32()), pyotp.TOTP(pyotp.random_base32())
-    store.set_totp(person.uid, old.secret)
+    store.users.set_totp(person.uid, old.secret)
     cookie = cookie_of(login(sessions, code=old.at(int(wall.wall_s()) - 30)))
     body = {"password": PASSWORD, "secret": new.secret, "code": new.at(int(wall.wall_s()))}
     for code in ({}, {"currentCode": body["code"]}):
         assert sessions.post(f"{OWN}/person/totp/confirm", {**body, **code}, headers=cookie).status_code == 401
         wall.advance(5)
-    assert store.get_user(person.uid).totp_secret == old.secret
+    assert store.users.get(person.uid).totp_secret == old.secret
     body |= {"code": new.at(int(wall.wall_s())), "currentCode": old.at(int(wall.wall_s()))}
     assert sessions.post(f"{OWN}/person/totp/confirm", body, headers=cookie).status_code == 200
-    assert store.get_user(person.uid).totp_secret == new.secret
+    assert store.users.get(person.uid).totp_secret == new.secret
 
 
 def test_password_own_needs_the_present_one_and_ends_other_sessions(sessions, person):
@@ -287,12 +287,12 @@ def test_password_by_an_administrator_lets_a_person_in(api, sessions, store):
     assert api.get(f"{OWN}/person/get/{person['id']}").json["person"]["hasPassword"] is True
     cookie = cookie_of(login(sessions))
     assert sessions.get(f"{OWN}/person/list", headers=cookie).status_code == 200
-    exported = "".join(store.export_events())
+    exported = "".join(store.audit.export())
     assert PASSWORD not in exported and "argon2id" not in exported
 
 
 def test_role_nobody_takes_their_own(api, caller, store):
-    user = store.create_user(email=EMAIL, role="admin")
+    user = store.users.create(email=EMAIL, role="admin")
     caller.caller = dataclasses.replace(ADMINISTRATOR, uid=user.uid, user_uid=user.uid)
     assert api.post(f"{OWN}/person/edit", {"userID": user.uid, "role": "basic"}).status_code == 403
     assert api.post(f"{OWN}/person/edit", {"userID": user.uid, "Active": False}).status_code == 403
@@ -301,7 +301,7 @@ def test_role_nobody_takes_their_own(api, caller, store):
 
 
 def test_basic_person_changes_nobody_else(api, caller, store):
-    own, other = store.create_user(), store.create_user()
+    own, other = store.users.create(), store.users.create()
     caller.caller = dataclasses.replace(ADMINISTRATOR, role=Role.BASIC, user_uid=own.uid)
     assert api.post(f"{OWN}/person/password", {"userID": other.uid, "password": PASSWORD}).status_code == 404
     assert api.post(f"{OWN}/person/totp/remove", {"userID": other.uid}).status_code == 404
@@ -315,8 +315,8 @@ def test_key_cannot_act_as_a_person(api, person):
 
 
 def test_administrators_are_made_by_who_may_do_what_they_may(api, caller, store):
-    basic = store.create_user(fullname="Mara")
-    admin = store.create_user(fullname="Jo", role="admin")
+    basic = store.users.create(fullname="Mara")
+    admin = store.users.create(fullname="Jo", role="admin")
     caller.caller = dataclasses.replace(ADMINISTRATOR, scopes=frozenset((Scope.WRITE,)))
     refused = [
         api.post(f"{OWN}/person/create", {"fullname": "x", "role": "admin"}),
@@ -334,4 +334,4 @@ def test_administrators_are_made_by_who_may_do_what_they_may(api, caller, store)
 @pytest.mark.parametrize("email", ["correct horse battery", "a@b\u202e", "a@b" + "c" * 300])
 def test_login_refused_tells_no_address_that_is_none(api, store, email):
     assert api.post(f"{OWN}/login", {"email": email, "password": "x"}).status_code in (400, 401)
-    assert all(email not in str(event.after) for event in store.list_events())
+    assert all(email not in str(event.after) for event in store.audit.select())

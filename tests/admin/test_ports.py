@@ -67,7 +67,7 @@ def test_allocate_with_every_port_held_is_503_and_keeps_none(api, tunnel, contro
 
 
 def test_allocate_limit_of_the_owner_is_403(api, store):
-    mara = store.create_user(fullname="Mara", check_ports=True, max_ports=1)
+    mara = store.users.create(fullname="Mara", check_ports=True, max_ports=1)
     first, second = (new_tunnel(store, user_uid=mara.uid) for _ in range(2))
     assert api.get(f"{TCP}/allocate/{first.uid}").status_code == 200
     assert api.get(f"{TCP}/allocate/{second.uid}").status_code == 403
@@ -80,10 +80,10 @@ def test_release_takes_the_forwarding_along(api, tunnel, store, rules):
     assert rules() == []
     assert api.get("port/list").json["ports"] == []
     other = new_tunnel(store)
-    store.allocate_port(other.uid, 22001, 22001)
+    store.ports.allocate(other.uid, 22001, 22001)
     for body, status in (({"port": 22001}, 404), ({"port": 0}, 400), ({}, 400), (None, 400)):
         assert api.post(f"{TCP}/release/{tunnel.uid}", body).status_code == status
-    assert store.list_ports(other.uid)
+    assert store.ports.select(other.uid)
 
 
 def test_update_and_reset_whole_or_not_at_all(api, tunnel, store, rules, control):
@@ -95,7 +95,7 @@ def test_update_and_reset_whole_or_not_at_all(api, tunnel, store, rules, control
     assert answer["message"] == "1 port updated"
     assert answer["warning"] == "kept, but not in force in this version: firewall"
     assert rules() == [{"port": 22001}, whole]
-    before = store.position()
+    before = store.changes.position()
     for bad, status in (
         ({"port": 22003, "dstPort": 1}, 404), ({"port": 0, "dstPort": 1}, 400), ({"dstPort": 1}, 400),
         ({"port": 22002, "destination": "host"}, 400), ({"port": 22002, "destination": "a b", "dstPort": 1}, 400),
@@ -105,7 +105,7 @@ def test_update_and_reset_whole_or_not_at_all(api, tunnel, store, rules, control
         body = {"ports": [{"port": 22001, "dstPort": 80}, bad]}
         assert api.post(f"{TCP}/update/{tunnel.uid}", body).status_code == status, bad
     assert api.post(f"{TCP}/reset/{tunnel.uid}", {"ports": [22002, 22003]}).status_code == 404
-    assert store.position() == before
+    assert store.changes.position() == before
     assert api.post(f"{TCP}/update/{tunnel.uid}", {"ports": [{"port": 22002, "dstPort": 23}]}).status_code == 200
     assert rules() == [{"port": 22001}, {"port": 22002, "dstPort": 23}]
     assert api.post(f"{TCP}/reset/{tunnel.uid}", {"ports": [22002]}).json["message"] == "1 port reset"

@@ -28,7 +28,7 @@ def running():
 @pytest.fixture(scope="module")
 def key(running) -> str:
     with Store.open(running.store_url) as store:
-        return store.create_api_key("test")[1]
+        return store.api_keys.create("test")[1]
 
 
 def signed_in(running: AdminProcess, key: str) -> str:
@@ -135,7 +135,7 @@ def test_slow_bodies_of_strangers_never_hold_every_thread(running, key):
 @pytest.mark.parametrize("padding", [0, 60_000])
 def test_slow_bodies_of_two_users_keep_no_whole_body_waiting(running, padding):
     with Store.open(running.store_url) as store:     # each key of the system is a caller of its own
-        key, *slow_keys = (store.create_api_key("test")[1] for _ in range(3))
+        key, *slow_keys = (store.api_keys.create("test")[1] for _ in range(3))
     search = "/api/admin/v1.0/tunnel/search"
     with contextlib.ExitStack() as stack:
         wires = []

@@ -140,8 +140,8 @@ def test_lists_that_a_user_does_not_read_hold_up_nobody_else():
     with admin_process() as running:
         with Store.open(running.store_url) as store:
             for number in range(2_000):
-                store.create_user(fullname=f"user {number} " + "x" * 200)
-            keys = [store.create_api_key(name)[1] for name in ("greedy", "victim")]
+                store.users.create(fullname=f"user {number} " + "x" * 200)
+            keys = [store.api_keys.create(name)[1] for name in ("greedy", "victim")]
         greedy, victim = ({"Authorization": f"Bearer {key}"} for key in keys)
         with contextlib.ExitStack() as stack:
             for _ in range(12):

@@ -9,10 +9,10 @@ from tests.support.admin import ADMINISTRATOR
 
 def test_info_counts_tunnels_and_alerts(api, store, admin, control):
     control.answers["status"] = {"uptime_s": 77}
-    tunnels = [store.create_tunnel(f"t{number}", domain="tun.example.net")[0] for number in range(3)]
-    store.write_presence([PresenceUpdate(tunnel_uid=tunnels[0].uid, state=TunnelState.ONLINE, last_active=1.0)])
-    store.set_tunnel_state(tunnels[1].uid, TunnelState.SHUTDOWN)
-    store.raise_alert("disk", "/", "warning", "nearly full")
+    tunnels = [store.tunnels.create(f"t{number}", domain="tun.example.net")[0] for number in range(3)]
+    store.presence.write([PresenceUpdate(tunnel_uid=tunnels[0].uid, state=TunnelState.ONLINE, last_active=1.0)])
+    store.tunnels.set_state(tunnels[1].uid, TunnelState.SHUTDOWN)
+    store.alerts.open("disk", "/", "warning", "nearly full")
     answer = api.get("info").json
     assert answer.pop("uptime") == 77
     assert answer == {
@@ -22,10 +22,10 @@ def test_info_counts_tunnels_and_alerts(api, store, admin, control):
 
 
 def test_info_basic_caller_gets_their_own_figures(api, store, caller):
-    user = store.create_user()
-    store.create_tunnel("theirs", domain="tun.example.net", user_uid=user.uid)
-    store.create_tunnel("another's", domain="tun.example.net")
-    store.raise_alert("disk", "/", "warning", "nearly full")
+    user = store.users.create()
+    store.tunnels.create("theirs", domain="tun.example.net", user_uid=user.uid)
+    store.tunnels.create("another's", domain="tun.example.net")
+    store.alerts.open("disk", "/", "warning", "nearly full")
     caller.caller = dataclasses.replace(ADMINISTRATOR, role=Role.BASIC, user_uid=user.uid)
     answer = api.get("info").json
     assert (answer["activeTuns"], answer["onlineTuns"], answer["alerts"]) == (1, 0, 0)

@@ -37,7 +37,7 @@ def update(api, tunnel):
 
 @pytest.fixture
 def rules(store, tunnel):
-    return lambda: {site.domain: dict(site.rule) for site in store.list_sites(tunnel.uid)}
+    return lambda: {site.domain: dict(site.rule) for site in store.sites.select(tunnel.uid)}
 
 
 def pem_pair(password: bytes = b""):
@@ -98,11 +98,11 @@ def test_update_nothing_is_done(api, tunnel, control, body):
     ({"domain": f"admin.{DOMAIN}"}, "reserved"), ({"domain": DOMAIN}, "reserved"),
 ])  # fmt: skip
 def test_update_one_bad_site_refuses_all(api, tunnel, store, control, site, words):
-    before = store.position()
+    before = store.changes.position()
     answer = api.post(f"{UPDATE}/{tunnel.uid}", {"sites": [{"domain": "good.example.org"}, site]})
     assert answer.status_code == 400
     assert words in answer.json["error"]
-    assert store.position() == before
+    assert store.changes.position() == before
     assert control.calls == []
 
 
@@ -116,15 +116,15 @@ def test_update_firewall_bare_addresses_and_both_families_pass(update, rules):
 
 def test_update_domain_of_another_tunnel_is_409(update, store, rules):
     other = new_tunnel(store, "other")
-    store.put_sites(other.uid, [{"domain": "taken.example.org"}])
+    store.sites.put(other.uid, [{"domain": "taken.example.org"}])
     for domain in ("taken.example.org", other.hostname):
         assert update({"domain": "a.example.org"}, {"domain": domain}).status_code == 409
     assert rules() == {}
 
 
 def test_update_domain_not_allowed_to_the_owner_is_403(api, store):
-    mara = store.create_user(fullname="Mara", check_domains=True)
-    store.allow_domains(mara.uid, ["*.mara.example"])
+    mara = store.users.create(fullname="Mara", check_domains=True)
+    store.users.allow_domains(mara.uid, ["*.mara.example"])
     tunnel = new_tunnel(store, user_uid=mara.uid)
     for domain, status in (("shop.mara.example", 200), ("shop.example.org", 403), (tunnel.hostname, 200)):
         assert api.post(f"{UPDATE}/{tunnel.uid}", {"sites": [{"domain": domain}]}).status_code == status
@@ -184,8 +184,8 @@ def test_remove_all_or_none(api, tunnel, update, rules, control):
 
 
 def test_unmanaged_client_changes_of_rules_are_409_and_say_so(api, tunnel, store, update):
-    port = store.allocate_port(tunnel.uid, 22000, 22999)
-    store.replace_rules(tunnel.uid, [{"domain": "a.example.org"}], {}, unmanaged=True)
+    port = store.ports.allocate(tunnel.uid, 22000, 22999)
+    store.rule_lists.replace(tunnel.uid, [{"domain": "a.example.org"}], {}, unmanaged=True)
     for answer in (
         update({"domain": "b.example.org"}),
         api.post(f"{REMOVE}/{tunnel.uid}", {"domains": ["a.example.org"]}),
@@ -202,7 +202,7 @@ def test_unmanaged_client_changes_of_rules_are_409_and_say_so(api, tunnel, store
 def test_events_of_rules_conceal_their_secrets(store, tunnel, update):
     ca, key = pem_pair()
     update({"domain": "a.example.org", "ca": ca, "privateKey": key, "password": "s3cret"})
-    text = str(store.list_events())
+    text = str(store.audit.select())
     assert "a.example.org" in text
     assert key not in text
     assert "argon2" not in text

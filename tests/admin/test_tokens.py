@@ -22,9 +22,9 @@ def test_token_life(api, store, control):
     assert api.post("token/registration/delete", {"tokenID": made["id"]}).json["status"] is True
     assert api.get("token/registration/list").json["tokens"] == []
     assert len(control.called("changed")) == 3
-    actions = [(event.action, event.actor_name, event.address) for event in store.list_events()]
+    actions = [(event.action, event.actor_name, event.address) for event in store.audit.select()]
     assert actions == [(f"token.{verb}", "test key", "198.51.100.7") for verb in ("delete", "edit", "create")]
-    assert made["value"] not in "".join(store.export_events())
+    assert made["value"] not in "".join(store.audit.export())
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ DOMAIN = "tun.example.net"
 @pytest.fixture
 def fleet(store):
     """Two users with a tunnel each; the first one's has two services with traffic in two hours."""
-    users = [store.create_user(email=f"{name}@example.org") for name in ("mara", "noor")]
-    tunnels = [store.create_tunnel("desk", domain=DOMAIN, user_uid=user.uid)[0] for user in users]
+    users = [store.users.create(email=f"{name}@example.org") for name in ("mara", "noor")]
+    tunnels = [store.tunnels.create("desk", domain=DOMAIN, user_uid=user.uid)[0] for user in users]
     services = [new_uid(), new_uid(), tunnels[1].uid]
 
     def delta(service, tunnel, count):
@@ -27,9 +27,9 @@ def fleet(store):
             service_uid=services[service], tunnel_uid=tunnels[tunnel].uid, bytes_in=count, bytes_out=2 * count, conns=1
         )
 
-    store.add_traffic(DAY, [delta(0, 0, 10), delta(1, 0, 100), delta(2, 1, 1000)])
-    store.add_traffic(DAY + 3600, [delta(0, 0, 1)])
-    store.add_visits(
+    store.traffic.add(DAY, [delta(0, 0, 10), delta(1, 0, 100), delta(2, 1, 1000)])
+    store.traffic.add(DAY + 3600, [delta(0, 0, 1)])
+    store.access_records.add(
         Visit(
             uid=new_uid(), tunnel_uid=tunnels[tunnel].uid, service_uid=services[service], service=1 + tunnel,
             address=f"198.51.100.{number}", bytes_in=number, bytes_out=2, established=DAY + 0.5,

@@ -33,7 +33,7 @@ def test_search_as_the_contract_shows(api, store, control, tunnel):
     """Example 14 of the contract, but for what is drawn: ids, the hostname and times."""
     put_online(store, control, tunnel)
     now = clock.wall_s()
-    store.add_traffic(now, [TrafficDelta(service_uid="1" * 32, tunnel_uid=tunnel.uid, bytes_in=48576,
+    store.traffic.add(now, [TrafficDelta(service_uid="1" * 32, tunnel_uid=tunnel.uid, bytes_in=48576,
                                          bytes_out=1_000_000)])  # fmt: skip
     answer = api.post("tunnel/search", {"term": "shop", "os": "linux", "arch": "", "version": ""}).json
     check_shape(answer, {**shapes.ENVELOPE, "total": shapes.number, "tunnels": [shapes.TUNNEL], "links": [shapes.LINK]})
@@ -68,7 +68,7 @@ def test_search_null_body_finds_everything_in_pages(api, store):
 ])  # fmt: skip
 def test_search_conditions_are_joined(api, store, control, tunnel, condition, hit):
     put_online(store, control, tunnel)
-    store.put_sites(tunnel.uid, [{"domain": "cafe.example.org", "port": 1}])
+    store.sites.put(tunnel.uid, [{"domain": "cafe.example.org", "port": 1}])
     answer = api.post("tunnel/search", condition).json
     assert [one["id"] for one in answer["tunnels"]] == [tunnel.uid] * hit
     assert (answer["total"], len(answer["links"])) == (hit, hit)
@@ -84,8 +84,8 @@ def test_page_frozen_ids_filled_with_present_data(api, store, tunnel):
     other = new_tunnel(store, "other")
     (link,) = api.get("tunnel/list").json["links"]
     new_tunnel(store, "later")
-    store.edit_tunnel(other.uid, name="renamed")
-    store.delete_tunnel(tunnel.uid)
+    store.tunnels.edit(other.uid, name="renamed")
+    store.tunnels.delete(tunnel.uid)
     (shown,) = api.get(f"tunnel/page/{link['uid']}").json["tunnels"]
     assert (shown["id"], shown["name"]) == (other.uid, "renamed")
     for unknown in (UNKNOWN, link["uid"][:-1] + "9"):
@@ -97,8 +97,8 @@ def test_lists_by_state(api, store, control):
     for tunnel in (online, offline):
         put_online(store, control, tunnel)
     del control.answers["live"]["tunnels"][offline.uid]          # gone this moment; the store has not heard of it
-    store.set_tunnel_state(shut.uid, TunnelState.SHUTDOWN)
-    store.delete_tunnel(deleted.uid)
+    store.tunnels.set_state(shut.uid, TunnelState.SHUTDOWN)
+    store.tunnels.delete(deleted.uid)
     for path, expected in (("active", {init.uid: 1, online.uid: 2, offline.uid: 3}), ("online", {online.uid: 2})):
         answer = api.get(f"tunnel/list/{path}").json
         check_shape(answer, {**shapes.ENVELOPE, "total": shapes.number, "tunnels": [shapes.TUNNEL]})
@@ -108,7 +108,7 @@ def test_lists_by_state(api, store, control):
 
 
 def test_list_online_is_what_the_server_knows_newest_first(api, caller, store, control):
-    owner = store.create_user()
+    owner = store.users.create()
     time = clock.ManualClock()
     with clock.replaced(time):
         tunnels = []
@@ -118,8 +118,8 @@ def test_list_online_is_what_the_server_knows_newest_first(api, caller, store, c
         for tunnel in tunnels:
             put_online(store, control, tunnel)
     first, second, shut, unseen = tunnels
-    store.set_tunnel_state(shut.uid, TunnelState.SHUTDOWN)       # its session is about to end
-    store.write_presence([PresenceUpdate(tunnel_uid=unseen.uid, state=TunnelState.OFFLINE, last_active=1.0)])
+    store.tunnels.set_state(shut.uid, TunnelState.SHUTDOWN)       # its session is about to end
+    store.presence.write([PresenceUpdate(tunnel_uid=unseen.uid, state=TunnelState.OFFLINE, last_active=1.0)])
     control.answers["live"]["tunnels"][UNKNOWN] = control.answers["live"]["tunnels"][first.uid]
     answer = api.get("tunnel/list/online").json
     assert [one["id"] for one in answer["tunnels"]] == [unseen.uid, second.uid, first.uid]
@@ -138,13 +138,13 @@ def test_lists_details_only_by_the_literal_true(api, store, control, tunnel, que
 
 
 def test_info_services_with_their_traffic_and_what_answers_now(api, store, control, tunnel):
-    served, broken = store.put_sites(tunnel.uid, [
+    served, broken = store.sites.put(tunnel.uid, [
         {"domain": "a.example.org", "secure": True}, {"domain": "b.example.org"}
     ])  # fmt: skip
-    port, bare = (store.allocate_port(tunnel.uid, 22000, 22999) for _ in range(2))
-    store.put_port_rules(tunnel.uid, {port: {"dstPort": 22}})
+    port, bare = (store.ports.allocate(tunnel.uid, 22000, 22999) for _ in range(2))
+    store.ports.put_rules(tunnel.uid, {port: {"dstPort": 22}})
     put_online(store, control, tunnel, sites=("a.example.org",), ports=(port,))
-    store.add_traffic(clock.wall_s(), [
+    store.traffic.add(clock.wall_s(), [
         TrafficDelta(service_uid=served.uid, tunnel_uid=tunnel.uid, bytes_in=2, bytes_out=3)
     ])  # fmt: skip
     answer = api.get(f"tunnel/info/{tunnel.uid.upper()}").json
@@ -181,14 +181,14 @@ def test_info_no_server_nobody_is_online(api, store, control, tunnel):
 def test_auth_token_is_the_one_the_client_logs_in_with(api, store, tunnel):
     answer = api.get(f"tunnel/auth/{tunnel.uid}").json
     check_shape(answer, {**shapes.ENVELOPE, "token": shapes.TOKEN})
-    assert store.find_tunnel_by_key(answer["token"]["value"]).uid == tunnel.uid
+    assert store.tunnels.find_by_key(answer["token"]["value"]).uid == tunnel.uid
     assert answer["token"]["description"] == "shop till 4"
 
 
 def test_config_as_the_contract_shows(api, store, control, tunnel):
     """Example 18: every member that it shows, in its very form."""
     put_online(store, control, tunnel)
-    first, second = (store.allocate_port(tunnel.uid, 22001, 22999) for _ in range(2))
+    first, second = (store.ports.allocate(tunnel.uid, 22001, 22999) for _ in range(2))
     api.post(f"tunnel/traffic/http/update/{tunnel.uid}", {"sites": [
         {"domain": "shop.example.org", "secure": True, "destination": "127.0.0.1", "port": 8080, "redirect": True}
     ]})  # fmt: skip
@@ -201,7 +201,7 @@ def test_config_as_the_contract_shows(api, store, control, tunnel):
     check_shape(answer, {**shapes.ENVELOPE, "config": shapes.CONFIG})
     config = answer["config"]
     key = config.pop("key")
-    assert store.find_tunnel_by_key(key).uid == tunnel.uid
+    assert store.tunnels.find_by_key(key).uid == tunnel.uid
     portmap, = config["portmaps"]
     assert portmap.pop("http", False) is False
     assert config == {
@@ -220,21 +220,21 @@ def test_shutdown_refuses_logins_until_it_is_named_again(api, store, control, tu
     assert len(control.called("changed")) == 2
     assert api.get(f"tunnel/info/{tunnel.uid}").json["tunnel"]["state"] == 4
     with pytest.raises(InactiveError):
-        store.find_tunnel_by_key(key)
+        store.tunnels.find_by_key(key)
     again = api.post("user/tunnel/create", {"userID": ZERO_UID, "tunID": tunnel.uid, "name": "", "hostname": ""}).json
     assert (again["tunnel"]["state"], again["tunnel"]["name"]) == (1, "shop till 4")
-    assert store.find_tunnel_by_key(key).uid == tunnel.uid
+    assert store.tunnels.find_by_key(key).uid == tunnel.uid
 
 
 def test_shutdown_control_socket_gone_the_decision_stands(api, store, control, tunnel):
     control.gone = True
     assert api.get(f"tunnel/shutdown/{tunnel.uid}").json["status"] is True
-    assert store.get_tunnel(tunnel.uid).state == TunnelState.SHUTDOWN
+    assert store.tunnels.get(tunnel.uid).state == TunnelState.SHUTDOWN
 
 
 def test_shutdown_is_written_down_with_who_did_it(api, store, tunnel):
     api.get(f"tunnel/shutdown/{tunnel.uid}")
-    event = store.list_events(object_uid=tunnel.uid)[0]
+    event = store.audit.select(object_uid=tunnel.uid)[0]
     assert (event.action, event.actor_name) == ("tunnel.shutdown", "test key")
 
 
@@ -249,11 +249,11 @@ POSTS = (
 
 
 def test_unknown_deleted_and_somebody_elses_tunnel_is_404_everywhere(api, store, caller, control):
-    mara = store.create_user(fullname="Mara")
+    mara = store.users.create(fullname="Mara")
     deleted, theirs = new_tunnel(store, user_uid=mara.uid), new_tunnel(store)
-    store.delete_tunnel(deleted.uid)
+    store.tunnels.delete(deleted.uid)
     caller.caller = basic(mara.uid)
-    before = store.position()
+    before = store.changes.position()
     for uid in (UNKNOWN, ZERO_UID, deleted.uid, theirs.uid):
         for path in PATHS:
             assert api.get(f"{path}/{uid}").status_code == 404, path
@@ -261,17 +261,17 @@ def test_unknown_deleted_and_somebody_elses_tunnel_is_404_everywhere(api, store,
             assert api.post(f"{path}/{uid}", body).status_code == 404, path
     for junk in ("1", "x" * 32, "3b1f0c5d-7e9a-4286-8fd0-c1b2a3948576"):
         assert api.get(f"tunnel/info/{junk}").status_code == 400
-    assert store.position() == before
+    assert store.changes.position() == before
     assert control.calls == []
 
 
 @pytest.mark.parametrize("term", ["\u00e4\u00f6", "\u00c4\u00d6", "b\u00fcro", "kasse \u00c4"])
 def test_search_non_ascii_term_shows_a_basic_caller_only_their_own(api, store, caller, term):
     """Compared here and not in the database: the owner is a condition there all the same."""
-    mara = store.create_user(fullname="Mara")
+    mara = store.users.create(fullname="Mara")
     own, theirs = (new_tunnel(store, "Ladenkasse \u00c4\u00d6", user_uid=uid) for uid in (mara.uid, ZERO_UID))
-    store.put_sites(own.uid, [{"domain": "b\u00fcro.example.org"}])
-    store.put_sites(theirs.uid, [{"domain": "b\u00fcro.example.net"}])
+    store.sites.put(own.uid, [{"domain": "b\u00fcro.example.org"}])
+    store.sites.put(theirs.uid, [{"domain": "b\u00fcro.example.net"}])
 
     def found():
         answer = api.post("tunnel/search", {"term": term}).json
@@ -283,11 +283,11 @@ def test_search_non_ascii_term_shows_a_basic_caller_only_their_own(api, store, c
 
 
 def test_basic_caller_sees_only_their_own_in_every_list(api, store, caller, control):
-    mara = store.create_user(fullname="Mara")
+    mara = store.users.create(fullname="Mara")
     own, theirs = new_tunnel(store, "own", user_uid=mara.uid), new_tunnel(store, "theirs")
     for tunnel in (own, theirs):
         put_online(store, control, tunnel)
-        store.allocate_port(tunnel.uid, 22000, 22999)
+        store.ports.allocate(tunnel.uid, 22000, 22999)
     (everybodys,) = api.get("tunnel/list").json["links"]
     caller.caller = basic(mara.uid)
     assert walk(api, api.get("tunnel/list").json["links"]) == [own.uid]

@@ -25,52 +25,52 @@ def made(monkeypatch) -> list[str]:
 
 
 def as_stored(store) -> list:
-    used = store.month_of_users(clock.wall_s())
-    return [user_object(user, used.get(user.uid, 0)) for user in store.list_users()]
+    used = store.traffic.month_of_users(clock.wall_s())
+    return [user_object(user, used.get(user.uid, 0)) for user in store.users.select()]
 
 
 def test_user_list_makes_again_only_what_was_written(store, made):
-    users = [store.create_user(fullname=f"u{n}") for n in range(3)]
+    users = [store.users.create(fullname=f"u{n}") for n in range(3)]
     found = UserList()
     assert found.read(store) == as_stored(store)
     assert sorted(made) == sorted(user.uid for user in users)
     made.clear()
     assert found.read(store) == as_stored(store) and made == []
-    store.edit_user(users[1].uid, phone="+49 30")
+    store.users.edit(users[1].uid, phone="+49 30")
     assert found.read(store) == as_stored(store) and made == [users[1].uid]
-    store.delete_user(users[0].uid)
-    new = store.create_user(fullname="new")
+    store.users.delete(users[0].uid)
+    new = store.users.create(fullname="new")
     assert found.read(store) == as_stored(store) and made == [users[1].uid, new.uid]
 
 
 def test_user_list_takes_one_that_was_restored_with_the_same_number(store):
-    user = store.create_user(fullname="before")
+    user = store.users.create(fullname="before")
     found = UserList()
     found.read(store)
     with store._db.write():
         store._db.query("""UPDATE "user" SET fullname = 'after', modified = modified - 60""")
     assert [one.fullname for one in found.read(store)] == ["after"]
-    assert store.get_user(user.uid).rev == user.rev
+    assert store.users.get(user.uid).rev == user.rev
 
 
 def test_user_list_tells_whose_traffic_is_used_up(store):
-    user = store.create_user(bandwidth_mb=1)
-    free = store.create_user()
-    tunnel, _ = store.create_tunnel("t", domain=DOMAIN, user_uid=user.uid)
+    user = store.users.create(bandwidth_mb=1)
+    free = store.users.create()
+    tunnel, _ = store.tunnels.create("t", domain=DOMAIN, user_uid=user.uid)
     found, time = UserList(), clock.ManualClock()
     with clock.replaced(time):
         assert [one.bandwidth_used_up for one in found.read(store)] == [False, False]
         delta = TrafficDelta(tunnel_uid=tunnel.uid, service_uid="5" * 32, bytes_in=1_000_000, bytes_out=0, conns=1)
-        store.add_traffic(clock.wall_s(), [delta])
+        store.traffic.add(clock.wall_s(), [delta])
         time.advance(months.LIFETIME_S)
         assert {one.id: one.bandwidth_used_up for one in found.read(store)} == {user.uid: True, free.uid: False}
-        store.edit_user(user.uid, bandwidth_mb=2)
+        store.users.edit(user.uid, bandwidth_mb=2)
         assert [one.bandwidth_used_up for one in found.read(store)] == [False, False]
 
 
 def test_user_months_are_read_no_more_often_than_said(store, monkeypatch):
     calls = []
-    monkeypatch.setattr(store, "month_of_users", lambda at: calls.append(at) or {"u": len(calls)})
+    monkeypatch.setattr(store.traffic, "month_of_users", lambda at: calls.append(at) or {"u": len(calls)})
     time, found = clock.ManualClock(), months.UserMonths()
     with clock.replaced(time):
         assert found.read(store) == found.read(store) == {"u": 1}

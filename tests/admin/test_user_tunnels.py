@@ -15,7 +15,7 @@ CHOSEN = "61d2b7a4c8f94e0d9b3a5c6d7e8f9012"
 
 @pytest.fixture
 def mara(store):
-    return store.create_user(fullname="Mara")
+    return store.users.create(fullname="Mara")
 
 
 def create(api, **members):
@@ -36,7 +36,7 @@ def test_create_as_the_contract_shows(api, store, mara):
     assert tunnel["hostname"].endswith(f".{DOMAIN}")
     assert token["created"] == token["modified"] == tunnel["created"]
     assert (token["active"], token["description"]) == (True, "desk")
-    assert store.find_tunnel_by_key(token["value"]).uid == tunnel["id"]
+    assert store.tunnels.find_by_key(token["value"]).uid == tunnel["id"]
 
 
 def test_create_id_of_ones_own_and_then_linked_to_a_user(api, store, mara):
@@ -45,7 +45,7 @@ def test_create_id_of_ones_own_and_then_linked_to_a_user(api, store, mara):
     assert (linked["tunnel"]["userID"], linked["tunnel"]["name"]) == (mara.uid, "mara's")
     (listed,) = api.get(f"user/tunnel/list/{mara.uid}").json["tunnels"]
     assert listed == linked["tunnel"]
-    store.delete_tunnel(CHOSEN)
+    store.tunnels.delete(CHOSEN)
     assert create(api, tunID=CHOSEN).status_code == 404
 
 
@@ -68,7 +68,7 @@ def test_create_unknown_user_is_404(api):
 
 
 def test_create_limit_of_the_user_is_403(api, store, mara):
-    store.edit_user(mara.uid, max_tunnels=1)
+    store.users.edit(mara.uid, max_tunnels=1)
     assert create(api, userID=mara.uid).status_code == 200
     assert create(api, userID=mara.uid).status_code == 403
 
@@ -79,17 +79,17 @@ def test_create_basic_caller_only_for_themselves(api, store, caller, mara):
     assert create(api, userID=mara.uid).status_code == 200
     assert create(api).status_code == 404
     assert create(api, userID=mara.uid, tunID=theirs.uid).status_code == 409
-    assert store.get_tunnel(theirs.uid) == theirs
+    assert store.tunnels.get(theirs.uid) == theirs
 
 
 def test_create_does_not_let_a_basic_caller_undo_a_shutdown(api, store, caller, mara):
     tunnel = new_tunnel(store, user_uid=mara.uid)
-    store.set_tunnel_state(tunnel.uid, TunnelState.SHUTDOWN)
+    store.tunnels.set_state(tunnel.uid, TunnelState.SHUTDOWN)
     again = {"userID": mara.uid, "tunID": tunnel.uid, "name": "desk", "hostname": ""}
     administrator, caller.caller = caller.caller, basic(mara.uid)
     result = api.post("user/tunnel/create", again)
     assert (result.status_code, result.json["code"]) == (403, "SPK-FORBIDDEN")
-    assert store.get_tunnel(tunnel.uid).state is TunnelState.SHUTDOWN
+    assert store.tunnels.get(tunnel.uid).state is TunnelState.SHUTDOWN
     caller.caller = administrator
     assert api.post("user/tunnel/create", again).json["tunnel"]["state"] == TunnelState.INIT
 
@@ -97,11 +97,11 @@ def test_create_does_not_let_a_basic_caller_undo_a_shutdown(api, store, caller, 
 def test_stop_ends_the_session_and_keeps_the_token(api, store, control):
     tunnel = new_tunnel(store)
     put_online(store, control, tunnel)
-    key = store.get_auth_token(tunnel.uid).value
+    key = store.tunnels.auth_token(tunnel.uid).value
     assert api.get(f"user/tunnel/stop/{tunnel.uid}").json["message"] == "tunnel stopped"
     assert control.called("stop_tunnel") == [{"id": tunnel.uid}]
-    assert store.find_tunnel_by_key(key).uid == tunnel.uid
-    assert store.list_events(object_uid=tunnel.uid)[0].action == "tunnel.stop"
+    assert store.tunnels.find_by_key(key).uid == tunnel.uid
+    assert store.audit.select(object_uid=tunnel.uid)[0].action == "tunnel.stop"
     del control.answers["live"]["tunnels"][tunnel.uid]
     assert api.get(f"tunnel/info/{tunnel.uid}").json["tunnel"]["state"] == 3
 
@@ -128,45 +128,45 @@ def test_list_of_user_unknown_one_is_404_and_the_systems_are_zeros(api, store, m
 
 
 def test_tunnel_delete_takes_its_rules_along_and_only_the_owners(api, caller, store, control):
-    owner, other = store.create_user(), store.create_user()
+    owner, other = store.users.create(), store.users.create()
     tunnel = new_tunnel(store, user_uid=owner.uid)
-    store.put_sites(tunnel.uid, [{"domain": "a.example.org"}])
+    store.sites.put(tunnel.uid, [{"domain": "a.example.org"}])
     path = "/api/admin/v1.1/tunnel/delete"
     caller.caller = basic(other.uid)
     assert api.post(path, {"tunID": tunnel.uid}).status_code == 404
     caller.caller = basic(owner.uid)
     assert api.post(path, {"tunID": tunnel.uid}).json["message"] == "tunnel deleted"
-    assert store.get_tunnel(tunnel.uid).state == TunnelState.DELETED and store.list_sites() == []
+    assert store.tunnels.get(tunnel.uid).state == TunnelState.DELETED and store.sites.select() == []
     assert control.called("changed")
     assert api.post(path, {"tunID": tunnel.uid}).status_code == 404
     assert api.post(path, {}).status_code == 400
 
 
 def test_create_basic_user_without_a_maximum_has_the_servers(api, store, mara):
-    store.tunnels_per_user_max = 2
+    store.tunnels.per_user_max = 2
     assert [create(api, userID=mara.uid).status_code for _ in range(3)] == [200, 200, 403]
     assert api.post("user/edit", {"userID": mara.uid, "Active": True, "maxTunnels": 3}).status_code == 200
     assert [create(api, userID=mara.uid).status_code for _ in range(2)] == [200, 403]
-    boss = store.create_user(role="admin")
+    boss = store.users.create(role="admin")
     for owner in (boss.uid, ZERO_UID):
         assert [create(api, userID=owner).status_code for _ in range(3)] == [200, 200, 200]
-    store.tunnels_per_user_max = 0
-    other = store.create_user()
+    store.tunnels.per_user_max = 0
+    other = store.users.create()
     assert [create(api, userID=other.uid).status_code for _ in range(3)] == [200, 200, 200]
 
 
 def test_tunnel_key_is_switched_off_by_administrators_and_renewed_by_owners_too(api, caller, store, control, mara):
     tunnel = new_tunnel(store, user_uid=mara.uid)
-    before = store.get_auth_token(tunnel.uid)
+    before = store.tunnels.auth_token(tunnel.uid)
     administrator, caller.caller = caller.caller, basic(mara.uid)
     off = {"tunID": tunnel.uid, "active": False}
     assert api.post(f"{OWN}/tunnel/key/edit", off).status_code == 403
     answer = api.post(f"{OWN}/tunnel/key/renew", {"tunID": tunnel.uid}).json
     check_shape(answer, {**shapes.ENVELOPE, "token": shapes.TOKEN})
     renewed = answer["token"]["value"]
-    assert renewed != before.value and store.find_tunnel_by_key(renewed).uid == tunnel.uid
+    assert renewed != before.value and store.tunnels.find_by_key(renewed).uid == tunnel.uid
     with pytest.raises(TokenError):
-        store.find_tunnel_by_key(before.value)
+        store.tunnels.find_by_key(before.value)
     assert control.called("changed")
 
     caller.caller = administrator
@@ -174,13 +174,13 @@ def test_tunnel_key_is_switched_off_by_administrators_and_renewed_by_owners_too(
     check_shape(answer, {**shapes.ENVELOPE, "token": shapes.TOKEN})
     assert answer["token"]["active"] is False
     with pytest.raises(InactiveError, match="key is switched off"):
-        store.find_tunnel_by_key(renewed)
+        store.tunnels.find_by_key(renewed)
     caller.caller = basic(mara.uid)
     for path in ("tunnel/key/renew", "user/tunnel/create"):       # neither is a way around it
         api.post(f"{OWN}/{path}" if "key" in path else path, {"userID": mara.uid, "tunID": tunnel.uid})
-        assert not store.get_auth_token(tunnel.uid).active
+        assert not store.tunnels.auth_token(tunnel.uid).active
     caller.caller = administrator
     assert api.post(f"{OWN}/tunnel/key/edit", {**off, "active": True}).json["token"]["active"] is True
-    assert renewed not in "".join(store.export_events())
+    assert renewed not in "".join(store.audit.export())
     for body in ({"tunID": UNKNOWN, "active": True}, {"tunID": UNKNOWN}):
         assert api.post(f"{OWN}/tunnel/key/edit", body).status_code in (400, 404)

@@ -74,16 +74,16 @@ def test_user_activate_changes_nothing_else(api, control):
 
 def test_user_delete_takes_the_tunnels_along(api, store):
     user = create(api)
-    tunnel, _ = store.create_tunnel("desk", domain="tun.example.net", user_uid=user["id"])
+    tunnel, _ = store.tunnels.create("desk", domain="tun.example.net", user_uid=user["id"])
     assert api.get(f"user/delete/{user['id']}").json["message"] == "user deleted, with 1 tunnel"
-    assert store.get_tunnel(tunnel.uid).deleted_at is not None
+    assert store.tunnels.get(tunnel.uid).deleted_at is not None
     assert api.get(f"user/delete/{user['id']}").status_code == 404
 
 
 def test_bandwidth_cap_sets_the_limit_and_the_flag_follows_the_usage(api, store):
     user = create(api)
-    tunnel, _ = store.create_tunnel("desk", domain="tun.example.net", user_uid=user["id"])
-    store.add_traffic(wall_s(), [TrafficDelta(
+    tunnel, _ = store.tunnels.create("desk", domain="tun.example.net", user_uid=user["id"])
+    store.traffic.add(wall_s(), [TrafficDelta(
         service_uid=tunnel.uid, tunnel_uid=tunnel.uid, bytes_in=1_000_000, bytes_out=1_000_000, conns=1
     )])
     for max_mb, used_up in ((2, True), (3, False), (1, True), (0, False)):

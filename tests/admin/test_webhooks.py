@@ -33,7 +33,7 @@ def test_webhook_life(api, store, control):
     assert control.called("webhook_test") == [{"webhook_uid": webhook["id"]}]
     assert api.post(f"{OWN}/webhook/delete", {"webhookID": webhook["id"]}).status_code == 200
     assert api.get(f"{OWN}/webhook/get/{webhook['id']}").status_code == 404
-    assert made["secret"] not in "".join(store.export_events())
+    assert made["secret"] not in "".join(store.audit.export())
 
 
 def test_webhook_test_server_gone_is_503(api, control):
@@ -52,14 +52,14 @@ def test_webhook_bad_url_is_400(api, url):
 
 def test_deliveries_are_listed_by_page_and_sent_again(api, store):
     uid = create(api)["webhook"]["id"]
-    store.queue_deliveries([
+    store.deliveries.queue([
         NewDelivery(webhook_uid=uid, kind="tunnel.up", subject="s", body=f'{{"n":{number}}}') for number in range(3)
     ])
     path = f"{OWN}/webhook/deliveries/{uid}"
     deliveries = api.get(path).json["deliveries"]
     assert [delivery["body"] for delivery in deliveries] == ['{"n":2}', '{"n":1}', '{"n":0}']
     assert api.get(path, query=f"limit=1&before={deliveries[0]['seq']}").json["deliveries"] == deliveries[1:2]
-    store.finish_delivery(deliveries[2]["id"], http_status=500, error="server error")
+    store.deliveries.finish(deliveries[2]["id"], http_status=500, error="server error")
     failed = api.get(path).json["deliveries"][2]
     assert (failed["state"], failed["httpStatus"], failed["failure"]) == ("failed", 500, "server error")
     again = api.post(f"{OWN}/webhook/resend", {"deliveryID": failed["id"]}).json["delivery"]
@@ -67,17 +67,17 @@ def test_deliveries_are_listed_by_page_and_sent_again(api, store):
 
 
 def test_webhook_basic_caller_has_only_their_own_and_no_private_networks(api, caller, store):
-    own = store.create_user()
+    own = store.users.create()
     theirs = create(api)["webhook"]["id"]
-    store.queue_deliveries([NewDelivery(webhook_uid=theirs, kind="tunnel.up", body="{}")])
-    delivery, = store.list_deliveries(theirs)
+    store.deliveries.queue([NewDelivery(webhook_uid=theirs, kind="tunnel.up", body="{}")])
+    delivery, = store.deliveries.select(theirs)
     caller.caller = dataclasses.replace(ADMINISTRATOR, role=Role.BASIC, user_uid=own.uid)
     mine = create(api)["webhook"]
     assert mine["userID"] == own.uid
     assert api.get(f"{OWN}/webhook/list").json["webhooks"] == [mine]
     assert api.post(f"{OWN}/webhook/create", {"url": URL, "allowPrivate": True}).status_code == 403
     assert api.post(f"{OWN}/webhook/edit", {"webhookID": mine["id"], "allowPrivate": True}).status_code == 403
-    trusted = store.create_webhook(URL, user_uid=own.uid, allow_private=True).uid
+    trusted = store.webhooks.create(URL, user_uid=own.uid, allow_private=True).uid
     assert api.post(f"{OWN}/webhook/edit", {"webhookID": trusted, "url": "http://10.0.0.1/"}).status_code == 403
     assert api.post(f"{OWN}/webhook/edit", {"webhookID": trusted, "url": URL, "active": False}).status_code == 200
     moved = {"webhookID": trusted, "url": "http://10.0.0.1/", "allowPrivate": False}

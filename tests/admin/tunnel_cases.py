@@ -15,7 +15,7 @@ UNKNOWN = "f" * 32
 
 
 def new_tunnel(store: Store, name: str = "shop till 4", **more: Any) -> Tunnel:
-    return store.create_tunnel(name, domain=DOMAIN, **more)[0]
+    return store.tunnels.create(name, domain=DOMAIN, **more)[0]
 
 
 def put_online(
@@ -24,7 +24,7 @@ def put_online(
 ) -> None:
     """As the server tells it and as it wrote it down."""
     now = clock.wall_s()
-    store.write_presence([PresenceUpdate(
+    store.presence.write([PresenceUpdate(
         tunnel_uid=tunnel.uid, state=TunnelState.ONLINE, last_active=now, address="198.51.100.7", version="1.2.0",
         os="linux", arch="amd64",
     )])

@@ -23,17 +23,17 @@ def test_backup_and_restore_bring_everything_back(spokes, filled, tmp_path):
     assert made == {"file": str(file), "bytes": file.stat().st_size}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with Store.open(url) as store:
-        before = [user.uid for user in store.list_users()]
+        before = [user.uid for user in store.users.select()]
         for uid in before:
-            store.delete_user(uid)
+            store.users.delete(uid)
     assert "--force" in spokes("restore", file, "--store", url, code=1).err
     counts = spokes.json("restore", file, "--force", "--store", url)["tables"]
     assert counts["user"] == len(before)
     with Store.open(url) as store:
-        assert [user.uid for user in store.list_users()] == before
-        assert store.find_tunnel_by_key(secrets["tunnel"]).name == "t"
-        assert store.list_events(limit=1)[0].action == "store.restore"
-        assert store.verify_events() is None
+        assert [user.uid for user in store.users.select()] == before
+        assert store.tunnels.find_by_key(secrets["tunnel"]).name == "t"
+        assert store.audit.select(limit=1)[0].action == "store.restore"
+        assert store.audit.verify() is None
 
 
 def test_backup_refuses_to_overwrite_without_force(spokes, tmp_path):

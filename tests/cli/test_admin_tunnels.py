@@ -32,11 +32,11 @@ def test_tunnel_found_by_id_host_name_and_search(spokes, tunnel):
 def test_tunnel_shut_down_refuses_its_key_until_started(spokes, tunnel):
     spokes("tunnel", "shutdown", tunnel["id"])
     with spokes.store() as store, pytest.raises(InactiveError):
-        store.find_tunnel_by_key(tunnel["key"])
+        store.tunnels.find_by_key(tunnel["key"])
     assert spokes.json("tunnel", "list", "--state", "shutdown")["total"] == 1
     spokes("tunnel", "start", tunnel["id"])
     with spokes.store() as store:
-        assert store.find_tunnel_by_key(tunnel["key"]).uid == tunnel["id"]
+        assert store.tunnels.find_by_key(tunnel["key"]).uid == tunnel["id"]
     assert "not on-line" in spokes("tunnel", "stop", tunnel["id"]).out
 
 
@@ -51,7 +51,7 @@ def test_tunnel_assigned_to_a_user_and_back_to_the_system(spokes, tunnel):
 def test_tunnel_config_hides_secrets_unless_asked(spokes, tunnel):
     rule = {"domain": "a.example.org", "destination": "127.0.0.1", "port": 80, "password": "hash", "privateKey": "pem"}
     with spokes.store() as store:
-        store.put_sites(tunnel["id"], [rule])
+        store.sites.put(tunnel["id"], [rule])
     (hidden,) = (config := spokes.json("tunnel", "config", tunnel["id"]))["https"]
     assert (hidden["password"], hidden["privateKey"], hidden["port"]) == ("…", "…", 80)
     assert "key" not in config
@@ -74,13 +74,13 @@ def test_apikey_value_is_shown_once_and_opens_until_revoked(spokes):
     assert made["scopes"] == ["read"]
     assert made["value"] not in spokes("apikey", "list").out + spokes("apikey", "list", "--json").out
     with spokes.store() as store:
-        assert store.find_api_key(made["value"]).uid == made["id"]
+        assert store.api_keys.find(made["value"]).uid == made["id"]
         spokes("apikey", "edit", made["id"], "--inactive")
         with pytest.raises(InactiveError):
-            store.find_api_key(made["value"])
+            store.api_keys.find(made["value"])
         spokes("apikey", "revoke", made["id"])
         with pytest.raises(TokenError):
-            store.find_api_key(made["value"])
+            store.api_keys.find(made["value"])
 
 
 def test_webhook_secret_from_a_file_and_kinds_checked(spokes, tmp_path):
@@ -101,7 +101,7 @@ def test_webhook_secret_from_a_file_and_kinds_checked(spokes, tmp_path):
 
 def test_alert_acknowledged_is_seen_and_noted(spokes):
     with spokes.store() as store:
-        alert = store.raise_alert("disk", "/var", "critical", "nearly full")
+        alert = store.alerts.open("disk", "/var", "critical", "nearly full")
     assert spokes.json("alerts", "list", "--open")["alerts"][0]["text"] == "nearly full"
     seen = spokes.json("alerts", "acknowledge", alert.uid)
     assert not seen["acknowledged"].startswith("0001")

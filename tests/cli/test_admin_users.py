@@ -75,7 +75,7 @@ def test_password_by_file_input_and_variable_never_shown(spokes, user, tmp_path,
         typed = spokes("user", "password", MAIL, *args, stdin=stdin)
         assert expected not in typed.out + typed.err
         with spokes.store() as store:
-            assert verify_password(store.get_user(user["id"]).password_hash, expected)
+            assert verify_password(store.users.get(user["id"]).password_hash, expected)
     monkeypatch.delenv("SPOKES_PASSWORD")
     assert "--password-file" in spokes("user", "password", MAIL, code=2).err
     assert "[SPK-VALUE]" in spokes("user", "password", MAIL, "--password-file", "-", code=1, stdin="short\n").err
@@ -85,10 +85,10 @@ def test_password_by_file_input_and_variable_never_shown(spokes, user, tmp_path,
 
 def test_password_set_ends_the_sessions_of_that_person(spokes, user):
     with spokes.store() as store:
-        _, cookie = store.create_login(user_uid=user["id"])
+        _, cookie = store.logins.create(user_uid=user["id"])
     spokes("user", "password", MAIL, "--password-file", "-", stdin="correct horse battery\n")
     with spokes.store() as store:
-        assert store.find_login(cookie) is None
+        assert store.logins.find(cookie) is None
 
 
 def test_totp_enrolled_makes_codes_that_fit_and_goes_off(spokes, user):

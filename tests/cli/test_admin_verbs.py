@@ -85,20 +85,20 @@ def test_mutations_leave_events_that_name_who_typed(spokes):
 
 def test_hostile_texts_are_escaped_in_every_listing(spokes):
     with spokes.store() as store:
-        user = store.create_user(fullname="W" * 255, email="a|b@example.org")
-        tunnel, _ = store.create_tunnel("x |", domain="tun.test", user_uid=user.uid)
-        store.write_presence([PresenceUpdate(
+        user = store.users.create(fullname="W" * 255, email="a|b@example.org")
+        tunnel, _ = store.tunnels.create("x |", domain="tun.test", user_uid=user.uid)
+        store.presence.write([PresenceUpdate(
             tunnel_uid=tunnel.uid, state=TunnelState.OFFLINE, last_active=1.0, address=HOSTILE, version=HOSTILE,
             os=HOSTILE, arch=HOSTILE,
         )])
-        key, _ = store.create_api_key("k")
-        store.touch_api_keys({key.uid: (1.0, HOSTILE)})
-        webhook = store.create_webhook("https://hooks.example.org/")
-        store.queue_deliveries([NewDelivery(webhook_uid=webhook.uid, kind="test", body=HOSTILE)])
-        store.finish_delivery(due_deliveries(store, 4e9)[0].uid, error=HOSTILE)
-        store.raise_alert("disk", HOSTILE, "warning", HOSTILE)
-        with store.acting(Actor(kind="person", name=HOSTILE, address=HOSTILE)):
-            store.note_event("login.refused", detail={"email": HOSTILE})
+        key, _ = store.api_keys.create("k")
+        store.api_keys.touch({key.uid: (1.0, HOSTILE)})
+        webhook = store.webhooks.create("https://hooks.example.org/")
+        store.deliveries.queue([NewDelivery(webhook_uid=webhook.uid, kind="test", body=HOSTILE)])
+        store.deliveries.finish(due_deliveries(store, 4e9)[0].uid, error=HOSTILE)
+        store.alerts.open("disk", HOSTILE, "warning", HOSTILE)
+        with store.audit.acting(Actor(kind="person", name=HOSTILE, address=HOSTILE)):
+            store.audit.note("login.refused", detail={"email": HOSTILE})
     for line in (
         ("user", "list"), ("user", "show", user.uid), ("apikey", "list"), ("tunnel", "list"), ("tunnel", "search"),
         ("tunnel", "show", tunnel.uid), ("webhook", "list"), ("webhook", "deliveries", webhook.uid), ("alerts", "list"),

@@ -32,7 +32,7 @@ class Operator:
     def __init__(self, server: ServerProcess) -> None:
         self.server = server
         with Store.open(f"sqlite:///{server.data / 'spokes.db'}") as store:
-            _, self.key = store.create_api_key("test")
+            _, self.key = store.api_keys.create("test")
         self.cookie = ""
 
     def call(
@@ -98,7 +98,7 @@ def owned(server, operator, client, web):
     assert (status, answer["status"]) == (200, True)
     uid = answer["user"]["id"]
     with Store.open(f"sqlite:///{server.data / 'spokes.db'}") as store:
-        store.assign_tunnel(client.tunnel, uid, name="desk", hostname=None, domain=DOMAIN)
+        store.tunnels.assign(client.tunnel, uid, name="desk", hostname=None, domain=DOMAIN)
     call_control(server.data / CONTROL_SOCKET_NAME, "changed")
     return uid
 

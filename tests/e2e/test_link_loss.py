@@ -76,7 +76,7 @@ def test_leading_link_cut_other_streams_and_the_session_go_on(server, client):
 
         store = Store.open(str(server.data / "spokes.db"))
         try:
-            store.put_sites(client.tunnel, [{"domain": "pushed.test", "port": upstream.port}])
+            store.sites.put(client.tunnel, [{"domain": "pushed.test", "port": upstream.port}])
         finally:
             store.close()
         call_control(server.data / CONTROL_SOCKET_NAME, "changed")

@@ -28,7 +28,7 @@ class RemoteApi:
         self._server = server
         self._headers = {**HEADERS, "Host": DOMAIN}
         with Store.open(str(server.data / "spokes.db")) as store:
-            _, key = store.create_api_key("e2e")
+            _, key = store.api_keys.create("e2e")
         wait_until(lambda: server.serves(DOMAIN), within_s=30, what="the admin app")
         status, answer, cookie = self._send("POST", "auth", {"key": key})
         assert (status, answer["status"]) == (200, True), answer

@@ -88,7 +88,7 @@ def test_tunnel_shut_down_by_the_operator_is_out_within_a_second(server, client,
     process = client.start("http", web.port)
     wait_until(lambda: server.serves(client.hostname))
     with Store.open(f"sqlite:///{server.data}/spokes.db") as store:
-        store.set_tunnel_state(client.tunnel, TunnelState.SHUTDOWN)
+        store.tunnels.set_state(client.tunnel, TunnelState.SHUTDOWN)
         call_control(server.data / "control.sock", "changed")
     wait_until(lambda: server.serves(client.hostname, 503), within_s=1)
     wait_until(lambda: "SPK-INACTIVE" in process.log())

@@ -58,21 +58,21 @@ class Victim:
     """A user with one of everything."""
 
     def __init__(self, store: Store, password_hash: str) -> None:
-        user = store.create_user(email="victim@example.org", fullname="victim", phone="victim")
-        store.set_password(user.uid, password_hash)
-        store.allow_domains(user.uid, [SITE])
-        tunnel, token = store.create_tunnel("victim's desk", None, domain=DOMAIN, user_uid=user.uid)
-        store.put_sites(tunnel.uid, [{"domain": SITE, "port": 80}], domain=DOMAIN)
-        store.allocate_port(tunnel.uid, 22000, 22009)
+        user = store.users.create(email="victim@example.org", fullname="victim", phone="victim")
+        store.users.set_password(user.uid, password_hash)
+        store.users.allow_domains(user.uid, [SITE])
+        tunnel, token = store.tunnels.create("victim's desk", None, domain=DOMAIN, user_uid=user.uid)
+        store.sites.put(tunnel.uid, [{"domain": SITE, "port": 80}], domain=DOMAIN)
+        store.ports.allocate(tunnel.uid, 22000, 22009)
         portmap = {"listenPort": 5432, "dstPort": 22000, "destination": "", "transport": "tcp", "label": MARK}
-        store.put_portmaps(tunnel.uid, [portmap])
-        key, key_value = store.create_api_key("victim's key", user_uid=user.uid)
-        registration = store.create_token("victim's token")
-        login, cookie = store.create_login(user_uid=user.uid, address="192.0.2.99", agent="victim's browser")
-        webhook = store.create_webhook("https://victim.example.org/", user_uid=user.uid)
-        store.queue_deliveries([NewDelivery(webhook_uid=webhook.uid, kind="tunnel.up", body='"victim"')])
-        delivery, = store.list_deliveries(webhook.uid)
-        page, = store.freeze_list([tunnel.uid])
+        store.portmaps.put(tunnel.uid, [portmap])
+        key, key_value = store.api_keys.create("victim's key", user_uid=user.uid)
+        registration = store.tokens.create("victim's token")
+        login, cookie = store.logins.create(user_uid=user.uid, address="192.0.2.99", agent="victim's browser")
+        webhook = store.webhooks.create("https://victim.example.org/", user_uid=user.uid)
+        store.deliveries.queue([NewDelivery(webhook_uid=webhook.uid, kind="tunnel.up", body='"victim"')])
+        delivery, = store.deliveries.select(webhook.uid)
+        page, = store.result_snapshots.take([tunnel.uid])
         self.ids = {
             "userID": user.uid, "tunID": tunnel.uid, "tokenID": registration.uid, "keyID": key.uid,
             "loginID": login.uid, "webhookID": webhook.uid, "deliveryID": delivery.uid, "alertID": new_uid(),
@@ -100,9 +100,9 @@ def victim(store, password_hash) -> Victim:
 @pytest.fixture
 def tenant(store, password_hash) -> Api:
     """Signed in as a basic user with a tunnel of their own, whose session is real."""
-    user = store.create_user(email="tenant@example.org")
-    store.set_password(user.uid, password_hash)
-    _, cookie = store.create_login(user_uid=user.uid)
+    user = store.users.create(email="tenant@example.org")
+    store.users.set_password(user.uid, password_hash)
+    _, cookie = store.logins.create(user_uid=user.uid)
     api = Api(create_app(Admin(store=store, control=FakeControl(metrics={}), domain=DOMAIN)))
     api.headers["Cookie"] = f"spokes={cookie}"
     return api
@@ -145,12 +145,12 @@ def names_ids(route: Route) -> bool:
 def belongings(store: Store, victim: Victim) -> list[Any]:
     """Everything that a call could have changed."""
     ids = victim.ids
-    logins = [(login.uid, login.expires) for login in store.list_logins(ids["userID"])]
+    logins = [(login.uid, login.expires) for login in store.logins.select(ids["userID"])]
     return [
-        store.get_user(ids["userID"]), store.get_tunnel(ids["tunID"]), store.get_auth_token(ids["tunID"]),
-        store.list_sites([ids["tunID"]]), store.list_ports([ids["tunID"]]), store.read_rules(ids["tunID"]),
-        store.get_api_key(ids["keyID"]), store.get_webhook(ids["webhookID"]), store.get_delivery(ids["deliveryID"]),
-        store.list_tokens(), store.list_users(), logins,
+        store.users.get(ids["userID"]), store.tunnels.get(ids["tunID"]), store.tunnels.auth_token(ids["tunID"]),
+        store.sites.select([ids["tunID"]]), store.ports.select([ids["tunID"]]), store.rules.read(ids["tunID"]),
+        store.api_keys.get(ids["keyID"]), store.webhooks.get(ids["webhookID"]), store.deliveries.get(ids["deliveryID"]),
+        store.tokens.select(), store.users.select(), logins,
     ]
 
 
@@ -178,7 +178,7 @@ def test_stranger_gets_401_and_changes_nothing(store, victim):
     ids=str,
 )
 def test_page_of_another_site_makes_no_call_with_the_victims_cookie(store, victim, headers):
-    _, cookie = store.create_login(user_uid=victim.ids["userID"])
+    _, cookie = store.logins.create(user_uid=victim.ids["userID"])
     before = belongings(store, victim)
     api = Api(create_app(Admin(store=store, control=FakeControl(), domain=DOMAIN)))
     api.headers |= {"Cookie": f"spokes={cookie}", **headers}

@@ -66,7 +66,7 @@ async def test_alert_is_raised_once_grows_and_is_resolved(server, store, told):
     assert [(one.severity, one.resolved is not None) for one in told] == [
         (Severity.WARNING, False), (Severity.CRITICAL, False), (Severity.CRITICAL, True)
     ]  # fmt: skip
-    assert store.list_alerts(open_only=True) == []
+    assert store.alerts.select(open_only=True) == []
 
 
 @pytest.mark.parametrize("stands", [False, True])
@@ -97,22 +97,22 @@ async def test_wish_made_while_the_one_before_is_written_comes_after_it(server, 
     await flushing
     await board.flush()
     assert board.is_open("disk", "/data") is stands
-    assert bool(store.list_alerts(open_only=True)) is stands
+    assert bool(store.alerts.select(open_only=True)) is stands
 
 
 async def test_alert_that_stood_before_a_restart_is_resolved_after_it(server, store):
-    store.raise_alert("clock", "server", Severity.WARNING, "wrong")
+    store.alerts.open("clock", "server", Severity.WARNING, "wrong")
     board = AlertBoard(server._store)
     await board.load()
     board.settle("clock", "server")
     await board.flush()
-    assert store.list_alerts(open_only=True) == []
+    assert store.alerts.select(open_only=True) == []
 
 
 async def test_alert_waits_for_a_store_that_fails(server, store, monkeypatch, told):
     alerts = server.notices.alerts
     with monkeypatch.context() as patch:
-        patch.setattr(store, "raise_alert", lambda *_: (_ for _ in ()).throw(StoreError("away")))
+        patch.setattr(store.alerts, "open", lambda *_: (_ for _ in ()).throw(StoreError("away")))
         alerts.raise_("disk", "/data", Severity.WARNING, "9% free")
         with pytest.raises(StoreError):
             await alerts.flush()
@@ -123,14 +123,14 @@ async def test_alert_waits_for_a_store_that_fails(server, store, monkeypatch, to
 async def test_alerts_real_looks_raise_nothing_on_a_healthy_server(server, store):
     await server.notices.watch.look()
     await server.notices.alerts.flush()
-    assert [alert.kind for alert in store.list_alerts(open_only=True) if alert.kind != "disk"] == []
+    assert [alert.kind for alert in store.alerts.select(open_only=True) if alert.kind != "disk"] == []
 
 
 async def test_alert_of_a_silent_tunnel_comes_and_goes_with_it(engine, server, store):
     from tests.server.test_sessions import log_in
 
-    never, _ = store.create_tunnel("never", domain="tun.example.net")
-    tunnel, auth = store.create_tunnel("desk", domain="tun.example.net")
+    never, _ = store.tunnels.create("never", domain="tun.example.net")
+    tunnel, auth = store.tunnels.create("desk", domain="tun.example.net")
     await server.follower.catch_up()
     server.notices.alert_offline_s = 1e-9
     peer, _ = await log_in(engine, auth.value)
@@ -143,7 +143,7 @@ async def test_alert_of_a_silent_tunnel_comes_and_goes_with_it(engine, server, s
         await server.notices.watch.look()
         await server.notices.watch.look()
         await server.notices.alerts.flush()
-        return [alert.subject for alert in store.list_alerts(open_only=True) if alert.kind == "offline"]
+        return [alert.subject for alert in store.alerts.select(open_only=True) if alert.kind == "offline"]
 
     assert await silent() == [tunnel.uid]
     await log_in(engine, auth.value)

@@ -65,9 +65,9 @@ async def test_server_first_token_is_in_a_private_file_and_works(server, store):
     path = await server.offer_first_token()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     token = path.read_text().strip()
-    store.register_tunnel(token, "t", domain=DOMAIN)
+    store.tunnels.register(token, "t", domain=DOMAIN)
     assert await server.offer_first_token() == path
-    assert len(store.list_tokens()) == 1
+    assert len(store.tokens.select()) == 1
     lines = "\n".join(banner(server, with_token=True))
     port = server.addresses(ListenerKind.TLS)[0].port
     assert f"--url https://{DOMAIN}:{port} --server-key {server.link_certificate.fingerprint}" in lines
@@ -81,7 +81,7 @@ async def test_change_that_the_server_was_not_told_of_acts_when_the_control_sock
     try:
         path = server.directory / CONTROL_SOCKET_NAME
         path.unlink()
-        tunnel, _ = server._store.store.create_tunnel("shop", domain=DOMAIN)
+        tunnel, _ = server._store.store.tunnels.create("shop", domain=DOMAIN)
         await eventually(lambda: (RouteKind.HTTP, tunnel.hostname) in server._engine.routes)
         assert await asyncio.to_thread(call_control, path, "status")
     finally:
@@ -93,9 +93,9 @@ async def test_server_killed_and_started_again_serves_the_same_names_and_ports(c
     first = Server(config, make_engine=FakeEngine)
     await first.start()
     store = first._store.store
-    tunnel, key = store.register_tunnel(store.create_token("t").value, "shop", domain=DOMAIN)
-    port = store.allocate_port(tunnel.uid, config.tcp_ports.begin, config.tcp_ports.end)
-    store.put_sites(tunnel.uid, [{"domain": "shop.example.org", "port": 1, "tls": 443}])
+    tunnel, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
+    port = store.ports.allocate(tunnel.uid, config.tcp_ports.begin, config.tcp_ports.end)
+    store.sites.put(tunnel.uid, [{"domain": "shop.example.org", "port": 1, "tls": 443}])
     await first.follower.catch_up()
     await log_in(first._engine, key)
     await first.presence.flush()
@@ -104,7 +104,7 @@ async def test_server_killed_and_started_again_serves_the_same_names_and_ports(c
     with Store.open(config.store_url) as left:  # as a killed server leaves it
         from spokes.store import PresenceUpdate
 
-        left.write_presence([PresenceUpdate(tunnel_uid=tunnel.uid, state=TunnelState.ONLINE, last_active=1.0)])
+        left.presence.write([PresenceUpdate(tunnel_uid=tunnel.uid, state=TunnelState.ONLINE, last_active=1.0)])
     second = Server(config, make_engine=FakeEngine)
     await second.start()
     engine = second._engine
@@ -116,7 +116,7 @@ async def test_server_killed_and_started_again_serves_the_same_names_and_ports(c
         (RouteKind.TCP, port): slot,
         (RouteKind.UDP, port): slot,
     }
-    assert second._store.store.get_tunnel(tunnel.uid).state is TunnelState.OFFLINE
+    assert second._store.store.tunnels.get(tunnel.uid).state is TunnelState.OFFLINE
     _, ready = await log_in(engine, key)
     assert ready.hostname == tunnel.hostname
     assert [one.port for one in ready.config.ports] == [port]
@@ -125,7 +125,7 @@ async def test_server_killed_and_started_again_serves_the_same_names_and_ports(c
 
 
 async def test_server_status_and_tunnels_over_the_control_socket(server, engine, store):
-    _tunnel, key = store.register_tunnel(store.create_token("t").value, "shop", domain=DOMAIN)
+    _tunnel, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
     peer, _ = await log_in(engine, key)
     path = server.directory / CONTROL_SOCKET_NAME
     status = await asyncio.to_thread(call_control, path, "status")
@@ -142,9 +142,9 @@ async def test_server_status_and_tunnels_over_the_control_socket(server, engine,
 
 async def test_server_change_of_another_process_acts_when_told(config, server, engine):
     with Store.open(config.store_url) as other:
-        tunnel, key = other.register_tunnel(other.create_token("t").value, "shop", domain=DOMAIN)
+        tunnel, key = other.tunnels.register(other.tokens.create("t").value, "shop", domain=DOMAIN)
         peer, _ = await log_in(engine, key)
-        other.set_tunnel_state(tunnel.uid, TunnelState.SHUTDOWN)
+        other.tunnels.set_state(tunnel.uid, TunnelState.SHUTDOWN)
     await asyncio.to_thread(call_control, server.directory / CONTROL_SOCKET_NAME, "changed")
     assert peer.link in engine.ended
 
@@ -175,7 +175,7 @@ async def test_server_urls_have_the_public_ports_and_follow_a_reload(config):
     server = Server(current[0], reread=lambda: current[0], make_engine=FakeEngine)
     await server.start()
     store, engine = server._store.store, server._engine
-    tunnel, key = store.register_tunnel(store.create_token("t").value, "shop", domain=DOMAIN)
+    tunnel, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
     peer, ready = await log_in(engine, key)
     assert ready.urls == (f"http://{tunnel.hostname}", f"https://{tunnel.hostname}:8443")
     assert f"--url https://{DOMAIN}:8443" in banner(server, with_token=False)[-1]
@@ -204,14 +204,14 @@ async def test_server_reload_with_an_address_in_use_changes_nothing(config):
 
 async def test_server_presence_is_one_statement_for_many_tunnels(server, engine, store, monkeypatch):
     calls = []
-    write = store.write_presence
-    monkeypatch.setattr(store, "write_presence", lambda updates: (calls.append(len(updates)), write(updates)))
+    write = store.presence.write
+    monkeypatch.setattr(store.presence, "write", lambda updates: (calls.append(len(updates)), write(updates)))
     server.presence.interval_s = 3600
     await server.presence.flush()
     await eventually(lambda: True)
     calls.clear()
-    token = store.create_token("t")
-    keys = [store.register_tunnel(token.value, str(number), domain=DOMAIN)[1] for number in range(20)]
+    token = store.tokens.create("t")
+    keys = [store.tunnels.register(token.value, str(number), domain=DOMAIN)[1] for number in range(20)]
     for key in keys:
         await log_in(engine, key)
     await server.presence.flush()
@@ -225,10 +225,10 @@ async def test_server_store_failure_refuses_logins_for_a_while_only(server, engi
         raise explained(OSError("database or disk is full"), "/var/lib/spokes/spokes.db")
 
     monkeypatch.setattr("spokes.server.sessions.STORE_RETRY_S", 0.05)
-    _, key = store.register_tunnel(store.create_token("t").value, "shop", domain=DOMAIN)
+    _, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
     serving, _ = await log_in(engine, key)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "find_tunnel_by_key", broken)
+        patch.setattr(store.tunnels, "find_by_key", broken)
         peer = engine.arrive()
         peer.say(hello())
         peer.say(m.Login(key=key))
@@ -242,7 +242,7 @@ async def test_server_store_failure_refuses_logins_for_a_while_only(server, engi
 
 async def test_server_store_failure_delays_a_sessions_rules_and_does_not_end_it(server, engine, store, monkeypatch):
     calls = []
-    replace = store.replace_rules
+    replace = store.rule_lists.replace
 
     def broken_at_first(*args, **kwargs):
         calls.append(args)
@@ -251,8 +251,8 @@ async def test_server_store_failure_delays_a_sessions_rules_and_does_not_end_it(
         return replace(*args, **kwargs)
 
     monkeypatch.setattr("spokes.server.backlog.STORE_RETRY_S", 0.01)
-    monkeypatch.setattr(store, "replace_rules", broken_at_first)
-    _, key = store.register_tunnel(store.create_token("t").value, "shop", domain=DOMAIN)
+    monkeypatch.setattr(store.rule_lists, "replace", broken_at_first)
+    _, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
     peer, _ = await log_in(engine, key)
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),)))
     assert (await hears(peer, m.Accepted)).https == (m.SiteResult(domain="a.example.org"),)

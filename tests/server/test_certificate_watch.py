@@ -143,8 +143,8 @@ async def test_new_certificate_is_shown_to_visitors_while_nothing_else_changes(c
 async def test_files_are_looked_at_by_themselves(server, store):
     (server.directory / CHAIN_NAME).write_bytes(b"garbage")
     await server.notices.watch.look()
-    await eventually(lambda: store.list_alerts(open_only=True))
-    assert "holds no certificate" in store.list_alerts()[0].text
+    await eventually(lambda: store.alerts.select(open_only=True))
+    assert "holds no certificate" in store.alerts.select()[0].text
 
 
 def test_certificate_that_has_ended_is_refused(tmp_path):

@@ -146,7 +146,7 @@ async def test_pair_that_never_was_good_says_so(server, root, store):
     await look(server)
     told = await listed(server, "bad")
     assert (told["state"], told["names"], told["hint"]) == ("not used", [], "put the chain (PEM) there")
-    assert "last good" not in "".join(alert.text for alert in store.list_alerts())
+    assert "last good" not in "".join(alert.text for alert in store.alerts.select())
 
 
 async def test_of_two_that_cover_a_name_the_longer_lived_is_used_and_that_is_said_once(server, root, authority, caplog):

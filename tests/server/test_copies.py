@@ -42,7 +42,7 @@ async def test_copies_older_one_ends_newer_stays_and_the_operator_hears_both_add
         assert "203.0.113.9:41000" in bye.message
     assert [session.leading for session in server.registry.sessions()] == [new.link]
     await eventually(lambda: server.notices.alerts.subjects(copies.ALERT) == [tunnel.uid])
-    (alert,) = [one for one in server.notices._store.store.list_alerts() if one.kind == copies.ALERT]
+    (alert,) = [one for one in server.notices._store.store.alerts.select() if one.kind == copies.ALERT]
     assert "198.51.100.7:50000" in alert.text
     assert "203.0.113.9:41000" in alert.text
 
@@ -73,7 +73,7 @@ async def test_copies_key_that_is_renewed_while_one_waits_lets_nobody_in(engine,
     engine.links[new.link].silent = True  # its host was switched off
     again = await arrive(engine, key, OLD)
     await eventually(lambda: engine.links[new.link].pings == 1)
-    store.renew_auth_token(tunnel.uid)
+    store.tunnels.renew_auth_token(tunnel.uid)
     await server.follower.catch_up()
     assert (await hears(again, m.Bye)).code == "SPK-TOKEN"
     assert server.registry.sessions() == []

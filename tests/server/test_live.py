@@ -59,8 +59,8 @@ async def test_live_bad_ids_are_refused(server, ids):
 
 
 async def test_metrics_name_the_busiest_tunnels_and_sum_up_the_others(engine, server, store):
-    token = store.create_token("t")
-    tunnels = [store.register_tunnel(token.value, f"t{n}", domain="tun.example.net")[0] for n in range(5)]
+    token = store.tokens.create("t")
+    tunnels = [store.tunnels.register(token.value, f"t{n}", domain="tun.example.net")[0] for n in range(5)]
     await server.follower.catch_up()
     for number, tunnel in enumerate(tunnels):
         engine.counters[server.routes.slot(tunnel.uid)] = (number, 10 * number, 1, 0.0)

@@ -14,8 +14,8 @@ from spokes.wire.rules import Port, Site
 
 DOMAIN = "tun.example.net"
 BARS = {
-    "shut down": lambda store, tunnel: store.set_tunnel_state(tunnel.uid, TunnelState.SHUTDOWN),
-    "owner deactivated": lambda store, tunnel: store.edit_user(tunnel.user_uid, active=False),
+    "shut down": lambda store, tunnel: store.tunnels.set_state(tunnel.uid, TunnelState.SHUTDOWN),
+    "owner deactivated": lambda store, tunnel: store.users.edit(tunnel.user_uid, active=False),
 }
 
 
@@ -27,7 +27,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def tunnel(store):
-    return store.create_tunnel("shop", domain=DOMAIN, user_uid=store.create_user().uid)[0]
+    return store.tunnels.create("shop", domain=DOMAIN, user_uid=store.users.create().uid)[0]
 
 
 @pytest.mark.parametrize("bar", BARS)
@@ -37,17 +37,17 @@ def test_list_of_a_tunnel_that_may_not_log_in_any_longer_writes_nothing(store, t
     BARS[bar](store, tunnel)
     with pytest.raises(InactiveError):
         apply_services(store, tunnel.uid, services, DOMAIN)
-    assert store.list_sites() == []
+    assert store.sites.select() == []
 
 
 @pytest.mark.parametrize("bar", BARS)
 def test_change_that_such_a_client_asked_for_is_refused(store, tunnel, bar):
-    with store.checking(client_stands(tunnel.uid)):
-        store.edit_tunnel(tunnel.uid, name="before")
+    with store.audit.checking(client_stands(tunnel.uid)):
+        store.tunnels.edit(tunnel.uid, name="before")
     BARS[bar](store, tunnel)
-    with store.checking(client_stands(tunnel.uid)), pytest.raises(InactiveError):
-        store.edit_tunnel(tunnel.uid, name="after")
-    assert store.get_tunnel(tunnel.uid).name == "before"
+    with store.audit.checking(client_stands(tunnel.uid)), pytest.raises(InactiveError):
+        store.tunnels.edit(tunnel.uid, name="after")
+    assert store.tunnels.get(tunnel.uid).name == "before"
 
 
 def test_list_is_held_to_what_the_administration_is_held_to(store, tunnel):
@@ -69,7 +69,7 @@ def test_list_is_held_to_what_the_administration_is_held_to(store, tunnel):
         "nobody.example.org": "SPK-RULE", "spaces.example.org": "SPK-RULE", "files.example.org": None,
         "nowhere.example.org": "SPK-RULE", "nul.example.org": "SPK-RULE", "relative.example.org": "SPK-RULE",
     }
-    assert [site.domain for site in store.list_sites()] == ["files.example.org", "good.example.org"]
+    assert [site.domain for site in store.sites.select()] == ["files.example.org", "good.example.org"]
 
 
 def test_list_password_without_a_hash_is_refused_and_not_stored(store, tunnel):
@@ -80,11 +80,11 @@ def test_list_password_without_a_hash_is_refused_and_not_stored(store, tunnel):
         store, tunnel.uid, Services(https=sites), DOMAIN, {("a.example.org", "sesame"): sealed}
     )
     assert [one.error.code if one.error else None for one in applied.accepted.https] == [None, "SPK-LIMIT"]
-    assert [site.rule["password"] for site in store.list_sites()] == [sealed]
+    assert [site.rule["password"] for site in store.sites.select()] == [sealed]
 
 
 def test_list_with_a_limit_out_of_bounds_loses_that_rule_alone(store, tunnel):
-    number = store.allocate_port(tunnel.uid, 22000, 22999)
+    number = store.ports.allocate(tunnel.uid, 22000, 22999)
     services = Services(
         https=(
             Site(domain="good.example.org", port=80, max_body=1000),
@@ -95,4 +95,4 @@ def test_list_with_a_limit_out_of_bounds_loses_that_rule_alone(store, tunnel):
     accepted = apply_services(store, tunnel.uid, services, DOMAIN).accepted
     assert [result.error and result.error.code for result in accepted.https] == [None, "SPK-RULE"]
     assert "udpTimeout 86401 is not between 1 and 86400 seconds" in accepted.ports[0].error.message
-    assert [site.rule for site in store.list_sites()] == [{"domain": "good.example.org", "port": 80, "maxBody": 1000}]
+    assert [site.rule for site in store.sites.select()] == [{"domain": "good.example.org", "port": 80, "maxBody": 1000}]

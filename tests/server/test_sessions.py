@@ -38,8 +38,8 @@ async def hears(peer, kind, count=1):
 
 @pytest.fixture
 def registered(store):
-    token = store.create_token("test")
-    return store.register_tunnel(token.value, "shop", domain=DOMAIN)
+    token = store.tokens.create("test")
+    return store.tunnels.register(token.value, "shop", domain=DOMAIN)
 
 
 async def log_in(engine, key, mode="serve", *, moves=False):
@@ -58,7 +58,7 @@ async def join(engine, ready):
 
 
 async def test_session_register_makes_a_tunnel_that_can_log_in(engine, store):
-    token = store.create_token("test")
+    token = store.tokens.create("test")
     peer = engine.arrive()
     peer.say(hello())
     peer.say(m.Register(token=token.value, name="shop"))
@@ -72,13 +72,13 @@ async def test_session_register_makes_a_tunnel_that_can_log_in(engine, store):
 
 @pytest.mark.parametrize("active", [True, False])
 async def test_session_register_wrong_or_inactive_token_is_refused_for_good(engine, store, active):
-    token = store.create_token("test", active=False)
+    token = store.tokens.create("test", active=False)
     peer = engine.arrive()
     peer.say(hello())
     peer.say(m.Register(token="0" * 64 if active else token.value, name="shop"))
     bye = await hears(peer, m.Bye)
     assert (bye.code, bye.retry) == ("SPK-TOKEN" if active else "SPK-INACTIVE", False)
-    assert store.list_tunnels() == []
+    assert store.tunnels.select() == []
 
 
 async def test_session_login_wrong_key_is_refused_for_good(engine):
@@ -214,10 +214,10 @@ async def test_session_of_an_old_client_ends_with_its_leading_link(engine, serve
     peer, ready = await log_in(engine, registered[1])
     assert not ready.moves
     further = await join(engine, ready)
-    await eventually(lambda: store.get_tunnel(registered[0].uid).state is TunnelState.ONLINE)
+    await eventually(lambda: store.tunnels.get(registered[0].uid).state is TunnelState.ONLINE)
     peer.hang_up()
     await eventually(lambda: further.link in engine.ended)
-    await eventually(lambda: store.get_tunnel(registered[0].uid).state is TunnelState.OFFLINE)
+    await eventually(lambda: store.tunnels.get(registered[0].uid).state is TunnelState.OFFLINE)
     assert len(server.registry) == 0
 
 
@@ -234,7 +234,7 @@ async def test_session_leading_link_lost_goes_on_over_the_one_that_takes_the_lea
     further.say(m.Lead())
     await hears(further, m.Leading)
     assert [site.domain for site in (await hears(further, m.Config)).config.https] == ["a.example.org"]
-    store.put_sites(tunnel.uid, [{"domain": "b.example.org", "port": 81}])
+    store.sites.put(tunnel.uid, [{"domain": "b.example.org", "port": 81}])
     server.follower.wake()
     assert len((await hears(further, m.Config, 2)).config.https) == 2
     further.say(m.Request(id=1, op="tunnel.info"))
@@ -243,7 +243,7 @@ async def test_session_leading_link_lost_goes_on_over_the_one_that_takes_the_lea
     assert server.registry.get(tunnel.uid) is session
     assert session.links == {further.link, again.link}
     await server.presence.flush()
-    assert store.get_tunnel(tunnel.uid).state is TunnelState.ONLINE
+    assert store.tunnels.get(tunnel.uid).state is TunnelState.ONLINE
 
 
 async def test_session_lead_before_the_loss_was_noticed_cuts_the_old_link(engine, server, registered):
@@ -276,7 +276,7 @@ async def test_session_last_link_lost_goes_offline(engine, server, store, regist
     further = await join(engine, ready)
     peer.hang_up()
     further.hang_up()
-    await eventually(lambda: store.get_tunnel(registered[0].uid).state is TunnelState.OFFLINE)
+    await eventually(lambda: store.tunnels.get(registered[0].uid).state is TunnelState.OFFLINE)
     assert len(server.registry) == 0
 
 
@@ -293,15 +293,15 @@ async def test_session_shut_down_while_nobody_leads_is_cut(engine, server, store
     further = await join(engine, ready)
     peer.hang_up()
     await eventually(lambda: server.registry.get(registered[0].uid).leading is None)
-    store.set_tunnel_state(registered[0].uid, TunnelState.SHUTDOWN)
+    store.tunnels.set_state(registered[0].uid, TunnelState.SHUTDOWN)
     server.follower.wake()
     await eventually(lambda: further.link in engine.ended and len(server.registry) == 0)
 
 
 async def test_session_services_are_in_force_before_they_are_accepted(engine, store, registered):
     peer, _ = await log_in(engine, registered[1])
-    other, _ = store.register_tunnel(store.create_token("t").value, "other", domain=DOMAIN)
-    store.replace_rules(other.uid, [{"domain": "taken.example.org"}], {})
+    other, _ = store.tunnels.register(store.tokens.create("t").value, "other", domain=DOMAIN)
+    store.rule_lists.replace(other.uid, [{"domain": "taken.example.org"}], {})
     peer.say(
         m.Services(
             https=(
@@ -336,13 +336,13 @@ async def test_session_password_typed_in_a_list_is_kept_as_a_hash_and_told_to_th
     (site,) = told.config.https
     for text, plain in ((site.password, typed.password), (site.basic_http_auth, typed.basic_http_auth)):
         assert is_own_hash(text) and fits(text, plain)
-    assert store.list_sites(registered[0].uid)[0].rule["password"] == site.password
+    assert store.sites.select(registered[0].uid)[0].rule["password"] == site.password
     # From then on it says the hash; one that keeps its file as it is says the password again. Neither is a change.
     for say in (site, typed):
         peer.heard.clear()
         peer.say(m.Services(https=(say,), rules_rev=told.rules_rev))
         assert (await hears(peer, m.Accepted)).rules_rev == told.rules_rev
-        assert store.list_sites(registered[0].uid)[0].rule["password"] == site.password
+        assert store.sites.select(registered[0].uid)[0].rule["password"] == site.password
 
 
 @pytest.fixture
@@ -360,8 +360,8 @@ def store_fails(store, monkeypatch):
         return call_or_fail
 
     def fail():
-        for name in ("replace_rules", "read_rules"):
-            monkeypatch.setattr(store, name, failing(getattr(store, name)))
+        for facet, name in ((store.rule_lists, "replace"), (store.rules, "read")):
+            monkeypatch.setattr(facet, name, failing(getattr(facet, name)))
         return back
 
     return fail
@@ -392,7 +392,7 @@ async def test_session_store_away_everything_but_the_rules_is_answered_and_those
     assert not [message for message in peer.heard if isinstance(message, m.Accepted)]
     back.set()
     assert not (await hears(peer, m.Accepted, 2)).stale  # the second list took the first one's place
-    assert [site.rule["port"] for site in store.list_sites(uid)] == [81]
+    assert [site.rule["port"] for site in store.sites.select(uid)] == [81]
     assert len([message for message in peer.heard if isinstance(message, m.Delayed)]) == 2
     await eventually(lambda: not backlogs(peer.link))
 
@@ -420,7 +420,7 @@ async def test_session_store_away_lists_that_wait_are_called_stale_one_by_one(
 ):
     uid = registered[0].uid
     peer, ready = await log_in(engine, registered[1])
-    store.put_sites(uid, [{"domain": "b.example.org", "port": 1}])
+    store.sites.put(uid, [{"domain": "b.example.org", "port": 1}])
     back = store_fails()
     for _ in range(2):
         peer.say(m.Services(rules_rev=ready.rules_rev))
@@ -466,7 +466,7 @@ async def test_session_store_back_tunnel_shut_down_meanwhile_ends_the_session(
         raise StoreError("away") if len(calls) == 1 else InactiveError("this tunnel is shut down")
 
     monkeypatch.setattr("spokes.server.backlog.STORE_RETRY_S", 0.01)
-    monkeypatch.setattr(store, "replace_rules", fails)
+    monkeypatch.setattr(store.rule_lists, "replace", fails)
     peer, _ = await log_in(engine, registered[1])
     peer.say(m.Services())
     assert (await hears(peer, m.Bye)).code == "SPK-INACTIVE"
@@ -477,7 +477,7 @@ async def test_session_rules_changed_by_others_are_brought_to_the_client(engine,
     peer, _ = await log_in(engine, registered[1])
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),)))
     await hears(peer, m.Accepted)
-    store.put_sites(registered[0].uid, [{"domain": "b.example.org", "port": 81}])
+    store.sites.put(registered[0].uid, [{"domain": "b.example.org", "port": 81}])
     server.follower.wake()
     config = (await hears(peer, m.Config)).config
     assert [site.domain for site in config.https] == ["a.example.org", "b.example.org"]
@@ -486,16 +486,16 @@ async def test_session_rules_changed_by_others_are_brought_to_the_client(engine,
 async def test_session_list_that_does_not_know_the_latest_change_is_refused_and_told(engine, server, store, registered):
     """The operator changed a rule while the client was away, or a moment before its list arrived."""
     uid = registered[0].uid
-    store.put_sites(uid, [{"domain": "a.example.org", "port": 80}])
+    store.sites.put(uid, [{"domain": "a.example.org", "port": 80}])
     peer, ready = await log_in(engine, registered[1])
-    store.put_sites(uid, [{"domain": "a.example.org", "port": 81}, {"domain": "b.example.org", "port": 1}])
+    store.sites.put(uid, [{"domain": "a.example.org", "port": 81}, {"domain": "b.example.org", "port": 1}])
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),), rules_rev=ready.rules_rev))
     accepted = await hears(peer, m.Accepted)
     assert accepted.stale
     assert accepted.https == ()
     config = next(message for message in peer.heard if isinstance(message, m.Config))  # came before it
     assert [(site.domain, site.port) for site in config.config.https] == [("a.example.org", 81), ("b.example.org", 1)]
-    assert [site.rule["port"] for site in store.list_sites(uid)] == [81, 1]
+    assert [site.rule["port"] for site in store.sites.select(uid)] == [81, 1]
 
     peer.heard.clear()
     peer.say(m.Services(https=config.config.https, rules_rev=config.rules_rev))
@@ -505,27 +505,27 @@ async def test_session_list_that_does_not_know_the_latest_change_is_refused_and_
     peer.heard.clear()
     peer.say(m.Services(https=(), rules_rev=taken.rules_rev))  # the revision of the answer is that of the next list
     assert not (await hears(peer, m.Accepted)).stale
-    assert store.list_sites(uid) == []
+    assert store.sites.select(uid) == []
 
 
 async def test_session_old_client_that_counts_nothing_is_believed(engine, store, registered):
-    store.put_sites(registered[0].uid, [{"domain": "a.example.org", "port": 80}])
+    store.sites.put(registered[0].uid, [{"domain": "a.example.org", "port": 80}])
     peer, _ = await log_in(engine, registered[1])
     peer.say(m.Services(https=(Site(domain="b.example.org", port=1),)))
     assert not (await hears(peer, m.Accepted)).stale
-    assert [site.domain for site in store.list_sites(registered[0].uid)] == ["b.example.org"]
+    assert [site.domain for site in store.sites.select(registered[0].uid)] == ["b.example.org"]
 
 
 async def test_session_port_maps_reach_the_client(engine, server, store, registered):
     peer, _ = await log_in(engine, registered[1])
-    store.put_portmaps(
+    store.portmaps.put(
         registered[0].uid, [{"listenPort": 5432, "dstPort": 22001, "destination": "", "transport": "tcp"}]
     )
     server.follower.wake()
     (portmap,) = (await hears(peer, m.Config)).config.portmaps
     assert (portmap.listen_port, portmap.dst_port, portmap.destination) == (5432, 22001, "")
     peer.heard.clear()
-    store.remove_portmaps(registered[0].uid, [5432])
+    store.portmaps.remove(registered[0].uid, [5432])
     server.follower.wake()
     assert (await hears(peer, m.Config)).config.portmaps == ()
 
@@ -535,8 +535,8 @@ async def test_session_unmanaged_client_gets_no_rules(engine, server, store, reg
     peer.say(m.Services(unmanaged=True))
     await hears(peer, m.Accepted)
     with pytest.raises(UnmanagedError):
-        store.put_sites(registered[0].uid, [{"domain": "b.example.org", "port": 81}])
-    port = store.allocate_port(registered[0].uid, 23000, 29000)  # no rule, and the operator's to give
+        store.sites.put(registered[0].uid, [{"domain": "b.example.org", "port": 81}])
+    port = store.ports.allocate(registered[0].uid, 23000, 29000)  # no rule, and the operator's to give
     await server.follower.catch_up()
     peer.say(m.Request(id=1, op="tunnel.info"))
     assert (await hears(peer, m.Answer)).result["ports"] == [port]
@@ -569,7 +569,7 @@ async def test_session_port_in_use_by_another_program_is_skipped(engine, server,
         peer, _ = await log_in(engine, registered[1])
         peer.say(m.Request(id=1, op="tcp.allocate"))
         assert (await hears(peer, m.Answer)).result == {"port": begin + 1}
-    assert [port.port for port in store.list_ports()] == [begin + 1]
+    assert [port.port for port in store.ports.select()] == [begin + 1]
 
 
 @pytest.mark.parametrize(
@@ -592,7 +592,7 @@ async def test_session_bad_request_is_answered_and_the_session_goes_on(engine, r
 
 async def test_session_shut_down_by_the_operator_ends_at_once_and_stays_out(engine, server, store, registered):
     peer, _ = await log_in(engine, registered[1])
-    store.set_tunnel_state(registered[0].uid, TunnelState.SHUTDOWN)
+    store.tunnels.set_state(registered[0].uid, TunnelState.SHUTDOWN)
     server.follower.wake()
     bye = await hears(peer, m.Bye)
     assert (bye.code, bye.retry) == ("SPK-INACTIVE", False)
@@ -610,9 +610,9 @@ async def test_session_of_a_key_that_is_changed_ends_at_once_and_stays_out(engin
     further = await join(engine, ready)
     control, _ = await log_in(engine, key, mode="control")
     if change == "deactivate":
-        store.set_auth_token(tunnel.uid, active=False)
+        store.tunnels.set_auth_token(tunnel.uid, active=False)
     else:
-        renewed = store.renew_auth_token(tunnel.uid).value
+        renewed = store.tunnels.renew_auth_token(tunnel.uid).value
     server.follower.wake()
     for one in (peer, control):
         bye = await hears(one, m.Bye)
@@ -623,7 +623,7 @@ async def test_session_of_a_key_that_is_changed_ends_at_once_and_stays_out(engin
     late.say(m.Login(key=key))
     assert (await hears(late, m.Bye)).code == ("SPK-INACTIVE" if change == "deactivate" else "SPK-TOKEN")
     if change == "deactivate":
-        renewed = store.set_auth_token(tunnel.uid, active=True).value
+        renewed = store.tunnels.set_auth_token(tunnel.uid, active=True).value
         await server.follower.catch_up()
     back, _ = await log_in(engine, renewed)
     assert back.link in engine.links and not server.follower.is_barred(tunnel.uid)
@@ -643,7 +643,7 @@ async def test_session_deleted_tunnel_ends_and_its_routes_go(engine, server, sto
     peer, _ = await log_in(engine, registered[1])
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),)))
     await hears(peer, m.Accepted)
-    store.delete_tunnel(registered[0].uid)
+    store.tunnels.delete(registered[0].uid)
     await server.follower.catch_up()
     assert peer.link in engine.ended
     assert {key for key in engine.routes} == {(RouteKind.HTTP, DOMAIN)}

@@ -16,14 +16,14 @@ SITE = Subject("site", "5" * 32)
 
 
 def add_site(store, tunnel_uid, domain):
-    store.put_sites(tunnel_uid, [{"domain": domain, "port": 80}])
-    return next(site for site in store.list_sites(tunnel_uid) if site.domain == domain)
+    store.sites.put(tunnel_uid, [{"domain": domain, "port": 80}])
+    return next(site for site in store.sites.select(tunnel_uid) if site.domain == domain)
 
 
 @pytest.fixture
 def tunnel(server, store):
-    token = store.create_token("t")
-    return store.register_tunnel(token.value, "one", domain=DOMAIN)[0]
+    token = store.tokens.create("t")
+    return store.tunnels.register(token.value, "one", domain=DOMAIN)[0]
 
 
 @pytest.fixture
@@ -47,19 +47,19 @@ async def test_bad_change_is_set_aside_reported_and_those_behind_it_come_into_fo
     await server.follower.catch_up()
     assert server.routes.name_of(good.uid) == "good.example.org"
     assert server.follower.set_aside.subjects() == [("site", bad.uid)]
-    assert server.follower.seq == store.position()[1]
-    await eventually(lambda: [a.subject for a in store.list_alerts(open_only=True)] == [f"site {bad.uid}"])
+    assert server.follower.seq == store.changes.position()[1]
+    await eventually(lambda: [a.subject for a in store.alerts.select(open_only=True)] == [f"site {bad.uid}"])
 
 
 async def test_set_aside_change_is_settled_by_a_newer_one_of_the_same_object(server, store, tunnel, poisoned):
     add_site(store, tunnel.uid, "bad.example.org")
     await server.follower.catch_up()
-    await eventually(lambda: store.list_alerts(open_only=True))
+    await eventually(lambda: store.alerts.select(open_only=True))
     poisoned.clear()
-    store.put_sites(tunnel.uid, [{"domain": "bad.example.org", "port": 81}])
+    store.sites.put(tunnel.uid, [{"domain": "bad.example.org", "port": 81}])
     await server.follower.catch_up()
     assert len(server.follower.set_aside) == 0
-    await eventually(lambda: not store.list_alerts(open_only=True))
+    await eventually(lambda: not store.alerts.select(open_only=True))
 
 
 async def test_set_aside_change_is_tried_again_without_a_newer_one(server, store, tunnel, poisoned, monkeypatch):
@@ -96,23 +96,23 @@ async def test_object_that_fails_while_everything_loads_is_tried_again(server, s
     broken.add("put_site")
     await server.follower.load()
     assert server.follower.set_aside.subjects() == [("site", bad.uid)]
-    await eventually(lambda: [a.subject for a in store.list_alerts(open_only=True)] == [f"site {bad.uid}"])
+    await eventually(lambda: [a.subject for a in store.alerts.select(open_only=True)] == [f"site {bad.uid}"])
     broken.clear()
     await eventually(lambda: server.routes.name_of(bad.uid) == "bad.example.org")
-    await eventually(lambda: not store.list_alerts(open_only=True))
+    await eventually(lambda: not store.alerts.select(open_only=True))
 
 
 @pytest.mark.parametrize("by_load", [True, False])
 async def test_tunnel_that_comes_late_brings_its_sites_and_ports(server, store, broken, by_load):
     broken.add("put_tunnel")
-    tunnel = store.register_tunnel(store.create_token("t").value, "one", domain=DOMAIN)[0]
+    tunnel = store.tunnels.register(store.tokens.create("t").value, "one", domain=DOMAIN)[0]
     site = add_site(store, tunnel.uid, "late.example.org")
-    store.allocate_port(tunnel.uid, 1, 65535)
+    store.ports.allocate(tunnel.uid, 1, 65535)
     await (server.follower.load() if by_load else server.follower.catch_up())
     assert server.routes.name_of(site.uid) == ""
     broken.clear()
     await eventually(lambda: server.routes.name_of(site.uid) == "late.example.org")
-    (port,) = store.list_ports(tunnel.uid)
+    (port,) = store.ports.select(tunnel.uid)
     assert server.routes.name_of(port.uid) == str(port.port)
 
 
@@ -124,42 +124,42 @@ async def test_more_changes_than_are_known_one_by_one_come_into_force_by_reading
     await server.follower.catch_up()
     broken.update(("put_site", "drop"))
     rules = [{"domain": f"{number}.example.org", "port": 80} for number in range(5)]
-    store.put_sites(tunnel.uid, rules)
-    store.remove_sites(tunnel.uid, [gone.domain])
+    store.sites.put(tunnel.uid, rules)
+    store.sites.remove(tunnel.uid, [gone.domain])
     await server.follower.catch_up()
     subjects = [str(one) for one in server.follower.set_aside.subjects()]
     assert len(subjects) == 3
     assert "more changes" in subjects
-    await eventually(lambda: sorted(a.subject for a in store.list_alerts(open_only=True)) == sorted(subjects))
+    await eventually(lambda: sorted(a.subject for a in store.alerts.select(open_only=True)) == sorted(subjects))
     broken.clear()
     await eventually(lambda: len(server.follower.set_aside) == 0)
     wanted = {f"{number}.example.org" for number in range(5)}
     await eventually(lambda: {server.routes.name_of(uid) for uid in server.routes.objects()} == wanted)
-    await eventually(lambda: not store.list_alerts(open_only=True))
+    await eventually(lambda: not store.alerts.select(open_only=True))
 
 
 async def test_follower_survives_what_is_no_error_of_ours_and_is_shown(server, store, tunnel, monkeypatch):
     """Where not one change but the whole reading fails."""
     failing = [True]
-    changes_after = type(server._store.store).changes_after
+    changes_after = type(server._store.store.changes).after
 
     def breaks(self, *args):
         if failing:
             raise KeyError("columns")
         return changes_after(self, *args)
 
-    monkeypatch.setattr(type(server._store.store), "changes_after", breaks)
+    monkeypatch.setattr(type(server._store.store.changes), "after", breaks)
     site = add_site(store, tunnel.uid, "late.example.org")
     server.follower.wake()
     await eventually(lambda: failures(server, "change log"))
-    await eventually(lambda: "task" in {alert.kind for alert in store.list_alerts(open_only=True)})
+    await eventually(lambda: "task" in {alert.kind for alert in store.alerts.select(open_only=True)})
     failing.clear()
     await eventually(lambda: server.routes.name_of(site.uid) == "late.example.org")
 
 
 async def test_damaged_row_of_the_change_log_is_set_aside_and_the_next_ones_are_read(server, store, tunnel):
     site = add_site(store, tunnel.uid, "damaged.example.org")
-    seq = store.position()[1]
+    seq = store.changes.position()[1]
     store._db.alone(lambda: store._db.query("UPDATE change SET body = {} WHERE seq = {}", ("broken", seq)))
     good = add_site(store, tunnel.uid, "good.example.org")
     await server.follower.catch_up()
@@ -183,16 +183,16 @@ async def test_event_that_cannot_be_told_is_set_aside_and_the_others_are_told(
 ):
     await hook(server, store, receiver, kinds=("token",))
     await server.notices.events.catch_up()
-    queue = type(server._store.store).queue_deliveries
+    queue = type(server._store.store.deliveries).queue
 
     def refusing(self, new):
         if any("poison" in one.body for one in new):
             raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates")
         return queue(self, new)
 
-    monkeypatch.setattr(type(server._store.store), "queue_deliveries", refusing)
+    monkeypatch.setattr(type(server._store.store.deliveries), "queue", refusing)
     for name in ("before", "poison", "after"):
-        store.create_token(name)
+        store.tokens.create(name)
     await server.follower.catch_up()
     await eventually(lambda: len(receiver.posts) == 2)
     assert sorted(body["object"]["description"] for body in bodies(receiver)) == ["after", "before"]
@@ -204,9 +204,9 @@ async def test_events_queued_by_many_at_once_are_queued_once(server, store, rece
     await hook(server, store, receiver, kinds=("token",))
     await server.notices.events.catch_up()
     queued: list[NewDelivery] = []
-    monkeypatch.setattr(type(server._store.store), "queue_deliveries", lambda self, new: queued.extend(new))
+    monkeypatch.setattr(type(server._store.store.deliveries), "queue", lambda self, new: queued.extend(new))
     for number in range(5):
-        store.create_token(f"token {number}")
+        store.tokens.create(f"token {number}")
     events = server.notices.events
     await asyncio.gather(*(events.catch_up() for _ in range(4)))
     assert len(queued) == 5

@@ -55,7 +55,7 @@ def meter(engine, routes, store, visits):
 async def stored(store: StoreThread) -> dict[str, tuple[int, int, int]]:
     now = clock.wall_s()
     rows = await store.run(
-        lambda: store.store.list_traffic(period=Period.HOUR, begin=now - 7200, end=now + 3600)
+        lambda: store.store.traffic.select(period=Period.HOUR, begin=now - 7200, end=now + 3600)
     )
     assert {row.tunnel_uid for row in rows} <= {TUNNEL}
     sums: dict[str, tuple[int, int, int]] = {}
@@ -113,7 +113,7 @@ async def test_meter_store_that_fails_keeps_the_sums_for_the_next_interval(engin
 
     engine.traffic = {routes.service(SITE): (10, 20, 1)}
     with monkeypatch.context() as patch:
-        patch.setattr(store.store, "add_traffic", fail)
+        patch.setattr(store.store.traffic, "add", fail)
         await meter.flush()
     assert list(meter.pending()) == [(TUNNEL, 30)]
     engine.traffic = {routes.service(SITE): (1, 2, 0)}
@@ -143,7 +143,7 @@ async def test_visits_are_rows_with_the_object_they_came_to(engine, routes, stor
         (999_999, "198.51.100.8", 1, 1, 1000.0, 1000.0),        # of an object that nobody knows
     ]
     await meter.flush()
-    rows = await store.run(store.store.list_visits)
+    rows = await store.run(store.store.access_records.select)
     assert [(row.service_uid, row.tunnel_uid, row.service, row.address, row.bytes_in, row.bytes_out) for row in rows] \
         == [(SITE, TUNNEL, 1, "198.51.100.7", 10, 20), (PORT, TUNNEL, 2, "2001:db8::1", 1, 2)]
     assert (rows[0].established, rows[0].closed) == (1000.0, 1001.5)
@@ -157,6 +157,6 @@ async def test_visits_beyond_the_bound_of_rows_are_removed_while_the_server_runs
             (routes.service(SITE), "198.51.100.7", 1, 1, now, now + batch + number / 100) for number in range(10)
         ]
         await meter.flush()
-    rows = await store.run(store.store.list_visits)
+    rows = await store.run(store.store.access_records.select)
     assert len(rows) <= 60
     assert rows[0].closed == pytest.approx(now + 19.09)

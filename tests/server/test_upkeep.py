@@ -28,7 +28,7 @@ def counts(server) -> dict[str, int]:
 
 async def fill_all(server, store: Store) -> None:
     await server._store.run(fill, store)
-    await server._store.run(store.resolve_alert, "disk", "/")
+    await server._store.run(store.alerts.resolve, "disk", "/")
 
 
 async def test_clean_leaves_what_is_young(server, store):
@@ -50,12 +50,12 @@ async def test_clean_removes_what_is_old(server, store, later):
 
 async def test_clean_holds_events_to_their_number(server, store, monkeypatch):
     monkeypatch.setattr(upkeep, "EVENT_COUNT_MAX", 3)
-    with store.acting(Actor(kind="shell", name="mara")):
+    with store.audit.acting(Actor(kind="shell", name="mara")):
         for _ in range(5):
-            store.note_event("login")
+            store.audit.note("login")
     await upkeep.clean(server._store, server.visits)
-    assert [event.seq for event in store.list_events()] == [5, 4, 3]
-    assert store.verify_events() is None
+    assert [event.seq for event in store.audit.select()] == [5, 4, 3]
+    assert store.audit.verify() is None
 
 
 async def test_table_that_fails_leaves_the_others_to_their_turn(server, store, later, monkeypatch, caplog):
@@ -64,7 +64,7 @@ async def test_table_that_fails_leaves_the_others_to_their_turn(server, store, l
     def fail(older_than):
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr(store, "purge_alerts", fail)
+    monkeypatch.setattr(store.alerts, "purge", fail)
     with clock.replaced(later), caplog.at_level(logging.WARNING):
         await upkeep.clean(server._store, server.visits)
     assert counts(server)["admin_event"] == 0 and counts(server)["alert"] == 1

@@ -19,13 +19,13 @@ from tests.support.fake_engine import FakeEngine
 
 @pytest.fixture
 def user(store):
-    return store.create_user(email="mara@example.org")
+    return store.users.create(email="mara@example.org")
 
 
 @pytest.fixture
 async def owned(server, store, user):
     """A tunnel of the user, and its key."""
-    tunnel, auth = store.create_tunnel("desk", domain=DOMAIN, user_uid=user.uid)
+    tunnel, auth = store.tunnels.create("desk", domain=DOMAIN, user_uid=user.uid)
     await server.follower.catch_up()
     return tunnel, auth.value
 
@@ -53,28 +53,28 @@ def test_users_owner_moves_and_leaves_nothing_behind():
 async def test_user_deactivated_ends_sessions_within_a_second_and_refuses_logins(engine, server, store, user, owned):
     peer, _ = await log_in(engine, owned[1])
     control, _ = await log_in(engine, owned[1], mode="control")
-    store.edit_user(user.uid, active=False)
+    store.users.edit(user.uid, active=False)
     server.follower.wake()
     await eventually(lambda: {peer.link, control.link} <= engine.ended.keys(), within_s=1.0)
     assert ((await hears(peer, m.Bye)).code, (await hears(peer, m.Bye)).retry) == ("SPK-INACTIVE", False)
     assert await refused(engine, owned[1]) == "SPK-INACTIVE"
-    store.edit_user(user.uid, active=True)
+    store.users.edit(user.uid, active=True)
     await server.follower.catch_up()
     await log_in(engine, owned[1])
 
 
 async def test_user_deactivated_leaves_tunnels_of_others_alone(engine, server, store, user, owned):
-    _, auth = store.create_tunnel("other", domain=DOMAIN)
+    _, auth = store.tunnels.create("other", domain=DOMAIN)
     await server.follower.catch_up()
     other, _ = await log_in(engine, auth.value)
-    store.edit_user(user.uid, active=False)
+    store.users.edit(user.uid, active=False)
     await server.follower.catch_up()
     assert other.link in engine.links
 
 
 async def test_user_deleted_ends_sessions_and_frees_routes(engine, server, store, user, owned):
     peer, _ = await log_in(engine, owned[1])
-    store.delete_user(user.uid)
+    store.users.delete(user.uid)
     await server.follower.catch_up()
     assert peer.link in engine.ended
     assert set(engine.routes) == {(RouteKind.HTTP, DOMAIN)}
@@ -82,17 +82,17 @@ async def test_user_deleted_ends_sessions_and_frees_routes(engine, server, store
 
 
 async def test_tunnel_given_to_an_inactive_user_ends(engine, server, store, user):
-    tunnel, auth = store.create_tunnel("desk", domain=DOMAIN)
+    tunnel, auth = store.tunnels.create("desk", domain=DOMAIN)
     await server.follower.catch_up()
     peer, _ = await log_in(engine, auth.value)
-    store.edit_user(user.uid, active=False)
-    store.assign_tunnel(tunnel.uid, user.uid, name="desk", hostname=None, domain=DOMAIN)
+    store.users.edit(user.uid, active=False)
+    store.tunnels.assign(tunnel.uid, user.uid, name="desk", hostname=None, domain=DOMAIN)
     await server.follower.catch_up()
     assert peer.link in engine.ended
 
 
 async def test_user_inactive_at_start_is_refused_after_it(config, server, store, user, owned, engine):
-    store.edit_user(user.uid, active=False)
+    store.users.edit(user.uid, active=False)
     await server.stop()
     again = Server(config, make_engine=FakeEngine)
     await again.start()
@@ -114,8 +114,8 @@ async def test_traffic_is_counted_once_into_the_store(engine, server, store, use
     await server.traffic.flush()
     carry(server, engine, tunnel, 50, 50)
     await server.traffic.flush()
-    assert store.usage_of_tunnels([tunnel.uid], clock.wall_s())[tunnel.uid].monthly == 400
-    assert store.usage_of_user(user.uid, clock.wall_s()).monthly == 400
+    assert store.traffic.usage_of_tunnels([tunnel.uid], clock.wall_s())[tunnel.uid].monthly == 400
+    assert store.traffic.usage_of_user(user.uid, clock.wall_s()).monthly == 400
 
 
 def _fail(*_args):
@@ -126,13 +126,13 @@ async def test_traffic_that_the_store_refused_is_written_later(engine, server, s
     tunnel, _ = owned
     carry(server, engine, tunnel, 100, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "add_traffic", _fail)
+        patch.setattr(store.traffic, "add", _fail)
         await server.traffic.flush()
     assert list(server.traffic.pending()) == [(tunnel.uid, 100)]
     carry(server, engine, tunnel, 30, 0)
     await server.traffic.flush()
     assert list(server.traffic.pending()) == []
-    assert store.usage_of_tunnels([tunnel.uid], clock.wall_s())[tunnel.uid].monthly == 130
+    assert store.traffic.usage_of_tunnels([tunnel.uid], clock.wall_s())[tunnel.uid].monthly == 130
 
 
 async def test_traffic_survives_a_restart(config, engine, server, store, user, owned):
@@ -143,7 +143,7 @@ async def test_traffic_survives_a_restart(config, engine, server, store, user, o
     try:
         again._engine.traffic[again.routes.service(owned[0].uid)] = (300_000, 0, 1)
         await again.traffic.flush()
-        usage = again._store.store.usage_of_user(user.uid, clock.wall_s())
+        usage = again._store.store.traffic.usage_of_user(user.uid, clock.wall_s())
         assert usage.monthly == 600_000
     finally:
         again.hurry()
@@ -154,8 +154,8 @@ async def test_traffic_survives_a_restart(config, engine, server, store, user, o
 async def spent(engine, server, store, user, owned):
     """The user has one megabyte a month, used up; the tunnel is on-line with a port. The peer, before the cut."""
     tunnel, key = owned
-    port = store.allocate_port(tunnel.uid, server.config.tcp_ports.begin, server.config.tcp_ports.end)
-    store.edit_user(user.uid, bandwidth_mb=1)
+    port = store.ports.allocate(tunnel.uid, server.config.tcp_ports.begin, server.config.tcp_ports.end)
+    store.users.edit(user.uid, bandwidth_mb=1)
     await server.follower.catch_up()
     peer, _ = await log_in(engine, key)
     assert engine.routes[(RouteKind.TCP, port)] == server.routes.slot(tunnel.uid)
@@ -167,7 +167,7 @@ async def spent(engine, server, store, user, owned):
 async def test_bandwidth_counts_what_the_store_could_not_be_told_yet(engine, server, store, user, owned, monkeypatch):
     """Half of the limit is in the store, half is kept for the next interval: together they use it up."""
     tunnel, key = owned
-    store.edit_user(user.uid, bandwidth_mb=1)
+    store.users.edit(user.uid, bandwidth_mb=1)
     await server.follower.catch_up()
     await log_in(engine, key)
     carry(server, engine, tunnel, 500_000, 0)
@@ -175,7 +175,7 @@ async def test_bandwidth_counts_what_the_store_could_not_be_told_yet(engine, ser
     assert not server.bandwidth.is_used_up(user.uid)
     carry(server, engine, tunnel, 0, 499_999)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "add_traffic", _fail)
+        patch.setattr(store.traffic, "add", _fail)
         await server.bandwidth.step()
         assert [standing.used_bytes for standing in server.bandwidth.standings()] == [999_999]
         assert not server.bandwidth.is_used_up(user.uid)
@@ -203,7 +203,7 @@ async def test_bandwidth_used_up_cuts_streams_and_closes_routes(engine, server, 
 
 @pytest.mark.parametrize("bandwidth_mb", [0, 2])
 async def test_bandwidth_raised_opens_at_once(engine, server, store, user, owned, spent, bandwidth_mb):
-    store.edit_user(user.uid, bandwidth_mb=bandwidth_mb)
+    store.users.edit(user.uid, bandwidth_mb=bandwidth_mb)
     await server.follower.catch_up()
     assert engine.routes[(RouteKind.HTTP, owned[0].hostname)] == server.routes.slot(owned[0].uid)
     assert (RouteKind.TCP, spent[1]) in engine.routes
@@ -227,15 +227,15 @@ async def test_bandwidth_used_up_before_a_restart_is_closed_after_it(config, ser
 
 
 async def test_bandwidth_tunnel_taken_from_the_user_opens(engine, server, store, owned, spent):
-    other = store.create_user()
-    store.assign_tunnel(owned[0].uid, other.uid, name="desk", hostname=None, domain=DOMAIN)
+    other = store.users.create()
+    store.tunnels.assign(owned[0].uid, other.uid, name="desk", hostname=None, domain=DOMAIN)
     await server.follower.catch_up()
     assert engine.routes[(RouteKind.HTTP, owned[0].hostname)] == server.routes.slot(owned[0].uid)
 
 
 async def test_bandwidth_runs_by_itself(config, engine, server, store, user, owned):
-    store.edit_user(user.uid, bandwidth_mb=1)
-    store.add_traffic(clock.wall_s(), [
+    store.users.edit(user.uid, bandwidth_mb=1)
+    store.traffic.add(clock.wall_s(), [
         TrafficDelta(service_uid=owned[0].uid, tunnel_uid=owned[0].uid, bytes_in=1_000_000, bytes_out=0)
     ])
     await server.follower.catch_up()
@@ -244,7 +244,7 @@ async def test_bandwidth_runs_by_itself(config, engine, server, store, user, own
 
 
 async def test_bandwidth_of_the_system_is_not_limited(engine, server, store):
-    tunnel, _ = store.create_tunnel("free", domain=DOMAIN)
+    tunnel, _ = store.tunnels.create("free", domain=DOMAIN)
     await server.follower.catch_up()
     carry(server, engine, tunnel, 10**12, 10**12)
     await server.bandwidth.step()

@@ -34,7 +34,7 @@ async def receiver():
 
 
 async def hook(server, store, receiver, kinds=(), **properties):
-    made = store.create_webhook(receiver.url, kinds=kinds, allow_private=True, **properties)
+    made = store.webhooks.create(receiver.url, kinds=kinds, allow_private=True, **properties)
     await server.follower.catch_up()
     return made
 
@@ -46,7 +46,7 @@ def bodies(receiver):
 async def test_webhook_tells_of_a_committed_change_without_its_secrets(server, store, receiver):
     secret = "whsec_" + base64.b64encode(b"k" * 24).decode()
     webhook = await hook(server, store, receiver, kinds=("token",), secret=secret)
-    token = store.create_token("branch")
+    token = store.tokens.create("branch")
     server.follower.wake()
     await eventually(lambda: receiver.posts)
     (got,) = receiver.posts
@@ -59,18 +59,18 @@ async def test_webhook_tells_of_a_committed_change_without_its_secrets(server, s
     signature = base64.b64encode(hmac.digest(b"k" * 24, text, hashlib.sha256)).decode()
     assert got.headers["webhook-signature"] == f"v1,{signature}"
     assert got.headers["x-spokes-delivery"] == got.headers["webhook-id"]
-    await eventually(lambda: store.list_deliveries(webhook.uid)[0].state is DeliveryState.DELIVERED)
+    await eventually(lambda: store.deliveries.select(webhook.uid)[0].state is DeliveryState.DELIVERED)
 
 
 async def test_webhook_hears_only_the_kinds_it_wants_and_only_of_its_user(server, store, receiver):
-    mine, other = store.create_user(), store.create_user()
+    mine, other = store.users.create(), store.users.create()
     await hook(server, store, receiver, kinds=("tunnel",), user_uid=mine.uid)
-    store.create_tunnel("not mine", domain=DOMAIN, user_uid=other.uid)
-    store.create_tunnel("nobody's", domain=DOMAIN)
-    store.create_token("another kind")
-    tunnel, _ = store.create_tunnel("mine", domain=DOMAIN, user_uid=mine.uid)
-    store.edit_tunnel(tunnel.uid, name="still mine")
-    store.delete_tunnel(tunnel.uid)
+    store.tunnels.create("not mine", domain=DOMAIN, user_uid=other.uid)
+    store.tunnels.create("nobody's", domain=DOMAIN)
+    store.tokens.create("another kind")
+    tunnel, _ = store.tunnels.create("mine", domain=DOMAIN, user_uid=mine.uid)
+    store.tunnels.edit(tunnel.uid, name="still mine")
+    store.tunnels.delete(tunnel.uid)
     await server.follower.catch_up()
     await eventually(lambda: len(receiver.posts) == 3)
     seen = sorted((body["kind"], body["object"]["name"]) for body in bodies(receiver))
@@ -78,18 +78,18 @@ async def test_webhook_hears_only_the_kinds_it_wants_and_only_of_its_user(server
 
 
 async def test_webhook_of_a_user_hears_what_of_theirs_is_deleted(server, store, receiver):
-    mine, other = store.create_user(), store.create_user()
+    mine, other = store.users.create(), store.users.create()
     await hook(server, store, receiver, kinds=("site.deleted", "port.deleted", "portmap.deleted"), user_uid=mine.uid)
     for owner in (mine, other):
         first, second = (f"{letter}{owner.uid[:6]}.example.org" for letter in "ab")
-        tunnel, _ = store.create_tunnel("desk", domain=DOMAIN, user_uid=owner.uid)
-        store.put_sites(tunnel.uid, [{"domain": first}, {"domain": second}])
-        port = store.allocate_port(tunnel.uid, 22_000, 22_999)
-        store.remove_sites(tunnel.uid, [first])
+        tunnel, _ = store.tunnels.create("desk", domain=DOMAIN, user_uid=owner.uid)
+        store.sites.put(tunnel.uid, [{"domain": first}, {"domain": second}])
+        port = store.ports.allocate(tunnel.uid, 22_000, 22_999)
+        store.sites.remove(tunnel.uid, [first])
         if owner is mine:
             kept = port
         await server.follower.catch_up()
-        store.delete_tunnel(tunnel.uid)  # with what it still has; by then nobody owns it as the routes see it
+        store.tunnels.delete(tunnel.uid)  # with what it still has; by then nobody owns it as the routes see it
         await server.follower.catch_up()
     await eventually(lambda: len(receiver.posts) == 3)
     told = sorted((body["kind"], body["object"].get("domain") or body["object"]["port"]) for body in bodies(receiver))
@@ -105,7 +105,7 @@ async def test_webhook_service_up_and_down_has_the_body_of_the_contract(
 ):
     await hook(server, store, receiver, kinds=("service",))
     tunnel, key = registered
-    port = store.allocate_port(tunnel.uid, server.config.tcp_ports.begin, server.config.tcp_ports.end)
+    port = store.ports.allocate(tunnel.uid, server.config.tcp_ports.begin, server.config.tcp_ports.end)
     await server.follower.catch_up()
     peer, _ = await log_in(engine, key)
     peer.say(
@@ -126,7 +126,7 @@ async def test_webhook_service_up_and_down_has_the_body_of_the_contract(
     }  # fmt: skip
     assert (up["tunnel"]["id"], up["tunnel"]["state"], up["available"]) == (tunnel.uid, 2, True)
     assert up["http"] == {
-        "id": store.list_sites(tunnel.uid)[0].uid, "userID": "0" * 32, "tunID": tunnel.uid, "active": True,
+        "id": store.sites.select(tunnel.uid)[0].uid, "userID": "0" * 32, "tunID": tunnel.uid, "active": True,
         "available": True, "secure": True, "domainName": "shop.example.org", "bandwidth": {"daily": 0, "monthly": 0},
     }  # fmt: skip
     assert by_kind["port"]["port"]["port"] == port
@@ -145,7 +145,7 @@ async def test_webhook_rule_removed_is_down_and_the_others_stay(engine, server, 
     await hears(peer, m.Accepted)
     peer.say(m.Services(https=sites[:1]))
     await hears(peer, m.Accepted, 2)
-    store.create_token("wakes")
+    store.tokens.create("wakes")
     await server.follower.catch_up()
     await server.notices.events.catch_up()
     assert receiver.posts == []  # the rule is gone with its service: site.deleted tells that
@@ -159,7 +159,7 @@ async def test_webhook_changes_made_while_no_server_ran_are_told(config, server,
     from spokes.store import Store
 
     with Store.open(url) as offline:
-        token = offline.create_token("offline")
+        token = offline.tokens.create("offline")
     again = Server(config, make_engine=FakeEngine)
     await again.start()
     try:
@@ -202,7 +202,7 @@ async def impatient(server):
 
 
 def queue(store, webhook, count=1, subject=""):
-    store.queue_deliveries([
+    store.deliveries.queue([
         NewDelivery(webhook_uid=webhook.uid, kind="test", subject=subject, body=json.dumps({"n": number}))
         for number in range(count)
     ])
@@ -213,16 +213,16 @@ async def test_delivery_refused_is_tried_again_then_fails_and_raises_an_alert(se
     receiver.answer = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     queue(store, webhook)
     impatient.wake()
-    await eventually(lambda: store.list_deliveries(webhook.uid)[0].state is DeliveryState.FAILED)
-    (failed,) = store.list_deliveries(webhook.uid)
+    await eventually(lambda: store.deliveries.select(webhook.uid)[0].state is DeliveryState.FAILED)
+    (failed,) = store.deliveries.select(webhook.uid)
     assert (failed.attempts, failed.http_status, failed.error) == (4, 500, "answered 500")
     assert len({post.headers["webhook-id"] for post in receiver.posts}) == 1
-    await eventually(lambda: [alert.subject for alert in store.list_alerts(open_only=True)] == [webhook.uid])
+    await eventually(lambda: [alert.subject for alert in store.alerts.select(open_only=True)] == [webhook.uid])
     receiver.answer = b"HTTP/1.1 204 Fine\r\nConnection: close\r\n\r\n"
-    store.resend_delivery(failed.uid)
+    store.deliveries.resend(failed.uid)
     impatient.wake()
-    await eventually(lambda: store.list_deliveries(webhook.uid)[0].state is DeliveryState.DELIVERED)
-    await eventually(lambda: store.list_alerts(open_only=True) == [])
+    await eventually(lambda: store.deliveries.select(webhook.uid)[0].state is DeliveryState.DELIVERED)
+    await eventually(lambda: store.alerts.select(open_only=True) == [])
 
 
 @pytest.mark.parametrize("by_s", [-86_400.0, 86_400.0])
@@ -232,14 +232,14 @@ async def test_clock_set_by_a_day_neither_stops_nor_hurries_deliveries(server, s
     receiver.answer = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
     def waits_s():
-        return sorted(one.next_attempt - clock.wall_s() for one in store.list_deliveries(webhook.uid))
+        return sorted(one.next_attempt - clock.wall_s() for one in store.deliveries.select(webhook.uid))
 
     now = clock.ManualClock(wall_s=clock.wall_s())
     with clock.replaced(now):
         dispatcher._ahead_s = now.wall_s() - now.monotonic_s()
         queue(store, webhook, 3)
         dispatcher.wake()
-        await eventually(lambda: [one.attempts for one in store.list_deliveries(webhook.uid)] == [1, 1, 1])
+        await eventually(lambda: [one.attempts for one in store.deliveries.select(webhook.uid)] == [1, 1, 1])
         await eventually(lambda: not dispatcher.request_count)
         now.set_wall(now.wall_s() + by_s)
         dispatcher.wake()
@@ -247,7 +247,7 @@ async def test_clock_set_by_a_day_neither_stops_nor_hurries_deliveries(server, s
         assert len(receiver.posts) == 3
         now.advance(WAITS_S[0] * (1 + JITTER))
         dispatcher.wake()
-        await eventually(lambda: [one.attempts for one in store.list_deliveries(webhook.uid)] == [2, 2, 2])
+        await eventually(lambda: [one.attempts for one in store.deliveries.select(webhook.uid)] == [2, 2, 2])
 
 
 async def test_clock_set_back_while_no_server_ran_holds_up_no_delivery(config, server, store, receiver):
@@ -272,17 +272,17 @@ async def test_alert_of_a_webhook_ends_with_the_webhook(server, store, receiver,
     await eventually(lambda: server.notices.alerts.is_open("webhook", webhook.uid))
     impatient.wake()
     if end == "delete":
-        store.delete_webhook(webhook.uid)
+        store.webhooks.delete(webhook.uid)
     else:
-        store.edit_webhook(webhook.uid, active=False)
+        store.webhooks.edit(webhook.uid, active=False)
     impatient.wake()
-    await eventually(lambda: store.list_alerts(open_only=True) == [])
+    await eventually(lambda: store.alerts.select(open_only=True) == [])
 
 
 async def test_webhook_is_told_of_a_large_object_by_its_name_alone(server, store, receiver):
     await hook(server, store, receiver, kinds=("site.created",))
-    tunnel, _ = store.create_tunnel("desk", domain=DOMAIN)
-    site, = store.put_sites(tunnel.uid, [{"domain": "a.example.org", "firewall": ["203.0.113.7/32"] * 2_000}])
+    tunnel, _ = store.tunnels.create("desk", domain=DOMAIN)
+    site, = store.sites.put(tunnel.uid, [{"domain": "a.example.org", "firewall": ["203.0.113.7/32"] * 2_000}])
     server.follower.wake()
     await eventually(lambda: receiver.posts)
     assert len(receiver.posts[0].body) < 1_000
@@ -299,7 +299,7 @@ async def test_deliveries_of_one_service_stay_in_order_though_the_first_is_refus
     await eventually(lambda: len(receiver.posts) >= 2)
     assert {body["n"] for body in bodies(receiver)} == {0}
     receiver.answer = b"HTTP/1.1 204 Fine\r\nConnection: close\r\n\r\n"
-    await eventually(lambda: store.count_deliveries(webhook.uid)[DeliveryState.PENDING] == 0)
+    await eventually(lambda: store.deliveries.count(webhook.uid)[DeliveryState.PENDING] == 0)
     numbers = [body["n"] for body in bodies(receiver)]
     assert numbers == sorted(numbers)
     assert set(numbers) >= {1, 2, 3, 4}
@@ -319,7 +319,7 @@ async def test_target_that_hangs_holds_back_nobody_else(server, store, receiver)
 
 async def test_twenty_hanging_webhooks_of_a_tenant_hold_back_nobody_else(server, store, receiver):
     """They want more than there is, and what they want came first."""
-    user = store.create_user(fullname="tenant")
+    user = store.users.create(fullname="tenant")
     async with webhook_receiver() as hanging:
         hanging.hangs = True
         for _ in range(20):
@@ -342,28 +342,28 @@ async def test_many_deliveries_are_bounded_requests_at_once(server, store, recei
 
 
 async def test_private_target_is_refused_unless_allowed(server, store, receiver):
-    webhook = store.create_webhook(receiver.url, kinds=("none",))
+    webhook = store.webhooks.create(receiver.url, kinds=("none",))
     queue(store, webhook)
     server.notices.dispatcher.wake()
-    await eventually(lambda: store.list_deliveries(webhook.uid)[0].state is DeliveryState.FAILED)
-    assert store.list_deliveries(webhook.uid)[0].attempts == 1
-    assert "not a public address" in store.list_deliveries(webhook.uid)[0].error
+    await eventually(lambda: store.deliveries.select(webhook.uid)[0].state is DeliveryState.FAILED)
+    assert store.deliveries.select(webhook.uid)[0].attempts == 1
+    assert "not a public address" in store.deliveries.select(webhook.uid)[0].error
     assert receiver.connections == 0
     await eventually(lambda: server.notices.alerts.is_open("webhook", webhook.uid))
 
 
 async def test_webhook_switched_off_or_deleted_gets_nothing_until_it_is_switched_on(server, store, receiver):
-    off = store.create_webhook(receiver.url, kinds=("none",), allow_private=True, active=False)
-    gone = store.create_webhook(receiver.url, kinds=("none",), allow_private=True)
+    off = store.webhooks.create(receiver.url, kinds=("none",), allow_private=True, active=False)
+    gone = store.webhooks.create(receiver.url, kinds=("none",), allow_private=True)
     queue(store, off)
     queue(store, gone)
-    store.delete_webhook(gone.uid)
+    store.webhooks.delete(gone.uid)
     server.notices.dispatcher.wake()
     await server.notices.dispatcher._step()
     assert receiver.connections == 0
-    store.edit_webhook(off.uid, active=True)
+    store.webhooks.edit(off.uid, active=True)
     await server.follower.catch_up()
-    await eventually(lambda: store.list_deliveries(off.uid)[0].state is DeliveryState.DELIVERED)
+    await eventually(lambda: store.deliveries.select(off.uid)[0].state is DeliveryState.DELIVERED)
     assert len(receiver.posts) == 1
 
 

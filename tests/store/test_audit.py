@@ -18,104 +18,104 @@ MARA = Actor(kind="person", uid="ab" * 16, name="Mara", address="198.51.100.7")
 
 
 def actions(store):
-    return [event.action for event in reversed(store.list_events())]
+    return [event.action for event in reversed(store.audit.select())]
 
 
 def test_acting_every_mutation_leaves_an_event(store):
-    with store.acting(MARA):
-        user = store.create_user(fullname="x")
-        store.edit_user(user.uid, fullname="y")
-        tunnel, _ = store.create_tunnel("t", domain=DOMAIN, user_uid=user.uid)
-        store.set_tunnel_state(tunnel.uid, TunnelState.SHUTDOWN)
-        store.set_tunnel_state(tunnel.uid, TunnelState.INIT)
-        store.delete_user(user.uid)
+    with store.audit.acting(MARA):
+        user = store.users.create(fullname="x")
+        store.users.edit(user.uid, fullname="y")
+        tunnel, _ = store.tunnels.create("t", domain=DOMAIN, user_uid=user.uid)
+        store.tunnels.set_state(tunnel.uid, TunnelState.SHUTDOWN)
+        store.tunnels.set_state(tunnel.uid, TunnelState.INIT)
+        store.users.delete(user.uid)
     assert actions(store) == [
         "user.create", "user.edit", "tunnel.create", "auth_token.create", "tunnel.shutdown", "tunnel.enable",
         "auth_token.delete", "tunnel.delete", "user.delete",
     ]
-    edit = store.list_events(action="user.edit")[0]
+    edit = store.audit.select(action="user.edit")[0]
     assert (edit.before, edit.after) == ({"fullname": "x"}, {"fullname": "y"})
     assert (edit.actor_kind, edit.actor_uid, edit.actor_name) == ("person", MARA.uid, "Mara")
     assert edit.address == "198.51.100.7"
     assert (edit.object_kind, edit.object_uid) == ("user", user.uid)
-    assert store.verify_events() is None
+    assert store.audit.verify() is None
 
 
 def test_without_an_actor_no_event(store):
-    store.create_user()
-    assert store.list_events() == []
+    store.users.create()
+    assert store.audit.select() == []
     with pytest.raises(LookupError):
-        store.note_event("login")
+        store.audit.note("login")
 
 
 def test_acting_ends_with_its_block_and_nests(store):
-    with store.acting(MARA):
-        with store.acting(Actor(kind="shell", name="root")):
-            store.create_user()
+    with store.audit.acting(MARA):
+        with store.audit.acting(Actor(kind="shell", name="root")):
+            store.users.create()
         assert current_actor() == MARA
     assert current_actor() is None
-    assert store.list_events()[0].actor_name == "root"
+    assert store.audit.select()[0].actor_name == "root"
 
 
 def test_refused_mutation_leaves_no_event(store):
-    with store.acting(MARA), pytest.raises(NotFoundError):
-        store.edit_user(new_uid(), active=False)
-    assert store.list_events() == []
+    with store.audit.acting(MARA), pytest.raises(NotFoundError):
+        store.users.edit(new_uid(), active=False)
+    assert store.audit.select() == []
 
 
 def test_event_secrets_are_concealed(store):
-    with store.acting(MARA):
-        user = store.create_user()
-        store.set_password(user.uid, "SECRET-1")
-        store.set_password(user.uid, "SECRET-2")
-        store.create_token("t")
-        store.create_webhook("https://hooks.example.org", secret="SECRET-3")
-        _, value = store.create_api_key("k")
-        tunnel, auth = store.create_tunnel("t", domain=DOMAIN)
-        store.put_sites(tunnel.uid, [
+    with store.audit.acting(MARA):
+        user = store.users.create()
+        store.users.set_password(user.uid, "SECRET-1")
+        store.users.set_password(user.uid, "SECRET-2")
+        store.tokens.create("t")
+        store.webhooks.create("https://hooks.example.org", secret="SECRET-3")
+        _, value = store.api_keys.create("k")
+        tunnel, auth = store.tunnels.create("t", domain=DOMAIN)
+        store.sites.put(tunnel.uid, [
             {"domain": "a.example.org", "password": "SECRET-4", "privateKey": "SECRET-5", "x": [{"secret": "SECRET-6"}]}
         ])
-    text = "".join(store.export_events())
-    for secret in ("SECRET", value, auth.value, store.list_tokens()[0].value):
+    text = "".join(store.audit.export())
+    for secret in ("SECRET", value, auth.value, store.tokens.select()[0].value):
         assert secret not in text
-    first, second = reversed(store.list_events(action="user.edit"))
+    first, second = reversed(store.audit.select(action="user.edit"))
     assert (first.before, first.after) == ({"password_hash": ""}, {"password_hash": CONCEALED})
     assert (second.before, second.after) == ({"password_hash": CONCEALED}, {"password_hash": CONCEALED})
 
 
 @pytest.mark.parametrize("text", ["\x00", "\ud800", "a\nb\x1b[0m", "'; DROP TABLE admin_event; --", "x" * 999])
 def test_event_hostile_actor_and_detail(store, text):
-    with store.acting(Actor(kind="client", name=text, address=text)):
-        store.note_event("login.refused", "login", ZERO_UID, {"agent": text.replace("\ud800", "")})
-    event, = store.list_events()
+    with store.audit.acting(Actor(kind="client", name=text, address=text)):
+        store.audit.note("login.refused", "login", ZERO_UID, {"agent": text.replace("\ud800", "")})
+    event, = store.audit.select()
     assert event.actor_name.isprintable()
     assert len(event.actor_name) <= 255
-    assert store.verify_events() is None
+    assert store.audit.verify() is None
 
 
 def test_list_events_filters_and_pages(store):
-    with store.acting(MARA):
+    with store.audit.acting(MARA):
         for n in range(3):
-            store.note_event("login", object_uid="1" * 32, detail={"n": n})
-    with store.acting(Actor(kind="key", uid="cd" * 16)):
-        store.note_event("login.refused")
-        store.note_event("loginx")
-    assert [event.seq for event in store.list_events()] == [5, 4, 3, 2, 1]
-    assert [event.seq for event in store.list_events(before_seq=4, limit=2)] == [3, 2]
-    assert [event.seq for event in store.list_events(actor="cd" * 16)] == [5, 4]
-    assert [event.seq for event in store.list_events(object_uid="1" * 32)] == [3, 2, 1]
-    assert [event.seq for event in store.list_events(action="login")] == [4, 3, 2, 1]
+            store.audit.note("login", object_uid="1" * 32, detail={"n": n})
+    with store.audit.acting(Actor(kind="key", uid="cd" * 16)):
+        store.audit.note("login.refused")
+        store.audit.note("loginx")
+    assert [event.seq for event in store.audit.select()] == [5, 4, 3, 2, 1]
+    assert [event.seq for event in store.audit.select(before_seq=4, limit=2)] == [3, 2]
+    assert [event.seq for event in store.audit.select(actor="cd" * 16)] == [5, 4]
+    assert [event.seq for event in store.audit.select(object_uid="1" * 32)] == [3, 2, 1]
+    assert [event.seq for event in store.audit.select(action="login")] == [4, 3, 2, 1]
     for nothing in ({"actor": "\x00"}, {"object_uid": "\ud800"}, {"action": "%"}, {"action": "\x00"}, {"limit": -1}):
-        assert store.list_events(**nothing) == []
-    assert len(store.list_events(before_seq=10**30, limit=10**9)) == 5
+        assert store.audit.select(**nothing) == []
+    assert len(store.audit.select(before_seq=10**30, limit=10**9)) == 5
 
 
 def test_export_events_can_be_proven_by_others(store):
-    with store.acting(MARA):
-        store.create_user(fullname="Jörg \U0001f680")
-        store.note_event("stop", detail={"why": "upgrade"})
+    with store.audit.acting(MARA):
+        store.users.create(fullname="Jörg \U0001f680")
+        store.audit.note("stop", detail={"why": "upgrade"})
     previous = "0" * 64
-    for line in store.export_events():
+    for line in store.audit.export():
         event = json.loads(line)
         digest = event.pop("hash")
         assert event["previous_hash"] == previous
@@ -135,89 +135,89 @@ def test_export_events_can_be_proven_by_others(store):
     ("DELETE FROM admin_event", 1),
 ])
 def test_verify_events_names_the_first_broken_one(store, damage, found):
-    with store.acting(MARA):
+    with store.audit.acting(MARA):
         for n in range(5):
-            store.note_event("login", detail={"n": n})
-    assert store.verify_events() is None
+            store.audit.note("login", detail={"n": n})
+    assert store.audit.verify() is None
     with store._db.write():
         store._db.query(damage.replace("{{}}", "{}"))
-    assert store.verify_events() == found
+    assert store.audit.verify() == found
 
 
 def test_purge_events_beyond_a_count_keeps_the_newest(store):
-    with store.acting(MARA):
+    with store.audit.acting(MARA):
         for n in range(5):
-            store.note_event("login", detail={"n": n})
-    assert store.purge_events(0, 5) == 0
-    assert store.purge_events(0, 2) == 3
-    assert [event.seq for event in store.list_events()] == [5, 4]
-    assert store.verify_events() is None
-    assert store.purge_events(0, 0) == 2
-    assert store.verify_events() is None
+            store.audit.note("login", detail={"n": n})
+    assert store.audit.purge(0, 5) == 0
+    assert store.audit.purge(0, 2) == 3
+    assert [event.seq for event in store.audit.select()] == [5, 4]
+    assert store.audit.verify() is None
+    assert store.audit.purge(0, 0) == 2
+    assert store.audit.verify() is None
 
 
 def test_purge_events_keeps_the_chain_of_the_rest(store):
     manual = clock.ManualClock()
-    with clock.replaced(manual), store.acting(MARA):
+    with clock.replaced(manual), store.audit.acting(MARA):
         for n in range(5):
             manual.advance(1)
-            store.note_event("login", detail={"n": n})
-        assert store.purge_events(manual.wall_s() - 1, 100) == 3
-        assert [event.seq for event in store.list_events()] == [5, 4]
-        assert store.verify_events() is None
-        assert store.purge_events(manual.wall_s() - 1, 100) == 0
-        assert store.purge_events(manual.wall_s() + 1, 100) == 2
-        assert store.verify_events() is None
-        store.note_event("login")
-    assert [event.seq for event in store.list_events()] == [6]
-    assert store.verify_events() is None
+            store.audit.note("login", detail={"n": n})
+        assert store.audit.purge(manual.wall_s() - 1, 100) == 3
+        assert [event.seq for event in store.audit.select()] == [5, 4]
+        assert store.audit.verify() is None
+        assert store.audit.purge(manual.wall_s() - 1, 100) == 0
+        assert store.audit.purge(manual.wall_s() + 1, 100) == 2
+        assert store.audit.verify() is None
+        store.audit.note("login")
+    assert [event.seq for event in store.audit.select()] == [6]
+    assert store.audit.verify() is None
     with store._db.write():
         store._db.query("DELETE FROM admin_event")
-    assert store.verify_events() == 6
+    assert store.audit.verify() == 6
 
 
 WRITER = """
 import sys
 from spokes.store import Actor, Store
-with Store.open(sys.argv[1]) as store, store.acting(Actor(kind="shell", name=sys.argv[2])):
+with Store.open(sys.argv[1]) as store, store.audit.acting(Actor(kind="shell", name=sys.argv[2])):
     for n in range(25):
-        store.create_user(fullname=f"{sys.argv[2]} {n}")
-        store.note_event("stop", detail={"n": n})
+        store.users.create(fullname=f"{sys.argv[2]} {n}")
+        store.audit.note("stop", detail={"n": n})
 """
 
 
 def test_two_processes_append_to_one_chain(store, store_url):
     processes = [subprocess.Popen([sys.executable, "-c", WRITER, store_url, name]) for name in ("a", "b")]
     assert [process.wait(timeout=100) for process in processes] == [0, 0]
-    events = list(store.all_events())
+    events = list(store.audit.all_records())
     assert [event.seq for event in events] == list(range(1, 101))
     assert {event.actor_name for event in events} == {"a", "b"}
-    assert store.verify_events() is None
+    assert store.audit.verify() is None
 
 
 def test_all_events_reads_in_batches(store, monkeypatch):
     monkeypatch.setattr("spokes.store.audit.BATCH_COUNT", 2)
-    with store.acting(MARA):
+    with store.audit.acting(MARA):
         for _ in range(5):
-            store.note_event("login")
-    assert [event.seq for event in store.all_events()] == [1, 2, 3, 4, 5]
-    assert store.verify_events() is None
+            store.audit.note("login")
+    assert [event.seq for event in store.audit.all_records()] == [1, 2, 3, 4, 5]
+    assert store.audit.verify() is None
 
 
 def test_mutation_of_many_rows_is_one_chain(tmp_path):
-    with Store.open(str(tmp_path / "s.db")) as store, store.acting(MARA):
-        tunnel, _ = store.create_tunnel("t", domain=DOMAIN)
-        store.put_sites(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)])
-        assert len(list(store.all_events())) == 1002
-        assert store.verify_events() is None
+    with Store.open(str(tmp_path / "s.db")) as store, store.audit.acting(MARA):
+        tunnel, _ = store.tunnels.create("t", domain=DOMAIN)
+        store.sites.put(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)])
+        assert len(list(store.audit.all_records())) == 1002
+        assert store.audit.verify() is None
 
 
 def test_verify_events_holds_up_no_writer_and_sees_one_moment(store, monkeypatch):
     """In the middle of it others write, and retention takes away what was not looked at yet."""
     monkeypatch.setattr(audit, "BATCH_COUNT", 2)
-    with store.acting(MARA):
+    with store.audit.acting(MARA):
         for _ in range(8):
-            store.note_event("login")
+            store.audit.note("login")
     rows, done = store._db.rows, []
 
     def between(query):
@@ -229,41 +229,41 @@ def test_verify_events_holds_up_no_writer_and_sees_one_moment(store, monkeypatch
         return found
 
     def write_and_purge():
-        with store.acting(MARA):
-            store.note_event("login")
+        with store.audit.acting(MARA):
+            store.audit.note("login")
         monkeypatch.setattr(store._db, "rows", rows)
-        assert store.purge_events(0, 4) == 5
+        assert store.audit.purge(0, 4) == 5
 
     monkeypatch.setattr(store._db, "rows", between)
-    assert store.verify_events() is None
-    assert store.verify_events() is None
+    assert store.audit.verify() is None
+    assert store.audit.verify() is None
 
 
 def test_verify_events_all_gone_meanwhile_is_whole(store, monkeypatch):
     monkeypatch.setattr(audit, "BATCH_COUNT", 2)
-    with store.acting(MARA):
+    with store.audit.acting(MARA):
         for _ in range(4):
-            store.note_event("login")
+            store.audit.note("login")
     rows = store._db.rows
 
     def between(query):
         monkeypatch.setattr(store._db, "rows", rows)
-        with store.acting(MARA):
-            store.note_event("login")
-        assert store.purge_events(0, 0) == 5
+        with store.audit.acting(MARA):
+            store.audit.note("login")
+        assert store.audit.purge(0, 0) == 5
         return rows(query)
 
     monkeypatch.setattr(store._db, "rows", between)
-    assert store.verify_events() is None
+    assert store.audit.verify() is None
 
 
 def test_purge_events_goes_slice_by_slice(store, monkeypatch):
     monkeypatch.setattr(audit, "PURGE_COUNT_MAX", 3)
-    with store.acting(MARA):
+    with store.audit.acting(MARA):
         for _ in range(8):
-            store.note_event("login")
+            store.audit.note("login")
     removed = []
-    while count := store.purge_events(0, 1):
+    while count := store.audit.purge(0, 1):
         removed.append(count)
-        assert store.verify_events() is None
+        assert store.audit.verify() is None
     assert removed == [3, 3, 1]

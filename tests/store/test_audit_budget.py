@@ -19,12 +19,12 @@ def manual():
 
 
 def refuse(store, actor=STRANGER):
-    with store.acting(actor):
-        store.note_event("login.refused", detail={"agent": "curl"})
+    with store.audit.acting(actor):
+        store.audit.note("login.refused", detail={"agent": "curl"})
 
 
 def told(store):
-    return [(event.action, event.address, (event.after or {}).get("count", 1)) for event in store.list_events()]
+    return [(event.action, event.address, (event.after or {}).get("count", 1)) for event in store.audit.select()]
 
 
 def test_refusals_of_one_address_are_one_event_a_minute(store, manual):
@@ -32,11 +32,11 @@ def test_refusals_of_one_address_are_one_event_a_minute(store, manual):
         refuse(store)
     assert told(store) == [("login.refused", "192.0.2.1", 1)]
     manual.advance(60)
-    store.write_counted_events()
+    store.audit.write_counted()
     assert told(store) == [("login.refused", "192.0.2.1", 499), ("login.refused", "192.0.2.1", 1)]
-    store.write_counted_events()
-    assert len(store.list_events()) == 2
-    assert store.verify_events() is None
+    store.audit.write_counted()
+    assert len(store.audit.select()) == 2
+    assert store.audit.verify() is None
 
 
 def test_refusals_that_could_not_be_written_are_still_told(store, manual, monkeypatch):
@@ -51,9 +51,9 @@ def test_refusals_that_could_not_be_written_are_still_told(store, manual, monkey
 
     monkeypatch.setattr(audit_chain, "append", full)
     with pytest.raises(StoreError):
-        store.write_counted_events()
+        store.audit.write_counted()
     monkeypatch.setattr(audit_chain, "append", append)
-    store.write_counted_events()
+    store.audit.write_counted()
     assert told(store) == [("login.refused", "192.0.2.1", 499), ("login.refused", "192.0.2.1", 1)]
 
 
@@ -68,10 +68,10 @@ def test_refusals_that_are_only_counted_write_nothing(store, manual):
 def test_refusals_of_many_addresses_are_bounded_together_and_all_counted(store, manual):
     for number in range(1_000):
         refuse(store, Actor(kind="nobody", address=f"2001:db8:{number:x}::1"))
-    assert len(store.list_events(limit=1_000)) == REFUSED_IN_ALL.burst
+    assert len(store.audit.select(limit=1_000)) == REFUSED_IN_ALL.burst
     manual.advance(60)
-    store.create_token("any write tells them")
-    events = store.list_events(limit=1_000)
+    store.tokens.create("any write tells them")
+    events = store.audit.select(limit=1_000)
     assert len(events) <= REFUSED_IN_ALL.burst + COUNTED_MAX + 1
     assert sum((event.after or {}).get("count", 1) for event in events) == 1_000
 
@@ -81,19 +81,19 @@ def test_mutations_of_a_tenant_are_bounded_and_those_of_others_are_all_told(stor
     other_key = Actor(kind="key", uid="8e" * 16, name="the tenant's key", tenant_uid=TENANT)
     admin = Actor(kind="person", uid="9e" * 16, name="admin")
     count = int(OF_TENANT.burst)
-    token = store.create_token("t")
+    token = store.tokens.create("t")
     for number in range(count + 20):
-        with store.acting(tenant if number % 2 else other_key):
-            store.edit_token(token.uid, description=f"a {number}", active=True)
-        with store.acting(admin):
-            store.edit_token(token.uid, description=f"b {number}", active=True)
-    assert len(store.list_events(actor=admin.uid, limit=1_000)) == count + 20
-    by_tenant = store.list_events(actor=TENANT, limit=1_000) + store.list_events(actor=other_key.uid, limit=1_000)
+        with store.audit.acting(tenant if number % 2 else other_key):
+            store.tokens.edit(token.uid, description=f"a {number}", active=True)
+        with store.audit.acting(admin):
+            store.tokens.edit(token.uid, description=f"b {number}", active=True)
+    assert len(store.audit.select(actor=admin.uid, limit=1_000)) == count + 20
+    by_tenant = store.audit.select(actor=TENANT, limit=1_000) + store.audit.select(actor=other_key.uid, limit=1_000)
     assert len(by_tenant) == count
     manual.advance(60)
-    store.write_counted_events()
+    store.audit.write_counted()
     assert told(store)[0] == ("token.edit", "", 20)
-    assert store.verify_events() is None
+    assert store.audit.verify() is None
 
 
 def test_budget_fills_up_again(manual):

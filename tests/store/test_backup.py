@@ -51,7 +51,7 @@ def test_backup_beside_a_writer_is_of_one_moment(store, store_url, path):
     def write():
         try:
             while not done.is_set():
-                store.create_token("t")
+                store.tokens.create("t")
         except Exception as error:
             failures.append(error)
 
@@ -102,27 +102,27 @@ def test_database_that_this_user_may_not_read_is_not_taken_for_missing(store_url
 def test_restore_brings_all_back_in_a_new_epoch(store, store_url, keys, path):
     backup(store_url, path)
     saved = rows_of(str(path))
-    store.delete_user(store.list_users()[0].uid)
-    store.create_token("later")
+    store.users.delete(store.users.select()[0].uid)
+    store.tokens.create("later")
     assert restore(path, store_url, force=True)["tunnel"] == 2
     rows = rows_of(store_url)
     for table in saved.keys() - {"position", "delivery", *NOT_RESTORED}:
         assert rows[table] == saved[table], table
-    assert store.position() == (2, saved["position"][0][2])
-    assert store.find_tunnel_by_key(keys["tunnel"])
-    assert store.verify_events() is None
+    assert store.changes.position() == (2, saved["position"][0][2])
+    assert store.tunnels.find_by_key(keys["tunnel"])
+    assert store.audit.verify() is None
     restore(path, store_url, force=True)
-    assert store.position()[0] == 3                          # beyond every epoch that ever was here
+    assert store.changes.position()[0] == 3                          # beyond every epoch that ever was here
 
 
 def test_restore_cookies_stay_ended_and_old_deliveries_unsent(store, store_url, keys, path):
-    assert store.find_login(keys["cookie"])
+    assert store.logins.find(keys["cookie"])
     backup(store_url, path)
     restore(path, store_url, force=True)
-    assert store.find_login(keys["cookie"]) is None
+    assert store.logins.find(keys["cookie"]) is None
     assert due_deliveries(store, 4e9) == []
-    webhook, = store.list_webhooks()
-    assert [(delivery.state, delivery.error) for delivery in store.list_deliveries(webhook.uid)] == [
+    webhook, = store.webhooks.select()
+    assert [(delivery.state, delivery.error) for delivery in store.deliveries.select(webhook.uid)] == [
         (DeliveryState.FAILED, RESTORED), (DeliveryState.DELIVERED, ""),
     ]
 
@@ -139,8 +139,8 @@ def test_restore_into_a_new_database_needs_no_force(store_url, keys, path, tmp_p
     backup(store_url, path)
     restore(path, str(tmp_path / "new.db"))
     with Store.open(str(tmp_path / "new.db")) as restored:
-        assert restored.find_tunnel_by_key(keys["tunnel"])
-        assert restored.position()[0] == 2
+        assert restored.tunnels.find_by_key(keys["tunnel"])
+        assert restored.changes.position()[0] == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100, b"SQLite format 3\x00" + b"\x00" * 4096])
@@ -172,8 +172,8 @@ def test_restore_of_an_older_schema_brings_it_up_and_leaves_the_backup(store, st
     database.close()
     before = path.read_bytes()
     restore(path, store_url, force=True)
-    assert store.position() == (2, 7)
-    assert store.list_users() == []
+    assert store.changes.position() == (2, 7)
+    assert store.users.select() == []
     assert path.read_bytes() == before
 
 

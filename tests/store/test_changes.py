@@ -33,76 +33,80 @@ class World:
 
     def __init__(self, store):
         self.store = store
-        self.token = store.create_token("t")
-        self.tunnel, self.key = store.register_tunnel(self.token.value, "a", domain=DOMAIN)
-        self.site, = store.put_sites(self.tunnel.uid, [{"domain": "a.example.org"}])
-        self.port = store.allocate_port(self.tunnel.uid, 22000, 22999)
-        store.put_portmaps(self.tunnel.uid, [{"listenPort": 5432, "dstPort": 22001, "transport": "tcp"}])
-        self.user = store.create_user(fullname="Mara")
-        store.allow_domains(self.user.uid, ["old.example.org"])
-        self.api_key, self.api_key_value = store.create_api_key("k")
-        self.webhook = store.create_webhook("https://hooks.example.org/a")
-        store.queue_deliveries([NewDelivery(webhook_uid=self.webhook.uid, kind="tunnel.up", body="{}")])
-        self.delivery, = store.list_deliveries(self.webhook.uid)
-        self.login, self.cookie = store.create_login(api_key_uid=self.api_key.uid)
-        store.raise_alert("disk", "/var", "warning", "nearly full")
-        self.alert = store.list_alerts(open_only=True)[0]
-        self.page, = store.freeze_list([self.tunnel.uid])
+        self.token = store.tokens.create("t")
+        self.tunnel, self.key = store.tunnels.register(self.token.value, "a", domain=DOMAIN)
+        self.site, = store.sites.put(self.tunnel.uid, [{"domain": "a.example.org"}])
+        self.port = store.ports.allocate(self.tunnel.uid, 22000, 22999)
+        store.portmaps.put(self.tunnel.uid, [{"listenPort": 5432, "dstPort": 22001, "transport": "tcp"}])
+        self.user = store.users.create(fullname="Mara")
+        store.users.allow_domains(self.user.uid, ["old.example.org"])
+        self.api_key, self.api_key_value = store.api_keys.create("k")
+        self.webhook = store.webhooks.create("https://hooks.example.org/a")
+        store.deliveries.queue([NewDelivery(webhook_uid=self.webhook.uid, kind="tunnel.up", body="{}")])
+        self.delivery, = store.deliveries.select(self.webhook.uid)
+        self.login, self.cookie = store.logins.create(api_key_uid=self.api_key.uid)
+        store.alerts.open("disk", "/var", "warning", "nearly full")
+        self.alert = store.alerts.select(open_only=True)[0]
+        self.page, = store.result_snapshots.take([self.tunnel.uid])
 
 
 PUT, DEL = Op.PUT, Op.DEL
 NEW_TUNNEL = [(PUT, Kind.TUNNEL), (PUT, Kind.AUTH_TOKEN)]
 # For every public function that changes what is configured: a call, and the changes it must append.
 MUTATIONS = {
-    "create_token": (lambda w: w.store.create_token("x"), [(PUT, Kind.TOKEN)]),
-    "edit_token": (lambda w: w.store.edit_token(w.token.uid, "x", False), [(PUT, Kind.TOKEN)]),
-    "delete_token": (lambda w: w.store.delete_token(w.token.uid), [(DEL, Kind.TOKEN)]),
-    "register_tunnel": (lambda w: w.store.register_tunnel(w.token.value, "x", domain=DOMAIN), NEW_TUNNEL),
-    "create_tunnel": (lambda w: w.store.create_tunnel("x", domain=DOMAIN), NEW_TUNNEL),
-    "edit_tunnel": (lambda w: w.store.edit_tunnel(w.tunnel.uid, name="x"), [(PUT, Kind.TUNNEL)]),
-    "set_tunnel_state": (
-        lambda w: w.store.set_tunnel_state(w.tunnel.uid, TunnelState.SHUTDOWN), [(PUT, Kind.TUNNEL)]
+    "tokens.create": (lambda w: w.store.tokens.create("x"), [(PUT, Kind.TOKEN)]),
+    "tokens.edit": (lambda w: w.store.tokens.edit(w.token.uid, "x", False), [(PUT, Kind.TOKEN)]),
+    "tokens.delete": (lambda w: w.store.tokens.delete(w.token.uid), [(DEL, Kind.TOKEN)]),
+    "tunnels.register": (lambda w: w.store.tunnels.register(w.token.value, "x", domain=DOMAIN), NEW_TUNNEL),
+    "tunnels.create": (lambda w: w.store.tunnels.create("x", domain=DOMAIN), NEW_TUNNEL),
+    "tunnels.edit": (lambda w: w.store.tunnels.edit(w.tunnel.uid, name="x"), [(PUT, Kind.TUNNEL)]),
+    "tunnels.set_state": (
+        lambda w: w.store.tunnels.set_state(w.tunnel.uid, TunnelState.SHUTDOWN), [(PUT, Kind.TUNNEL)]
     ),
-    "delete_tunnel": (
-        lambda w: w.store.delete_tunnel(w.tunnel.uid),
+    "tunnels.delete": (
+        lambda w: w.store.tunnels.delete(w.tunnel.uid),
         [(DEL, Kind.SITE), (DEL, Kind.PORT), (DEL, Kind.PORTMAP), (DEL, Kind.AUTH_TOKEN), (PUT, Kind.TUNNEL)],
     ),
-    "put_sites": (
-        lambda w: w.store.put_sites(w.tunnel.uid, [{"domain": "a.example.org", "port": 1}]), [(PUT, Kind.SITE)]
+    "sites.put": (
+        lambda w: w.store.sites.put(w.tunnel.uid, [{"domain": "a.example.org", "port": 1}]), [(PUT, Kind.SITE)]
     ),
-    "remove_sites": (lambda w: w.store.remove_sites(w.tunnel.uid, ["a.example.org"]), [(DEL, Kind.SITE)]),
-    "allocate_port": (lambda w: w.store.allocate_port(w.tunnel.uid, 22000, 22999), [(PUT, Kind.PORT)]),
-    "release_port": (lambda w: w.store.release_port(w.tunnel.uid, w.port), [(DEL, Kind.PORT)]),
-    "replace_rules": (
-        lambda w: w.store.replace_rules(w.tunnel.uid, [{"domain": "b.example.org"}], {w.port: {"dstPort": 22}}),
+    "sites.remove": (lambda w: w.store.sites.remove(w.tunnel.uid, ["a.example.org"]), [(DEL, Kind.SITE)]),
+    "ports.allocate": (lambda w: w.store.ports.allocate(w.tunnel.uid, 22000, 22999), [(PUT, Kind.PORT)]),
+    "ports.release": (lambda w: w.store.ports.release(w.tunnel.uid, w.port), [(DEL, Kind.PORT)]),
+    "rule_lists.replace": (
+        lambda w: w.store.rule_lists.replace(w.tunnel.uid, [{"domain": "b.example.org"}], {w.port: {"dstPort": 22}}),
         [(DEL, Kind.SITE), (PUT, Kind.SITE), (PUT, Kind.PORT)],
     ),
-    "put_portmaps": (
-        lambda w: w.store.put_portmaps(w.tunnel.uid, [{"listenPort": 5432, "transport": "udp"}]), [(PUT, Kind.PORTMAP)]
+    "portmaps.put": (
+        lambda w: w.store.portmaps.put(w.tunnel.uid, [{"listenPort": 5432, "transport": "udp"}]), [(PUT, Kind.PORTMAP)]
     ),
-    "remove_portmaps": (lambda w: w.store.remove_portmaps(w.tunnel.uid, [5432]), [(DEL, Kind.PORTMAP)]),
-    "put_port_rules": (
-        lambda w: w.store.put_port_rules(w.tunnel.uid, {w.port: {"dstPort": 22}}), [(PUT, Kind.PORT)]
+    "portmaps.remove": (lambda w: w.store.portmaps.remove(w.tunnel.uid, [5432]), [(DEL, Kind.PORTMAP)]),
+    "ports.put_rules": (
+        lambda w: w.store.ports.put_rules(w.tunnel.uid, {w.port: {"dstPort": 22}}), [(PUT, Kind.PORT)]
     ),
-    "set_auth_token": (lambda w: w.store.set_auth_token(w.tunnel.uid, active=False), [(PUT, Kind.AUTH_TOKEN)]),
-    "renew_auth_token": (lambda w: w.store.renew_auth_token(w.tunnel.uid), [(PUT, Kind.AUTH_TOKEN)]),
-    "assign_tunnel": (
-        lambda w: w.store.assign_tunnel(w.tunnel.uid, w.user.uid, name="x", domain=DOMAIN), [(PUT, Kind.TUNNEL)]
+    "tunnels.set_auth_token": (
+        lambda w: w.store.tunnels.set_auth_token(w.tunnel.uid, active=False), [(PUT, Kind.AUTH_TOKEN)]
     ),
-    "create_user": (lambda w: w.store.create_user(fullname="x"), [(PUT, Kind.USER)]),
-    "edit_user": (lambda w: w.store.edit_user(w.user.uid, fullname="x"), [(PUT, Kind.USER)]),
-    "delete_user": (lambda w: w.store.delete_user(w.user.uid), [(DEL, Kind.USER)]),
-    "set_password": (lambda w: w.store.set_password(w.user.uid, "hash"), [(PUT, Kind.USER)]),
-    "set_totp": (lambda w: w.store.set_totp(w.user.uid, "secret"), [(PUT, Kind.USER)]),
-    "allow_domains": (lambda w: w.store.allow_domains(w.user.uid, ["a.example.org"]), [(PUT, Kind.USER)]),
-    "remove_domains": (lambda w: w.store.remove_domains(w.user.uid, ["old.example.org"]), [(PUT, Kind.USER)]),
-    "reset_domains": (lambda w: w.store.reset_domains(w.user.uid), [(PUT, Kind.USER)]),
-    "create_api_key": (lambda w: w.store.create_api_key("x"), [(PUT, Kind.API_KEY)]),
-    "edit_api_key": (lambda w: w.store.edit_api_key(w.api_key.uid, active=False), [(PUT, Kind.API_KEY)]),
-    "delete_api_key": (lambda w: w.store.delete_api_key(w.api_key.uid), [(DEL, Kind.API_KEY)]),
-    "create_webhook": (lambda w: w.store.create_webhook("https://hooks.example.org/b"), [(PUT, Kind.WEBHOOK)]),
-    "edit_webhook": (lambda w: w.store.edit_webhook(w.webhook.uid, active=False), [(PUT, Kind.WEBHOOK)]),
-    "delete_webhook": (lambda w: w.store.delete_webhook(w.webhook.uid), [(DEL, Kind.WEBHOOK)]),
+    "tunnels.renew_auth_token": (lambda w: w.store.tunnels.renew_auth_token(w.tunnel.uid), [(PUT, Kind.AUTH_TOKEN)]),
+    "tunnels.assign": (
+        lambda w: w.store.tunnels.assign(w.tunnel.uid, w.user.uid, name="x", domain=DOMAIN), [(PUT, Kind.TUNNEL)]
+    ),
+    "users.create": (lambda w: w.store.users.create(fullname="x"), [(PUT, Kind.USER)]),
+    "users.edit": (lambda w: w.store.users.edit(w.user.uid, fullname="x"), [(PUT, Kind.USER)]),
+    "users.delete": (lambda w: w.store.users.delete(w.user.uid), [(DEL, Kind.USER)]),
+    "users.set_password": (lambda w: w.store.users.set_password(w.user.uid, "hash"), [(PUT, Kind.USER)]),
+    "users.set_totp": (lambda w: w.store.users.set_totp(w.user.uid, "secret"), [(PUT, Kind.USER)]),
+    "users.allow_domains": (lambda w: w.store.users.allow_domains(w.user.uid, ["a.example.org"]), [(PUT, Kind.USER)]),
+    "users.remove_domains": (
+        lambda w: w.store.users.remove_domains(w.user.uid, ["old.example.org"]), [(PUT, Kind.USER)]
+    ),
+    "users.reset_domains": (lambda w: w.store.users.reset_domains(w.user.uid), [(PUT, Kind.USER)]),
+    "api_keys.create": (lambda w: w.store.api_keys.create("x"), [(PUT, Kind.API_KEY)]),
+    "api_keys.edit": (lambda w: w.store.api_keys.edit(w.api_key.uid, active=False), [(PUT, Kind.API_KEY)]),
+    "api_keys.delete": (lambda w: w.store.api_keys.delete(w.api_key.uid), [(DEL, Kind.API_KEY)]),
+    "webhooks.create": (lambda w: w.store.webhooks.create("https://hooks.example.org/b"), [(PUT, Kind.WEBHOOK)]),
+    "webhooks.edit": (lambda w: w.store.webhooks.edit(w.webhook.uid, active=False), [(PUT, Kind.WEBHOOK)]),
+    "webhooks.delete": (lambda w: w.store.webhooks.delete(w.webhook.uid), [(DEL, Kind.WEBHOOK)]),
 }
 # The rest of the store's public face changes nothing that is configured, or is no configuration.
 QUIET = {
@@ -110,132 +114,145 @@ QUIET = {
     "statement_count": lambda w: w.store.statement_count,
     "close": None,
     "where": lambda w: w.store.where,
-    "secret": lambda w: w.store.secret("node"),
-    "list_tokens": lambda w: w.store.list_tokens(),
-    "find_tunnel_by_key": lambda w: w.store.find_tunnel_by_key(w.key),
-    "get_tunnel": lambda w: w.store.get_tunnel(w.tunnel.uid),
-    "get_auth_token": lambda w: w.store.get_auth_token(w.tunnel.uid),
-    "list_tunnels": lambda w: w.store.list_tunnels(),
-    "list_sites": lambda w: w.store.list_sites(),
-    "list_ports": lambda w: w.store.list_ports(),
-    "list_portmaps": lambda w: w.store.list_portmaps(),
-    "read_mark": lambda w: w.store.read_mark("a consumer"),
-    "write_mark": lambda w: w.store.write_mark("a consumer", 1, 2),
-    "read_rules": lambda w: w.store.read_rules(w.tunnel.uid),
-    "require_managed": lambda w: w.store.require_managed(w.tunnel.uid),
-    "write_presence": lambda w: w.store.write_presence(
+    "secrets.get": lambda w: w.store.secrets.get("node"),
+    "tokens.select": lambda w: w.store.tokens.select(),
+    "tunnels.find_by_key": lambda w: w.store.tunnels.find_by_key(w.key),
+    "tunnels.get": lambda w: w.store.tunnels.get(w.tunnel.uid),
+    "tunnels.auth_token": lambda w: w.store.tunnels.auth_token(w.tunnel.uid),
+    "tunnels.select": lambda w: w.store.tunnels.select(),
+    "sites.select": lambda w: w.store.sites.select(),
+    "ports.select": lambda w: w.store.ports.select(),
+    "portmaps.select": lambda w: w.store.portmaps.select(),
+    "consumer_offsets.read": lambda w: w.store.consumer_offsets.read("a consumer"),
+    "consumer_offsets.write": lambda w: w.store.consumer_offsets.write("a consumer", 1, 2),
+    "rules.read": lambda w: w.store.rules.read(w.tunnel.uid),
+    "rules.require_managed": lambda w: w.store.rules.require_managed(w.tunnel.uid),
+    "presence.write": lambda w: w.store.presence.write(
         [PresenceUpdate(tunnel_uid=w.tunnel.uid, state=TunnelState.ONLINE, last_active=1.0)]
     ),
-    "reset_presence": lambda w: w.store.reset_presence(),
-    "position": lambda w: w.store.position(),
-    "changes_after": lambda w: w.store.changes_after(0),
-    "bodies_before": lambda w: w.store.bodies_before(w.store.changes_after(0)),
-    "needs_proof": lambda w: w.store.needs_proof,
+    "presence.reset": lambda w: w.store.presence.reset(),
+    "changes.position": lambda w: w.store.changes.position(),
+    "changes.after": lambda w: w.store.changes.after(0),
+    "changes.bodies_before": lambda w: w.store.changes.bodies_before(w.store.changes.after(0)),
+    "domain_verifications.required": lambda w: w.store.domain_verifications.required,
     "leave_checkpoints": lambda w: w.store.leave_checkpoints(),
-    "domain_challenge": lambda w: w.store.domain_challenge(w.user.uid, "shop.example.org"),
-    "note_domain_check": lambda w: w.store.note_domain_check(w.user.uid, "shop.example.org", seen=True),
-    "list_domain_proofs": lambda w: w.store.list_domain_proofs(),
-    "get_tunnels": lambda w: w.store.get_tunnels([w.tunnel.uid]),
-    "list_tunnel_uids": lambda w: w.store.list_tunnel_uids(),
-    "list_user_tunnels": lambda w: w.store.list_user_tunnels(w.user.uid),
-    "count_active_tunnels": lambda w: w.store.count_active_tunnels(),
-    "search_tunnels": lambda w: w.store.search_tunnels("a"),
-    "get_user": lambda w: w.store.get_user(w.user.uid),
-    "list_users": lambda w: w.store.list_users(),
-    "list_user_versions": lambda w: w.store.list_user_versions(),
-    "get_users": lambda w: w.store.get_users([w.user.uid]),
-    "find_user_by_email": lambda w: w.store.find_user_by_email("mara@example.org"),
-    "use_totp_step": lambda w: w.store.use_totp_step(w.user.uid, 7),
-    "get_api_key": lambda w: w.store.get_api_key(w.api_key.uid),
-    "find_api_key": lambda w: w.store.find_api_key(w.api_key_value),
-    "list_api_keys": lambda w: w.store.list_api_keys(),
-    "touch_api_keys": lambda w: w.store.touch_api_keys({w.api_key.uid: (1.0, "198.51.100.7")}),
-    "create_login": lambda w: w.store.create_login(user_uid=w.user.uid),
-    "find_login": lambda w: w.store.find_login(w.cookie),
-    "renew_login": lambda w: w.store.renew_login(w.login.uid),
-    "end_login": lambda w: w.store.end_login(w.login.uid),
-    "list_logins": lambda w: w.store.list_logins(),
-    "purge_logins": lambda w: w.store.purge_logins(),
-    "login_wait_s": lambda w: w.store.login_wait_s("198.51.100.7"),
-    "note_login_failure": lambda w: w.store.note_login_failure("198.51.100.7"),
-    "freeze_list": lambda w: w.store.freeze_list([w.tunnel.uid]),
-    "read_page": lambda w: w.store.read_page(w.page.uid),
-    "get_webhook": lambda w: w.store.get_webhook(w.webhook.uid),
-    "list_webhooks": lambda w: w.store.list_webhooks(),
-    "queue_deliveries": lambda w: w.store.queue_deliveries(
+    "domain_verifications.challenge": lambda w: w.store.domain_verifications.challenge(w.user.uid, "shop.example.org"),
+    "domain_verifications.note_check": lambda w: w.store.domain_verifications.note_check(
+        w.user.uid, "shop.example.org", seen=True
+    ),
+    "domain_verifications.select": lambda w: w.store.domain_verifications.select(),
+    "tunnels.get_many": lambda w: w.store.tunnels.get_many([w.tunnel.uid]),
+    "tunnels.uids": lambda w: w.store.tunnels.uids(),
+    "tunnels.of_user": lambda w: w.store.tunnels.of_user(w.user.uid),
+    "tunnels.count_active": lambda w: w.store.tunnels.count_active(),
+    "tunnels.search": lambda w: w.store.tunnels.search("a"),
+    "users.get": lambda w: w.store.users.get(w.user.uid),
+    "users.select": lambda w: w.store.users.select(),
+    "users.versions": lambda w: w.store.users.versions(),
+    "users.get_many": lambda w: w.store.users.get_many([w.user.uid]),
+    "users.find_by_email": lambda w: w.store.users.find_by_email("mara@example.org"),
+    "users.use_totp_step": lambda w: w.store.users.use_totp_step(w.user.uid, 7),
+    "api_keys.get": lambda w: w.store.api_keys.get(w.api_key.uid),
+    "api_keys.find": lambda w: w.store.api_keys.find(w.api_key_value),
+    "api_keys.select": lambda w: w.store.api_keys.select(),
+    "api_keys.touch": lambda w: w.store.api_keys.touch({w.api_key.uid: (1.0, "198.51.100.7")}),
+    "logins.create": lambda w: w.store.logins.create(user_uid=w.user.uid),
+    "logins.find": lambda w: w.store.logins.find(w.cookie),
+    "logins.renew": lambda w: w.store.logins.renew(w.login.uid),
+    "logins.end": lambda w: w.store.logins.end(w.login.uid),
+    "logins.select": lambda w: w.store.logins.select(),
+    "logins.purge": lambda w: w.store.logins.purge(),
+    "logins.wait_s": lambda w: w.store.logins.wait_s("198.51.100.7"),
+    "logins.note_failure": lambda w: w.store.logins.note_failure("198.51.100.7"),
+    "result_snapshots.take": lambda w: w.store.result_snapshots.take([w.tunnel.uid]),
+    "result_snapshots.read_page": lambda w: w.store.result_snapshots.read_page(w.page.uid),
+    "webhooks.get": lambda w: w.store.webhooks.get(w.webhook.uid),
+    "webhooks.select": lambda w: w.store.webhooks.select(),
+    "deliveries.queue": lambda w: w.store.deliveries.queue(
         [NewDelivery(webhook_uid=w.webhook.uid, kind="tunnel.up", body="{}")]
     ),
-    "due_deliveries_of": lambda w: w.store.due_deliveries_of([w.webhook.uid], 1e12, 10),
-    "due_webhooks": lambda w: w.store.due_webhooks(1e12),
-    "next_delivery_at": lambda w: w.store.next_delivery_at(),
-    "heed_clock": lambda w: w.store.heed_clock(1e12, (1.0,)),
-    "finish_delivery": lambda w: w.store.finish_delivery(w.delivery.uid, http_status=200),
-    "resend_delivery": lambda w: w.store.resend_delivery(w.delivery.uid),
-    "get_delivery": lambda w: w.store.get_delivery(w.delivery.uid),
-    "list_deliveries": lambda w: w.store.list_deliveries(w.webhook.uid),
-    "count_deliveries": lambda w: w.store.count_deliveries(w.webhook.uid),
-    "purge_deliveries": lambda w: w.store.purge_deliveries(1e12, 0),
-    "acting": None,
-    "checking": None,
-    "require": None,
-    "list_locked_tunnels": lambda w: w.store.list_locked_tunnels(),
-    "tunnels_per_user_max": None,
-    "note_event": lambda w: note_event(w.store),
-    "write_counted_events": lambda w: w.store.write_counted_events(),
-    "list_events": lambda w: w.store.list_events(),
-    "all_events": lambda w: list(w.store.all_events()),
-    "export_events": lambda w: list(w.store.export_events()),
-    "verify_events": lambda w: w.store.verify_events(),
-    "device_mark": lambda w: w.store.device_mark(w.user, new_uid()),
-    "known_device": lambda w: w.store.known_device(w.user, "x"),
-    "has_login_from": lambda w: w.store.has_login_from("198.51.100.7"),
-    "purge_changes": lambda w: w.store.purge_changes(0, 10),
-    "purge_events": lambda w: w.store.purge_events(1e12, 0),
-    "raise_alert": lambda w: w.store.raise_alert("memory", "", "critical", "full"),
-    "resolve_alert": lambda w: w.store.resolve_alert("disk", "/var"),
-    "list_alerts": lambda w: w.store.list_alerts(),
-    "count_unacknowledged": lambda w: w.store.count_unacknowledged(),
-    "acknowledge_alert": lambda w: w.store.acknowledge_alert(w.alert.uid),
-    "purge_alerts": lambda w: w.store.purge_alerts(1e12),
-    "add_traffic": lambda w: w.store.add_traffic(1e9, [TrafficDelta(
+    "deliveries.due_of": lambda w: w.store.deliveries.due_of([w.webhook.uid], 1e12, 10),
+    "deliveries.due_webhooks": lambda w: w.store.deliveries.due_webhooks(1e12),
+    "deliveries.next_at": lambda w: w.store.deliveries.next_at(),
+    "deliveries.heed_clock": lambda w: w.store.deliveries.heed_clock(1e12, (1.0,)),
+    "deliveries.finish": lambda w: w.store.deliveries.finish(w.delivery.uid, http_status=200),
+    "deliveries.resend": lambda w: w.store.deliveries.resend(w.delivery.uid),
+    "deliveries.get": lambda w: w.store.deliveries.get(w.delivery.uid),
+    "deliveries.select": lambda w: w.store.deliveries.select(w.webhook.uid),
+    "deliveries.count": lambda w: w.store.deliveries.count(w.webhook.uid),
+    "deliveries.purge": lambda w: w.store.deliveries.purge(1e12, 0),
+    "audit.acting": None,
+    "audit.checking": None,
+    "audit.require": None,
+    "tunnels.locked": lambda w: w.store.tunnels.locked(),
+    "tunnels.per_user_max": None,
+    "audit.note": lambda w: note_event(w.store),
+    "audit.write_counted": lambda w: w.store.audit.write_counted(),
+    "audit.select": lambda w: w.store.audit.select(),
+    "audit.all_records": lambda w: list(w.store.audit.all_records()),
+    "audit.export": lambda w: list(w.store.audit.export()),
+    "audit.verify": lambda w: w.store.audit.verify(),
+    "logins.device_mark": lambda w: w.store.logins.device_mark(w.user, new_uid()),
+    "logins.known_device": lambda w: w.store.logins.known_device(w.user, "x"),
+    "logins.has_from": lambda w: w.store.logins.has_from("198.51.100.7"),
+    "changes.purge": lambda w: w.store.changes.purge(0, 10),
+    "audit.purge": lambda w: w.store.audit.purge(1e12, 0),
+    "alerts.open": lambda w: w.store.alerts.open("memory", "", "critical", "full"),
+    "alerts.resolve": lambda w: w.store.alerts.resolve("disk", "/var"),
+    "alerts.select": lambda w: w.store.alerts.select(),
+    "alerts.count_unacknowledged": lambda w: w.store.alerts.count_unacknowledged(),
+    "alerts.acknowledge": lambda w: w.store.alerts.acknowledge(w.alert.uid),
+    "alerts.purge": lambda w: w.store.alerts.purge(1e12),
+    "traffic.add": lambda w: w.store.traffic.add(1e9, [TrafficDelta(
         tunnel_uid=w.tunnel.uid, service_uid=w.site.uid, bytes_in=1, bytes_out=1
     )]),
-    "usage_of_tunnels": lambda w: w.store.usage_of_tunnels(None, 1e9),
-    "usage_of_services": lambda w: w.store.usage_of_services([w.tunnel.uid], 1e9),
-    "usage_of_user": lambda w: w.store.usage_of_user(w.user.uid, 1e9),
-    "month_of_users": lambda w: w.store.month_of_users(1e9),
-    "list_traffic": lambda w: w.store.list_traffic(period="h", begin=0, end=2e9),
-    "sum_traffic": lambda w: w.store.sum_traffic(by=TrafficBy.SERVICE, period="h", begin=0, end=2e9),
-    "purge_traffic": lambda w: w.store.purge_traffic(2e9),
-    "add_visits": lambda w: w.store.add_visits([Visit(
+    "traffic.usage_of_tunnels": lambda w: w.store.traffic.usage_of_tunnels(None, 1e9),
+    "traffic.usage_of_services": lambda w: w.store.traffic.usage_of_services([w.tunnel.uid], 1e9),
+    "traffic.usage_of_user": lambda w: w.store.traffic.usage_of_user(w.user.uid, 1e9),
+    "traffic.month_of_users": lambda w: w.store.traffic.month_of_users(1e9),
+    "traffic.select": lambda w: w.store.traffic.select(period="h", begin=0, end=2e9),
+    "traffic.sums": lambda w: w.store.traffic.sums(by=TrafficBy.SERVICE, period="h", begin=0, end=2e9),
+    "traffic.purge": lambda w: w.store.traffic.purge(2e9),
+    "access_records.add": lambda w: w.store.access_records.add([Visit(
         uid=new_uid(), tunnel_uid=w.tunnel.uid, service_uid=w.site.uid, service=1, address="198.51.100.7", bytes_in=1,
         bytes_out=1, established=1.0, closed=2.0,
     )]),
-    "list_visits": lambda w: w.store.list_visits(),
-    "purge_visits": lambda w: w.store.purge_visits(1e12, 10),
+    "access_records.select": lambda w: w.store.access_records.select(),
+    "access_records.purge": lambda w: w.store.access_records.purge(1e12, 10),
+}
+
+# Parts of other facets' transactions.
+WITHIN = {
+    "changes.event_budget", "changes.transaction", "secrets.hash", "secrets.key", "tunnels.find", "tunnels.live",
+    "tunnels.delete_within", "tokens.usable", "ports.own", "ports.put_rule", "sites.checked_list", "sites.replace_all",
+    "rules.state", "rules.require_rev", "rules.managed_or_raise", "rules.note_unmanaged", "rules.check_bytes",
+    "domain_verifications.proved",
 }
 
 
 def note_event(store):
-    with store.acting(Actor(kind="shell")):
-        store.note_event("session.stop")
+    with store.audit.acting(Actor(kind="shell")):
+        store.audit.note("session.stop")
 
 
-def test_public_face_every_function_is_named_here():
+def test_public_face_every_function_is_named_here(store):
     public = {name for name, _ in inspect.getmembers(Store) if not name.startswith("_")}
-    assert public == MUTATIONS.keys() | QUIET.keys()
+    for name, facet in vars(store).items():
+        if not name.startswith("_"):
+            public |= {f"{name}.{part}" for part, _ in inspect.getmembers(facet) if not part.startswith("_")}
+    assert public == MUTATIONS.keys() | QUIET.keys() | WITHIN
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_mutation_appends_its_changes(store, name):
     world = World(store)
-    epoch, before = store.position()
+    epoch, before = store.changes.position()
     call, expected = MUTATIONS[name]
     call(world)
-    changes = store.changes_after(before)
+    changes = store.changes.after(before)
     assert [(change.op, change.kind) for change in changes] == expected
     assert [change.seq for change in changes] == list(range(before + 1, before + 1 + len(expected)))
-    assert store.position() == (epoch, before + len(expected))
+    assert store.changes.position() == (epoch, before + len(expected))
     for change in changes:
         assert (change.epoch, change.rev) == (epoch, change.seq)
         assert (change.body is None) == (change.op == Op.DEL)
@@ -262,19 +279,19 @@ def test_mutation_that_fails_at_its_end_leaves_neither_row_nor_change(store, nam
 @pytest.mark.parametrize("name", [name for name, call in QUIET.items() if call])
 def test_quiet_call_appends_nothing(store, name):
     world = World(store)
-    before = store.position()
+    before = store.changes.position()
     QUIET[name](world)
-    assert store.position() == before
-    assert store.changes_after(before[1]) == []
+    assert store.changes.position() == before
+    assert store.changes.after(before[1]) == []
 
 
 def test_replaying_the_log_gives_the_rows(store):
     """What a consumer builds from puts and dels is what the tables hold."""
     for name in MUTATIONS:
-        if not name.startswith(("delete", "remove", "release")):
+        if name.rpartition(".")[2] not in ("delete", "remove", "release"):
             MUTATIONS[name][0](world := another_world(store))
-    store.delete_tunnel(world.tunnel.uid)
-    store.delete_user(world.user.uid)
+    store.tunnels.delete(world.tunnel.uid)
+    store.users.delete(world.user.uid)
     objects = {}
     for change in all_changes(store):
         if change.op == Op.PUT:
@@ -283,33 +300,36 @@ def test_replaying_the_log_gives_the_rows(store):
             del objects[change.kind, change.uid]
     rebuilt = {(kind, uid, body["rev"]) for (kind, uid), body in objects.items()}
     listed = {
-        *((Kind.TOKEN, row.uid, row.rev) for row in store.list_tokens()),
-        *((Kind.TUNNEL, row.uid, row.rev) for row in [*store.list_tunnels(), store.get_tunnel(world.tunnel.uid)]),
-        *((Kind.AUTH_TOKEN, (auth := store.get_auth_token(row.uid)).uid, auth.rev) for row in store.list_tunnels()),
-        *((Kind.SITE, row.uid, row.rev) for row in store.list_sites()),
-        *((Kind.PORT, row.uid, row.rev) for row in store.list_ports()),
-        *((Kind.PORTMAP, row.uid, row.rev) for row in store.list_portmaps()),
-        *((Kind.USER, row.uid, row.rev) for row in store.list_users()),
-        *((Kind.API_KEY, row.uid, row.rev) for row in store.list_api_keys()),
-        *((Kind.WEBHOOK, row.uid, row.rev) for row in store.list_webhooks()),
+        *((Kind.TOKEN, row.uid, row.rev) for row in store.tokens.select()),
+        *((Kind.TUNNEL, row.uid, row.rev) for row in [*store.tunnels.select(), store.tunnels.get(world.tunnel.uid)]),
+        *(
+            (Kind.AUTH_TOKEN, (auth := store.tunnels.auth_token(row.uid)).uid, auth.rev)
+            for row in store.tunnels.select()
+        ),
+        *((Kind.SITE, row.uid, row.rev) for row in store.sites.select()),
+        *((Kind.PORT, row.uid, row.rev) for row in store.ports.select()),
+        *((Kind.PORTMAP, row.uid, row.rev) for row in store.portmaps.select()),
+        *((Kind.USER, row.uid, row.rev) for row in store.users.select()),
+        *((Kind.API_KEY, row.uid, row.rev) for row in store.api_keys.select()),
+        *((Kind.WEBHOOK, row.uid, row.rev) for row in store.webhooks.select()),
     }
     assert rebuilt == listed
 
 
 def test_change_row_is_the_row_that_was_written(store):
     world = World(store)
-    rows = {change.kind: change.row() for change in store.changes_after(0)}
+    rows = {change.kind: change.row() for change in store.changes.after(0)}
     assert rows == {
-        Kind.TOKEN: world.token, Kind.TUNNEL: world.tunnel, Kind.AUTH_TOKEN: store.get_auth_token(world.tunnel.uid),
-        Kind.SITE: world.site, Kind.PORT: store.list_ports()[0], Kind.PORTMAP: store.list_portmaps()[0],
-        Kind.USER: store.get_user(world.user.uid), Kind.API_KEY: world.api_key, Kind.WEBHOOK: world.webhook,
+        Kind.TOKEN: world.token, Kind.TUNNEL: world.tunnel, Kind.AUTH_TOKEN: store.tunnels.auth_token(world.tunnel.uid),
+        Kind.SITE: world.site, Kind.PORT: store.ports.select()[0], Kind.PORTMAP: store.portmaps.select()[0],
+        Kind.USER: store.users.get(world.user.uid), Kind.API_KEY: world.api_key, Kind.WEBHOOK: world.webhook,
     }
-    store.delete_token(world.token.uid)
-    assert store.changes_after(0)[-1].row() is None
+    store.tokens.delete(world.token.uid)
+    assert store.changes.after(0)[-1].row() is None
 
 
 def test_change_row_unknown_kind_or_form_stops_with_words(store):
-    change = store.changes_after(store.create_token("t").rev - 1)[0]
+    change = store.changes.after(store.tokens.create("t").rev - 1)[0]
     for strange in (replace(change, kind="teapot"), replace(change, body={**change.body, "lid": "open"})):
         with pytest.raises(StoreError, match="does not know"):
             strange.row()
@@ -317,37 +337,37 @@ def test_change_row_unknown_kind_or_form_stops_with_words(store):
 
 def test_changes_after_bounds(store):
     for n in range(5):
-        store.create_token(f"t{n}")
-    assert [change.seq for change in store.changes_after(0, 2)] == [1, 2]
-    assert [change.seq for change in store.changes_after(3)] == [4, 5]
-    assert store.changes_after(5) == store.changes_after(10**30) == store.changes_after(0, 0) == []
-    assert store.changes_after(0, -1) == []
-    assert len(store.changes_after(-1, 10**9)) == 5
+        store.tokens.create(f"t{n}")
+    assert [change.seq for change in store.changes.after(0, 2)] == [1, 2]
+    assert [change.seq for change in store.changes.after(3)] == [4, 5]
+    assert store.changes.after(5) == store.changes.after(10**30) == store.changes.after(0, 0) == []
+    assert store.changes.after(0, -1) == []
+    assert len(store.changes.after(-1, 10**9)) == 5
 
 
 def test_changes_after_never_more_than_its_bound(store):
-    tunnel, _ = store.create_tunnel("a", domain=DOMAIN)
-    store.replace_rules(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)], {})
-    store.replace_rules(tunnel.uid, [], {})
-    assert len(store.changes_after(0, 10**6)) == CHANGE_COUNT_MAX
+    tunnel, _ = store.tunnels.create("a", domain=DOMAIN)
+    store.rule_lists.replace(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)], {})
+    store.rule_lists.replace(tunnel.uid, [], {})
+    assert len(store.changes.after(0, 10**6)) == CHANGE_COUNT_MAX
     assert [change.seq for change in all_changes(store)] == list(range(1, 2003))
 
 
 def test_rev_of_a_recreated_object_is_newer_than_its_deletion(store):
     world = World(store)
-    store.remove_sites(world.tunnel.uid, ["a.example.org"])
-    deletion = store.changes_after(0)[-1]
-    site, = store.put_sites(world.tunnel.uid, [{"domain": "a.example.org"}])
+    store.sites.remove(world.tunnel.uid, ["a.example.org"])
+    deletion = store.changes.after(0)[-1]
+    site, = store.sites.put(world.tunnel.uid, [{"domain": "a.example.org"}])
     assert site.rev > deletion.rev > world.site.rev
 
 
 def test_changes_are_seen_by_another_process(tmp_path):
     url = f"sqlite:///{tmp_path / 's.db'}"
     with Store.open(url) as store:
-        program = f"from spokes.store import Store\nwith Store.open({url!r}) as s: s.create_token('from afar')"
+        program = f"from spokes.store import Store\nwith Store.open({url!r}) as s: s.tokens.create('from afar')"
         subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-        assert store.position() == (1, 1)
-        assert store.changes_after(0)[0].body["description"] == "from afar"
+        assert store.changes.position() == (1, 1)
+        assert store.changes.after(0)[0].body["description"] == "from afar"
 
 
 def test_no_mutation_but_through_the_log(tmp_path):
@@ -370,25 +390,28 @@ def test_no_mutation_but_through_the_log(tmp_path):
 
 def another_world(store):
     """One more of everything, beside what stands."""
-    for site in store.list_sites():
-        store.remove_sites(site.tunnel_uid, [site.domain])
-    for webhook in store.list_webhooks():
-        store.delete_webhook(webhook.uid)
+    for site in store.sites.select():
+        store.sites.remove(site.tunnel_uid, [site.domain])
+    for webhook in store.webhooks.select():
+        store.webhooks.delete(webhook.uid)
     return World(store)
 
 
 def all_changes(store):
     changes = []
-    while batch := store.changes_after(changes[-1].seq if changes else 0):
+    while batch := store.changes.after(changes[-1].seq if changes else 0):
         changes += batch
     return changes
 
 
 def facts(store):
     try:
-        rows = store.list_tokens(), store.list_tunnels(), store.list_sites(), store.list_ports(), store.list_portmaps()
-        rows += store.list_users(), store.list_api_keys(), store.list_webhooks(), store.list_logins()
-        return rows, all_changes(store), store.position()
+        rows = (
+            store.tokens.select(), store.tunnels.select(), store.sites.select(), store.ports.select(),
+            store.portmaps.select(),
+        )
+        rows += store.users.select(), store.api_keys.select(), store.webhooks.select(), store.logins.select()
+        return rows, all_changes(store), store.changes.position()
     except SpokesError as error:
         pytest.fail(f"the store cannot be read any more: {error.line()}")
 
@@ -398,12 +421,12 @@ def test_purge_changes_keeps_the_young_and_a_number_of_the_newest(store):
     with clock.replaced(time):
         for n in range(6):
             time.advance(10)
-            store.create_token(f"t{n}")
-        assert store.purge_changes(time.wall_s() + 1, 100) == 0
-        assert store.purge_changes(time.wall_s() - 1_000, 0) == 0
-        assert store.purge_changes(time.wall_s() - 15, 3) == 3
-        assert [change.seq for change in store.changes_after(0)] == [4, 5, 6]
-        assert store.purge_changes(time.wall_s() - 5, 0) == 2
-        assert store.position()[1] == 6
-        store.create_token("next")
-        assert [change.seq for change in store.changes_after(0)] == [6, 7]
+            store.tokens.create(f"t{n}")
+        assert store.changes.purge(time.wall_s() + 1, 100) == 0
+        assert store.changes.purge(time.wall_s() - 1_000, 0) == 0
+        assert store.changes.purge(time.wall_s() - 15, 3) == 3
+        assert [change.seq for change in store.changes.after(0)] == [4, 5, 6]
+        assert store.changes.purge(time.wall_s() - 5, 0) == 2
+        assert store.changes.position()[1] == 6
+        store.tokens.create("next")
+        assert [change.seq for change in store.changes.after(0)] == [6, 7]

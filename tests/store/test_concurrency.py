@@ -25,21 +25,21 @@ def at_once(count, work):
 
 def all_seqs(store):
     seqs = []
-    while batch := store.changes_after(seqs[-1] if seqs else 0):
+    while batch := store.changes.after(seqs[-1] if seqs else 0):
         seqs += [change.seq for change in batch]
     return seqs
 
 
 def test_threads_registering_and_allocating_no_duplicates_and_no_gap(store):
-    token = store.create_token("t").value
+    token = store.tokens.create("t").value
 
     def work(n):
         registered, ports = [], []
         for k in range(5):
-            tunnel, key = store.register_tunnel(token, f"t{n}-{k}", domain=DOMAIN)
+            tunnel, key = store.tunnels.register(token, f"t{n}-{k}", domain=DOMAIN)
             registered.append((tunnel.uid, tunnel.hostname, key))
-            ports += [store.allocate_port(tunnel.uid, 22000, 22999) for _ in range(3)]
-            store.release_port(tunnel.uid, ports.pop())
+            ports += [store.ports.allocate(tunnel.uid, 22000, 22999) for _ in range(3)]
+            store.ports.release(tunnel.uid, ports.pop())
         return registered, ports
 
     results = at_once(THREADS, work)
@@ -47,40 +47,40 @@ def test_threads_registering_and_allocating_no_duplicates_and_no_gap(store):
     ports = [port for _, ports in results for port in ports]
     for column in zip(*tunnels, strict=True):
         assert len(set(column)) == THREADS * 5
-    assert sorted(ports) == [port.port for port in store.list_ports()]
+    assert sorted(ports) == [port.port for port in store.ports.select()]
     assert len(set(ports)) == THREADS * 5 * 2
-    assert all_seqs(store) == list(range(1, store.position()[1] + 1))
-    assert store.position()[1] == 1 + THREADS * 5 * (2 + 4)
+    assert all_seqs(store) == list(range(1, store.changes.position()[1] + 1))
+    assert store.changes.position()[1] == 1 + THREADS * 5 * (2 + 4)
 
 
 def test_two_stores_on_one_database_take_turns(store, store_url):
     """Two programs (server and admin API), each with threads of its own."""
     with Store.open(store_url) as second:
-        tunnel, _ = store.create_tunnel("a", domain=DOMAIN)
+        tunnel, _ = store.tunnels.create("a", domain=DOMAIN)
         ports = at_once(THREADS, lambda n: [
-            (store, second)[n % 2].allocate_port(tunnel.uid, 22000, 22999) for _ in range(8)
+            (store, second)[n % 2].ports.allocate(tunnel.uid, 22000, 22999) for _ in range(8)
         ])
         assert sorted(itertools.chain(*ports)) == list(range(22000, 22000 + THREADS * 8))
         assert all_seqs(store) == all_seqs(second) == list(range(1, 3 + THREADS * 8))
 
 
 def test_one_name_wanted_by_all_goes_to_one(store):
-    token = store.create_token("t").value
-    tunnels = [store.register_tunnel(token, "a", domain=DOMAIN)[0] for _ in range(THREADS)]
+    token = store.tokens.create("t").value
+    tunnels = [store.tunnels.register(token, "a", domain=DOMAIN)[0] for _ in range(THREADS)]
 
     def claim(n):
-        return store.replace_rules(tunnels[n].uid, [{"domain": "shop.example.org"}], {}).sites[0].error is None
+        return store.rule_lists.replace(tunnels[n].uid, [{"domain": "shop.example.org"}], {}).sites[0].error is None
 
     assert sum(at_once(THREADS, claim)) == 1
-    assert len(store.list_sites()) == 1
+    assert len(store.sites.select()) == 1
 
 
 def test_last_port_wanted_by_all_goes_to_one(store):
-    tunnels = [store.create_tunnel("a", domain=DOMAIN)[0] for _ in range(THREADS)]
+    tunnels = [store.tunnels.create("a", domain=DOMAIN)[0] for _ in range(THREADS)]
 
     def allocate(n):
         try:
-            return store.allocate_port(tunnels[n].uid, 22000, 22000)
+            return store.ports.allocate(tunnels[n].uid, 22000, 22000)
         except Exception as error:
             return error.code
 
@@ -95,38 +95,38 @@ def test_reader_beside_writers_never_sees_a_gap(store):
     def read():
         while True:
             over = done.is_set()
-            batch = store.changes_after(seen[-1] if seen else 0, 7)
+            batch = store.changes.after(seen[-1] if seen else 0, 7)
             seen.extend(change.seq for change in batch)
             if over and not batch:
                 return
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    at_once(THREADS, lambda n: [store.create_token(f"{n}-{k}") for k in range(15)])
+    at_once(THREADS, lambda n: [store.tokens.create(f"{n}-{k}") for k in range(15)])
     done.set()
     join_thread(reader)
     assert seen == list(range(1, THREADS * 15 + 1))
 
 
 def test_presence_beside_writers_neither_waits_for_ever_nor_fails(store):
-    tunnels = [store.create_tunnel("a", domain=DOMAIN)[0] for _ in range(THREADS)]
+    tunnels = [store.tunnels.create("a", domain=DOMAIN)[0] for _ in range(THREADS)]
 
     def work(n):
         if n == 0:
-            store.delete_tunnel(tunnels[0].uid)
+            store.tunnels.delete(tunnels[0].uid)
         for k in range(10):
             if n % 2:
-                store.edit_tunnel(tunnels[n].uid, name=f"{n}-{k}")
+                store.tunnels.edit(tunnels[n].uid, name=f"{n}-{k}")
             else:
                 order = tunnels if n % 4 else list(reversed(tunnels))
-                store.write_presence([
+                store.presence.write([
                     PresenceUpdate(tunnel_uid=tunnel.uid, state=TunnelState.ONLINE, last_active=float(k))
                     for tunnel in order
                 ])
 
     at_once(THREADS, work)
-    assert [tunnel.state for tunnel in store.list_tunnels()] == [TunnelState.ONLINE] * (THREADS - 1)
-    assert store.get_tunnel(tunnels[0].uid).state == TunnelState.DELETED
+    assert [tunnel.state for tunnel in store.tunnels.select()] == [TunnelState.ONLINE] * (THREADS - 1)
+    assert store.tunnels.get(tunnels[0].uid).state == TunnelState.DELETED
 
 
 def test_close_reaches_connections_of_other_threads(store_url):
@@ -136,11 +136,11 @@ def test_close_reaches_connections_of_other_threads(store_url):
     outcome = []
 
     def hold():
-        store.list_tokens()
+        store.tokens.select()
         held.set()
         go_on.wait()
         try:
-            store.list_tokens()
+            store.tokens.select()
         except Exception as error:
             outcome.append(error.code)
 

@@ -38,20 +38,20 @@ def test_copy_store_target_holds_the_same_in_every_table(filled, target_url):
     assert dict(told) == counts
     assert rows_of(target_url) == rows_of(source_url)
     with Store.open(target_url) as store:
-        assert store.find_tunnel_by_key(keys["tunnel"])
-        assert store.find_api_key(keys["api_key"])
-        assert store.find_login(keys["cookie"])
-        assert store.verify_events() is None
-        seq = store.position()[1]
-        assert store.create_token("next").rev == seq + 1
+        assert store.tunnels.find_by_key(keys["tunnel"])
+        assert store.api_keys.find(keys["api_key"])
+        assert store.logins.find(keys["cookie"])
+        assert store.audit.verify() is None
+        seq = store.changes.position()[1]
+        assert store.tokens.create("next").rev == seq + 1
 
 
 def test_copy_store_many_rows_in_batches(store_url, target_url):
     with Store.open(store_url) as store:
-        tunnel, _ = store.create_tunnel("t", domain="tun.example.net")
+        tunnel, _ = store.tunnels.create("t", domain="tun.example.net")
         for _ in range(3):
-            store.replace_rules(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)], {})
-            store.replace_rules(tunnel.uid, [], {})
+            store.rule_lists.replace(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)], {})
+            store.rule_lists.replace(tunnel.uid, [], {})
     told = []
     counts = copy_store(store_url, target_url, lambda table, count: told.append((table, count)))
     assert counts["change"] == 6002
@@ -61,8 +61,8 @@ def test_copy_store_many_rows_in_batches(store_url, target_url):
 def test_copy_store_target_with_something_refused_and_untouched(filled, target_url):
     source_url, _ = filled
     with Store.open(target_url) as store:
-        store.add_visits([])
-        store.raise_alert("disk", "/", "warning", "t")       # not configured, but somebody's
+        store.access_records.add([])
+        store.alerts.open("disk", "/", "warning", "t")       # not configured, but somebody's
     before = rows_of(target_url)
     with pytest.raises(StoreError, match="is not empty"):
         copy_store(source_url, target_url)
@@ -124,7 +124,7 @@ def test_copy_store_source_of_another_schema_refused(empty_url, target_url):
 def test_copy_store_text_that_postgresql_cannot_keep_says_so(tmp_path, postgresql):
     source_url, target_url = str(tmp_path / "s.db"), postgresql.create_database()
     with Store.open(source_url) as store:
-        token = store.create_token("t")
+        token = store.tokens.create("t")
         with store._db.write():
             store._db.query("UPDATE token SET description = {} WHERE uid = {}", ("a\x00b", token.uid))
     with pytest.raises(StoreError):

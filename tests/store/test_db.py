@@ -19,7 +19,7 @@ from tests.support.threads import join_thread
 def test_open_sqlite_by_path_or_address(tmp_path, form):
     path = tmp_path / "a b.db"
     with Store.open(form.format(path)) as store:
-        store.create_token("t")
+        store.tokens.create("t")
         assert store.where == str(path)
     with sqlite3.connect(path) as raw:
         assert raw.execute("SELECT COUNT(*) FROM token").fetchone() == (1,)
@@ -29,10 +29,10 @@ def test_open_sqlite_relative_path_is_pinned_to_the_directory_of_that_moment(tmp
     monkeypatch.chdir(tmp_path)
     with Store.open("s.db") as store:
         monkeypatch.chdir("/")
-        thread = threading.Thread(target=store.create_token, args=("made by another connection",), daemon=True)
+        thread = threading.Thread(target=store.tokens.create, args=("made by another connection",), daemon=True)
         thread.start()
         join_thread(thread)
-        assert len(store.list_tokens()) == 1
+        assert len(store.tokens.select()) == 1
 
 
 def test_sqlite_is_set_up_as_promised(tmp_path):
@@ -49,7 +49,7 @@ def test_sqlite_files_are_the_owner_s_only(tmp_path):
     umask = os.umask(0)
     try:
         with Store.open(str(tmp_path / "s.db")) as store:
-            store.create_token("t")
+            store.tokens.create("t")
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     finally:
         os.umask(umask)
@@ -129,12 +129,12 @@ def test_open_directory_not_writable_is_said(tmp_path):
 def test_open_truncated_database_is_a_store_error(tmp_path):
     path = tmp_path / "s.db"
     with Store.open(str(path)) as store:
-        store.create_token("t")
+        store.tokens.create("t")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StoreError, match="damaged"), Store.open(str(path)) as store:
-        store.list_tokens()
-        store.create_token("t")
+        store.tokens.select()
+        store.tokens.create("t")
 
 
 def test_write_while_another_program_holds_the_lock_waits_then_says_so(tmp_path, monkeypatch):
@@ -144,26 +144,26 @@ def test_write_while_another_program_holds_the_lock_waits_then_says_so(tmp_path,
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="another program holds the database locked") as failure:
-            store.create_token("t")
+            store.tokens.create("t")
         assert failure.value.retryable
-        assert store.list_tokens() == []                     # readers do not wait for writers
+        assert store.tokens.select() == []                     # readers do not wait for writers
         other.execute("ROLLBACK")
         other.close()
-        assert store.create_token("t").rev == 1
+        assert store.tokens.create("t").rev == 1
 
 
 def test_closed_store_says_so(store):
     store.close()
-    for call in (store.list_tokens, lambda: store.create_token("t"), store.position, store.reset_presence):
+    for call in (store.tokens.select, lambda: store.tokens.create("t"), store.changes.position, store.presence.reset):
         with pytest.raises(StoreError, match="closed"):
             call()
 
 
 def test_store_logging_everything_logs_no_secret(store, caplog):
     with caplog.at_level(logging.DEBUG):
-        token = store.create_token("t")
-        _, key = store.register_tunnel(token.value, "a", domain="tun.example.net")
-        store.find_tunnel_by_key(key)
+        token = store.tokens.create("t")
+        _, key = store.tunnels.register(token.value, "a", domain="tun.example.net")
+        store.tunnels.find_by_key(key)
     assert token.value not in caplog.text
     assert key not in caplog.text
 
@@ -176,7 +176,7 @@ def test_leave_checkpoints_lets_the_log_grow_for_those_who_do_not(tmp_path):
 
     def write(store) -> None:
         for _ in range(60):
-            store.freeze_list([new_uid() for _ in range(3_000)])     # some 25 pages each
+            store.result_snapshots.take([new_uid() for _ in range(3_000)])     # some 25 pages each
 
     waited_for, other = Store.open(str(path)), Store.open(str(path))
     waited_for.leave_checkpoints()

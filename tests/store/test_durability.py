@@ -19,9 +19,9 @@ from spokes.store import Store
 with Store.open(sys.argv[1]) as store:
     n = 0
     while True:
-        tunnel, key = store.register_tunnel(sys.argv[2], f"t{n}", domain="tun.example.net")
-        store.put_sites(tunnel.uid, [{"domain": tunnel.hostname, "port": n}])
-        store.allocate_port(tunnel.uid, 20000, 60000)
+        tunnel, key = store.tunnels.register(sys.argv[2], f"t{n}", domain="tun.example.net")
+        store.sites.put(tunnel.uid, [{"domain": tunnel.hostname, "port": n}])
+        store.ports.allocate(tunnel.uid, 20000, 60000)
         print(tunnel.uid, key, flush=True)
         n += 1
 """
@@ -30,7 +30,7 @@ with Store.open(sys.argv[1]) as store:
 @pytest.mark.parametrize("confirmed_count", [1, 7, 23, 60])
 def test_kill_while_writing_loses_nothing_confirmed(store_url, confirmed_count):
     with Store.open(store_url) as store:
-        token = store.create_token("t").value
+        token = store.tokens.create("t").value
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, store_url, token], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -46,49 +46,49 @@ def test_kill_while_writing_loses_nothing_confirmed(store_url, confirmed_count):
         assert writer.wait(60) == -signal.SIGKILL
         writer.stdout.close()
     with Store.open(store_url) as store:
-        tunnels = {tunnel.uid: tunnel for tunnel in store.list_tunnels()}
-        sites, ports = store.list_sites(), store.list_ports()
+        tunnels = {tunnel.uid: tunnel for tunnel in store.tunnels.select()}
+        sites, ports = store.sites.select(), store.ports.select()
         for uid, key in confirmed:
-            assert store.find_tunnel_by_key(key) == tunnels[uid]
+            assert store.tunnels.find_by_key(key) == tunnels[uid]
             assert [site.domain for site in sites if site.tunnel_uid == uid] == [tunnels[uid].hostname]
             assert len([port for port in ports if port.tunnel_uid == uid]) == 1
         changes = []
-        while batch := store.changes_after(len(changes)):
+        while batch := store.changes.after(len(changes)):
             changes += batch
-        assert [change.seq for change in changes] == list(range(1, store.position()[1] + 1))
+        assert [change.seq for change in changes] == list(range(1, store.changes.position()[1] + 1))
         kinds = [change.kind for change in changes]
         assert kinds.count(Kind.TUNNEL) == kinds.count(Kind.AUTH_TOKEN) == len(tunnels)
         assert (kinds.count(Kind.SITE), kinds.count(Kind.PORT)) == (len(sites), len(ports))
-        assert store.create_token("afterwards").rev == len(changes) + 1
+        assert store.tokens.create("afterwards").rev == len(changes) + 1
 
 
 def test_full_disk_refuses_writes_keeps_reading_and_recovers(tmp_path):
     with Store.open(str(tmp_path / "s.db")) as store:
-        tunnel, _ = store.create_tunnel("a", domain=DOMAIN)
+        tunnel, _ = store.tunnels.create("a", domain=DOMAIN)
         connection = store._db.peewee.connection()
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")               # SQLite answers as on a full disk
-        before = store.position()
+        before = store.changes.position()
         with pytest.raises(StoreError, match="disk is full") as failure:
-            store.put_sites(tunnel.uid, [{"domain": f"s{n}.example.org", "x": "y" * 1000} for n in range(500)])
+            store.sites.put(tunnel.uid, [{"domain": f"s{n}.example.org", "x": "y" * 1000} for n in range(500)])
         assert failure.value.retryable
-        assert (store.position(), store.list_sites()) == (before, [])
-        assert store.get_tunnel(tunnel.uid) == tunnel
+        assert (store.changes.position(), store.sites.select()) == (before, [])
+        assert store.tunnels.get(tunnel.uid) == tunnel
         connection.execute("PRAGMA max_page_count = 1000000")
-        assert len(store.put_sites(tunnel.uid, [{"domain": "s.example.org"}])) == 1
+        assert len(store.sites.put(tunnel.uid, [{"domain": "s.example.org"}])) == 1
 
 
 @pytest.mark.postgresql
 def test_postgresql_restarted_is_used_again_without_help(postgresql, postgresql_template):
     url = postgresql.create_database(postgresql_template)
     with Store.open(url) as store:
-        token = store.create_token("before")
+        token = store.tokens.create("before")
         postgresql.restart()
-        assert store.list_tokens() == [token]                                # read first
+        assert store.tokens.select() == [token]                                # read first
         postgresql.restart()
-        second = store.create_token("after")                                 # write first
-        assert store.list_tokens() == [token, second]
-        assert store.position() == (1, 2)
+        second = store.tokens.create("after")                                 # write first
+        assert store.tokens.select() == [token, second]
+        assert store.changes.position() == (1, 2)
 
 
 @pytest.mark.postgresql
@@ -97,13 +97,13 @@ def test_postgresql_that_never_answers_is_given_up_and_asked_again_later(
 ):
     url = postgresql.create_database(postgresql_template)
     with Store.open(url) as store:
-        store.create_token("before")
+        store.tokens.create("before")
         monkeypatch.setattr(connections.PostgresqlConnection, "answer_within_s", 0.1)
         with postgresql.frozen(), pytest.raises(StoreError, match="cannot be reached"):  # nor lets it anybody in
-            store.list_tokens()
+            store.tokens.select()
         monkeypatch.undo()
-        store.create_token("after")
-        assert {"before", "after"} <= {token.description for token in store.list_tokens()}
+        store.tokens.create("after")
+        assert {"before", "after"} <= {token.description for token in store.tokens.select()}
     postgresql.drop_database(url)
 
 
@@ -111,10 +111,10 @@ def test_postgresql_that_never_answers_is_given_up_and_asked_again_later(
 def test_postgresql_gone_is_said_and_passes(postgresql, postgresql_template):
     url = postgresql.create_database(postgresql_template)
     with Store.open(url) as store:
-        token = store.create_token("before")
+        token = store.tokens.create("before")
         postgresql.stop()
         try:
-            for call in (store.list_tokens, lambda: store.create_token("x"), store.reset_presence):
+            for call in (store.tokens.select, lambda: store.tokens.create("x"), store.presence.reset):
                 with pytest.raises(StoreError) as failure:
                     call()
                 assert failure.value.retryable
@@ -122,4 +122,4 @@ def test_postgresql_gone_is_said_and_passes(postgresql, postgresql_template):
                 Store.open(url)
         finally:
             postgresql.start()
-        assert store.list_tokens() == [token]
+        assert store.tokens.select() == [token]

@@ -65,14 +65,14 @@ def test_open_version_1_database_keeps_its_rows(database, empty_url):
         for statement in VERSION_1_ROWS:
             database.query(statement.format(false="0" if database.is_sqlite else "FALSE"))
     with Store.open(empty_url) as store:
-        (tunnel,) = store.list_tunnels()
+        (tunnel,) = store.tunnels.select()
         assert (tunnel.name, tunnel.hostname, tunnel.state) == ("till", "calm-otter-104.tun.example.net", 2)
         assert (tunnel.created, tunnel.last_active, tunnel.address) == (1.5, 4.5, "198.51.100.7")
-        assert [site.rule for site in store.list_sites(tunnel.uid)] == [{"domain": "shop.example.org", "port": 8080}]
-        assert [port.port for port in store.list_ports(tunnel.uid)] == [22001]
-        assert store.secret("hash_key") == "ab" * 32
-        assert store.position() == (1, 3)
-        assert store.create_token("next").rev == 4
+        assert [site.rule for site in store.sites.select(tunnel.uid)] == [{"domain": "shop.example.org", "port": 8080}]
+        assert [port.port for port in store.ports.select(tunnel.uid)] == [22001]
+        assert store.secrets.get("hash_key") == "ab" * 32
+        assert store.changes.position() == (1, 3)
+        assert store.tokens.create("next").rev == 4
 
 
 def test_migrated_rules_know_their_newest_change(database, empty_url):
@@ -93,7 +93,7 @@ def test_migrated_rules_know_their_newest_change(database, empty_url):
                 f"INSERT INTO {table} VALUES ('{number:032x}', '{tunnels[name]}', {key}, '{{}}', 1, 1, {rev})"
             )
     with Store.open(empty_url) as store:
-        revisions = {name: store.read_rules(uid).rev for name, uid in tunnels.items()}
+        revisions = {name: store.rules.read(uid).rev for name, uid in tunnels.items()}
     assert revisions == {"both": 7, "ports": 5, "sites": 4, "neither": 0}
 
 
@@ -119,8 +119,8 @@ def test_migrated_passwords_of_clients_lists_are_hashes(database, empty_url):
                 (number, f"{number:032x}", canonical_json({"rule": rule, "domain": domain})),
             )
     with Store.open(empty_url) as store:
-        found = {site.domain: site.rule for site in store.list_sites()}
-        logged = [change.body["rule"] for change in store.changes_after(0)]
+        found = {site.domain: site.rule for site in store.sites.select()}
+        logged = [change.body["rule"] for change in store.changes.after(0)]
     assert [found["b.example.org"], found["c.example.org"]] == [kept, rules["c.example.org"]]
     sealed = found["a.example.org"]
     assert fits(sealed["password"], "pw {1}%") and fits(sealed["basicHttpAuth"], "mara:pw")
@@ -188,10 +188,10 @@ def test_open_by_many_at_once_migrates_once(empty_url):
         join_thread(thread)
     assert failures == []
     with Store.open(empty_url) as store:
-        assert store.position() == (1, 0)
+        assert store.changes.position() == (1, 0)
 
 
 def test_foreign_keys_are_enforced(store):
     with pytest.raises(StoreError, match=r"(?i)foreign key"), store._db.write():
         store._db.query("INSERT INTO port VALUES ({}, {}, 1, 'x', 0, 0, 0)", ("1" * 32, "2" * 32))
-    assert store.list_ports() == []
+    assert store.ports.select() == []

@@ -6,65 +6,65 @@ from spokes.store import ports
 
 @pytest.fixture
 def tunnels(store):
-    return [store.create_tunnel(f"t{n}", domain="tun.example.net")[0] for n in range(2)]
+    return [store.tunnels.create(f"t{n}", domain="tun.example.net")[0] for n in range(2)]
 
 
 def test_allocate_port_lowest_free_within_both_bounds(store, tunnels):
-    assert [store.allocate_port(tunnels[n % 2].uid, 22000, 22003) for n in range(4)] == [22000, 22001, 22002, 22003]
+    assert [store.ports.allocate(tunnels[n % 2].uid, 22000, 22003) for n in range(4)] == [22000, 22001, 22002, 22003]
     with pytest.raises(LimitError, match="22000-22003"):
-        store.allocate_port(tunnels[0].uid, 22000, 22003)
-    store.release_port(tunnels[1].uid, 22001)
-    assert store.allocate_port(tunnels[0].uid, 22000, 22003) == 22001
+        store.ports.allocate(tunnels[0].uid, 22000, 22003)
+    store.ports.release(tunnels[1].uid, 22001)
+    assert store.ports.allocate(tunnels[0].uid, 22000, 22003) == 22001
 
 
 def test_allocate_port_outside_ports_do_not_count(store, tunnels):
-    store.allocate_port(tunnels[0].uid, 100, 100)
-    assert store.allocate_port(tunnels[0].uid, 101, 101) == 101
+    store.ports.allocate(tunnels[0].uid, 100, 100)
+    assert store.ports.allocate(tunnels[0].uid, 101, 101) == 101
 
 
 def test_list_ports_by_number_and_by_tunnel(store, tunnels):
     for n in (0, 1, 0):
-        store.allocate_port(tunnels[n].uid, 22000, 22999)
-    assert [(port.port, port.tunnel_uid) for port in store.list_ports()] == [
+        store.ports.allocate(tunnels[n].uid, 22000, 22999)
+    assert [(port.port, port.tunnel_uid) for port in store.ports.select()] == [
         (22000, tunnels[0].uid), (22001, tunnels[1].uid), (22002, tunnels[0].uid),
     ]
-    assert [port.port for port in store.list_ports(tunnels[0].uid)] == [22000, 22002]
-    assert store.list_ports()[0].rule == {"port": 22000}
+    assert [port.port for port in store.ports.select(tunnels[0].uid)] == [22000, 22002]
+    assert store.ports.select()[0].rule == {"port": 22000}
 
 
 def test_put_port_rules_replaces_and_clears(store, tunnels):
-    store.allocate_port(tunnels[0].uid, 22000, 22000)
+    store.ports.allocate(tunnels[0].uid, 22000, 22000)
     rule = {"destination": "10.0.0.5", "dstPort": 22, "firewall": []}
-    (port,) = store.put_port_rules(tunnels[0].uid, {22000: {**rule, "port": 9}})
+    (port,) = store.ports.put_rules(tunnels[0].uid, {22000: {**rule, "port": 9}})
     assert port.rule == {**rule, "port": 22000}                              # the number is the key, not the rule's say
-    assert store.list_ports() == [port]
-    before = store.position()
-    store.put_port_rules(tunnels[0].uid, {22000: rule})
-    assert store.position() == before
-    assert store.put_port_rules(tunnels[0].uid, {22000: {}})[0].rule == {"port": 22000}
+    assert store.ports.select() == [port]
+    before = store.changes.position()
+    store.ports.put_rules(tunnels[0].uid, {22000: rule})
+    assert store.changes.position() == before
+    assert store.ports.put_rules(tunnels[0].uid, {22000: {}})[0].rule == {"port": 22000}
 
 
 def test_put_port_rules_not_json_refused(store, tunnels):
-    store.allocate_port(tunnels[0].uid, 22000, 22000)
+    store.ports.allocate(tunnels[0].uid, 22000, 22000)
     with pytest.raises(ValueRefusedError):
-        store.put_port_rules(tunnels[0].uid, {22000: {"destination": object()}})
+        store.ports.put_rules(tunnels[0].uid, {22000: {"destination": object()}})
 
 
 @pytest.mark.parametrize("port", [22000, 22001, 0, -1, 65536, 2**80])
 def test_port_of_another_or_nobody_not_found(store, tunnels, port):
-    store.allocate_port(tunnels[0].uid, 22000, 22000)
+    store.ports.allocate(tunnels[0].uid, 22000, 22000)
     with pytest.raises(NotFoundError):
-        store.release_port(tunnels[1].uid, port)
+        store.ports.release(tunnels[1].uid, port)
     with pytest.raises(NotFoundError):
-        store.put_port_rules(tunnels[1].uid, {port: {}})
-    assert [held.port for held in store.list_ports()] == [22000]
+        store.ports.put_rules(tunnels[1].uid, {port: {}})
+    assert [held.port for held in store.ports.select()] == [22000]
 
 
 def test_allocate_port_beyond_a_tunnels_number_refused(store, tunnels, monkeypatch):
     monkeypatch.setattr(ports, "PORT_COUNT_MAX", 2)
-    taken = [store.allocate_port(tunnels[0].uid, 22000, 22999) for _ in range(2)]
+    taken = [store.ports.allocate(tunnels[0].uid, 22000, 22999) for _ in range(2)]
     with pytest.raises(LimitError, match="at most 2 ports"):
-        store.allocate_port(tunnels[0].uid, 22000, 22999)
-    store.allocate_port(tunnels[1].uid, 22000, 22999)
-    store.release_port(tunnels[0].uid, taken[0])
-    store.allocate_port(tunnels[0].uid, 22000, 22999)
+        store.ports.allocate(tunnels[0].uid, 22000, 22999)
+    store.ports.allocate(tunnels[1].uid, 22000, 22999)
+    store.ports.release(tunnels[0].uid, taken[0])
+    store.ports.allocate(tunnels[0].uid, 22000, 22999)

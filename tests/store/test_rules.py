@@ -10,7 +10,7 @@ DOMAIN = "tun.example.net"
 
 @pytest.fixture
 def uid(store):
-    return store.create_tunnel("t", domain=DOMAIN)[0].uid
+    return store.tunnels.create("t", domain=DOMAIN)[0].uid
 
 
 def site(domain, port=80):
@@ -18,118 +18,118 @@ def site(domain, port=80):
 
 
 def test_read_rules_everything_in_order_of_its_key(store, uid):
-    assert store.read_rules(uid).rev == 0
-    store.put_sites(uid, [site("b.example.org"), site("a.example.org")])
-    ports = [store.allocate_port(uid, 22000, 22999) for _ in range(2)]
+    assert store.rules.read(uid).rev == 0
+    store.sites.put(uid, [site("b.example.org"), site("a.example.org")])
+    ports = [store.ports.allocate(uid, 22000, 22999) for _ in range(2)]
     portmaps = [{"listenPort": 2, "transport": "udp"}, {"listenPort": 2, "transport": "tcp"}]
-    store.put_portmaps(uid, portmaps)
-    rules = store.read_rules(uid)
+    store.portmaps.put(uid, portmaps)
+    rules = store.rules.read(uid)
     assert [rule["domain"] for rule in rules.sites] == ["a.example.org", "b.example.org"]
     assert [rule["port"] for rule in rules.ports] == ports
     assert list(rules.portmaps) == portmaps[::-1]
-    assert rules.rev == store.position()[1]
+    assert rules.rev == store.changes.position()[1]
 
 
 def test_read_rules_revision_grows_with_each_change_of_the_tunnels_rules_only(store, uid):
-    other = store.create_tunnel("u", domain=DOMAIN)[0].uid
+    other = store.tunnels.create("u", domain=DOMAIN)[0].uid
     changes = (
-        lambda: store.put_sites(uid, [site("a.example.org")]),
-        lambda: store.remove_sites(uid, ["a.example.org"]),
-        lambda: store.release_port(uid, store.allocate_port(uid, 22000, 22999)),
-        lambda: store.put_portmaps(uid, [{"listenPort": 1, "transport": "tcp"}]),
-        lambda: store.remove_portmaps(uid, [1]),
+        lambda: store.sites.put(uid, [site("a.example.org")]),
+        lambda: store.sites.remove(uid, ["a.example.org"]),
+        lambda: store.ports.release(uid, store.ports.allocate(uid, 22000, 22999)),
+        lambda: store.portmaps.put(uid, [{"listenPort": 1, "transport": "tcp"}]),
+        lambda: store.portmaps.remove(uid, [1]),
     )
     for change in changes:
-        before = store.read_rules(uid).rev
+        before = store.rules.read(uid).rev
         change()
-        after = store.read_rules(uid).rev
+        after = store.rules.read(uid).rev
         assert after > before
-        store.put_sites(other, [site("other.example.org", after)])
-        store.edit_tunnel(uid, name=str(after))
-        assert store.read_rules(uid).rev == after
+        store.sites.put(other, [site("other.example.org", after)])
+        store.tunnels.edit(uid, name=str(after))
+        assert store.rules.read(uid).rev == after
 
 
 def test_replace_rules_base_is_old_nothing_is_written(store, uid):
-    base = store.replace_rules(uid, [site("a.example.org")], {}).rev
-    assert base == store.read_rules(uid).rev
-    store.put_sites(uid, [site("b.example.org")])
-    before = store.position()
+    base = store.rule_lists.replace(uid, [site("a.example.org")], {}).rev
+    assert base == store.rules.read(uid).rev
+    store.sites.put(uid, [site("b.example.org")])
+    before = store.changes.position()
     with pytest.raises(RulesChangedError):
-        store.replace_rules(uid, [site("a.example.org", 81)], {}, base_rev=base)
-    assert store.position() == before
-    rev = store.read_rules(uid).rev
-    assert store.replace_rules(uid, [site("a.example.org", 81)], {}, base_rev=rev).rev == store.read_rules(uid).rev
-    assert [rule["port"] for rule in store.read_rules(uid).sites] == [81]
+        store.rule_lists.replace(uid, [site("a.example.org", 81)], {}, base_rev=base)
+    assert store.changes.position() == before
+    rev = store.rules.read(uid).rev
+    assert store.rule_lists.replace(uid, [site("a.example.org", 81)], {}, base_rev=rev).rev == store.rules.read(uid).rev
+    assert [rule["port"] for rule in store.rules.read(uid).sites] == [81]
 
 
 def test_replace_rules_same_list_again_writes_nothing(store, uid):
-    port = store.allocate_port(uid, 22000, 22999)
-    first = store.replace_rules(uid, [site("a.example.org")], {port: {"dstPort": 22}})
-    before = store.position()
-    assert store.replace_rules(uid, [site("A.example.org")], {port: {"dstPort": 22}}, base_rev=first.rev) == first
-    assert store.position() == before
+    port = store.ports.allocate(uid, 22000, 22999)
+    first = store.rule_lists.replace(uid, [site("a.example.org")], {port: {"dstPort": 22}})
+    before = store.changes.position()
+    assert store.rule_lists.replace(uid, [site("A.example.org")], {port: {"dstPort": 22}}, base_rev=first.rev) == first
+    assert store.changes.position() == before
 
 
 def test_replace_rules_ports_of_others_are_refused_alone_and_own_unnamed_ones_are_cleared(store, uid):
-    other = store.create_tunnel("u", domain=DOMAIN)[0].uid
-    own, cleared = (store.allocate_port(uid, 22000, 22999) for _ in range(2))
-    theirs = store.allocate_port(other, 22000, 22999)
-    store.put_port_rules(uid, {cleared: {"dstPort": 1}})
-    replaced = store.replace_rules(uid, [], {own: {"dstPort": 22}, theirs: {"dstPort": 22}})
+    other = store.tunnels.create("u", domain=DOMAIN)[0].uid
+    own, cleared = (store.ports.allocate(uid, 22000, 22999) for _ in range(2))
+    theirs = store.ports.allocate(other, 22000, 22999)
+    store.ports.put_rules(uid, {cleared: {"dstPort": 1}})
+    replaced = store.rule_lists.replace(uid, [], {own: {"dstPort": 22}, theirs: {"dstPort": 22}})
     assert replaced.own_ports == (own, cleared)
     assert list(replaced.port_errors) == [theirs]
-    assert list(store.read_rules(uid).ports) == [{"port": own, "dstPort": 22}, {"port": cleared}]
-    assert list(store.read_rules(other).ports) == [{"port": theirs}]
+    assert list(store.rules.read(uid).ports) == [{"port": own, "dstPort": 22}, {"port": cleared}]
+    assert list(store.rules.read(other).ports) == [{"port": theirs}]
 
 
 def test_unmanaged_tunnel_refuses_every_change_of_rules_until_it_is_managed_again(store, uid):
-    port = store.allocate_port(uid, 22000, 22999)
-    store.replace_rules(uid, [site("a.example.org")], {}, unmanaged=True)
+    port = store.ports.allocate(uid, 22000, 22999)
+    store.rule_lists.replace(uid, [site("a.example.org")], {}, unmanaged=True)
     calls = (
-        lambda: store.put_sites(uid, [site("a.example.org", 81)]),
-        lambda: store.remove_sites(uid, ["a.example.org"]),
-        lambda: store.put_port_rules(uid, {port: {"dstPort": 22}}),
-        lambda: store.put_portmaps(uid, [{"listenPort": 1, "transport": "tcp"}]),
-        lambda: store.remove_portmaps(uid, [1]),
-        lambda: store.require_managed(uid),
+        lambda: store.sites.put(uid, [site("a.example.org", 81)]),
+        lambda: store.sites.remove(uid, ["a.example.org"]),
+        lambda: store.ports.put_rules(uid, {port: {"dstPort": 22}}),
+        lambda: store.portmaps.put(uid, [{"listenPort": 1, "transport": "tcp"}]),
+        lambda: store.portmaps.remove(uid, [1]),
+        lambda: store.rules.require_managed(uid),
     )
-    before = store.position()
+    before = store.changes.position()
     for call in calls:
         with pytest.raises(UnmanagedError):
             call()
-    assert store.position() == before
-    store.replace_rules(uid, [site("a.example.org")], {}, unmanaged=False)
-    store.put_sites(uid, [site("a.example.org", 81)])
+    assert store.changes.position() == before
+    store.rule_lists.replace(uid, [site("a.example.org")], {}, unmanaged=False)
+    store.sites.put(uid, [site("a.example.org", 81)])
 
 
 def test_put_port_rules_all_or_none(store, uid):
-    port = store.allocate_port(uid, 22000, 22999)
+    port = store.ports.allocate(uid, 22000, 22999)
     with pytest.raises(NotFoundError):
-        store.put_port_rules(uid, {port: {"dstPort": 22}, port + 1: {"dstPort": 23}})
-    assert list(store.read_rules(uid).ports) == [{"port": port}]
+        store.ports.put_rules(uid, {port: {"dstPort": 22}, port + 1: {"dstPort": 23}})
+    assert list(store.rules.read(uid).ports) == [{"port": port}]
 
 
 def test_portmaps_key_is_port_and_transport_and_removal_takes_both(store, uid):
     for transport, target in (("tcp", 1), ("udp", 2), ("tcp", 3)):
-        store.put_portmaps(uid, [{"listenPort": 53, "transport": transport, "dstPort": target}])
-    assert [(p.transport, p.rule["dstPort"]) for p in store.list_portmaps(uid)] == [("tcp", 3), ("udp", 2)]
+        store.portmaps.put(uid, [{"listenPort": 53, "transport": transport, "dstPort": target}])
+    assert [(p.transport, p.rule["dstPort"]) for p in store.portmaps.select(uid)] == [("tcp", 3), ("udp", 2)]
     with pytest.raises(NotFoundError):
-        store.remove_portmaps(uid, [53, 54])
-    store.remove_portmaps(uid, [53])
-    assert store.list_portmaps(uid) == []
+        store.portmaps.remove(uid, [53, 54])
+    store.portmaps.remove(uid, [53])
+    assert store.portmaps.select(uid) == []
 
 
 def test_rules_that_would_not_fit_one_message_are_refused(store, uid):
     certificate = "x" * 65536
     with pytest.raises(LimitError):
-        store.put_sites(uid, [{**site(f"s{n}.example.org"), "ca": certificate} for n in range(14)])
-    assert store.read_rules(uid).sites == ()
-    store.put_sites(uid, [{**site(f"s{n}.example.org"), "ca": certificate} for n in range(13)])
+        store.sites.put(uid, [{**site(f"s{n}.example.org"), "ca": certificate} for n in range(14)])
+    assert store.rules.read(uid).sites == ()
+    store.sites.put(uid, [{**site(f"s{n}.example.org"), "ca": certificate} for n in range(13)])
     assert RULES_BYTES_MAX > 13 * 65536
 
 
 def test_replace_rules_domain_of_another_is_refused_alone(store, uid):
-    other = store.create_tunnel("u", domain=DOMAIN)[0].uid
-    store.put_sites(other, [site("a.example.org")])
-    replaced = store.replace_rules(uid, [site("a.example.org"), site("b.example.org")], {})
+    other = store.tunnels.create("u", domain=DOMAIN)[0].uid
+    store.sites.put(other, [site("a.example.org")])
+    replaced = store.rule_lists.replace(uid, [site("a.example.org"), site("b.example.org")], {})
     assert [type(result.error) for result in replaced.sites] == [TakenError, type(None)]

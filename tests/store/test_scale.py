@@ -41,9 +41,9 @@ def test_ten_thousand_tunnels_times_are_told(store, store_url, record_property):
 
     uids = fill(store)
     print()
-    token = store.create_token("t").value
-    first, key = timed("register one more", lambda: store.register_tunnel(token, "x", domain=DOMAIN))
-    listed = timed("list_tunnels", store.list_tunnels)
+    token = store.tokens.create("t").value
+    first, key = timed("register one more", lambda: store.tunnels.register(token, "x", domain=DOMAIN))
+    listed = timed("list_tunnels", store.tunnels.select)
     for share in (100, 1):
         updates = [
             PresenceUpdate(
@@ -52,11 +52,11 @@ def test_ten_thousand_tunnels_times_are_told(store, store_url, record_property):
             )
             for uid in uids[::share]
         ]
-        timed(f"write_presence of {len(updates)}", lambda updates=updates: store.write_presence(updates))
-    online = timed("list_tunnels, all online", store.list_tunnels)
-    timed("reset_presence", store.reset_presence)
-    timed("find_tunnel_by_key", lambda: store.find_tunnel_by_key(key))
-    timed("allocate_port", lambda: store.allocate_port(first.uid, 22000, 22999))
+        timed(f"write_presence of {len(updates)}", lambda updates=updates: store.presence.write(updates))
+    online = timed("list_tunnels, all online", store.tunnels.select)
+    timed("reset_presence", store.presence.reset)
+    timed("find_tunnel_by_key", lambda: store.tunnels.find_by_key(key))
+    timed("allocate_port", lambda: store.ports.allocate(first.uid, 22000, 22999))
 
     assert len(listed) == COUNT + 1
     assert len({tunnel.hostname for tunnel in listed}) == COUNT + 1

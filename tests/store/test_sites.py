@@ -12,47 +12,47 @@ RULE = {
 
 
 def replace_sites(store, tunnel_uid, sites, **more):
-    return store.replace_rules(tunnel_uid, sites, {}, **more).sites
+    return store.rule_lists.replace(tunnel_uid, sites, {}, **more).sites
 
 
 @pytest.fixture
 def tunnels(store):
-    return [store.create_tunnel(f"t{n}", domain=DOMAIN)[0] for n in range(2)]
+    return [store.tunnels.create(f"t{n}", domain=DOMAIN)[0] for n in range(2)]
 
 
 def domains(store, tunnel=None):
-    return [site.domain for site in store.list_sites(tunnel and tunnel.uid)]
+    return [site.domain for site in store.sites.select(tunnel and tunnel.uid)]
 
 
 def test_put_sites_keeps_the_rule_as_given_under_the_canonical_domain(store, tunnels):
-    (site,) = store.put_sites(tunnels[0].uid, [RULE])
+    (site,) = store.sites.put(tunnels[0].uid, [RULE])
     assert site.domain == "shop.example.org"
     assert site.rule == {**RULE, "domain": "shop.example.org"}
-    assert store.list_sites() == store.list_sites(tunnels[0].uid) == [site]
-    assert store.list_sites(tunnels[1].uid) == []
+    assert store.sites.select() == store.sites.select(tunnels[0].uid) == [site]
+    assert store.sites.select(tunnels[1].uid) == []
 
 
 def test_put_sites_replaces_only_the_domains_named(store, tunnels):
-    first = store.put_sites(tunnels[0].uid, [{"domain": "a.example.org", "port": 1}, {"domain": "b.example.org"}])
-    (changed,) = store.put_sites(tunnels[0].uid, [{"domain": "A.example.org", "tls": 2}])
+    first = store.sites.put(tunnels[0].uid, [{"domain": "a.example.org", "port": 1}, {"domain": "b.example.org"}])
+    (changed,) = store.sites.put(tunnels[0].uid, [{"domain": "A.example.org", "tls": 2}])
     assert (changed.uid, changed.created) == (first[0].uid, first[0].created)
     assert changed.rule == {"domain": "a.example.org", "tls": 2}             # complete: the old port is gone
-    assert store.list_sites() == [changed, first[1]]
+    assert store.sites.select() == [changed, first[1]]
 
 
 def test_put_sites_domain_of_another_refuses_all(store, tunnels):
-    store.put_sites(tunnels[0].uid, [{"domain": "a.example.org"}])
-    before = store.position()
+    store.sites.put(tunnels[0].uid, [{"domain": "a.example.org"}])
+    before = store.changes.position()
     with pytest.raises(TakenError, match=r"a\.example\.org"):
-        store.put_sites(tunnels[1].uid, [{"domain": "b.example.org"}, {"domain": "a.example.org"}])
+        store.sites.put(tunnels[1].uid, [{"domain": "b.example.org"}, {"domain": "a.example.org"}])
     assert domains(store) == ["a.example.org"]
-    assert store.position() == before
+    assert store.changes.position() == before
 
 
 def test_put_sites_hostname_of_another_tunnel_is_taken_and_of_oneself_is_not(store, tunnels):
     with pytest.raises(TakenError):
-        store.put_sites(tunnels[0].uid, [{"domain": tunnels[1].hostname.upper()}])
-    (site,) = store.put_sites(tunnels[1].uid, [{"domain": tunnels[1].hostname}])
+        store.sites.put(tunnels[0].uid, [{"domain": tunnels[1].hostname.upper()}])
+    (site,) = store.sites.put(tunnels[1].uid, [{"domain": tunnels[1].hostname}])
     assert site.domain == tunnels[1].hostname
 
 
@@ -63,7 +63,7 @@ def test_put_sites_hostname_of_another_tunnel_is_taken_and_of_oneself_is_not(sto
 ])
 def test_put_sites_no_proper_rule_refused(store, tunnels, rule):
     with pytest.raises(ValueRefusedError):
-        store.put_sites(tunnels[0].uid, [{"domain": "ok.example.org"}, rule])
+        store.sites.put(tunnels[0].uid, [{"domain": "ok.example.org"}, rule])
     assert domains(store) == []
 
 
@@ -72,53 +72,53 @@ def test_put_sites_deeply_nested_rule_refused(store, tunnels):
     for _ in range(100_000):
         nested = [nested]
     with pytest.raises(ValueRefusedError):
-        store.put_sites(tunnels[0].uid, [{"domain": "a.example.org", "x": nested}])
+        store.sites.put(tunnels[0].uid, [{"domain": "a.example.org", "x": nested}])
 
 
 @pytest.mark.parametrize("text", ["\x00", "\ud800", "'; DROP TABLE site; --", "%s {} ?", "\U0001f680"])
 def test_put_sites_odd_text_in_a_rule_comes_back_unchanged(store, tunnels, text):
-    store.put_sites(tunnels[0].uid, [{"domain": "a.example.org", text: [text]}])
-    assert store.list_sites()[0].rule == {"domain": "a.example.org", text: [text]}
-    assert store.changes_after(0)[-1].body["rule"] == {"domain": "a.example.org", text: [text]}
+    store.sites.put(tunnels[0].uid, [{"domain": "a.example.org", text: [text]}])
+    assert store.sites.select()[0].rule == {"domain": "a.example.org", text: [text]}
+    assert store.changes.after(0)[-1].body["rule"] == {"domain": "a.example.org", text: [text]}
 
 
 def test_put_sites_reserved_under_the_server_s_domain_refused(store, tunnels):
     for host in ("admin." + DOMAIN, "API." + DOMAIN, DOMAIN, "a.www." + DOMAIN):
         with pytest.raises(NameRefusedError):
-            store.put_sites(tunnels[0].uid, [{"domain": host}], domain=DOMAIN)
-    assert store.put_sites(tunnels[0].uid, [{"domain": "admin.example.org"}], domain=DOMAIN)
+            store.sites.put(tunnels[0].uid, [{"domain": host}], domain=DOMAIN)
+    assert store.sites.put(tunnels[0].uid, [{"domain": "admin.example.org"}], domain=DOMAIN)
 
 
 def test_put_sites_over_the_bound_refused(store, tunnels):
-    store.put_sites(tunnels[0].uid, [{"domain": f"s{n}.example.org"} for n in range(SITE_COUNT_MAX)])
+    store.sites.put(tunnels[0].uid, [{"domain": f"s{n}.example.org"} for n in range(SITE_COUNT_MAX)])
     with pytest.raises(LimitError):
-        store.put_sites(tunnels[0].uid, [{"domain": "one-more.example.org"}])
-    assert len(store.list_sites()) == SITE_COUNT_MAX
+        store.sites.put(tunnels[0].uid, [{"domain": "one-more.example.org"}])
+    assert len(store.sites.select()) == SITE_COUNT_MAX
 
 
 def test_remove_sites_unknown_domain_refuses_all(store, tunnels):
-    store.put_sites(tunnels[0].uid, [{"domain": "a.example.org"}, {"domain": "b.example.org"}])
-    store.put_sites(tunnels[1].uid, [{"domain": "c.example.org"}])
+    store.sites.put(tunnels[0].uid, [{"domain": "a.example.org"}, {"domain": "b.example.org"}])
+    store.sites.put(tunnels[1].uid, [{"domain": "c.example.org"}])
     for unknown in ("x.example.org", "c.example.org"):
         with pytest.raises(NotFoundError):
-            store.remove_sites(tunnels[0].uid, ["a.example.org", unknown])
+            store.sites.remove(tunnels[0].uid, ["a.example.org", unknown])
     assert domains(store) == ["a.example.org", "b.example.org", "c.example.org"]
-    store.remove_sites(tunnels[0].uid, ["A.example.org.", "a.example.org"])
+    store.sites.remove(tunnels[0].uid, ["A.example.org.", "a.example.org"])
     assert domains(store, tunnels[0]) == ["b.example.org"]
 
 
 def test_replace_sites_whole_list_is_applied(store, tunnels):
-    store.put_sites(tunnels[0].uid, [{"domain": "old.example.org"}, {"domain": "kept.example.org", "port": 1}])
-    kept = store.list_sites()[0]
+    store.sites.put(tunnels[0].uid, [{"domain": "old.example.org"}, {"domain": "kept.example.org", "port": 1}])
+    kept = store.sites.select()[0]
     rules = [{"domain": "Kept.example.org", "port": 1}, {"domain": "new.example.org"}]
     results = replace_sites(store, tunnels[0].uid, rules)
     assert results == [SiteResult("kept.example.org"), SiteResult("new.example.org")]
     assert domains(store) == ["kept.example.org", "new.example.org"]
-    assert store.list_sites()[0] == kept                                     # not written again
+    assert store.sites.select()[0] == kept                                     # not written again
 
 
 def test_replace_sites_refuses_single_domains(store, tunnels):
-    store.put_sites(tunnels[1].uid, [{"domain": "taken.example.org"}])
+    store.sites.put(tunnels[1].uid, [{"domain": "taken.example.org"}])
     results = replace_sites(store, tunnels[0].uid, [
         {"domain": "taken.example.org"}, {"domain": "free.example.org"}, {"domain": "admin." + DOMAIN}, None,
         {"domain": "a b"}, {"domain": tunnels[1].hostname},
@@ -134,15 +134,15 @@ def test_replace_sites_refuses_single_domains(store, tunnels):
 def test_replace_sites_same_list_writes_nothing(store, tunnels):
     rules = [{"domain": "a.example.org", "secure": True}, {"domain": "b.example.org"}]
     replace_sites(store, tunnels[0].uid, rules)
-    before = store.position()
+    before = store.changes.position()
     replace_sites(store, tunnels[0].uid, list(reversed(rules)))
-    assert store.position() == before
+    assert store.changes.position() == before
     replace_sites(store, tunnels[0].uid, [{"domain": "a.example.org", "secure": 1}, rules[1]])
-    assert store.position() == (1, before[1] + 1)                            # true and 1 are two things
+    assert store.changes.position() == (1, before[1] + 1)                            # true and 1 are two things
 
 
 def test_replace_sites_empty_list_removes_all(store, tunnels):
-    store.put_sites(tunnels[0].uid, [{"domain": "a.example.org"}])
+    store.sites.put(tunnels[0].uid, [{"domain": "a.example.org"}])
     assert replace_sites(store, tunnels[0].uid, []) == []
     assert domains(store) == []
 
@@ -152,14 +152,14 @@ def test_replace_sites_over_the_bound_refuses_the_rest(store, tunnels):
     assert [result.domain for result in results if result.error] == [
         f"s{SITE_COUNT_MAX}.example.org", f"s{SITE_COUNT_MAX + 1}.example.org",
     ]
-    assert len(store.list_sites()) == SITE_COUNT_MAX
+    assert len(store.sites.select()) == SITE_COUNT_MAX
 
 
 def test_replace_rules_name_of_a_deleted_tunnel_is_held_in_words_of_its_own(store, tunnels):
     gone, _ = tunnels
-    other, _ = store.create_tunnel("other", domain=DOMAIN, user_uid=store.create_user().uid)
-    store.delete_tunnel(gone.uid)
+    other, _ = store.tunnels.create("other", domain=DOMAIN, user_uid=store.users.create().uid)
+    store.tunnels.delete(gone.uid)
     (result,) = replace_sites(store, other.uid, [{"domain": gone.hostname}], domain=DOMAIN)
     assert result.error.code == "SPK-HELD"
     assert "30 days" in str(result.error)
-    assert store.list_sites(other.uid) == []
+    assert store.sites.select(other.uid) == []

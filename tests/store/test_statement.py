@@ -72,7 +72,7 @@ def test_each_of_any_number_of_texts(db):
 
 
 def test_logged_table_of_every_kind_reads_what_it_wrote(store):
-    token = store.create_token("a token")
+    token = store.tokens.create("a token")
     table = TABLES[Token]
     row, = store._db.rows(table.find(token.uid))
     assert table.read(row) == token

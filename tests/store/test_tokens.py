@@ -9,37 +9,37 @@ from spokes.store.models import TokenModel
 
 
 def register(store, value):
-    return store.register_tunnel(value, "t", domain="tun.example.net")[0]
+    return store.tunnels.register(value, "t", domain="tun.example.net")[0]
 
 
 def test_create_token_is_listed_and_registers(store):
-    token = store.create_token("  field team ", active=True)
+    token = store.tokens.create("  field team ", active=True)
     assert is_uid(token.uid)
     assert is_secret(token.value)
     assert (token.description, token.active, token.created) == ("field team", True, token.modified)
-    assert store.list_tokens() == [token]
+    assert store.tokens.select() == [token]
     assert register(store, token.value).token_uid == token.uid
 
 
 def test_list_tokens_oldest_first_with_inactive_ones(store):
-    tokens = [store.create_token(f"t{n}", active=n != 1) for n in range(3)]
-    assert store.list_tokens() == tokens
+    tokens = [store.tokens.create(f"t{n}", active=n != 1) for n in range(3)]
+    assert store.tokens.select() == tokens
 
 
 def test_edit_token_replaces_both_values_and_keeps_the_secret(store):
-    token = store.create_token("old")
-    edited = store.edit_token(token.uid, "new", False)
+    token = store.tokens.create("old")
+    edited = store.tokens.edit(token.uid, "new", False)
     assert (edited.description, edited.active, edited.value) == ("new", False, token.value)
     assert edited.rev > token.rev
     assert edited.modified >= token.modified
-    assert store.list_tokens() == [edited]
+    assert store.tokens.select() == [edited]
 
 
 def test_token_inactive_is_told_from_unknown(store):
-    token = store.create_token("t", active=False)
+    token = store.tokens.create("t", active=False)
     with pytest.raises(InactiveError):
         register(store, token.value)
-    store.edit_token(token.uid, "t", True)
+    store.tokens.edit(token.uid, "t", True)
     register(store, token.value)
 
 
@@ -47,89 +47,89 @@ def test_token_inactive_is_told_from_unknown(store):
     "", "x", "5" * 64, "0" * 64, "' OR 1=1 --", "\x00" * 64, "\ud800" * 64, "A" * 64, "%" * 64, "0" * 100_000,
 ])
 def test_token_no_such_value_refused(store, value):
-    store.create_token("t")
+    store.tokens.create("t")
     with pytest.raises(TokenError):
         register(store, value)
 
 
 def test_token_upper_case_or_padded_value_refused(store):
-    value = store.create_token("t").value
+    value = store.tokens.create("t").value
     for wrong in (value.upper(), value + "\n", " " + value, value[:-1]):
         with pytest.raises(TokenError):
             register(store, wrong)
 
 
 def test_delete_token_is_gone_for_good(store):
-    token = store.create_token("t")
-    store.delete_token(token.uid)
-    assert store.list_tokens() == []
+    token = store.tokens.create("t")
+    store.tokens.delete(token.uid)
+    assert store.tokens.select() == []
     with pytest.raises(TokenError):
         register(store, token.value)
     with pytest.raises(NotFoundError):
-        store.delete_token(token.uid)
+        store.tokens.delete(token.uid)
 
 
 @pytest.mark.parametrize("uid", ["f" * 32, "", "0" * 32, "\x00", "\ud800", "' OR 1=1 --", "x" * 10_000])
 def test_edit_token_unknown_uid_not_found(store, uid):
-    token = store.create_token("t")
+    token = store.tokens.create("t")
     with pytest.raises(NotFoundError):
-        store.edit_token(uid, "changed", False)
+        store.tokens.edit(uid, "changed", False)
     with pytest.raises(NotFoundError):
-        store.delete_token(uid)
-    assert store.list_tokens() == [token]
+        store.tokens.delete(uid)
+    assert store.tokens.select() == [token]
 
 
 @pytest.mark.parametrize("description", ["a\nb", "a\x00b", "a\ud800b", "a\u202eb", "\x1b[31m", "x" * 256])
 def test_create_token_unfit_description_refused(store, description):
     with pytest.raises(ValueRefusedError):
-        store.create_token(description)
-    assert store.position() == (1, 0)
+        store.tokens.create(description)
+    assert store.changes.position() == (1, 0)
 
 
 def test_token_repr_shows_no_secret(store):
-    token = store.create_token("t")
-    _, key = store.register_tunnel(token.value, "n", domain="tun.example.net")
-    shown = repr(store.list_tokens()) + repr(store.changes_after(0)) + repr(store.list_tunnels())
+    token = store.tokens.create("t")
+    _, key = store.tunnels.register(token.value, "n", domain="tun.example.net")
+    shown = repr(store.tokens.select()) + repr(store.changes.after(0)) + repr(store.tunnels.select())
     assert token.value not in shown
     assert key not in shown
 
 
 def test_token_hash_is_keyed_by_the_store(store):
-    token = store.create_token("t")
+    token = store.tokens.create("t")
     (row,) = store._db.read(TokenModel.select(TokenModel.value_hash).tuples())
     assert row[0] != hashlib.sha256(token.value.encode()).hexdigest()
-    assert row[0] == store._secret_hash(token.value)
+    assert row[0] == store.secrets.hash(token.value)
 
 
 def test_secret_is_made_once_and_differs_by_name(store, store_url):
-    first = store.secret("cluster")
+    first = store.secrets.get("cluster")
     assert is_secret(first)
-    assert store.secret("node") != first
+    assert store.secrets.get("node") != first
     with Store.open(store_url) as second:
-        assert second.secret("cluster") == first
+        assert second.secrets.get("cluster") == first
 
 
 def test_token_with_a_maximum_registers_so_many_that_exist(store):
-    token = store.create_token("two", tunnel_count_max=2)
+    token = store.tokens.create("two", tunnel_count_max=2)
     first, _ = register(store, token.value), register(store, token.value)
     with pytest.raises(LimitError, match="2 tunnels") as refused:
         register(store, token.value)
     assert not refused.value.retryable
-    store.delete_tunnel(first.uid)
+    store.tunnels.delete(first.uid)
     register(store, token.value)
-    store.edit_token(token.uid, "two", True, tunnel_count_max=3)
+    store.tokens.edit(token.uid, "two", True, tunnel_count_max=3)
     register(store, token.value)
-    register(store, store.create_token("another").value)
+    register(store, store.tokens.create("another").value)
 
 
 def test_token_with_a_rate_refuses_until_the_oldest_is_an_hour_old(store, monkeypatch):
     now = 1_800_000_000.0
     monkeypatch.setattr("spokes.clock.wall_s", lambda: now)
-    token = store.create_token("slow", tunnels_per_hour_max=2)
+    token = store.tokens.create("slow", tunnels_per_hour_max=2)
     first = register(store, token.value)
     now += 600.0
     register(store, token.value)
-    store.delete_tunnel(first.uid)       # what was registered counts, not what is left of it
+    store.tunnels.delete(first.uid)       # what was registered counts, not what is left of it
     with pytest.raises(AdmissionRefusedError) as refused:
         register(store, token.value)
     assert refused.value.retry_after_s == 3000.0
@@ -138,13 +138,13 @@ def test_token_with_a_rate_refuses_until_the_oldest_is_an_hour_old(store, monkey
 
 
 def test_edit_token_without_maxima_keeps_them(store):
-    token = store.create_token("t", tunnel_count_max=5, tunnels_per_hour_max=7)
-    edited = store.edit_token(token.uid, "u", True)
+    token = store.tokens.create("t", tunnel_count_max=5, tunnels_per_hour_max=7)
+    edited = store.tokens.edit(token.uid, "u", True)
     assert (edited.tunnel_count_max, edited.tunnels_per_hour_max) == (5, 7)
-    assert store.list_tokens() == [edited]
+    assert store.tokens.select() == [edited]
 
 
 @pytest.mark.parametrize("count", [-1, 2**31])
 def test_token_impossible_maximum_is_refused(store, count):
     with pytest.raises(ValueRefusedError):
-        store.create_token("t", tunnel_count_max=count)
+        store.tokens.create("t", tunnel_count_max=count)

@@ -25,7 +25,7 @@ def delta(tunnel_uid, service_uid=SITE, bytes_in=1, bytes_out=10, conns=1):
 
 @pytest.fixture
 def tunnels(store):
-    return [store.create_tunnel(f"t{n}", domain=DOMAIN)[0].uid for n in range(2)]
+    return [store.tunnels.create(f"t{n}", domain=DOMAIN)[0].uid for n in range(2)]
 
 
 @pytest.mark.parametrize(("period", "moment", "start"), [
@@ -39,80 +39,81 @@ def test_period_start_by_the_calendar_in_utc(period, moment, start):
 
 
 def test_add_traffic_sums_up_in_every_period(store, tunnels):
-    store.add_traffic(NOW, [delta(tunnels[0]), delta(tunnels[0]), delta(tunnels[0], PORT)])
-    store.add_traffic(NOW + 3600, [delta(tunnels[0], conns=5)])
+    store.traffic.add(NOW, [delta(tunnels[0]), delta(tunnels[0]), delta(tunnels[0], PORT)])
+    store.traffic.add(NOW + 3600, [delta(tunnels[0], conns=5)])
     for period, expected in ((Period.HOUR, [2, 1]), (Period.DAY, [3]), (Period.MONTH, [3])):
-        rows = store.list_traffic(period=period, begin=0, end=NOW * 2, service_uid=SITE)
+        rows = store.traffic.select(period=period, begin=0, end=NOW * 2, service_uid=SITE)
         assert [row.bytes_in for row in rows] == expected
         assert [row.bytes_out for row in rows] == [10 * n for n in expected]
-    assert sum(row.conns for row in store.list_traffic(period="h", begin=0, end=NOW * 2)) == 8
+    assert sum(row.conns for row in store.traffic.select(period="h", begin=0, end=NOW * 2)) == 8
 
 
 def test_add_traffic_is_one_statement(store, tunnels):
-    store.position()
+    store.changes.position()
     before = store.statement_count
-    store.add_traffic(NOW, [delta(tunnel, f"{n:032x}") for tunnel in tunnels for n in range(500)])
+    store.traffic.add(NOW, [delta(tunnel, f"{n:032x}") for tunnel in tunnels for n in range(500)])
     assert store.statement_count - before <= 3               # with its BEGIN and COMMIT
-    store.add_traffic(NOW, [])
-    store.add_traffic(NOW, [delta("\x00"), delta(tunnels[0], "")])
-    assert len(store.list_traffic(period="d", begin=0, end=NOW * 2)) == 1000
+    store.traffic.add(NOW, [])
+    store.traffic.add(NOW, [delta("\x00"), delta(tunnels[0], "")])
+    assert len(store.traffic.select(period="d", begin=0, end=NOW * 2)) == 1000
 
 
 def test_add_traffic_counts_beyond_32_bits(store, tunnels):
     for _ in range(2):
-        store.add_traffic(NOW, [delta(tunnels[0], bytes_in=2**40, bytes_out=2**61)])
-    assert store.usage_of_tunnels(tunnels, NOW)[tunnels[0]] == Usage(2**41 + 2**62, 2**41 + 2**62)
+        store.traffic.add(NOW, [delta(tunnels[0], bytes_in=2**40, bytes_out=2**61)])
+    assert store.traffic.usage_of_tunnels(tunnels, NOW)[tunnels[0]] == Usage(2**41 + 2**62, 2**41 + 2**62)
 
 
 def test_usage_is_of_this_day_and_month(store, tunnels):
     for moment in (at(2026, 10, 31, 23, 59), at(2026, 11, 1), at(2026, 11, 21, 23, 59), NOW):
-        store.add_traffic(moment, [delta(tunnels[0], bytes_in=1, bytes_out=0)])
-    assert store.usage_of_tunnels(tunnels, NOW) == {tunnels[0]: Usage(1, 3)}
-    assert store.usage_of_tunnels(None, NOW) == {tunnels[0]: Usage(1, 3)}
-    assert store.usage_of_tunnels(tunnels, at(2026, 11, 23)) == {tunnels[0]: Usage(0, 3)}
-    assert store.usage_of_tunnels(tunnels, at(2026, 11, 1, 5)) == {tunnels[0]: Usage(1, 3)}
-    assert store.usage_of_tunnels(tunnels, at(2026, 12, 1)) == {}
-    assert store.usage_of_tunnels([], NOW) == store.usage_of_tunnels(["\x00"], NOW) == {}
+        store.traffic.add(moment, [delta(tunnels[0], bytes_in=1, bytes_out=0)])
+    assert store.traffic.usage_of_tunnels(tunnels, NOW) == {tunnels[0]: Usage(1, 3)}
+    assert store.traffic.usage_of_tunnels(None, NOW) == {tunnels[0]: Usage(1, 3)}
+    assert store.traffic.usage_of_tunnels(tunnels, at(2026, 11, 23)) == {tunnels[0]: Usage(0, 3)}
+    assert store.traffic.usage_of_tunnels(tunnels, at(2026, 11, 1, 5)) == {tunnels[0]: Usage(1, 3)}
+    assert store.traffic.usage_of_tunnels(tunnels, at(2026, 12, 1)) == {}
+    assert store.traffic.usage_of_tunnels([], NOW) == store.traffic.usage_of_tunnels(["\x00"], NOW) == {}
 
 
 def test_usage_of_services(store, tunnels):
-    store.add_traffic(NOW, [delta(tunnels[0], SITE), delta(tunnels[0], PORT, 5, 5), delta(tunnels[1], "53" * 16)])
-    assert store.usage_of_services(tunnels[:1], NOW) == {SITE: Usage(11, 11), PORT: Usage(10, 10)}
+    store.traffic.add(NOW, [delta(tunnels[0], SITE), delta(tunnels[0], PORT, 5, 5), delta(tunnels[1], "53" * 16)])
+    assert store.traffic.usage_of_services(tunnels[:1], NOW) == {SITE: Usage(11, 11), PORT: Usage(10, 10)}
 
 
 def test_usage_of_users_with_deleted_tunnels(store, tunnels):
-    user = store.create_user()
-    own = [store.create_tunnel("o", domain=DOMAIN, user_uid=user.uid)[0].uid for _ in range(2)]
-    store.add_traffic(NOW, [delta(own[0]), delta(own[1]), delta(tunnels[0])])
-    store.delete_tunnel(own[1])
-    assert store.usage_of_user(user.uid, NOW) == Usage(22, 22)
-    assert store.month_of_users(NOW) == {user.uid: 22, ZERO_UID: 11}
-    assert store.usage_of_user(new_uid(), NOW) == store.usage_of_user("\x00", NOW) == Usage(0, 0)
+    user = store.users.create()
+    own = [store.tunnels.create("o", domain=DOMAIN, user_uid=user.uid)[0].uid for _ in range(2)]
+    store.traffic.add(NOW, [delta(own[0]), delta(own[1]), delta(tunnels[0])])
+    store.tunnels.delete(own[1])
+    assert store.traffic.usage_of_user(user.uid, NOW) == Usage(22, 22)
+    assert store.traffic.month_of_users(NOW) == {user.uid: 22, ZERO_UID: 11}
+    assert store.traffic.usage_of_user(new_uid(), NOW) == store.traffic.usage_of_user("\x00", NOW) == Usage(0, 0)
 
 
 def test_list_traffic_filters(store, tunnels):
     for hours in range(4):
-        store.add_traffic(NOW + hours * 3600, [delta(tunnels[0]), delta(tunnels[1], PORT)])
-    whole = store.list_traffic(period="h", begin=0, end=NOW * 2)
+        store.traffic.add(NOW + hours * 3600, [delta(tunnels[0]), delta(tunnels[1], PORT)])
+    whole = store.traffic.select(period="h", begin=0, end=NOW * 2)
     assert [(row.start, row.tunnel_uid) for row in whole] == sorted((row.start, row.tunnel_uid) for row in whole)
     assert len(whole) == 8
     begin = period_start(Period.HOUR, NOW)
-    assert {row.start for row in store.list_traffic(period="h", begin=begin + 3600, end=begin + 10800)} == {
+    assert {row.start for row in store.traffic.select(period="h", begin=begin + 3600, end=begin + 10800)} == {
         begin + 3600, begin + 7200
     }
-    assert {row.tunnel_uid for row in store.list_traffic(period="h", begin=0, end=NOW * 2, tunnel_uid=tunnels[0])} == {
+    hours = store.traffic.select(period="h", begin=0, end=NOW * 2, tunnel_uid=tunnels[0])
+    assert {row.tunnel_uid for row in hours} == {
         tunnels[0]
     }
-    assert len(store.list_traffic(period="h", begin=0, end=NOW * 2, tunnel_uids=tunnels, limit=3)) == 3
-    assert store.list_traffic(period="h", begin=0, end=NOW * 2, service_uid="\x00") == []
+    assert len(store.traffic.select(period="h", begin=0, end=NOW * 2, tunnel_uids=tunnels, limit=3)) == 3
+    assert store.traffic.select(period="h", begin=0, end=NOW * 2, service_uid="\x00") == []
     with pytest.raises(ValueError, match="'y'"):
-        store.list_traffic(period="y", begin=0, end=1)
+        store.traffic.select(period="y", begin=0, end=1)
 
 
 def test_purge_traffic_keeps_months(store, tunnels):
     old, older = NOW - HOURS_KEPT_S - 7200, NOW - DAYS_KEPT_S - 2 * 86_400
     for moment in (NOW, old, older):
-        store.add_traffic(moment, [delta(tunnels[0])])
-    assert [store.purge_traffic(NOW) for _ in range(3)] == [2, 1, 0]  # in slices, the oldest first
-    kept = {period: len(store.list_traffic(period=period, begin=0, end=NOW * 2)) for period in Period}
+        store.traffic.add(moment, [delta(tunnels[0])])
+    assert [store.traffic.purge(NOW) for _ in range(3)] == [2, 1, 0]  # in slices, the oldest first
+    kept = {period: len(store.traffic.select(period=period, begin=0, end=NOW * 2)) for period in Period}
     assert kept == {Period.HOUR: 1, Period.DAY: 2, Period.MONTH: 3}

@@ -13,8 +13,8 @@ def fleet(store):
     named = {}
     for n, name in enumerate(("till 4", "Ladenkasse ÄÖ", "100%_\\ off", "gone", "shut")):
         with clock.replaced(clock.ManualClock(wall_s=1_800_000_000.0 + n)):
-            named[name] = store.create_tunnel(name, f"host-{n}.{DOMAIN}", domain=DOMAIN)[0].uid
-    store.write_presence([
+            named[name] = store.tunnels.create(name, f"host-{n}.{DOMAIN}", domain=DOMAIN)[0].uid
+    store.presence.write([
         PresenceUpdate(
             tunnel_uid=named["till 4"], state=TunnelState.ONLINE, last_active=1.0, address="198.51.100.7",
             version="1.2.0", os="Linux", arch="amd64",
@@ -24,9 +24,9 @@ def fleet(store):
             version="1.12.0", os="windows", arch="arm64",
         ),
     ])
-    store.put_sites(named["Ladenkasse ÄÖ"], [{"domain": "shop.example.org"}, {"domain": "büro.example.org"}])
-    store.delete_tunnel(named["gone"])
-    store.set_tunnel_state(named["shut"], TunnelState.SHUTDOWN)
+    store.sites.put(named["Ladenkasse ÄÖ"], [{"domain": "shop.example.org"}, {"domain": "büro.example.org"}])
+    store.tunnels.delete(named["gone"])
+    store.tunnels.set_state(named["shut"], TunnelState.SHUTDOWN)
     return named
 
 
@@ -41,54 +41,54 @@ def test_list_tunnels_by_state(store, fleet):
         ((TunnelState.INIT,), ["Ladenkasse ÄÖ"]), ((TunnelState.SHUTDOWN,), ["shut"]),
         ((TunnelState.DELETED,), ["gone"]), (tuple(TunnelState), list(reversed(fleet))), ((), []),
     ):
-        assert names(fleet, [tunnel.uid for tunnel in store.list_tunnels(states=states)]) == expected
-        assert all(tunnel.state in states for tunnel in store.list_tunnels(states=states))
+        assert names(fleet, [tunnel.uid for tunnel in store.tunnels.select(states=states)]) == expected
+        assert all(tunnel.state in states for tunnel in store.tunnels.select(states=states))
 
 
 def test_list_tunnels_pages_join_to_the_whole(store, fleet):
-    whole = store.list_tunnels()
-    assert store.list_tunnel_uids() == [tunnel.uid for tunnel in whole]
-    assert [page for n in range(4) for page in store.list_tunnels(limit=1, offset=n)] == whole
-    assert store.list_tunnels(limit=0) == store.list_tunnels(limit=5, offset=99) == []
+    whole = store.tunnels.select()
+    assert store.tunnels.uids() == [tunnel.uid for tunnel in whole]
+    assert [page for n in range(4) for page in store.tunnels.select(limit=1, offset=n)] == whole
+    assert store.tunnels.select(limit=0) == store.tunnels.select(limit=5, offset=99) == []
 
 
 def test_list_tunnels_by_owner(store, fleet):
-    user = store.create_user()
-    own, _ = store.create_tunnel("mine", domain=DOMAIN, user_uid=user.uid)
-    assert store.list_user_tunnels(user.uid) == store.list_tunnels(user_uid=user.uid) == [own]
-    assert store.search_tunnels("", user_uid=user.uid) == store.list_tunnel_uids(user_uid=user.uid) == [own.uid]
-    assert own.uid not in store.list_tunnel_uids(user_uid=ZERO_UID)
+    user = store.users.create()
+    own, _ = store.tunnels.create("mine", domain=DOMAIN, user_uid=user.uid)
+    assert store.tunnels.of_user(user.uid) == store.tunnels.select(user_uid=user.uid) == [own]
+    assert store.tunnels.search("", user_uid=user.uid) == store.tunnels.uids(user_uid=user.uid) == [own.uid]
+    assert own.uid not in store.tunnels.uids(user_uid=ZERO_UID)
 
 
 def test_count_active_tunnels_neither_deleted_nor_shut_down(store, fleet):
     may_run = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)
-    states = [tunnel.state for tunnel in store.list_tunnels(states=TunnelState)]
+    states = [tunnel.state for tunnel in store.tunnels.select(states=TunnelState)]
     assert {state: states.count(state) for state in TunnelState} == dict.fromkeys(TunnelState, 1)
-    assert store.count_active_tunnels() == (len(may_run), 1)
-    online, = store.list_tunnels(states=[TunnelState.ONLINE])
-    store.set_tunnel_state(online.uid, TunnelState.SHUTDOWN)
-    assert store.count_active_tunnels() == (2, 0)
-    store.set_tunnel_state(online.uid, TunnelState.INIT)
-    store.delete_tunnel(online.uid)
-    assert store.count_active_tunnels() == (2, 0)
+    assert store.tunnels.count_active() == (len(may_run), 1)
+    online, = store.tunnels.select(states=[TunnelState.ONLINE])
+    store.tunnels.set_state(online.uid, TunnelState.SHUTDOWN)
+    assert store.tunnels.count_active() == (2, 0)
+    store.tunnels.set_state(online.uid, TunnelState.INIT)
+    store.tunnels.delete(online.uid)
+    assert store.tunnels.count_active() == (2, 0)
 
 
 def test_get_tunnels_in_the_order_asked_for(store, fleet):
     uids = [fleet["shut"], fleet["gone"], fleet["till 4"]]
     asked = [uids[0], new_uid(), uids[1], "\x00", uids[2], uids[0]]
-    assert [tunnel.uid for tunnel in store.get_tunnels(asked)] == [*uids, uids[0]]
-    assert store.get_tunnels([]) == []
+    assert [tunnel.uid for tunnel in store.tunnels.get_many(asked)] == [*uids, uids[0]]
+    assert store.tunnels.get_many([]) == []
 
 
 def test_services_of_many_tunnels_in_one_statement(store, fleet):
-    port = store.allocate_port(fleet["till 4"], 22000, 22999)
+    port = store.ports.allocate(fleet["till 4"], 22000, 22999)
     before = store.statement_count
-    sites = store.list_sites([fleet["till 4"], fleet["Ladenkasse ÄÖ"], "\x00"])
-    ports = store.list_ports(fleet.values())
+    sites = store.sites.select([fleet["till 4"], fleet["Ladenkasse ÄÖ"], "\x00"])
+    ports = store.ports.select(fleet.values())
     assert store.statement_count == before + 2
     assert [site.domain for site in sites] == ["shop.example.org", "xn--bro-hoa.example.org"]
     assert [row.port for row in ports] == [port]
-    assert store.list_sites([]) == store.list_ports([]) == []
+    assert store.sites.select([]) == store.ports.select([]) == []
 
 
 @pytest.mark.parametrize(("term", "expected"), [
@@ -100,12 +100,12 @@ def test_services_of_many_tunnels_in_one_statement(store, fleet):
     ("", ["shut", "100%_\\ off", "Ladenkasse ÄÖ", "till 4"]),
 ])
 def test_search_tunnels_by_term(store, fleet, term, expected):
-    assert names(fleet, store.search_tunnels(term)) == expected
+    assert names(fleet, store.tunnels.search(term)) == expected
 
 
 def test_search_tunnels_by_id(store, fleet):
     uid = fleet["till 4"]
-    assert names(fleet, store.search_tunnels(uid[4:20].upper())) == ["till 4"]
+    assert names(fleet, store.tunnels.search(uid[4:20].upper())) == ["till 4"]
 
 
 @pytest.mark.parametrize(("conditions", "expected"), [
@@ -115,4 +115,4 @@ def test_search_tunnels_by_id(store, fleet):
     ({"term": "äö", "os": "linux"}, []), ({"os": "\x00"}, []), ({"version": "\ud800"}, []),
 ])
 def test_search_tunnels_conditions_are_joined_by_and(store, fleet, conditions, expected):
-    assert names(fleet, store.search_tunnels(**conditions)) == expected
+    assert names(fleet, store.tunnels.search(**conditions)) == expected

@@ -29,7 +29,7 @@ from spokes.store.authority import owner_of_api_key
 
 def list_keys(admin: Admin, caller: Caller, body: None) -> KeysAnswer:
     """All API keys; a basic caller's own."""
-    keys = admin.store.list_api_keys(user_uid=None if caller.is_admin else caller.user_uid)
+    keys = admin.store.api_keys.select(user_uid=None if caller.is_admin else caller.user_uid)
     return KeysAnswer(keys=[key_object(key) for key in keys])
 
 
@@ -43,7 +43,7 @@ def create_key(admin: Admin, caller: Caller, body: CreateKeyRequest) -> NewKeyAn
             raise NotFoundError("unknown user")
         user_uid = caller.user_uid
     with changing(admin, caller):
-        key, value = admin.store.create_api_key(body.description, scopes=body.scopes, user_uid=user_uid)
+        key, value = admin.store.api_keys.create(body.description, scopes=body.scopes, user_uid=user_uid)
     return NewKeyAnswer(key=key_object(key), value=value)
 
 
@@ -51,7 +51,7 @@ def edit_key(admin: Admin, caller: Caller, body: EditKeyRequest) -> KeyAnswer:
     """Change an API key; one that is switched off ends its sessions."""
     key = _key(admin, caller, body.key_uid)
     with changing(admin, caller, is_seen(caller, owner_of_api_key, key.uid, "API key")):
-        key = admin.store.edit_api_key(
+        key = admin.store.api_keys.edit(
             key.uid, description=None if body.description is UNSET else body.description,
             active=None if body.active is UNSET else body.active,
         )
@@ -62,7 +62,7 @@ def delete_key(admin: Admin, caller: Caller, body: DeleteKeyRequest) -> Answer:
     """Delete an API key; its sessions end."""
     key = _key(admin, caller, body.key_uid)
     with changing(admin, caller, is_seen(caller, owner_of_api_key, key.uid, "API key")):
-        admin.store.delete_api_key(key.uid)
+        admin.store.api_keys.delete(key.uid)
     return Answer(message="key deleted")
 
 
@@ -71,24 +71,24 @@ def list_logins(admin: Admin, caller: Caller, body: None, *, query: LoginsQuery)
     if query.everyone:
         caller.check_admin()
     return LoginsAnswer(logins=[
-        login_object(login, caller.login_uid) for login in admin.store.list_logins()
+        login_object(login, caller.login_uid) for login in admin.store.logins.select()
         if query.everyone or _is_own(caller, login)
     ])
 
 
 def end_login(admin: Admin, caller: Caller, body: EndLoginRequest) -> Answer:
     """End a session: one's own, or as an administrator anybody's."""
-    for login in admin.store.list_logins():
+    for login in admin.store.logins.select():
         if login.uid == body.login_uid and (caller.is_admin or _is_own(caller, login)):
             with changing(admin, caller):
-                admin.store.note_event("login.end", "login", login.uid)
-                admin.store.end_login(login.uid)         # last: it may be the one that this call came by
+                admin.store.audit.note("login.end", "login", login.uid)
+                admin.store.logins.end(login.uid)         # last: it may be the one that this call came by
             return Answer(message="session ended")
     raise NotFoundError("unknown session")
 
 
 def _key(admin: Admin, caller: Caller, uid: str) -> StoredKey:
-    key = admin.store.get_api_key(uid)
+    key = admin.store.api_keys.get(uid)
     caller.check_sees(key.user_uid, "API key")
     return key
 

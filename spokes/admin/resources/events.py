@@ -33,7 +33,7 @@ _CSV_COLUMNS = (
 
 def list_all(admin: Admin, caller: Caller, body: None, *, query: EventsQuery) -> EventsAnswer:
     """Admin events, newest first."""
-    events = admin.store.list_events(
+    events = admin.store.audit.select(
         before_seq=query.before, limit=query.limit, actor=query.actor, object_uid=query.object_uid, action=query.action
     )
     return EventsAnswer(events=[event_object(event) for event in events])
@@ -41,13 +41,13 @@ def list_all(admin: Admin, caller: Caller, body: None, *, query: EventsQuery) ->
 
 def verify(admin: Admin, caller: Caller, body: None) -> VerifyAnswer:
     """Whether the chain of admin events is whole."""
-    broken_at = admin.store.verify_events()
+    broken_at = admin.store.audit.verify()
     return VerifyAnswer(whole=broken_at is None, broken_at=broken_at or 0)
 
 
 def export_json_lines(admin: Admin, caller: Caller, body: None) -> Reply:
     """All admin events, oldest first, one JSON object a line, with the hashes that prove them."""
-    return Reply(media_type=JSON_LINES, chunks=chunks(admin.store.export_events()))
+    return Reply(media_type=JSON_LINES, chunks=chunks(admin.store.audit.export()))
 
 
 def export_csv(admin: Admin, caller: Caller, body: None) -> Reply:
@@ -57,20 +57,20 @@ def export_csv(admin: Admin, caller: Caller, body: None) -> Reply:
 
 def list_alerts(admin: Admin, caller: Caller, body: None, *, query: AlertsQuery) -> AlertsAnswer:
     """Alerts, newest first; `open=true` leaves out what is over."""
-    alerts = admin.store.list_alerts(open_only=query.open, limit=query.limit)
+    alerts = admin.store.alerts.select(open_only=query.open, limit=query.limit)
     return AlertsAnswer(alerts=[alert_object(alert) for alert in alerts])
 
 
 def acknowledge_alert(admin: Admin, caller: Caller, body: AcknowledgeRequest) -> AlertAnswer:
     """Note that somebody has seen an alert."""
     with changing(admin, caller):
-        alert = admin.store.acknowledge_alert(body.alert_uid)
-        admin.store.note_event("alert.acknowledge", "alert", alert.uid, {"kind": alert.kind, "subject": alert.subject})
+        alert = admin.store.alerts.acknowledge(body.alert_uid)
+        admin.store.audit.note("alert.acknowledge", "alert", alert.uid, {"kind": alert.kind, "subject": alert.subject})
     return AlertAnswer(alert=alert_object(alert))
 
 
 def _rows(admin: Admin) -> Iterator[list[str]]:
-    for event in admin.store.all_events():
+    for event in admin.store.audit.all_records():
         cells: list[str] = []
         for name in _CSV_COLUMNS:
             value = getattr(event, name)

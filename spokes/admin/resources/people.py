@@ -57,8 +57,8 @@ TOTP_SECRET_CHARS = 32
 
 def login(admin: Admin, caller: Caller, body: LoginRequest) -> Reply:
     """E-mail address, password and the code of the second factor for a cookie."""
-    user = admin.store.find_user_by_email(body.email)
-    device_uid = admin.store.known_device(user, caller.device) if user is not None else None
+    user = admin.store.users.find_by_email(body.email)
+    device_uid = admin.store.logins.known_device(user, caller.device) if user is not None else None
     source = f"device {device_uid}" if device_uid is not None else account_source(body.email, caller.address)
     check_not_delayed(admin, source)
     right = verify_login(
@@ -70,8 +70,8 @@ def login(admin: Admin, caller: Caller, body: LoginRequest) -> Reply:
         # What is no address may be a password in the wrong field.
         detail = {"email": body.email if is_email(body.email) else "…"}
         refuse_login(admin, caller, WRONG_LOGIN, source=source, detail=detail)
-    with admin.store.checking(secrets_stand(user, WRONG_LOGIN)):
-        _, cookie = admin.store.create_login(
+    with admin.store.audit.checking(secrets_stand(user, WRONG_LOGIN)):
+        _, cookie = admin.store.logins.create(
             user_uid=user.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
         )
     actor = Actor(kind=ActorKind.PERSON, uid=user.uid, name=user.email, address=caller.address)
@@ -79,7 +79,7 @@ def login(admin: Admin, caller: Caller, body: LoginRequest) -> Reply:
     return Reply(
         answer=Answer(message="signed in"), session=SessionCookie(value=cookie, max_age_s=LOGIN_LIFETIME_S),
         device=SessionCookie(
-            value=admin.store.device_mark(user, device_uid or new_uid()), max_age_s=DEVICE_LIFETIME_S
+            value=admin.store.logins.device_mark(user, device_uid or new_uid()), max_age_s=DEVICE_LIFETIME_S
         ),
     )
 
@@ -90,7 +90,7 @@ def me(admin: Admin, caller: Caller, body: None) -> MeAnswer:
     return MeAnswer(
         kind="person" if is_person else "key", id=caller.uid, name=caller.name, role=caller.role.value,
         scopes=sorted(caller.scopes), user_uid=caller.user_uid,
-        has_totp=is_person and bool(admin.store.get_user(caller.uid).totp_secret),
+        has_totp=is_person and bool(admin.store.users.get(caller.uid).totp_secret),
     )
 
 
@@ -100,12 +100,12 @@ def me(admin: Admin, caller: Caller, body: None) -> MeAnswer:
 def list_all(admin: Admin, caller: Caller, body: None) -> PeopleAnswer:
     """All users with their roles."""
     used = admin.users.months.read(admin.store)
-    return PeopleAnswer(people=[person_object(user, used.get(user.uid, 0)) for user in admin.store.list_users()])
+    return PeopleAnswer(people=[person_object(user, used.get(user.uid, 0)) for user in admin.store.users.select()])
 
 
 def get(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> PersonAnswer:
     """One user with the role."""
-    return PersonAnswer(person=_object(admin, admin.store.get_user(user_uid)))
+    return PersonAnswer(person=_object(admin, admin.store.users.get(user_uid)))
 
 
 def create(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
@@ -114,7 +114,7 @@ def create(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
         caller.check_may_make_admins()
     with changing(admin, caller):
         uid = body.user_uid if body.user_uid != ZERO_UID else None
-        user = admin.store.create_user(uid=uid, **_properties_of(body))
+        user = admin.store.users.create(uid=uid, **_properties_of(body))
     admin.control.changed()
     return PersonAnswer(person=_object(admin, user))
 
@@ -125,7 +125,7 @@ def edit(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
     if body.role == "admin":
         caller.check_may_make_admins()
     with changing(admin, caller):
-        user = admin.store.edit_user(body.user_uid, **_properties_of(body))
+        user = admin.store.users.edit(body.user_uid, **_properties_of(body))
     admin.control.changed()
     return PersonAnswer(person=_object(admin, user))
 
@@ -138,7 +138,7 @@ def set_password(admin: Admin, caller: Caller, body: PasswordRequest) -> Answer:
     user = _whose(admin, caller, body.user_uid, body.current)
     password_hash = hash_password(body.password, owner=caller.user_uid)
     with changing(admin, caller, _may_set_secrets(caller, user)):
-        admin.store.set_password(user.uid, password_hash, but_login=caller.login_uid)
+        admin.store.users.set_password(user.uid, password_hash, but_login=caller.login_uid)
     return Answer(message="password set; other sessions have ended")
 
 
@@ -161,8 +161,8 @@ def confirm_totp(admin: Admin, caller: Caller, body: ConfirmTotpRequest) -> Answ
     if step is None:
         raise ValueRefusedError("the code does not fit; check the authenticator's clock")
     with changing(admin, caller, _may_set_secrets(caller, user)):
-        admin.store.set_totp(user.uid, secret, but_login=caller.login_uid)
-    admin.store.use_totp_step(user.uid, step)
+        admin.store.users.set_totp(user.uid, secret, but_login=caller.login_uid)
+    admin.store.users.use_totp_step(user.uid, step)
     return Answer(message="second factor is on")
 
 
@@ -172,7 +172,7 @@ def remove_totp(admin: Admin, caller: Caller, body: RemoveTotpRequest) -> Answer
     if user.uid == caller.uid:
         _check_code(admin, caller, user, body.code)
     with changing(admin, caller, _may_set_secrets(caller, user)):
-        admin.store.set_totp(user.uid, "", but_login=caller.login_uid)
+        admin.store.users.set_totp(user.uid, "", but_login=caller.login_uid)
     return Answer(message="second factor is off")
 
 
@@ -182,11 +182,11 @@ def remove_totp(admin: Admin, caller: Caller, body: RemoveTotpRequest) -> Answer
 def _rank(admin: Admin, caller: Caller, user: StoredUser | None, device_uid: str | None) -> Rank:
     if device_uid is not None:
         return Rank.DEVICE
-    if user is not None and admin.store.has_login_from(caller.address, user.uid):
+    if user is not None and admin.store.logins.has_from(caller.address, user.uid):
         return Rank.SESSION              # whoever else fails there, as behind one address of many people
     if admin.password_failures.has_failed(source_key(caller.address)):
         return Rank.FAILED
-    return Rank.SESSION if admin.store.has_login_from(caller.address) else Rank.UNKNOWN
+    return Rank.SESSION if admin.store.logins.has_from(caller.address) else Rank.UNKNOWN
 
 
 def _code_is_right(admin: Admin, user: StoredUser, code: str, device_uid: str | None = None) -> bool:
@@ -199,19 +199,19 @@ def _code_is_right(admin: Admin, user: StoredUser, code: str, device_uid: str | 
     if not user.totp_secret:
         return True
     source = f"code of {user.uid}" if device_uid is None else f"code by {device_uid}"
-    if not code or admin.store.login_wait_s(source) > 0:
+    if not code or admin.store.logins.wait_s(source) > 0:
         return False
     step = totp_step(user.totp_secret, code)
-    if step is not None and admin.store.use_totp_step(user.uid, step):
+    if step is not None and admin.store.users.use_totp_step(user.uid, step):
         return True
-    admin.store.note_login_failure(source)
+    admin.store.logins.note_failure(source)
     return False
 
 
 def _person(admin: Admin, caller: Caller) -> StoredUser:
     if caller.kind is not CallerKind.PERSON:
         raise ForbiddenError("this is for people who are signed in, not for keys")
-    return admin.store.get_user(caller.uid)
+    return admin.store.users.get(caller.uid)
 
 
 def _whose(admin: Admin, caller: Caller, user_uid: str, password: str) -> StoredUser:
@@ -223,7 +223,7 @@ def _whose(admin: Admin, caller: Caller, user_uid: str, password: str) -> Stored
         return user
     caller.check_sees(user_uid, "user")
     caller.check_admin()
-    user = admin.store.get_user(user_uid)
+    user = admin.store.users.get(user_uid)
     _check_may_let_in(caller, user)
     return user
 
@@ -272,4 +272,4 @@ def _properties_of(body: PersonRequest) -> UserProperties:
 
 
 def _object(admin: Admin, user: StoredUser) -> Person:
-    return person_object(user, admin.store.usage_of_user(user.uid, clock.wall_s()).monthly)
+    return person_object(user, admin.store.traffic.usage_of_user(user.uid, clock.wall_s()).monthly)

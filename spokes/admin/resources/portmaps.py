@@ -18,7 +18,7 @@ def update(admin: Admin, caller: Caller, body: UpdatePortMapsRequest, *, tunnel_
     portmaps = [msgspec.to_builtins(checked_portmap(portmap_of(rule))) for rule in body.portmaps]
     if portmaps:
         with changing_tunnel(admin, caller, tunnel_uid):
-            portmaps = admin.store.put_portmaps(tunnel_uid, portmaps)
+            portmaps = admin.store.portmaps.put(tunnel_uid, portmaps)
         admin.control.changed()
     return RulesAnswer(
         message=f"{counted(len(portmaps), 'port map')} updated", warning="kept, but not served in this version"
@@ -30,6 +30,6 @@ def remove(admin: Admin, caller: Caller, body: RemovePortMapsRequest, *, tunnel_
     own_tunnel(admin, caller, tunnel_uid)
     if body.listen_ports:
         with changing_tunnel(admin, caller, tunnel_uid):
-            admin.store.remove_portmaps(tunnel_uid, body.listen_ports)
+            admin.store.portmaps.remove(tunnel_uid, body.listen_ports)
         admin.control.changed()
     return Answer()

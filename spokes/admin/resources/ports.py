@@ -28,9 +28,9 @@ def list_all(admin: Admin, caller: Caller, body: None) -> PortsAnswer:
     """Every allocated port with its tunnel."""
     owner = owner_filter(caller)
     if owner is None:
-        ports = admin.store.list_ports()
+        ports = admin.store.ports.select()
     else:
-        ports = admin.store.list_ports([tunnel.uid for tunnel in admin.store.list_tunnels(user_uid=owner)])
+        ports = admin.store.ports.select([tunnel.uid for tunnel in admin.store.tunnels.select(user_uid=owner)])
     return PortsAnswer(ports=[PortTunnel(port=port.port, tunnel_uid=port.tunnel_uid) for port in ports])
 
 
@@ -46,14 +46,14 @@ def allocate(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Po
     try:
         while True:
             with changing_tunnel(admin, caller, tunnel_uid):
-                port = admin.store.allocate_port(
+                port = admin.store.ports.allocate(
                     tunnel_uid, admin.tcp_ports.begin, admin.tcp_ports.end, without=busy
                 )
             if not admin.control.is_refused_port(port):
                 return PortsAnswer(ports=[PortTunnel(port=port, tunnel_uid=tunnel_uid)])
             busy.append(port)
-            with admin.store.acting(caller.actor()):     # whatever became of the caller: nobody else would do it
-                admin.store.release_port(tunnel_uid, port)
+            with admin.store.audit.acting(caller.actor()):     # whatever became of the caller: nobody else would do it
+                admin.store.ports.release(tunnel_uid, port)
             if len(busy) == BUSY_PORTS_MAX:
                 words = f"ports {busy[0]}-{busy[-1]} are in use by other programs on the server"
                 raise AddressInUseError(words, hint="free them, or move the range with tcp_ports")
@@ -68,7 +68,7 @@ def release(admin: Admin, caller: Caller, body: ReleasePortRequest, *, tunnel_ui
     if body.port == 0:
         raise ValueRefusedError("the port to release is missing")
     with changing_tunnel(admin, caller, tunnel_uid):
-        admin.store.release_port(tunnel_uid, body.port)
+        admin.store.ports.release(tunnel_uid, body.port)
     admin.control.changed()
     return Answer(message=f"port {body.port} released")
 
@@ -89,6 +89,6 @@ def reset(admin: Admin, caller: Caller, body: ResetPortsRequest, *, tunnel_uid: 
 def _put(admin: Admin, caller: Caller, tunnel_uid: str, rules: dict[int, dict[str, object]], done: str) -> RulesAnswer:
     if rules:
         with changing_tunnel(admin, caller, tunnel_uid):
-            admin.store.put_port_rules(tunnel_uid, rules)
+            admin.store.ports.put_rules(tunnel_uid, rules)
         admin.control.changed()
     return RulesAnswer(message=f"{counted(len(rules), 'port')} {done}", warning=warning_of(rules.values()))

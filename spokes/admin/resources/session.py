@@ -18,8 +18,8 @@ _ACTIVE = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)
 def auth(admin: Admin, caller: Caller, body: AuthRequest) -> Reply:
     """An API key for a cookie. A right key gets in whatever went wrong before from the same address."""
     key = check_key(admin, body.key, caller)
-    with admin.store.checking(key_stands(key.uid, key.scopes, ZERO_UID, "")):
-        _, cookie = admin.store.create_login(
+    with admin.store.audit.checking(key_stands(key.uid, key.scopes, ZERO_UID, "")):
+        _, cookie = admin.store.logins.create(
             api_key_uid=key.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
         )
     actor = Actor(kind=ActorKind.KEY, uid=key.uid, name=key.description, address=caller.address)
@@ -32,10 +32,10 @@ def auth(admin: Admin, caller: Caller, body: AuthRequest) -> Reply:
 def info(admin: Admin, caller: Caller, body: None) -> InfoAnswer:
     """For a basic caller the figures are of their own tunnels."""
     if caller.is_admin:
-        active_count, online_count = admin.store.count_active_tunnels()
-        alert_count = admin.store.count_unacknowledged()
+        active_count, online_count = admin.store.tunnels.count_active()
+        alert_count = admin.store.alerts.count_unacknowledged()
     else:
-        states = [tunnel.state for tunnel in admin.store.list_user_tunnels(caller.user_uid)]
+        states = [tunnel.state for tunnel in admin.store.tunnels.of_user(caller.user_uid)]
         active_count, online_count = sum(map(states.count, _ACTIVE)), states.count(TunnelState.ONLINE)
         alert_count = 0
     return InfoAnswer(
@@ -56,17 +56,17 @@ def keepalive(admin: Admin, caller: Caller, body: None) -> Answer | Reply:
     """Let the session live another day."""
     if not caller.login_uid:
         return Answer(message="a key needs no session")
-    if not admin.store.renew_login(caller.login_uid, lifetime_s=LOGIN_LIFETIME_S):
+    if not admin.store.logins.renew(caller.login_uid, lifetime_s=LOGIN_LIFETIME_S):
         raise NotSignedInError("the session has ended")
     return Reply(answer=Answer(), session=SessionCookie(value=caller.cookie, max_age_s=LOGIN_LIFETIME_S))
 
 
 def logout(admin: Admin, caller: Caller, body: None) -> Reply:
     """End the session."""
-    if not caller.login_uid or not admin.store.end_login(caller.login_uid):
+    if not caller.login_uid or not admin.store.logins.end(caller.login_uid):
         raise NotSignedInError("there is no session to end")
-    with admin.store.acting(caller.actor()):     # whose session is over
-        admin.store.note_event("logout")
+    with admin.store.audit.acting(caller.actor()):     # whose session is over
+        admin.store.audit.note("logout")
     return Reply(answer=Answer(message="signed out"), session=SessionCookie(value="", max_age_s=0))
 
 

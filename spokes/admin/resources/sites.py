@@ -18,14 +18,14 @@ from spokes.phrases import counted
 def update(admin: Admin, caller: Caller, body: UpdateSitesRequest, *, tunnel_uid: str) -> RulesAnswer:
     """Add or replace the rules of the domains named, each complete; the others stay. All or none."""
     own_tunnel(admin, caller, tunnel_uid)
-    admin.store.require_managed(tunnel_uid)          # before passwords are hashed
+    admin.store.rules.require_managed(tunnel_uid)          # before passwords are hashed
     check_hash_count(body.sites)
     seal = functools.partial(hash_text, owner=caller.user_uid)
     rules = [msgspec.to_builtins(checked_site(site, seal)) for site in body.sites]
     count = 0
     if rules:
         with changing_tunnel(admin, caller, tunnel_uid):
-            count = len(admin.store.put_sites(tunnel_uid, rules, domain=admin.domain))
+            count = len(admin.store.sites.put(tunnel_uid, rules, domain=admin.domain))
         admin.control.changed()
     return RulesAnswer(message=f"{counted(count, 'site')} updated", warning=warning_of(rules))
 
@@ -35,6 +35,6 @@ def remove(admin: Admin, caller: Caller, body: RemoveSitesRequest, *, tunnel_uid
     own_tunnel(admin, caller, tunnel_uid)
     if body.domains:
         with changing_tunnel(admin, caller, tunnel_uid):
-            admin.store.remove_sites(tunnel_uid, body.domains)
+            admin.store.sites.remove(tunnel_uid, body.domains)
         admin.control.changed()
     return Answer()

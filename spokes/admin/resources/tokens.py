@@ -19,7 +19,7 @@ from spokes.admin.scope import changing
 
 def list_all(admin: Admin, caller: Caller, body: None) -> TokensAnswer:
     """All registration tokens, inactive ones too; their values for who may change something."""
-    tokens = [token_object(token) for token in admin.store.list_tokens()]
+    tokens = [token_object(token) for token in admin.store.tokens.select()]
     if Scope.WRITE not in caller.scopes:
         tokens = [msgspec.structs.replace(token, value="") for token in tokens]
     return TokensAnswer(tokens=tokens)
@@ -28,7 +28,7 @@ def list_all(admin: Admin, caller: Caller, body: None) -> TokensAnswer:
 def create(admin: Admin, caller: Caller, body: CreateTokenRequest) -> TokenAnswer:
     """Make a registration token."""
     with changing(admin, caller):
-        token = admin.store.create_token(body.description, active=body.active)
+        token = admin.store.tokens.create(body.description, active=body.active)
     admin.control.changed()
     return TokenAnswer(token=token_object(token))
 
@@ -36,7 +36,7 @@ def create(admin: Admin, caller: Caller, body: CreateTokenRequest) -> TokenAnswe
 def edit(admin: Admin, caller: Caller, body: EditTokenRequest) -> TokenAnswer:
     """Change a registration token: both values replace the old ones."""
     with changing(admin, caller):
-        token = admin.store.edit_token(body.token_uid, body.description, body.active)
+        token = admin.store.tokens.edit(body.token_uid, body.description, body.active)
     admin.control.changed()
     return TokenAnswer(token=token_object(token))
 
@@ -44,6 +44,6 @@ def edit(admin: Admin, caller: Caller, body: EditTokenRequest) -> TokenAnswer:
 def delete(admin: Admin, caller: Caller, body: DeleteTokenRequest) -> Answer:
     """Tunnels that were registered with it go on."""
     with changing(admin, caller):
-        admin.store.delete_token(body.token_uid)
+        admin.store.tokens.delete(body.token_uid)
     admin.control.changed()
     return Answer(message="token deleted")

@@ -76,7 +76,7 @@ def _sums(admin: Admin, caller: Caller, query: TrafficQuery) -> list[TrafficSum]
     if query.after is not None:
         start, _, uids = query.after.partition("-")
         after = (int(start), uids[:32], uids[32:64], uids[64:])
-    return admin.store.sum_traffic(
+    return admin.store.traffic.sums(
         by=TrafficBy(query.by), period=_PERIODS[query.period], begin=query.begin, end=query.end,
         user_uid=query.user_uid if owner is None else owner, tunnel_uid=query.tunnel_uid,
         service_uid=query.service_uid, after=after, limit=query.limit,
@@ -91,7 +91,7 @@ def _visits(admin: Admin, caller: Caller, query: VisitsQuery) -> list[Visit]:
     if query.before is not None:
         closed, _, uid = query.before.partition("-")
         before = (float(closed), uid)
-    return admin.store.list_visits(
+    return admin.store.access_records.select(
         user_uid=query.user_uid if owner is None else owner, tunnel_uid=query.tunnel_uid,
         service_uid=query.service_uid, address=query.address, begin=query.begin, end=query.end, before=before,
         limit=query.limit,

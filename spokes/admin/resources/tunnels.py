@@ -32,7 +32,7 @@ ONLINE = frozenset({TunnelState.ONLINE})
 
 def list_pages(admin: Admin, caller: Caller, body: None) -> PagesAnswer:
     """All tunnels, newest first, as pages to be fetched one by one."""
-    uids = admin.store.list_tunnel_uids(user_uid=owner_filter(caller))
+    uids = admin.store.tunnels.uids(user_uid=owner_filter(caller))
     return PagesAnswer(total=len(uids), links=_freeze(admin, caller, uids))
 
 
@@ -47,7 +47,7 @@ def list_online(admin: Admin, caller: Caller, body: None, *, query: DetailsQuery
     if live is None:
         return _list_all(admin, caller, ONLINE, query)
     # By what the server knows: the store hears of a login a few seconds later.
-    found = [tunnel for tunnel in admin.store.get_tunnels(list(live)) if _may_be_online(caller, tunnel)]
+    found = [tunnel for tunnel in admin.store.tunnels.get_many(list(live)) if _may_be_online(caller, tunnel)]
     found.sort(key=lambda tunnel: (-tunnel.created, tunnel.uid))
     tunnels = tunnel_objects(admin, found, details=query.details == "true", live=live)
     return AllTunnelsAnswer(total=len(tunnels), tunnels=tunnels)
@@ -55,7 +55,7 @@ def list_online(admin: Admin, caller: Caller, body: None, *, query: DetailsQuery
 
 def search(admin: Admin, caller: Caller, body: SearchRequest) -> SearchAnswer:
     """Tunnels that fit every condition, as pages, the first of them at once."""
-    uids = admin.store.search_tunnels(
+    uids = admin.store.tunnels.search(
         body.term, body.os, body.arch, body.version, user_uid=owner_filter(caller)
     )
     links = _freeze(admin, caller, uids)
@@ -65,7 +65,7 @@ def search(admin: Admin, caller: Caller, body: SearchRequest) -> SearchAnswer:
 
 def page(admin: Admin, caller: Caller, body: None, *, page_uid: str) -> TunnelsAnswer:
     """The tunnels of a page as they are now; those deleted meanwhile are missing."""
-    return TunnelsAnswer(tunnels=_tunnels_of(admin, caller, admin.store.read_page(page_uid)))
+    return TunnelsAnswer(tunnels=_tunnels_of(admin, caller, admin.store.result_snapshots.read_page(page_uid)))
 
 
 def info(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> TunnelAnswer:
@@ -76,18 +76,18 @@ def info(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Tunnel
 def auth(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> AuthTokenAnswer:
     """The token that the tunnel's client logs in with."""
     tunnel = own_tunnel(admin, caller, tunnel_uid)
-    return AuthTokenAnswer(token=auth_token_object(tunnel, admin.store.get_auth_token(tunnel_uid)))
+    return AuthTokenAnswer(token=auth_token_object(tunnel, admin.store.tunnels.auth_token(tunnel_uid)))
 
 
 def config(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> ConfigAnswer:
     """The stored rules in the shape of a client's configuration file, whether it is on-line or not."""
     tunnel = own_tunnel(admin, caller, tunnel_uid)
-    rules = admin.store.read_rules(tunnel_uid)
+    rules = admin.store.rules.read(tunnel_uid)
     config = TunConfig(
         hostname=tunnel.hostname,
         server_key=admin.server_key,
         server_host=admin.server_host,
-        key=admin.store.get_auth_token(tunnel_uid).value,
+        key=admin.store.tunnels.auth_token(tunnel_uid).value,
         unmanaged=rules.unmanaged,
         version=tunnel.version,
         os=tunnel.os,
@@ -100,7 +100,7 @@ def shutdown(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> An
     """End its session and refuse further ones, until an administrator names it again."""
     own_tunnel(admin, caller, tunnel_uid)
     with changing_tunnel(admin, caller, tunnel_uid):
-        admin.store.set_tunnel_state(tunnel_uid, TunnelState.SHUTDOWN)
+        admin.store.tunnels.set_state(tunnel_uid, TunnelState.SHUTDOWN)
     admin.control.changed()
     return Answer(message="tunnel shut down")
 
@@ -111,7 +111,7 @@ def shutdown(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> An
 def _list_all(
     admin: Admin, caller: Caller, states: frozenset[TunnelState], query: DetailsQuery
 ) -> AllTunnelsAnswer:
-    stored = admin.store.list_tunnels(states=states, user_uid=owner_filter(caller))
+    stored = admin.store.tunnels.select(states=states, user_uid=owner_filter(caller))
     shown = tunnel_objects(admin, stored, details=query.details == "true")
     tunnels = [tunnel for tunnel in shown if tunnel.state in states]     # one may have gone off-line this moment
     return AllTunnelsAnswer(total=len(tunnels), tunnels=tunnels)
@@ -122,7 +122,7 @@ def _may_be_online(caller: Caller, tunnel: StoredTunnel) -> bool:
 
 
 def _tunnels_of(admin: Admin, caller: Caller, uids: Sequence[str]) -> list[Tunnel]:
-    stored = admin.store.get_tunnels(uids)
+    stored = admin.store.tunnels.get_many(uids)
     return tunnel_objects(admin, [
         tunnel for tunnel in stored if tunnel.state != TunnelState.DELETED and caller.may_see(tunnel.user_uid)
     ])
@@ -131,5 +131,5 @@ def _tunnels_of(admin: Admin, caller: Caller, uids: Sequence[str]) -> list[Tunne
 def _freeze(admin: Admin, caller: Caller, uids: Sequence[str]) -> list[Link]:
     return [
         Link(uid=link.uid, order=link.order, count=link.count, url=f"{PAGE_PATH}/{link.uid}")
-        for link in admin.store.freeze_list(uids, caller.user_uid)
+        for link in admin.store.result_snapshots.take(uids, caller.user_uid)
     ]

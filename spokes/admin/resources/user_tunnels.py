@@ -30,13 +30,13 @@ def create(admin: Admin, caller: Caller, body: CreateTunnelRequest) -> NewTunnel
     hostname = body.hostname or None
     if body.tunnel_uid != ZERO_UID and _exists(admin, caller, body.tunnel_uid):
         with changing(admin, caller, _may_link(caller, body.tunnel_uid)):
-            tunnel, token = admin.store.assign_tunnel(
+            tunnel, token = admin.store.tunnels.assign(
                 body.tunnel_uid, body.user_uid, name=body.name, hostname=hostname, domain=admin.domain
             )
     else:
         uid = body.tunnel_uid if body.tunnel_uid != ZERO_UID else None
         with changing(admin, caller):
-            tunnel, token = admin.store.create_tunnel(
+            tunnel, token = admin.store.tunnels.create(
                 body.name, hostname, domain=admin.domain, user_uid=body.user_uid, uid=uid
             )
     admin.control.changed()
@@ -55,11 +55,11 @@ def stop(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Answer
             raise
         return Answer(message="the tunnel is not on-line")
     # The server writes it too, in some seconds; whoever asks for the tunnel next shall see it stopped.
-    admin.store.write_presence(
+    admin.store.presence.write(
         [PresenceUpdate(tunnel_uid=tunnel_uid, state=TunnelState.OFFLINE, last_active=clock.wall_s())]
     )
-    with admin.store.acting(caller.actor()):     # it is done, whatever became of the caller
-        admin.store.note_event("tunnel.stop", "tunnel", tunnel_uid, {"name": tunnel.name})
+    with admin.store.audit.acting(caller.actor()):     # it is done, whatever became of the caller
+        admin.store.audit.note("tunnel.stop", "tunnel", tunnel_uid, {"name": tunnel.name})
     return Answer(message="tunnel stopped")
 
 
@@ -67,7 +67,7 @@ def delete(admin: Admin, caller: Caller, body: TunnelRequest) -> Answer:
     """Delete a tunnel for good, with its rules and ports; its host name goes to nobody else for 30 days."""
     tunnel = own_tunnel(admin, caller, body.tunnel_uid)
     with changing_tunnel(admin, caller, tunnel.uid):
-        admin.store.delete_tunnel(tunnel.uid)
+        admin.store.tunnels.delete(tunnel.uid)
     admin.control.changed()
     return Answer(message="tunnel deleted")
 
@@ -76,7 +76,7 @@ def edit_key(admin: Admin, caller: Caller, body: EditTunnelKeyRequest) -> AuthTo
     """Switch the key that a tunnel's client logs in with on or off; off ends its session."""
     tunnel = own_tunnel(admin, caller, body.tunnel_uid)
     with changing_tunnel(admin, caller, tunnel.uid):
-        token = admin.store.set_auth_token(tunnel.uid, active=body.active)
+        token = admin.store.tunnels.set_auth_token(tunnel.uid, active=body.active)
     admin.control.changed()
     return AuthTokenAnswer(message="key switched on" if body.active else "key switched off",
                            token=auth_token_object(tunnel, token))  # fmt: skip
@@ -86,7 +86,7 @@ def renew_key(admin: Admin, caller: Caller, body: TunnelRequest) -> AuthTokenAns
     """Give a tunnel another key; the session of the old one ends."""
     tunnel = own_tunnel(admin, caller, body.tunnel_uid)
     with changing_tunnel(admin, caller, tunnel.uid):
-        token = admin.store.renew_auth_token(tunnel.uid)
+        token = admin.store.tunnels.renew_auth_token(tunnel.uid)
     admin.control.changed()
     return AuthTokenAnswer(message="key renewed", token=auth_token_object(tunnel, token))
 
@@ -97,8 +97,8 @@ def list_of_user(
     """The tunnels of a user."""
     caller.check_sees(user_uid, "user")
     if user_uid != ZERO_UID:             # the system's are no user's, and always there
-        admin.store.get_user(user_uid)
-    tunnels = admin.store.list_user_tunnels(user_uid)
+        admin.store.users.get(user_uid)
+    tunnels = admin.store.tunnels.of_user(user_uid)
     return TunnelsAnswer(tunnels=tunnel_objects(admin, tunnels, details=query.details == "true"))
 
 
@@ -116,6 +116,6 @@ def _may_link(caller: Caller, tunnel_uid: str) -> Check:
 def _exists(admin: Admin, caller: Caller, tunnel_uid: str) -> bool:
     """Somebody else's is as unknown to a basic caller as in every other call: an id in use is refused by the store."""
     try:
-        return caller.may_see(admin.store.get_tunnel(tunnel_uid).user_uid)
+        return caller.may_see(admin.store.tunnels.get(tunnel_uid).user_uid)
     except NotFoundError:
         return False

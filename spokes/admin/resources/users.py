@@ -46,20 +46,20 @@ def list_all(admin: Admin, caller: Caller, body: None) -> UsersAnswer:
     """All users; a basic caller's own."""
     if caller.is_admin:
         return UsersAnswer(users=admin.users.read(admin.store))
-    return UsersAnswer(users=[_object(admin, admin.store.get_user(caller.user_uid))])
+    return UsersAnswer(users=[_object(admin, admin.store.users.get(caller.user_uid))])
 
 
 def get(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> UserAnswer:
     """One user."""
     caller.check_sees(user_uid, "user")
-    return UserAnswer(user=_object(admin, admin.store.get_user(user_uid)))
+    return UserAnswer(user=_object(admin, admin.store.users.get(user_uid)))
 
 
 def create(admin: Admin, caller: Caller, body: UserRequest) -> UserAnswer:
     """Make a user."""
     with changing(admin, caller):
         uid = body.user_uid if body.user_uid != ZERO_UID else None
-        user = admin.store.create_user(uid=uid, **properties_of(body))
+        user = admin.store.users.create(uid=uid, **properties_of(body))
     admin.control.changed()
     return UserAnswer(user=_object(admin, user))
 
@@ -74,7 +74,7 @@ def edit(admin: Admin, caller: Caller, body: UserRequest) -> Answer:
     """Change what is named of a user."""
     check_person(body.user_uid)
     with changing(admin, caller):
-        admin.store.edit_user(body.user_uid, **properties_of(body))
+        admin.store.users.edit(body.user_uid, **properties_of(body))
     admin.control.changed()
     return Answer(message="user changed")
 
@@ -83,11 +83,11 @@ def activate(admin: Admin, caller: Caller, body: ActivateUserRequest) -> Tunnels
     """Switching off ends the user's sessions and refuses new ones; nothing else of the user changes."""
     check_person(body.user_uid)
     with changing(admin, caller):
-        admin.store.edit_user(body.user_uid, active=body.active)
+        admin.store.users.edit(body.user_uid, active=body.active)
     admin.control.changed()
     return TunnelsAnswer(
         message="user activated" if body.active else "user deactivated",
-        tunnels=tunnel_objects(admin, admin.store.list_user_tunnels(body.user_uid)),
+        tunnels=tunnel_objects(admin, admin.store.tunnels.of_user(body.user_uid)),
     )
 
 
@@ -95,7 +95,7 @@ def delete(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> Answer
     """Delete a user and everything that is theirs."""
     check_person(user_uid)
     with changing(admin, caller):
-        tunnel_uids = admin.store.delete_user(user_uid)
+        tunnel_uids = admin.store.users.delete(user_uid)
     admin.control.changed()
     return Answer(message=f"user deleted, with {counted(len(tunnel_uids), 'tunnel')}")
 
@@ -104,7 +104,7 @@ def cap_bandwidth(admin: Admin, caller: Caller, body: BandwidthCapRequest) -> An
     """Limit a user's traffic of a month."""
     check_person(body.user_uid)
     with changing(admin, caller):
-        admin.store.edit_user(body.user_uid, bandwidth_mb=body.max_mb)
+        admin.store.users.edit(body.user_uid, bandwidth_mb=body.max_mb)
     admin.control.changed()
     return Answer(message="limit set" if body.max_mb else "limit removed")
 
@@ -115,7 +115,7 @@ def cap_bandwidth(admin: Admin, caller: Caller, body: BandwidthCapRequest) -> An
 def allow_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer:
     """Allow a user these domains too."""
     with changing(admin, caller):
-        admin.store.allow_domains(body.user_uid, body.domains)
+        admin.store.users.allow_domains(body.user_uid, body.domains)
     admin.control.changed()
     return Answer()
 
@@ -123,7 +123,7 @@ def allow_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer:
 def remove_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer:
     """Allow a user these domains no more."""
     with changing(admin, caller):
-        admin.store.remove_domains(body.user_uid, body.domains)
+        admin.store.users.remove_domains(body.user_uid, body.domains)
     admin.control.changed()
     return Answer()
 
@@ -131,13 +131,13 @@ def remove_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer
 def list_domains(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> DomainsAnswer:
     """The domains that are allowed to a user."""
     caller.check_sees(user_uid, "user")
-    return DomainsAnswer(domains=list(admin.store.get_user(user_uid).domains))
+    return DomainsAnswer(domains=list(admin.store.users.get(user_uid).domains))
 
 
 def reset_domains(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> Answer:
     """Empty the list of allowed domains."""
     with changing(admin, caller):
-        admin.store.reset_domains(user_uid)
+        admin.store.users.reset_domains(user_uid)
     admin.control.changed()
     return Answer()
 
@@ -145,10 +145,11 @@ def reset_domains(admin: Admin, caller: Caller, body: None, *, user_uid: str) ->
 def list_proofs(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> DomainProofsAnswer:
     """What proves each of the domains allowed to a user, and whether it was seen."""
     caller.check_sees(user_uid, "user")
-    names = dict.fromkeys(proof_domain(domain) for domain in admin.store.get_user(user_uid).domains)
-    found = {proof.domain: proof for proof in admin.store.list_domain_proofs(user_uid)}
+    names = dict.fromkeys(proof_domain(domain) for domain in admin.store.users.get(user_uid).domains)
+    found = {proof.domain: proof for proof in admin.store.domain_verifications.select(user_uid)}
     return DomainProofsAnswer(
-        needed=admin.store.needs_proof, proofs=[_proof(admin, user_uid, name, found.get(name)) for name in names]
+        needed=admin.store.domain_verifications.required,
+        proofs=[_proof(admin, user_uid, name, found.get(name)) for name in names],
     )
 
 
@@ -156,12 +157,12 @@ def prove_domain(admin: Admin, caller: Caller, body: ProveDomainRequest) -> Doma
     """Look for the record that proves a domain. Whether it is there is the answer's `proved`."""
     caller.check_sees(body.user_uid, "user")
     name = proof_domain(canonical_domain(body.domain))
-    check_allowed(admin.store.get_user(body.user_uid), name)
+    check_allowed(admin.store.users.get(body.user_uid), name)
     with admin.lookups.place(body.user_uid):
-        seen = has_record(name, admin.store.domain_challenge(body.user_uid, name), admin.resolvers)
+        seen = has_record(name, admin.store.domain_verifications.challenge(body.user_uid, name), admin.resolvers)
     with changing(admin, caller, allows(body.user_uid, name)):       # a name server takes its time
-        proof = admin.store.note_domain_check(body.user_uid, name, seen=seen)
-        admin.store.note_event("domain.prove", "user", body.user_uid, {"domain": name, "seen": seen})
+        proof = admin.store.domain_verifications.note_check(body.user_uid, name, seen=seen)
+        admin.store.audit.note("domain.prove", "user", body.user_uid, {"domain": name, "seen": seen})
     return DomainProofAnswer(
         message="proved" if seen else "the record is not there", proof=_proof(admin, body.user_uid, name, proof)
     )
@@ -183,10 +184,10 @@ def check_person(uid: str) -> None:
 
 def _proof(admin: Admin, user_uid: str, name: str, found: StoredProof | None) -> DomainProof:
     return DomainProof(
-        domain=name, record=proof_record(name), value=admin.store.domain_challenge(user_uid, name),
+        domain=name, record=proof_record(name), value=admin.store.domain_verifications.challenge(user_uid, name),
         proved=time_text(found.proved if found else 0.0), checked=time_text(found.checked if found else 0.0),
     )
 
 
 def _object(admin: Admin, user: StoredUser) -> User:
-    return user_object(user, admin.store.usage_of_user(user.uid, clock.wall_s()).monthly)
+    return user_object(user, admin.store.traffic.usage_of_user(user.uid, clock.wall_s()).monthly)

@@ -31,7 +31,7 @@ from spokes.store.webhooks import WebhookChanges, WebhookProperties, find_webhoo
 
 def list_all(admin: Admin, caller: Caller, body: None) -> WebhooksAnswer:
     """All webhooks; a basic caller's own."""
-    webhooks = admin.store.list_webhooks(user_uid=None if caller.is_admin else caller.user_uid)
+    webhooks = admin.store.webhooks.select(user_uid=None if caller.is_admin else caller.user_uid)
     return WebhooksAnswer(webhooks=[webhook_object(webhook) for webhook in webhooks])
 
 
@@ -54,7 +54,7 @@ def create(admin: Admin, caller: Caller, body: CreateWebhookRequest) -> NewWebho
     if body.secret:
         properties["secret"] = body.secret
     with changing(admin, caller):
-        webhook = admin.store.create_webhook(body.url, user_uid=user_uid, **properties)
+        webhook = admin.store.webhooks.create(body.url, user_uid=user_uid, **properties)
     admin.control.changed()
     return NewWebhookAnswer(webhook=webhook_object(webhook), secret=webhook.secret)
 
@@ -85,7 +85,7 @@ def edit(admin: Admin, caller: Caller, body: EditWebhookRequest) -> WebhookAnswe
         _check_private(caller, body.allow_private is True or (moved and still_private))
 
     with changing(admin, caller, check):
-        webhook = admin.store.edit_webhook(webhook.uid, **changes)
+        webhook = admin.store.webhooks.edit(webhook.uid, **changes)
     admin.control.changed()
     return WebhookAnswer(webhook=webhook_object(webhook))
 
@@ -94,7 +94,7 @@ def delete(admin: Admin, caller: Caller, body: WebhookRequest) -> Answer:
     """Delete a webhook and its deliveries, sent or not."""
     webhook = _webhook(admin, caller, body.webhook_uid)
     with changing(admin, caller, is_seen(caller, owner_of_webhook, webhook.uid, "webhook")):
-        admin.store.delete_webhook(webhook.uid)
+        admin.store.webhooks.delete(webhook.uid)
     admin.control.changed()
     return Answer(message="webhook deleted")
 
@@ -111,26 +111,26 @@ def list_deliveries(
 ) -> DeliveriesAnswer:
     """What was sent to a webhook, newest first"""
     webhook = _webhook(admin, caller, webhook_uid)
-    deliveries = admin.store.list_deliveries(webhook.uid, before=query.before, limit=query.limit)
+    deliveries = admin.store.deliveries.select(webhook.uid, before=query.before, limit=query.limit)
     return DeliveriesAnswer(deliveries=[delivery_object(delivery) for delivery in deliveries])
 
 
 def resend(admin: Admin, caller: Caller, body: DeliveryRequest) -> DeliveryAnswer:
     """Send a delivery once more, as it was."""
-    delivery = admin.store.get_delivery(body.delivery_uid)
+    delivery = admin.store.deliveries.get(body.delivery_uid)
     try:
         _webhook(admin, caller, delivery.webhook_uid)
     except NotFoundError:
         raise NotFoundError("unknown delivery") from None
     with changing(admin, caller, is_seen(caller, owner_of_webhook, delivery.webhook_uid, "delivery")):
-        admin.store.note_event("delivery.resend", "webhook", delivery.webhook_uid, {"delivery": delivery.uid})
-        delivery = admin.store.resend_delivery(delivery.uid)
+        admin.store.audit.note("delivery.resend", "webhook", delivery.webhook_uid, {"delivery": delivery.uid})
+        delivery = admin.store.deliveries.resend(delivery.uid)
     admin.control.changed()
     return DeliveryAnswer(delivery=delivery_object(delivery))
 
 
 def _webhook(admin: Admin, caller: Caller, uid: str) -> StoredWebhook:
-    webhook = admin.store.get_webhook(uid)
+    webhook = admin.store.webhooks.get(uid)
     caller.check_sees(webhook.user_uid, "webhook")
     return webhook
 
