@@ -9,16 +9,20 @@ from benchmarks.loads.admin import admin_calls
 from benchmarks.loads.admin_effects import admin_effects
 from benchmarks.loads.admin_mutations import admin_mutations
 from benchmarks.loads.bulk import bulk
+from benchmarks.loads.certificates import certificates
 from benchmarks.loads.crowd import crowd, slow_crowd
 from benchmarks.loads.fleet import fleet
 from benchmarks.loads.http import http_close, http_keepalive, latency, tcp_keepalive
-from benchmarks.loads.idle import idle_http, idle_tcp
+from benchmarks.loads.https import https_keepalive, soak_https, tls_handshakes, tls_resumed
+from benchmarks.loads.idle import idle_http, idle_https, idle_tcp
 from benchmarks.loads.soak import soak_abort, soak_relogin, soak_short
 from benchmarks.loads.soak_admin import soak_admin
 from benchmarks.loads.wan import slow_line, wan
 from benchmarks.peers.before import SUFFIX
 
 OWN = "spokes"
+HTTPS = "spokes-https"
+HAPROXY_HTTPS = "haproxy-https"
 WAN = "spokes-wan"
 ADMIN = "spokes-admin"
 SMALL = "spokes-1gb"
@@ -135,6 +139,51 @@ ROWS = (
             Target(metric="conns_lost", at_most=0),
         ),
         fresh=True,
+    ),
+    Row(
+        name="https-keepalive", title="HTTPS by host name, keep-alive", load=https_keepalive,
+        peers=(HTTPS, HAPROXY_HTTPS), own=HTTPS,
+        targets=(Target(metric="requests_per_s", at_least=0.9, peer=HAPROXY_HTTPS),),
+    ),
+    *(
+        Row(
+            name=name, title=title, load=load, peers=(HTTPS, HAPROXY_HTTPS), own=HTTPS,
+            targets=(
+                Target(metric="handshakes_per_s", at_least=1.0, peer=HAPROXY_HTTPS),
+                Target(metric="server_us_each", at_most=1.0, peer=HAPROXY_HTTPS),
+            ),
+        )
+        for name, title, load in (
+            ("tls-handshakes", "Full handshakes (TLS 1.3, ECDSA P-256)", tls_handshakes),
+            ("tls-resumed", "Resumed handshakes (TLS 1.3)", tls_resumed),
+        )
+    ),
+    Row(
+        name="idle-https", title="Idle visitors after one HTTPS request", load=idle_https, peers=(HTTPS, HAPROXY_HTTPS),
+        own=HTTPS,
+        targets=(
+            Target(metric="server_bytes_per_conn", at_most=1.05, peer=HAPROXY_HTTPS),
+            Target(metric="conns_lost", at_most=0),
+        ),
+        fresh=True,
+    ),
+    Row(
+        name="certificates", title="10,000 certificates put down by an operator", load=certificates, peers=(HTTPS,),
+        own=HTTPS,
+        targets=(
+            Target(metric="load_s", at_most=3.0), Target(metric="bytes_each", at_most=5000),
+            Target(metric="change_s", at_most=1.0), Target(metric="event_loop_ms_max", at_most=100),
+        ),
+        fresh=True, round_count_max=3,
+    ),
+    Row(
+        name="soak-https", title="Handshakes and a request each, under renewals", load=soak_https, peers=(HTTPS,),
+        own=HTTPS,
+        targets=(
+            *_nothing_left("server", "client"), Target(metric="failed", at_most=0),
+            Target(metric="handshakes", at_least=500_000), Target(metric="renewals", at_least=1_000),
+        ),
+        fresh=True, round_count_max=1,
     ),
     Row(
         name="fleet", title="Idle tunnels on one server, heartbeats running", load=fleet, peers=(OWN,),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import resource
 import socket
+import ssl
 
 from benchmarks.loads import Metrics
 from benchmarks.loads.memory import rest_rss_bytes
@@ -30,6 +32,12 @@ def idle_http(peer: RunningPeer, scale: Scale) -> Metrics:
     endpoint = peer.endpoint("http")
     request = f"GET / HTTP/1.1\r\nHost: {endpoint.host or endpoint.address}\r\n\r\n".encode()
     return _measure(peer, endpoint, scale, request=request)
+
+
+def idle_https(peer: RunningPeer, scale: Scale) -> Metrics:
+    """The same under TLS."""
+    endpoint = peer.endpoint("https")
+    return _measure(peer, endpoint, scale, request=f"GET / HTTP/1.1\r\nHost: {endpoint.host}\r\n\r\n".encode())
 
 
 def _measure(peer: RunningPeer, endpoint: Endpoint, scale: Scale, *, request: bytes) -> Metrics:
@@ -60,6 +68,8 @@ def _open(endpoint: Endpoint, index: int, request: bytes) -> socket.socket:
             conn.bind((f"127.0.0.{2 + index % _SOURCE_COUNT}", 0))
         conn.settimeout(_CONNECT_TIMEOUT_S)
         conn.connect((endpoint.address, endpoint.port))
+        if endpoint.is_secure:
+            conn = _tls_context().wrap_socket(conn, server_hostname=endpoint.host)
         if request:
             conn.sendall(request)
             _read_answer(conn)
@@ -68,6 +78,13 @@ def _open(endpoint: Endpoint, index: int, request: bytes) -> socket.socket:
         conn.close()
         raise BenchmarkError(f"idle conn {index}: {error}") from None
     return conn
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _read_answer(conn: socket.socket) -> None:
@@ -88,9 +105,9 @@ def _read_answer(conn: socket.socket) -> None:
 
 
 def _is_open(conn: socket.socket) -> bool:
-    try:
-        return conn.recv(1, socket.MSG_PEEK) != b""
-    except BlockingIOError:
+    try:        # under TLS nothing comes but the end: an answer was read to its end, and the tickets with it
+        return (conn.recv(1) if isinstance(conn, ssl.SSLSocket) else conn.recv(1, socket.MSG_PEEK)) != b""
+    except (BlockingIOError, ssl.SSLWantReadError):
         return True
     except OSError:
         return False

@@ -11,6 +11,7 @@ from benchmarks.upstream import Upstream
 
 PEERS: dict[str, Callable[[Room, Upstream], RunningPeer]] = {
     "spokes": spokes.start,
+    "spokes-https": spokes.start_https,
     "spokes-admin": spokes.start_with_admin,
     "spokes-1gb": spokes_1gb.start,
     "spokes-two": spokes_two.start,
@@ -18,6 +19,7 @@ PEERS: dict[str, Callable[[Room, Upstream], RunningPeer]] = {
     "spokes-wan": spokes_wan.start,
     "spokes-slow": spokes_wan.start_slow,
     "haproxy": haproxy.start,
+    "haproxy-https": haproxy.start_https,
     "nginx-default": nginx.start_default,
     "nginx-tuned": nginx.start_tuned,
     "rathole": rathole.start_plain,

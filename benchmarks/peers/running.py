@@ -14,10 +14,11 @@ class Endpoint:
     address: str
     port: int
     host: str = ""
+    is_secure: bool = False
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}:{self.port}"
+        return f"http{'s' if self.is_secure else ''}://{self.address}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

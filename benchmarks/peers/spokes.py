@@ -8,24 +8,27 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.certificate_pairs import HTTPS_NAMES, Authority
 from benchmarks.peers.running import Endpoint, RunningPeer
 from benchmarks.processes import BenchmarkError, MissingError, Process, Room, free_port, wait_until
 from benchmarks.upstream import Upstream
 
 DOMAIN = "localhost"                    # resolves without DNS, here and for its sub-domains in curl and browsers
-HTTP_HOST = "bench.localhost"
+HTTP_HOST = HTTPS_NAMES[0]
 WORKER_COUNT = 2
 PRESENCE_INTERVAL_S = 5.0               # its default: what changed is written that often
 DRAIN_TIMEOUT_S = 1                     # nobody is left to wait for when a peer is stopped
 TCP_PORT_COUNT = 20
 # A variable, not an option: an earlier tree that is measured beside this one passes over what it does not know.
+HANDSHAKES = {"SPOKES_HANDSHAKES_PER_ADDRESS_PER_S": "0"}       # a load comes from few addresses
+CERTIFICATES = "certs-extra"
 ALL_VISITORS = {"SPOKES_VISITORS_PER_TUNNEL": "1000000", "SPOKES_VISITORS_PER_ADDRESS": "1000000"}
 READY_WITHIN_S = 60.0
 LET_GO_WITHIN_S = 10.0
@@ -55,6 +58,7 @@ class Control:
     room: Room
     spokes: str                         # the program that the server runs
     memory_group: Path | None = None    # the cgroup around the server, where there is one
+    authority: Authority | None = None  # of the certificates that it was given, where it was
 
     def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(run_spokes(self.room, self.spokes, self.data, "status", "--json"))
@@ -101,11 +105,15 @@ class Server:
 
 def start_server(
     room: Room, *, worker_count: int = WORKER_COUNT, admin: bool = False, options: Sequence[str] = (),
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None, prepare: Callable[[Path], object] | None = None,
 ) -> Server:
-    """A server with its own data directory and one registration token; `admin`: with its administration beside it."""
+    """A server with its own data directory and one registration token; `admin`: with its administration beside it;
+    `prepare`: puts into its data directory what is to be there before it starts."""
     program = find_cli("spokes")
     data = room.path / "data"
+    if prepare is not None:
+        data.mkdir(mode=0o700)
+        prepare(data)
     http_port, https_port = free_port(), free_port()
     first_tcp_port = _free_port_range(TCP_PORT_COUNT)
     process = room.start("spokes-server", [
@@ -137,6 +145,21 @@ def start(room: Room, upstream: Upstream) -> RunningPeer:
     """One tunnel that may have all the visitors: no other is there that a share would be kept for."""
     server = start_server(room, env=ALL_VISITORS)
     return start_client(room, server, upstream, client_room=room)
+
+
+def start_https(room: Room, upstream: Upstream) -> RunningPeer:
+    """The same with a certificate for its host name that an operator has put down."""
+    authority = Authority()
+    server = start_server(
+        room, env={**ALL_VISITORS, **HANDSHAKES},
+        prepare=lambda data: authority.put(data / CERTIFICATES / "benchmark", *HTTPS_NAMES),
+    )
+    running = start_client(room, server, upstream, client_room=room)
+    secure = Endpoint(room.address, server.control.link_port, HTTP_HOST, is_secure=True)
+    return dataclasses.replace(
+        running, name="spokes-https", endpoints={**running.endpoints, "https": secure},
+        control=dataclasses.replace(server.control, authority=authority),
+    )
 
 
 def start_with_admin(room: Room, upstream: Upstream) -> RunningPeer:

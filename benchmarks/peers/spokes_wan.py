@@ -9,17 +9,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.machine import REPOSITORY
 from benchmarks.peers import spokes
 from benchmarks.peers.running import RunningPeer
-from benchmarks.processes import BenchmarkError, MissingError, Room, find_program
+from benchmarks.processes import MissingError, Room, find_program
+from benchmarks.programs import built
 from benchmarks.upstream import Upstream, start_upstream
 
 LIFETIME_S = 3600       # the namespaces go at last, even when this program was killed
 SERVER_ADDRESS = "10.201.0.1"
 
 SOURCE = Path(__file__).parent / "wan.c"
-PROGRAM = REPOSITORY / ".bench/wan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +66,4 @@ def _build(room: Room) -> Path:
     if not Path("/dev/net/tun").exists():
         raise MissingError("/dev/net/tun is missing")
     find_program("ip")
-    if not PROGRAM.exists() or PROGRAM.stat().st_mtime < SOURCE.stat().st_mtime:
-        PROGRAM.parent.mkdir(exist_ok=True)
-        try:
-            room.run([find_program("gcc"), "-O2", "-Wall", "-o", str(PROGRAM), str(SOURCE)])
-        except BenchmarkError as error:
-            raise MissingError(f"wan.c does not compile here: {error}") from None
-    return PROGRAM
+    return built(room, SOURCE)
