@@ -24,7 +24,8 @@ ALLOWED = {
     "_fastpath": {"modules"},
     "modules": {"modules"},
 }
-ONLY_IN = {"falcon": {"admin"}, "gunicorn": {"admin"}, "peewee": {"store"}, "playhouse": {"store"}, "click": {"cli"}}
+ONLY_IN = {"falcon": {"admin"}, "gunicorn": {"admin"}, "peewee": {"store"}, "playhouse": {"store"}, "click": {"cli"},
+           "httpcore2": {"modules"}}
 
 # One line per module of the engine, lowest first: a module may cimport those before it.
 ENGINE_ORDER = [

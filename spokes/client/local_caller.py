@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from spokes.errors import RemoteError, UnreachableError
 Json = dict[str, Any]
 
 CALL_TIMEOUT_S = 40.0  # an operation may wait for the server's answer twice
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
 STATUS_TIMEOUT_S = 3.0  # answered at once, unless the client hangs: then it counts as none
 
 
@@ -38,6 +38,14 @@ class LocalCaller:
                 continue
         return None
 
+    @property
+    def authority(self) -> str:
+        return f"{self.address}:{self.port}"
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Of a request with a body."""
+        return [("Authorization", f"Bearer {self.token}"), ("Content-Type", "application/json")]
+
     def status(self) -> Json:
         return self._call("GET", "/status", None, STATUS_TIMEOUT_S)
 
@@ -46,15 +54,19 @@ class LocalCaller:
         return result if isinstance(result, dict) else {}
 
     def _call(self, method: str, path: str, document: Json | None, timeout_s: float = CALL_TIMEOUT_S) -> Json:
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout_s)
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"} if document else {}
+        from spokes.http_client import NotHttpError, Request, ask  # loaded where a client runs that can be asked
+
+        body = json.dumps(document).encode() if document else None
+        request = Request(
+            method=method, target=path, host=self.authority, headers=self.headers() if document else (), body=body
+        )
         try:
-            connection.request(method, path, body=json.dumps(document) if document else None, headers=headers)
-            answer = json.loads(connection.getresponse().read())
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            _, content = ask(
+                self.address, self.port, request, timeout_s=timeout_s, body_bytes_max=ANSWER_BYTES_MAX
+            )
+            answer = json.loads(content)
+        except (OSError, ValueError, NotHttpError) as error:
             raise UnreachableError(f"the running client does not answer: {error}", hint="start it again") from None
-        finally:
-            connection.close()
         if not isinstance(answer, dict):
             raise UnreachableError("the running client answers with something else", hint="start it again")
         if refusal := answer.get("error"):

@@ -14,9 +14,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import h11
+import msgspec
 
-from spokes.client.local_caller import LocalCaller
+from spokes.client.local_caller import ANSWER_BYTES_MAX, LocalCaller
 from spokes.client.operations import Apply, port_fault, site_fault
 from spokes.client.rulebook import SavedRules
 from spokes.client.rules import parse_port, parse_site
@@ -88,48 +88,21 @@ class OneOffs:
 
 async def borrow(caller: LocalCaller, args: Json, on_served: Callable[[Json], None]) -> None:
     """Have the running client serve a rule; returns when that client is gone, or serves it no longer."""
-    try:
-        reader, writer = await asyncio.open_connection(caller.address, caller.port)
-    except OSError as error:
-        raise UnreachableError(f"the running client does not answer: {error}", hint="try again") from None
-    try:
-        body = json.dumps(args).encode()
-        head = (
-            f"POST /one-offs HTTP/1.1\r\nHost: {caller.address}:{caller.port}\r\n"
-            f"Authorization: Bearer {caller.token}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        writer.write(head.encode("ascii") + body)
+    from spokes.http_client import NotHttpError, Peer, Request, exchange  # the running client needs none of it
+
+    peer = Peer(addresses=[caller.address], port=caller.port)
+    body = json.dumps(args).encode()
+    request = Request(method="POST", target="/one-offs", host=caller.authority, headers=caller.headers(), body=body)
+    async with contextlib.AsyncExitStack() as held:
         try:
             async with asyncio.timeout(ANSWER_DEADLINE_S):
-                answer = await _read_answer(reader)
-        except (OSError, TimeoutError, ValueError, h11.ProtocolError) as error:
+                open_answer = await held.enter_async_context(exchange(peer, request))
+                answer = msgspec.json.decode(await open_answer.read(ANSWER_BYTES_MAX), type=Json)
+        except (OSError, msgspec.MsgspecError, NotHttpError) as error:
             raise UnreachableError(f"the running client does not answer: {error}", hint="try again") from None
         if refusal := answer.get("error"):
             raise RemoteError(
                 str(refusal.get("message")), code=str(refusal.get("code")), hint=str(refusal.get("hint") or "")
             )
         on_served(answer.get("result") or {})
-        with contextlib.suppress(OSError):
-            while await reader.read(4096):
-                pass
-    finally:
-        writer.close()
-
-
-async def _read_answer(reader: asyncio.StreamReader) -> Json:
-    connection = h11.Connection(h11.CLIENT)
-    connection.send(h11.Request(method="GET", target="/", headers=[("Host", "local")]))
-    connection.send(h11.EndOfMessage())
-    body = bytearray()
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(65536))
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage):
-            document = json.loads(bytes(body))
-            return document if isinstance(document, dict) else {}
-        elif not isinstance(event, h11.Response):
-            raise ConnectionError("closed before an answer")
+        await open_answer.wait_closed()

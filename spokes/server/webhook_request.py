@@ -11,15 +11,13 @@ import ssl
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import h11
-
 import spokes
 from spokes.errors import WebhookAddressError
+from spokes.http_client import NotHttpError, Peer, Request, exchange
 from spokes.server.webhook_address import Lookup, Target, parse_target, resolve
 
 DEADLINE_S = 5.0
 ANSWER_BYTES_MAX = 64 * 1024
-_READ_BYTES = 16 * 1024
 
 
 class Outcome(NamedTuple):
@@ -58,65 +56,20 @@ async def post(
         return Outcome(0, f"certificate refused: {error.verify_message}")
     except (OSError, ssl.SSLError) as error:
         return Outcome(0, f"connection failed: {error.strerror or error}")
-    except h11.RemoteProtocolError as error:
+    except NotHttpError as error:
         return Outcome(0, f"the answer is not HTTP: {error}")
 
 
 async def _exchange(
     target: Target, addresses: Sequence[str], headers: Sequence[tuple[str, str]], body: bytes, context: ssl.SSLContext
 ) -> Outcome:
-    reader, writer = await _connect(target, addresses, context)
-    try:
-        conn = h11.Connection(h11.CLIENT)
-        fields = [
-            ("Host", target.authority),
-            ("User-Agent", f"Spokes/{spokes.__version__}"),
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Connection", "close"),
-            *headers,
-        ]
-        writer.write(conn.send(h11.Request(method="POST", target=target.path, headers=fields)) or b"")
-        writer.write(conn.send(h11.Data(data=body)) or b"")
-        conn.send(h11.EndOfMessage())
-        # Not waited for: a target may answer, and close, before it has read everything.
-        status = await _read_status(conn, reader)
-    finally:
-        writer.transport.abort()
+    peer = Peer(
+        addresses=addresses, port=target.port, tls=context if target.secure else None, server_name=target.host
+    )
+    fields = [("User-Agent", f"Spokes/{spokes.__version__}"), ("Content-Type", "application/json"), *headers]
+    request = Request(method="POST", target=target.path, host=target.authority, headers=fields, body=body)
+    async with exchange(peer, request, head_bytes_max=ANSWER_BYTES_MAX) as answer:
+        status = answer.status
     if 300 <= status < 400:
         return Outcome(status, "redirects are not followed")
     return Outcome(status, "" if 200 <= status < 300 else f"answered {status}")
-
-
-async def _connect(
-    target: Target, addresses: Sequence[str], context: ssl.SSLContext
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    failure: OSError | None = None
-    for address in addresses:
-        try:
-            if target.secure:
-                return await asyncio.open_connection(
-                    address, target.port, ssl=context, server_hostname=target.host, limit=_READ_BYTES
-                )
-            return await asyncio.open_connection(address, target.port, limit=_READ_BYTES)
-        except ssl.SSLError:
-            raise
-        except OSError as error:
-            failure = error
-    raise failure or OSError("no address")
-
-
-async def _read_status(conn: h11.Connection, reader: asyncio.StreamReader) -> int:
-    received = 0
-    while True:
-        event = conn.next_event()
-        if isinstance(event, h11.Response):
-            return event.status_code
-        if event is h11.NEED_DATA:
-            data = await reader.read(_READ_BYTES)
-            received += len(data)
-            if received > ANSWER_BYTES_MAX:
-                raise h11.RemoteProtocolError(f"its head is longer than {ANSWER_BYTES_MAX} bytes")
-            conn.receive_data(data)
-        elif not isinstance(event, h11.InformationalResponse):
-            raise h11.RemoteProtocolError("the connection ended before an answer")
