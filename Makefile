@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TREE := .ci .dockerignore ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md Dockerfile LICENSE MANIFEST.in Makefile README.md \
 	benchmarks docs packaging pyproject.toml requirements.lock requirements-runtime.lock setup.py spokes tests
-EXTENSION_SOURCES := $(wildcard spokes/_fastpath/*.pyx spokes/_fastpath/*.pxd spokes/_fastpath/*.h)
+EXTENSION_SOURCES := $(shell find spokes/_fastpath -name '*.pyx' -o -name '*.pxd')
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
@@ -50,7 +50,7 @@ lint: build  ## style and types, without changing anything; all of them, even wh
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/mypy || status=1; \
 	$(BIN)/mypy --strict --disable-error-code import-not-found benchmarks packaging/demo.py || status=1; \
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint spokes/_fastpath/*.pyx spokes/_fastpath/*.pxd || status=1; \
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(EXTENSION_SOURCES) || status=1; \
 	exit $$status
 
 bench: build  ## all of benchmarks/README.md, hours; BENCH="--only http-keepalive --rounds 3" for a part, LABEL=name
@@ -111,5 +111,6 @@ lock: build  ## write both locks again from pyproject.toml: all, and what a runn
 		--output-file requirements-runtime.lock pyproject.toml
 
 clean:  ## remove everything that these verbs made, except .bench and benchmarks/results
-	rm -rf $(VENV) build dist .demo *.egg-info spokes/_fastpath/*.c spokes/_fastpath/*.so
+	rm -rf $(VENV) build dist .demo *.egg-info
+	find spokes/_fastpath \( -name '*.c' -o -name '*.so' \) -delete
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -27,15 +27,14 @@ macros: list[tuple[str, str | None]] = [("CYTHON_TRACE_NOGIL", "1")] if COVERAGE
 
 extensions = [
     Extension(
-        f"spokes._fastpath.{source.stem}",
+        ".".join(source.with_suffix("").parts),
         [str(source)],
         libraries=["ssl", "crypto", "pthread"],
-        include_dirs=["spokes/_fastpath"],
         extra_compile_args=compile_args,
         extra_link_args=link_args,
         define_macros=macros,
     )
-    for source in sorted(Path("spokes/_fastpath").glob("*.pyx"))
+    for source in sorted(Path("spokes/_fastpath").rglob("*.pyx"))
 ]
 
 JOBS = len(os.sched_getaffinity(0))

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from spokes._fastpath.tls_hooks import TlsContext, TlsEnd, measure_one_way
+from spokes._fastpath.hooks.tls_hooks import TlsContext, TlsEnd, measure_one_way
 
 NAME = "bench.example"
 

@@ -7,56 +7,56 @@ from libc.errno cimport EINPROGRESS, errno
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from spokes._fastpath.buf cimport Budget
-from spokes._fastpath.certificate cimport Certificate as CertificateStruct
-from spokes._fastpath.certificate cimport certificate_new, certificate_release
-from spokes._fastpath.conn cimport PAGE_COUNT, Page, address_read, address_text, tune_link
-from spokes._fastpath.files cimport can_open_beneath
-from spokes._fastpath.net cimport (
+from spokes._fastpath.base.buf cimport Budget
+from spokes._fastpath.base.net cimport (
     AF_INET, AF_INET6, AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, htons, sockaddr, sockaddr_in,
     sockaddr_in6, sockaddr_storage, sockaddr_un, socket, socklen_t,
 )
-from spokes._fastpath.http1 cimport HTTP_HEAD_BYTES_MAX
-from spokes._fastpath.openssl cimport SSL_CTX
-from spokes._fastpath.outcome cimport FAULT_COUNT
-from spokes._fastpath.ring cimport (
+from spokes._fastpath.base.ring cimport (
     Msg, Ring, ring_clear_wake, ring_free, ring_init, ring_is_empty, ring_pop, ring_push, ring_sleep, ring_wake,
 )
-from spokes._fastpath.route cimport (
-    ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, RouteTable, route_find,
-    route_table_discard, route_table_drop, route_table_drop_tunnel, route_table_fork, route_table_put,
-    route_table_release, route_table_succeed,
+from spokes._fastpath.base.stats cimport Stats
+from spokes._fastpath.base.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
+from spokes._fastpath.base.types cimport (
+    atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
 )
-from spokes._fastpath.shared cimport (
+from spokes._fastpath.base.visits cimport Visit, visits_free, visits_init, visits_take
+from spokes._fastpath.core.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
     COMMAND_PING, COMMAND_RELIEVE, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN,
     EVENT_RING_CAPACITY, VIA_BYTES_MAX, LinkSlot, Shared, Worker,
 )
-from spokes._fastpath.site cimport (
+from spokes._fastpath.core.worker cimport worker_clear, worker_init, worker_main
+from spokes._fastpath.flow.files cimport can_open_beneath
+from spokes._fastpath.flow.udp cimport UDP_IDLE_MS
+from spokes._fastpath.flow.upstream cimport NOTED_COUNT
+from spokes._fastpath.http.http1 cimport HTTP_HEAD_BYTES_MAX
+from spokes._fastpath.io.conn cimport PAGE_COUNT, Page, address_read, address_text, tune_link
+from spokes._fastpath.route.outcome cimport FAULT_COUNT
+from spokes._fastpath.route.route cimport (
+    ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, RouteTable, route_find,
+    route_table_discard, route_table_drop, route_table_drop_tunnel, route_table_fork, route_table_put,
+    route_table_release, route_table_succeed,
+)
+from spokes._fastpath.route.site cimport (
     SITE_TUNNEL_COUNT_MAX, UPSTREAM_ADDRESS_COUNT_MAX, directory_new, directory_release, site_release,
     site_to_directory, site_to_page, site_to_tunnels, site_to_upstream, site_with_certificate, upstream_new,
     upstream_release,
 )
-from spokes._fastpath.site cimport Directory as DirectoryStruct
-from spokes._fastpath.site cimport Limits as LimitsStruct
-from spokes._fastpath.site cimport Policy as PolicyStruct
-from spokes._fastpath.site cimport Site as SiteStruct
-from spokes._fastpath.site cimport Upstream as UpstreamStruct
-from spokes._fastpath.stats cimport Stats
-from spokes._fastpath.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
-from spokes._fastpath.tls_context cimport (
+from spokes._fastpath.route.site cimport Directory as DirectoryStruct
+from spokes._fastpath.route.site cimport Limits as LimitsStruct
+from spokes._fastpath.route.site cimport Policy as PolicyStruct
+from spokes._fastpath.route.site cimport Site as SiteStruct
+from spokes._fastpath.route.site cimport Upstream as UpstreamStruct
+from spokes._fastpath.route.tunnel cimport END_IDLE, Service, Tunnel
+from spokes._fastpath.tls.certificate cimport Certificate as CertificateStruct
+from spokes._fastpath.tls.certificate cimport certificate_new, certificate_release
+from spokes._fastpath.tls.openssl cimport SSL_CTX
+from spokes._fastpath.tls.tls_context cimport (
     TICKET_KEY_BYTES, TICKET_KEY_COUNT_MAX, tls_client_context, tls_context_free, tls_server_context,
     tls_set_ticket_keys,
 )
-from spokes._fastpath.tls_words cimport tls_error_text
-from spokes._fastpath.tunnel cimport END_IDLE, Service, Tunnel
-from spokes._fastpath.types cimport (
-    atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
-)
-from spokes._fastpath.udp cimport UDP_IDLE_MS
-from spokes._fastpath.upstream cimport NOTED_COUNT
-from spokes._fastpath.visits cimport Visit, visits_free, visits_init, visits_take
-from spokes._fastpath.worker cimport worker_clear, worker_init, worker_main
+from spokes._fastpath.tls.tls_words cimport tls_error_text
 
 import hashlib
 import ipaddress

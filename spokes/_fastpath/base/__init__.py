@@ -1,0 +1,1 @@
+"""Integer types, memory, timers, queues and tables: what every other room stands on."""

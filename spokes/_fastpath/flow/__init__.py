@@ -1,0 +1,1 @@
+"""What joins two ends: HTTP exchanges, raw flows, datagrams, files."""

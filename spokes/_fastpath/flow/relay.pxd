@@ -1,0 +1,14 @@
+# Raw flows: bytes between two ends, both ways, with half-close.
+from spokes._fastpath.base.types cimport uint8_t
+from spokes._fastpath.io.conn cimport End, Loop
+from spokes._fastpath.link.frame cimport Open
+from spokes._fastpath.link.mux cimport Stream
+from spokes._fastpath.route.site cimport Site, Upstream
+
+# Both open; bytes may wait in the rx of `down`, which leads to the visitor. `is_tls`: it has sent its ClientHello, and
+# may be refused in words of TLS.
+cdef void relay_join(End *down, End *up, bint is_tls) noexcept nogil
+# A stream to the tunnel that the route leads to, asked for as `open` says. 0, or a reason to refuse.
+cdef int relay_to_tunnel(End *down, Loop *loop, const Site *site, const Open *open) noexcept nogil
+# `hops`: how often the flow of this stream has been here. 0, or a reason to refuse.
+cdef int relay_to_upstream(Stream *down, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil

@@ -1,0 +1,197 @@
+"""Raw flows: two ends, each the other's owner; `down` leads to the visitor, `up` to the service.
+
+A source is read in the other end's turn, straight into its blocks where it has a way for that; what arrives by itself
+is pushed as far as it goes. Who cannot take more pauses the other: a slow reader stops its own flow and no other.
+"""
+from spokes._fastpath.base.reason cimport REASON_GONE, REASON_INTERNAL, REASON_LIMIT
+from spokes._fastpath.base.types cimport RC_EOF, uint8_t, uint16_t
+from spokes._fastpath.flow.fault cimport fault_of_conn, fault_reason
+from spokes._fastpath.flow.upstream cimport UpstreamConn, address_is_loop, upstream_connect_raw, upstream_tell_loop
+from spokes._fastpath.io.conn cimport Conn, EndOps
+from spokes._fastpath.io.end cimport (
+    end_abort, end_fin, end_finish, end_is_readable, end_move, end_pull, end_push, end_push_chain, end_refuse, end_room,
+    end_taken, end_wait_room,
+)
+from spokes._fastpath.link.frame cimport SERVICE_TLS
+from spokes._fastpath.link.mux cimport STREAM_TURN_BYTES, Link, Stream, stream_open
+from spokes._fastpath.link.site_links cimport site_pick
+from spokes._fastpath.route.outcome cimport (
+    FAULT_CLOSED, FAULT_LOOP, FAULT_NONE, outcome_answered, outcome_fault, outcome_is_loop,
+)
+from spokes._fastpath.route.site cimport Site
+
+
+# --- the upstream that was dialled here -------------------------------------------------------------------------------
+
+cdef UpstreamConn *dialled(const End *end) noexcept nogil:
+    """NULL: whoever has dialled it knows and counts."""
+    return <UpstreamConn *>(<Conn *>end).extra if end.ops == &dialled_ops else NULL
+
+
+cdef void relay_heard(End *end) noexcept nogil:
+    cdef UpstreamConn *up
+    if end.heard:
+        return
+    end.heard = 1
+    up = dialled(end)
+    if up != NULL:
+        outcome_answered(&up.upstream.outcomes, up.conn.loop.wall_ms)
+
+
+cdef void relay_lost(End *end, uint8_t fault) noexcept nogil:
+    """An upstream that ends a flow before it has said a word has not served it: so does a forwarder with nothing behind
+    it. Later on an end is the business of those who talk."""
+    cdef UpstreamConn *up = dialled(end)
+    if up == NULL:
+        return
+    if address_is_loop(up.noted):       # it came back, and was ended there: so were those before it in the ring
+        upstream_tell_loop(up.conn.loop, &(<Stream *>end.owner).visitor, False)
+        fault = FAULT_LOOP
+    elif end.heard:
+        return
+    if outcome_is_loop(&up.upstream.outcomes, up.conn.loop.wall_ms):
+        return
+    if up.fault == FAULT_NONE:          # else of dialling, and counted
+        up.fault = fault
+        outcome_fault(&up.upstream.outcomes, fault, up.conn.loop.wall_ms)
+
+
+# --- both ends --------------------------------------------------------------------------------------------------------
+
+cdef size_t relay_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+    cdef End *to = <End *>end.owner
+    cdef size_t taken
+    relay_heard(end)
+    taken = end_push(to, src, src_bytes)
+    if taken < src_bytes:
+        end.paused = 1
+        end_wait_room(to)
+    return taken
+
+
+cdef void relay_eof(End *end) noexcept nogil:
+    cdef End *to = <End *>end.owner
+    end_fin(to)
+    if end.fin:                         # both directions have ended: what is queued still goes out
+        end_finish(to)
+        end_finish(end)
+
+
+cdef void relay_room(End *end) noexcept nogil:
+    """First what waits in the other end, then what can be read there."""
+    cdef End *source = <End *>end.owner
+    cdef ssize_t n
+    while source.rx.bytes > 0:
+        n = end_push_chain(end, &source.rx)
+        if n < 0:
+            end_wait_room(end)          # the source stays paused
+            return
+        if n == 0:
+            break
+        end_taken(source, n)
+    end_pull(source)
+    if source.rx.bytes > 0 or end.closed or end.ops == NULL or end.fin or not end_is_readable(source):
+        return
+    if end_room(end) == 0:
+        end_wait_room(end)
+        return
+    n = end_move(end, source, STREAM_TURN_BYTES)
+    if n > 0:
+        relay_heard(source)
+    if n >= 0:
+        if end_is_readable(source):
+            end_wait_room(end)
+    elif n == RC_EOF:
+        if not source.fin:
+            relay_lost(source, FAULT_CLOSED)
+        else:
+            relay_heard(source)         # it has heard all of it and has nothing to say
+        relay_eof(source)
+    else:
+        source.ops.gone(source, <int>n)
+
+
+cdef void relay_ready(End *end) noexcept nogil:
+    end_wait_room(<End *>end.owner)
+
+
+cdef void relay_gone(End *end, int rc) noexcept nogil:
+    cdef uint16_t reason = end.reset_reason
+    if reason == 0:
+        reason = fault_reason(fault_of_conn(rc))
+    end_abort(<End *>end.owner, reason)
+    end_abort(end, reason)
+
+
+cdef void tls_gone(End *end, int rc) noexcept nogil:
+    """Of TLS that is passed through: while nothing has come back, the visitor can be told in its own words."""
+    cdef End *down = <End *>end.owner
+    if end.heard or down.eof:
+        relay_gone(end, rc)
+    else:
+        end_refuse(down, end.reset_reason)
+        end_abort(end, end.reset_reason)
+
+
+cdef void dialled_gone(End *end, int rc) noexcept nogil:
+    cdef UpstreamConn *up = dialled(end)
+    cdef uint8_t fault = fault_of_conn(rc)
+    if fault != FAULT_NONE:
+        if up.fault != FAULT_NONE:
+            fault = up.fault            # of dialling
+        relay_lost(end, fault)
+    end_abort(<End *>end.owner, fault_reason(fault))
+    end_abort(end, 0)
+
+
+cdef EndOps flow_ops
+flow_ops.take = relay_take
+flow_ops.eof = relay_eof
+flow_ops.room = relay_room
+flow_ops.gone = relay_gone
+flow_ops.ready = relay_ready
+
+cdef EndOps tls_ops                     # of an end that leads to where TLS ends
+tls_ops.take = relay_take
+tls_ops.eof = relay_eof
+tls_ops.room = relay_room
+tls_ops.gone = tls_gone
+tls_ops.ready = relay_ready
+
+cdef EndOps dialled_ops                 # of a conn that was dialled here
+dialled_ops.take = relay_take
+dialled_ops.eof = relay_eof
+dialled_ops.room = relay_room
+dialled_ops.gone = dialled_gone
+dialled_ops.ready = relay_ready
+
+
+cdef void relay_join(End *down, End *up, bint is_tls) noexcept nogil:
+    down.ops = &flow_ops
+    down.owner = up
+    up.ops = &tls_ops if is_tls else &flow_ops
+    up.owner = down
+    if down.rx.bytes > 0 or end_is_readable(down):
+        end_wait_room(up)
+    end_pull(up)
+
+
+cdef int relay_to_tunnel(End *down, Loop *loop, const Site *site, const Open *open) noexcept nogil:
+    cdef Link *link = site_pick(site, loop)
+    cdef Stream *stream
+    if link == NULL:
+        return REASON_GONE
+    stream = stream_open(link, open, site.service)
+    if stream == NULL:
+        return REASON_LIMIT
+    relay_join(down, &stream.end, open.service == SERVICE_TLS)
+    return 0
+
+
+cdef int relay_to_upstream(Stream *down, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil:
+    cdef Conn *conn = upstream_connect_raw(loop, upstream, &dialled_ops, &down.end, hops + 1)
+    if conn == NULL:
+        return REASON_INTERNAL
+    down.end.ops = &flow_ops
+    down.end.owner = &conn.end
+    return 0

@@ -1,0 +1,506 @@
+"""Conns to what finally answers: non-blocking connect, next address on failure, idle pool.
+
+Owns: one reference to the upstream per conn. Bound: IDLE_COUNT_MAX idle conns a worker, IDLE_MS each, less where the
+upstream says or shows that it keeps them for less.
+Fails: ops.gone with -errno of the last address, or RC_TIMEOUT. A dial that fails or hangs is told to the control plane.
+A byte or an EOF on an idle conn closes it: it was not asked for. When an EOF came tells how long this upstream waits.
+Source: RFC 9112, section 9.3.1 (a close may cross a request) and 9.5 (Keep-Alive's parameter is no promise).
+"""
+from libc.errno cimport EAFNOSUPPORT, EAGAIN, EINPROGRESS, errno
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from spokes._fastpath.base.net cimport (
+    AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, MSG_PEEK, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
+    TCP_NODELAY, close, connect, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_in, sockaddr_in6,
+    sockaddr_storage, socket, socklen_t,
+)
+from spokes._fastpath.base.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add
+from spokes._fastpath.base.timer cimport timer_clear, timer_set
+from spokes._fastpath.base.types cimport RC_TIMEOUT, atomic_and, atomic_cas, atomic_get, atomic_set, atomic_swap
+from spokes._fastpath.flow.fault cimport fault_of_dial
+from spokes._fastpath.io.conn cimport (
+    PROOF_BYTES, ROLE_UPSTREAM, PathState, address_read, conn_close, conn_mark_dirty, conn_new, conn_recv, conn_serve,
+    path_state, tune_local_upstream,
+)
+from spokes._fastpath.route.outcome cimport FAULT_NAME, outcome_fault
+from spokes._fastpath.route.site cimport upstream_hold, upstream_release
+from spokes._fastpath.route.tunnel cimport END_NEVER
+
+cdef enum:
+    POOLS = 64
+    NOTED_TRIES = 4
+    NOTED_LOOP = 4                      # of a note, beside its hops
+    NOTED_KEY = 8                       # from this bit on; it is always set
+
+cdef struct IdlePools:
+    UpstreamConn *first[POOLS]
+    uint64_t count
+
+
+cdef void idle_remove(UpstreamConn *up) noexcept nogil:
+    cdef Loop *loop = up.conn.loop
+    cdef IdlePools *pools = <IdlePools *>loop.idle_upstreams
+    if up.phase.place.prev != NULL:
+        up.phase.place.prev.phase.place.next = up.phase.place.next
+    else:
+        pools.first[up.upstream.id % POOLS] = up.phase.place.next
+    if up.phase.place.next != NULL:
+        up.phase.place.next.phase.place.prev = up.phase.place.prev
+    up.phase.place.next = up.phase.place.prev = NULL
+    up.idle = 0
+    pools.count -= 1
+    loop.stats.upstreams_idle -= 1
+
+
+# --- own addresses of raw flows ---------------------------------------------------------------------------------------
+
+cdef inline uint8_t upstream_at(const UpstreamConn *up) noexcept nogil:
+    """The index of the address that is being tried."""
+    return <uint8_t>((up.first + up.tried) % up.upstream.address_count)
+
+
+cdef uint64_t flow_key(const Address *own, uint16_t to_port, bint is_udp) noexcept nogil:
+    """Never 0, its last bits free for NOTED_HOPS_MAX and NOTED_LOOP. splitmix64's mix over one end and the port of the
+    other.
+
+    Without that port a visitor of the client's own host, who has the client's address, would meet the number of a flow
+    that goes elsewhere: the kernel gives one number to several flows.
+    """
+    cdef uint64_t low, high
+    memcpy(&low, own.ip, 8)
+    memcpy(&high, own.ip + 8, 8)
+    low ^= (high << 7 | high >> 57) \
+        ^ (<uint64_t>own.port << 32 | <uint64_t>to_port << 16 | <uint64_t>is_udp << 8 | own.family)
+    low = (low ^ (low >> 30)) * 0xBF58476D1CE4E5B9u
+    low = (low ^ (low >> 27)) * 0x94D049BB133111EBu
+    return ((low ^ (low >> 31)) | NOTED_KEY) & ~<uint64_t>(NOTED_KEY - 1)
+
+
+cdef inline uint64_t *note_at(Loop *loop, uint64_t key, int i) noexcept nogil:
+    return &loop.dialled[(key // NOTED_KEY + i) % NOTED_COUNT]
+
+
+cdef uint64_t *address_note(Loop *loop, int fd, const sockaddr_storage *to, uint8_t hops, bint is_udp) noexcept nogil:
+    """Before the other side can have accepted and told. Where no place is free the flow is not noted: a loop makes
+    many, and is found at another."""
+    cdef sockaddr_storage own
+    cdef socklen_t own_bytes = sizeof(own)
+    cdef Address address, there
+    cdef uint64_t key, nobody
+    cdef int i
+    if hops == 0 or loop.dialled == NULL or getsockname(fd, <sockaddr *>&own, &own_bytes) < 0:
+        return NULL
+    address_read(&address, &own)
+    if address.family == 0:
+        return NULL
+    address_read(&there, to)
+    key = flow_key(&address, there.port, is_udp)
+    for i in range(NOTED_TRIES):
+        nobody = 0
+        if atomic_cas(note_at(loop, key, i), &nobody, key | hops):
+            return note_at(loop, key, i)
+    return NULL
+
+
+cdef bint address_forget(uint64_t *noted) noexcept nogil:
+    return noted != NULL and atomic_swap(noted, 0) & NOTED_LOOP != 0
+
+
+cdef bint address_is_loop(uint64_t *noted) noexcept nogil:
+    return noted != NULL and atomic_get(noted) & NOTED_LOOP != 0 \
+        and atomic_and(noted, ~<uint64_t>NOTED_LOOP) & NOTED_LOOP != 0
+
+
+cdef uint64_t *note_of(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil:
+    cdef uint64_t key
+    cdef int i
+    if loop.dialled == NULL or visitor.address.family == 0:
+        return NULL
+    key = flow_key(&visitor.address, visitor.port, is_udp)
+    for i in range(NOTED_TRIES):
+        if atomic_get(note_at(loop, key, i)) & ~<uint64_t>(NOTED_KEY - 1) == key:
+            return note_at(loop, key, i)
+    return NULL
+
+
+cdef uint8_t upstream_hops(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil:
+    cdef uint64_t *noted = note_of(loop, visitor, is_udp)
+    return <uint8_t>(atomic_get(noted) & NOTED_HOPS_MAX) if noted != NULL else 0
+
+
+cdef void upstream_tell_loop(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil:
+    """Unless the place is another flow's by then."""
+    cdef uint64_t *noted = note_of(loop, visitor, is_udp)
+    cdef uint64_t key = flow_key(&visitor.address, visitor.port, is_udp)
+    cdef uint64_t value
+    if noted == NULL:
+        return
+    value = atomic_get(noted)
+    while value & ~<uint64_t>(NOTED_KEY - 1) == key and not atomic_cas(noted, &value, value | NOTED_LOOP):
+        pass
+
+
+# --- dialling ---------------------------------------------------------------------------------------------------------
+
+cdef void upstream_closed(Conn *conn) noexcept nogil:
+    cdef UpstreamConn *up = <UpstreamConn *>conn.extra
+    address_forget(up.noted)
+    if up.idle:
+        idle_remove(up)
+    conn.loop.stats.upstreams_open -= 1
+    upstream_release(up.upstream)
+    free(up)
+    conn.extra = NULL
+
+
+cdef void upstream_note_fault(Loop *loop, Upstream *upstream, int rc) noexcept nogil:
+    if loop.upstream_fault != NULL and loop.now_ms - atomic_get(&upstream.fault_ms) >= FAULT_INTERVAL_MS:
+        atomic_set(&upstream.fault_ms, loop.now_ms)
+        loop.upstream_fault(loop, upstream.id, rc)
+
+
+cdef void upstream_tell(UpstreamConn *up, int rc) noexcept nogil:
+    upstream_note_fault(up.conn.loop, up.upstream, rc)
+
+
+cdef bint is_local(sockaddr_storage *address) noexcept nogil:
+    cdef uint8_t *ip = (<sockaddr_in6 *>address).sin6_addr.s6_addr
+    cdef int i
+    if address.ss_family == AF_INET:
+        return (<uint8_t *>&(<sockaddr_in *>address).sin_addr)[0] == 127
+    for i in range(15):
+        if ip[i] != 0:
+            return False
+    return address.ss_family == AF_INET6 and ip[15] == 1
+
+
+cdef int upstream_dial(UpstreamConn *up) noexcept nogil:
+    """Begin with the address that is next, or the first after it not to fail at once. 0 or -errno of the last.
+
+    A Unix socket with a full backlog answers EAGAIN and forgets us, where TCP would try again by itself: then the conn
+    is connecting without a descriptor until upstream_expired dials again."""
+    cdef Upstream *upstream = up.upstream
+    cdef Conn *conn = up.conn
+    cdef uint64_t share_ms
+    cdef int fd, rc
+    cdef int on = 1
+    cdef int last = -99                 # EADDRNOTAVAIL, when there is no address at all
+    cdef uint8_t i
+    while up.tried < upstream.address_count:
+        i = upstream_at(up)
+        fd = socket(upstream.addresses[i].ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        if fd < 0:
+            last = -errno               # a host without IPv6 has no such sockets
+            if last != -EAFNOSUPPORT:
+                return last
+            up.tried += 1
+            continue
+        if upstream.addresses[i].ss_family != AF_UNIX:
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+        conn.unproven_bytes = 0
+        if is_local(&upstream.addresses[i]) and tune_local_upstream(fd, conn.loop.stats.upstreams_open):
+            conn.unproven_bytes = PROOF_BYTES
+        rc = connect(fd, <const sockaddr *>&upstream.addresses[i], upstream.address_bytes[i])
+        if rc == 0 or errno == EINPROGRESS:
+            conn.fd = fd
+            conn.connecting = rc != 0
+            conn.readable = conn.rdhup = 0      # an address that failed before may have left them set
+            conn.writable = rc == 0
+            up.retry_ms = 0
+            up.phase.dial.address_ms = up.phase.dial.deadline_ms
+            if up.tried + 1 < upstream.address_count:
+                share_ms = 0
+                if up.phase.dial.deadline_ms > conn.loop.now_ms:
+                    share_ms = (up.phase.dial.deadline_ms - conn.loop.now_ms) // (upstream.address_count - up.tried)
+                up.phase.dial.address_ms = conn.loop.now_ms + (share_ms if share_ms < ADDRESS_MS else ADDRESS_MS)
+            up.noted = address_note(conn.loop, fd, &upstream.addresses[i], up.hops, False)
+            rc = poller_add(conn.loop.epoll_fd, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn)
+            return rc
+        last = -errno
+        close(fd)
+        if last == -EAGAIN and upstream.addresses[i].ss_family == AF_UNIX:
+            up.retry_ms = BUSY_RETRY_MS if up.retry_ms == 0 else up.retry_ms * 2
+            if up.retry_ms > BUSY_RETRY_MS_MAX:
+                up.retry_ms = BUSY_RETRY_MS_MAX
+            conn.fd = -1
+            conn.connecting = 1
+            conn.writable = 0
+            return 0
+        upstream_tell(up, last)
+        up.tried += 1
+    return last
+
+
+cdef void upstream_failed(UpstreamConn *up, int rc) noexcept nogil:
+    cdef Conn *conn = up.conn
+    up.fault = fault_of_dial(rc)
+    if up.upstream.address_count == 0:
+        up.fault = FAULT_NAME
+        upstream_tell(up, rc)           # its name may have an address by now
+    outcome_fault(&up.upstream.outcomes, up.fault, conn.loop.wall_ms)
+    conn.error = rc
+    conn.connecting = 0
+    conn_mark_dirty(conn)               # the flush tells ops.gone
+
+
+cdef void upstream_go_on(UpstreamConn *up, int rc) noexcept nogil:
+    """A dial has begun, has succeeded at once, or no address was left."""
+    if rc < 0:
+        upstream_failed(up, rc)
+    elif up.conn.connecting:
+        upstream_await(up)
+    else:
+        upstream_connected(up)
+
+
+cdef void upstream_next(UpstreamConn *up, int rc) noexcept nogil:
+    """The address that is being tried has failed: the next one, or that was all."""
+    cdef int dialled
+    upstream_tell(up, rc)
+    address_forget(up.noted)
+    up.noted = NULL
+    close(up.conn.fd)
+    up.conn.fd = -1
+    up.tried += 1
+    if up.tried >= up.upstream.address_count:
+        upstream_failed(up, rc)
+        return
+    dialled = upstream_dial(up)
+    upstream_go_on(up, rc if dialled == -99 else dialled)
+
+
+cdef void upstream_connecting(Conn *conn) noexcept nogil:
+    """on_ready until the connection stands."""
+    cdef UpstreamConn *up = <UpstreamConn *>conn.extra
+    cdef int error = 0
+    cdef socklen_t n = sizeof(error)
+    if conn.error < 0 or not conn.connecting:
+        conn_mark_dirty(conn)
+        return
+    if not conn.writable:
+        return
+    getsockopt(conn.fd, SOL_SOCKET, SO_ERROR, &error, &n)
+    if error != 0:
+        upstream_next(up, -error)
+    else:
+        upstream_connected(up)
+
+
+cdef void upstream_connected(UpstreamConn *up) noexcept nogil:
+    cdef Conn *conn = up.conn
+    conn.connecting = 0
+    if up.tried > 0:
+        atomic_set(&up.upstream.first_address, upstream_at(up))
+    timer_clear(&conn.loop.wheel, &conn.timer)
+    conn.on_ready = conn_serve
+    conn_mark_dirty(conn)
+    if conn.readable:
+        conn_serve(conn)
+
+
+cdef void upstream_await(UpstreamConn *up) noexcept nogil:
+    cdef Loop *loop = up.conn.loop
+    cdef uint64_t due_ms = up.phase.dial.address_ms
+    if up.retry_ms > 0:
+        due_ms = loop.now_ms + up.retry_ms
+    elif due_ms > loop.now_ms + FAULT_INTERVAL_MS:
+        due_ms = loop.now_ms + FAULT_INTERVAL_MS
+    timer_set(&loop.wheel, &up.conn.timer, due_ms)
+
+
+cdef void upstream_expired(void *owner) noexcept nogil:
+    cdef Conn *conn = <Conn *>owner
+    cdef UpstreamConn *up = <UpstreamConn *>conn.extra
+    cdef uint64_t now_ms = conn.loop.now_ms
+    if up.idle:
+        conn_close(conn, False)
+    elif not conn.connecting:
+        return
+    elif now_ms >= up.phase.dial.deadline_ms:
+        upstream_tell(up, RC_TIMEOUT)
+        upstream_failed(up, RC_TIMEOUT)
+    elif up.retry_ms > 0:
+        upstream_go_on(up, upstream_dial(up))
+    elif now_ms >= up.phase.dial.address_ms:
+        upstream_next(up, RC_TIMEOUT)
+    else:
+        upstream_tell(up, RC_TIMEOUT)
+        timer_set(&conn.loop.wheel, &conn.timer, up.phase.dial.address_ms)
+
+
+cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner) noexcept nogil:
+    return upstream_connect_raw(loop, upstream, ops, owner, 0)
+
+
+cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
+                                uint8_t hops) noexcept nogil:
+    cdef UpstreamConn *up = <UpstreamConn *>calloc(1, sizeof(UpstreamConn))
+    cdef Conn *conn
+    cdef int rc
+    if up == NULL:
+        return NULL
+    conn = conn_new(loop, -1, ROLE_UPSTREAM, upstream_connecting)
+    if conn == NULL:
+        free(up)
+        return NULL
+    up.conn = conn
+    up.upstream = upstream_hold(upstream)
+    if upstream.address_count > 0:
+        up.first = <uint8_t>(atomic_get(&upstream.first_address) % upstream.address_count)
+    up.idle_timeout_ms = IDLE_UNSAID
+    up.hops = hops
+    up.phase.dial.deadline_ms = loop.now_ms + CONNECT_MS
+    conn.extra = up
+    conn.on_close = upstream_closed
+    conn.end.ops = ops
+    conn.end.owner = owner
+    conn.timer.fire = upstream_expired
+    conn.timer.owner = conn
+    loop.stats.upstreams_open += 1
+    loop.stats.upstreams_total += 1
+    rc = upstream_dial(up)
+    if rc == 0 and not conn.connecting:
+        conn.on_ready = conn_serve           # a Unix socket: not before the caller has the conn
+    else:
+        upstream_go_on(up, rc)
+    return conn
+
+
+# --- idle conns -------------------------------------------------------------------------------------------------------
+
+cdef uint64_t acked_bytes(const Conn *conn) noexcept nogil:
+    """How much of what was sent the other end's kernel has acknowledged; 0 where it cannot be told (a Unix socket)."""
+    cdef PathState path
+    return path.acked_bytes if path_state(conn.fd, &path) else 0
+
+
+cdef bint upstream_unheard(const Conn *conn) noexcept nogil:
+    cdef const UpstreamConn *up = <const UpstreamConn *>conn.extra
+    return up.mark.acked_bytes != 0 and acked_bytes(conn) == up.mark.acked_bytes
+
+
+cdef uint64_t idle_timeout_ms(const UpstreamConn *up) noexcept nogil:
+    """The upstream's, as it says or as it was seen; IDLE_UNSAID where neither is known."""
+    cdef Upstream *upstream = up.upstream
+    cdef uint64_t timeout_ms = up.idle_timeout_ms
+    cdef uint64_t learned_ms = atomic_get(&upstream.idle_learned_ms)
+    if learned_ms > 0 and learned_ms < timeout_ms and up.conn.loop.now_ms < atomic_get(&upstream.idle_learned_until_ms):
+        timeout_ms = learned_ms
+    return timeout_ms
+
+
+cdef uint64_t idle_usable_ms(const UpstreamConn *up) noexcept nogil:
+    """How long this conn may be idle: our time, or the upstream's less what two clocks and a path may differ by."""
+    cdef uint64_t timeout_ms = idle_timeout_ms(up)
+    cdef uint64_t margin_ms = timeout_ms // 4
+    if margin_ms > IDLE_MARGIN_MS_MAX:
+        margin_ms = IDLE_MARGIN_MS_MAX
+    return timeout_ms - margin_ms if timeout_ms - margin_ms < IDLE_MS else IDLE_MS
+
+
+cdef void idle_learn(UpstreamConn *up) noexcept nogil:
+    """The upstream has closed an idle conn."""
+    cdef Upstream *upstream = up.upstream
+    cdef uint64_t now_ms = up.conn.loop.now_ms
+    cdef uint64_t idle_ms = now_ms - up.mark.idle_since_ms
+    if idle_ms < LEARNED_MS_MIN:
+        atomic_set(&upstream.closes_early_until_ms, now_ms + CLOSES_EARLY_KEEP_MS)
+        return
+    if idle_ms < atomic_get(&upstream.idle_learned_ms) or now_ms >= atomic_get(&upstream.idle_learned_until_ms):
+        atomic_set(&upstream.idle_learned_ms, idle_ms)
+    atomic_set(&upstream.idle_learned_until_ms, now_ms + LEARNED_KEEP_MS)
+
+
+cdef bint idle_is_quiet(const Conn *conn) noexcept nogil:
+    """Neither a byte nor an end waits in the kernel, whatever events are still to be read."""
+    cdef uint8_t byte
+    return recv(conn.fd, &byte, 1, MSG_PEEK) < 0 and errno == EAGAIN
+
+
+cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
+                              bint for_once) noexcept nogil:
+    cdef IdlePools *pools = <IdlePools *>loop.idle_upstreams
+    cdef UpstreamConn *up
+    cdef UpstreamConn *following
+    cdef Conn *conn
+    cdef uint64_t idle_ms
+    if pools == NULL or (for_once and loop.now_ms < atomic_get(&upstream.closes_early_until_ms)):
+        return NULL
+    up = pools.first[upstream.id % POOLS]
+    while up != NULL:
+        conn = up.conn
+        following = up.phase.place.next
+        idle_ms = loop.now_ms - up.mark.idle_since_ms
+        if up.upstream == upstream and not conn.readable and conn.error == 0 and not conn.rdhup \
+                and idle_ms < idle_usable_ms(up):
+            if for_once:
+                if idle_ms >= IDLE_FRESH_MS and idle_timeout_ms(up) == IDLE_UNSAID:
+                    return NULL         # the most recent one is first: the others have been idle for longer
+                if not idle_is_quiet(conn):
+                    conn.readable = 1   # its event, which is on its way, closes it
+                    up = following
+                    continue
+            idle_remove(up)
+            up.mark.acked_bytes = acked_bytes(conn) if for_once else 0
+            timer_clear(&loop.wheel, &conn.timer)
+            up.reused = 1
+            conn.end.ops = ops
+            conn.end.owner = owner
+            conn.on_ready = conn_serve
+            return conn
+        up = following
+    return NULL
+
+
+cdef void idle_ready(Conn *conn) noexcept nogil:
+    if conn.readable or conn.rdhup or conn.error < 0:
+        if conn.rdhup or conn.error < 0:
+            idle_learn(<UpstreamConn *>conn.extra)
+        conn_close(conn, False)
+
+
+cdef void upstream_says_keep_alive(Conn *conn, int32_t keep_alive_s) noexcept nogil:
+    cdef UpstreamConn *up = <UpstreamConn *>conn.extra
+    if keep_alive_s >= 0:
+        up.idle_timeout_ms = <uint32_t>keep_alive_s * 1000
+
+
+cdef void upstream_give_back(Conn *conn) noexcept nogil:
+    cdef Loop *loop = conn.loop
+    cdef UpstreamConn *up = <UpstreamConn *>conn.extra
+    cdef IdlePools *pools = <IdlePools *>loop.idle_upstreams
+    cdef UpstreamConn **first
+    cdef uint8_t unasked
+    # A read that was filled to the brim leaves `readable` set: one more read tells whether anything is there.
+    if conn.readable and not conn.rdhup and conn_recv(conn, &unasked, 1) != 0:
+        conn_close(conn, False)
+        return
+    if pools == NULL:
+        pools = <IdlePools *>calloc(1, sizeof(IdlePools))
+        loop.idle_upstreams = pools
+    up.mark.idle_since_ms = loop.now_ms
+    if idle_usable_ms(up) == 0 or pools == NULL or pools.count >= IDLE_COUNT_MAX \
+            or atomic_get(&up.upstream.end_ms) != END_NEVER or conn.readable or conn.rdhup or conn.error < 0 \
+            or conn.out.bytes > 0 or conn.end.rx.bytes > 0 or conn.end.fin:
+        conn_close(conn, False)
+        return
+    conn.end.ops = NULL
+    conn.end.owner = NULL
+    conn.end.paused = conn.end.wants_room = 0
+    conn.on_ready = idle_ready
+    first = &pools.first[up.upstream.id % POOLS]
+    up.phase.place.next = first[0]
+    up.phase.place.prev = NULL
+    if up.phase.place.next != NULL:
+        up.phase.place.next.phase.place.prev = up
+    first[0] = up
+    up.idle = 1
+    pools.count += 1
+    loop.stats.upstreams_idle += 1
+    timer_set(&loop.wheel, &conn.timer, loop.now_ms + idle_usable_ms(up))
+
+
+cdef void upstream_clear(Loop *loop) noexcept nogil:
+    free(loop.idle_upstreams)
+    loop.idle_upstreams = NULL

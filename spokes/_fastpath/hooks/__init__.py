@@ -1,0 +1,1 @@
+"""Test hooks: engine functions that tests and benchmarks call from Python."""

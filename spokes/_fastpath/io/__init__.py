@@ -1,0 +1,1 @@
+"""A worker's loop, its sockets, and what an end is."""

@@ -1,0 +1,1 @@
+"""Links: frames, streams, credit and scheduling."""

@@ -1,0 +1,200 @@
+# Links and their streams: frames in and out, credit, turns, liveness.
+from spokes._fastpath.base.address cimport Address
+from spokes._fastpath.base.buf cimport Chain, Pool
+from spokes._fastpath.base.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from spokes._fastpath.io.conn cimport Conn, End, Loop, Parked, Task
+from spokes._fastpath.link.backlog cimport Backlog
+from spokes._fastpath.link.frame cimport Open, Visitor
+from spokes._fastpath.route.tunnel cimport Counts, Service, Tunnel
+
+cdef enum:
+    LINK_OUT_BYTES_MAX = 262144         # frames gathered for one write
+    LINK_OUT_BYTES_MIN = 65536          # where a flush was not taken whole: less queued here means fresher turns
+    LINK_OUT_BYTES_START = 32768        # where it is slow, as little as in the kernel (UNSENT_BYTES_MIN)
+    LINK_OUT_RESERVE_BYTES = 65536      # beyond it, for streams that do not wait for turns
+    LINK_GATHER_BYTES_MAX = 16384       # a record's worth: it waits for no further pass
+    LINK_OUT_BYTES_LIMIT = 8388608      # with answers and control messages: a peer that lets more pile up is cut off
+    LINE_QUEUE_US = 20000               # what a slow line may hold of ours beyond its shortest round trip
+    LINE_IN_FLIGHT_BYTES_MIN = 3072     # two segments
+    LINE_MISSES_MAX = 4                 # looks, a quarter of a second each: bbr itself sends less for one of them
+    LINE_FREE_MS = 10000                # a line that was bounded wrongly is left to the kernel for so long
+    STREAM_TURN_BYTES = 65528           # one turn: a frame that fills four blocks
+    TUNNEL_VISITOR_COUNTERS = 32768     # pairs of a tunnel and an address told apart
+    STREAM_WINDOW_BYTES_MAX = 8388608
+    STREAM_WINDOW_BYTES_MIN = 16384     # one block, where a tunnel or a visitor holds its share already
+    STREAM_WINDOW_PARTS = 128           # a first window is at most this part of what is left of a share
+    PING_ACCEPTOR_MS = 15000            # docs/protocol.md, "Liveness"
+    PING_CONNECTOR_MS = 10000
+    LINK_DEAD_MS = 25000
+    STREAM_STALL_MS_MAX = 10000         # an owner slower for what waits loses its stream where memory is short …
+    STREAM_STALL_MS_MIN = 2000          # … after it was watched for so long
+    BUSY_BYTES_PER_S = 1000000          # a link that carries more is busy: new streams go elsewhere when they can
+    LINK_BYE_MS = 2000                  # for a goodbye to a peer that broke the rules, all in all
+    PEER_PINGS_PER_S_MAX = 100
+    PEER_OPENS_PER_S_MAX = 50000
+    PEER_CONTROLS_PER_S_MAX = 1000
+    PEER_CONTROL_BYTES_PER_S_MAX = 4194304  # four of the largest messages
+
+ctypedef int (*link_open_fn)(Link *link, Stream *stream, const Open *open) noexcept nogil
+ctypedef void (*link_control_fn)(Link *link, uint8_t flags, const uint8_t *src, uint32_t src_bytes) noexcept nogil
+ctypedef void (*link_down_fn)(Link *link, int rc) noexcept nogil
+ctypedef void (*link_fn)(Link *link) noexcept nogil
+ctypedef void (*stream_datagram_fn)(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil
+ctypedef bint (*link_may_read_fn)(Link *link) noexcept nogil
+
+cdef struct LinkOps:
+    link_open_fn open                   # the peer opened a stream: 0, or a reason to refuse it
+    link_control_fn control
+    link_down_fn down                   # the last call for this link
+    link_fn wanted                      # a further link would help
+    link_fn drain                       # the peer wants no new streams
+    link_fn pong                        # the answer to a PING that was asked for
+    link_may_read_fn may_read           # False: the control plane is behind; try again soon
+
+cdef enum:                              # a link's queues of streams, first come, first served
+    QUEUE_TURNS = 0                     # … that want to send
+    QUEUE_WAITING = 1                   # … with bytes that their owner has not taken
+    QUEUE_CREDIT = 2                    # … that want to send and have no credit
+    QUEUE_COUNT = 3
+
+cdef struct StreamQueue:
+    Stream *first
+    Stream *last
+    uint32_t count
+
+cdef struct StreamPlace:                # of a stream, in one of them
+    Stream *next
+    Stream *prev
+
+cdef struct Link:
+    Conn *conn
+    Loop *loop
+    const LinkOps *ops
+    Task task                           # read on
+    Tunnel *tunnel                      # bound to it
+    Link *next                          # tunnel.links[worker]
+    Link *prev
+    Stream **buckets                    # streams by id
+    uint32_t bucket_count
+    uint32_t stream_count
+    uint32_t last_id                    # of the streams we opened; 0: none yet
+    uint32_t peer_last_id
+    uint8_t last_id_wrapped             # ids have begun again
+    uint8_t peer_last_id_wrapped
+    uint32_t data_stream                # DATA frame under way
+    uint32_t data_left
+    uint32_t skip_left
+    uint32_t out_limit_bytes
+    uint32_t index                      # place in the worker's table of links
+    uint32_t generation
+    StreamQueue queues[QUEUE_COUNT]
+    Stream *credits                     # streams that owe a CREDIT
+    Backlog backlog                     # datagrams that wait
+    uint64_t id                         # handle given to Python
+    uint64_t last_rx_ms
+    uint64_t relief_ms                  # when it was last looked for streams to end for want of memory
+    uint64_t ping_sent_us               # 0 = none under way
+    uint64_t busy_since_ms
+    uint64_t busy_bytes
+    uint64_t wanted_ms
+    uint32_t rtt_us                     # last measured
+    uint32_t rtt_min_us                 # smallest seen: what a window must cover, queues left out
+    uint32_t busy_rate                  # bytes a second over the last quarter of one
+    uint64_t sent_bytes                 # of busy_bytes, those that we sent
+    uint64_t rate_since_ms              # begin of the second the next two are counted in
+    uint32_t unsent_bytes               # TCP_NOTSENT_LOWAT as last set
+    uint32_t in_flight_bytes            # what may be sent and unacknowledged on a slow line; 0 = as the kernel likes
+    uint64_t in_flight_rate             # bytes a second that it carried when that was set
+    uint64_t in_flight_ms               # not bounded again before
+    uint32_t in_flight_misses           # looks in a row that found less than half of it
+    uint64_t acked_bytes                # as the kernel said at acked_ms
+    uint64_t acked_ms
+    uint32_t peer_pings
+    uint32_t peer_opens
+    uint32_t peer_controls
+    uint32_t peer_control_bytes
+    uint32_t stream_count_max
+    int broken                          # < 0: the conn has failed, what the kernel still holds is being read
+    uint8_t is_acceptor
+    uint8_t draining
+    uint8_t peer_drained                # the peer has said DRAIN
+    uint8_t unread                      # was not read when it could have been: memory or the control plane is behind
+    uint8_t stalled                     # whole frames wait in conn.end.rx for want of memory
+    uint8_t blocked                     # since busy_since_ms the socket did not take a whole flush
+    uint8_t long_path                   # when it was blocked last, its path had a queue or a distance …
+    uint8_t is_slow                     # … and carried less than SLOW_BYTES_PER_S
+    uint8_t crowded                     # a stream's visitor holds more than its share
+    uint8_t peer_windows                # the peer understands WINDOW
+    uint8_t closing                     # by us: its conn lingers until what is queued has left
+    uint8_t pong_wanted                 # the control plane asked whether the peer is there
+    uint8_t in_message                  # a part of a control message went out, and more parts are to follow
+    uint8_t brings_visitors             # the peer is a node that has visitors' own ends: each stream stands for one
+    uint8_t down
+
+cdef struct Stream:                     # 288 bytes
+    End end                             # must be first
+    Link *link
+    Stream *hash_next
+    StreamPlace places[QUEUE_COUNT]     # … and, of a stream that has ended, its Parked: it stands in no queue
+    Stream *credit_next
+    uint64_t *holder                    # what its visitor's address holds; NULL = not counted
+    Service *serves                     # whose counts its bytes are under; NULL = the tunnel's, if its link has one
+    stream_datagram_fn on_datagram
+    uint64_t tx_offset                  # bytes sent
+    uint64_t tx_limit
+    uint64_t rx_offset                  # bytes received
+    uint64_t rx_taken                   # … and passed on
+    uint64_t rx_limit
+    uint64_t credit_us                  # when the last CREDIT was written
+    uint64_t visit_begin_ms             # wall clock: since when it serves that service …
+    uint64_t visit_bytes_in             # … and what it has carried since
+    uint64_t visit_bytes_out
+    uint64_t waiting_taken              # taken since waiting_since_ms; both halve as they grow old
+    # Of the loop's clock, its low 32 bits: only differences count, and none of 49 days is looked at.
+    uint32_t waiting_since_ms           # since when something has waited
+    uint32_t credit_since_ms            # since when it waits for credit
+    uint32_t taken_ms                   # when the owner last took something of what waits in rx
+    uint32_t held_blocks                # in end.rx, as counted for its tunnel and its holder
+    Visitor visitor                     # that it is for
+    uint32_t id
+    uint32_t window_bytes
+    uint32_t read_bytes                 # what the next direct read asks for
+    uint8_t service
+    uint8_t queued                      # a bit for each queue that it stands in
+    uint8_t narrowed                    # by the peer's WINDOW
+    uint8_t in_credits
+    uint8_t reset
+
+# Whether who holds so many of a tunnel's places may have one more: of the last quarter as many as stay free for others,
+# as spokes/shares.py has it.
+cdef bint tunnel_may_take(Link *link, uint64_t held) noexcept nogil
+# Where is counted what a visitor's address holds; NULL: it is not known.
+cdef uint64_t *address_holder(Pool *pool, const Address *address) noexcept nogil
+cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept nogil    # takes the conn over, TLS done
+cdef void link_free(Link *link) noexcept nogil              # after ops.down
+cdef void link_bind(Link *link, Tunnel *tunnel) noexcept nogil
+cdef void link_probe(Link *link) noexcept nogil             # PING now; ops.pong follows if the peer is there
+cdef void link_fail(Link *link, int rc) noexcept nogil      # end it: every stream gone, ops.down
+cdef void link_close_soon(Link *link) noexcept nogil        # send what is queued first
+cdef void link_control(Link *link, uint8_t flags, const uint8_t *src, uint32_t src_bytes) noexcept nogil
+cdef void link_drain(Link *link) noexcept nogil
+# Resets streams that stand still and whose kernel buffers are too much: at most so many, how many it has.
+cdef uint64_t link_relieve_kernel(Link *link, uint64_t count_max) noexcept nogil
+cdef bint link_is_busy(Link *link) noexcept nogil           # it carries bulk
+cdef Link *link_pick(Tunnel *tunnel, Loop *loop) noexcept nogil     # the best bound link of this worker, or NULL
+
+# NULL: limit. What it carries is counted for the service, and for the tunnel through it; NULL: for the tunnel alone.
+cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcept nogil
+cdef void stream_serve(Stream *stream, Service *service) noexcept nogil     # from now on
+cdef size_t stream_room(Stream *stream) noexcept nogil
+cdef void stream_write(Stream *stream, const uint8_t *src, size_t src_bytes) noexcept nogil   # src_bytes <= stream_room
+# From a socket into frames without a copy; answers as conn_recv.
+cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noexcept nogil
+cdef void stream_wait_room(Stream *stream) noexcept nogil           # ops.room will be called
+cdef void stream_fin(Stream *stream) noexcept nogil
+# The owner's last word; RESET unless both sides have ended.
+cdef void stream_close(Stream *stream, uint16_t reason) noexcept nogil
+# As if the peer had reset it for that reason: the owner is told, and so is the peer.
+cdef void stream_end(Stream *stream, uint16_t reason) noexcept nogil
+cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil  # the owner took bytes out of rx by itself
+cdef bint stream_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil

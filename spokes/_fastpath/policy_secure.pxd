@@ -1,6 +1,0 @@
-# Policy: visitors without TLS are sent to where there is some.
-from spokes._fastpath.frame cimport Visitor
-from spokes._fastpath.policy cimport Request
-from spokes._fastpath.site cimport Site
-
-cdef int policy_secure(Request *request, const Visitor *visitor, const Site *site) noexcept nogil

@@ -1,0 +1,1 @@
+"""The immutable route table and what it points at."""

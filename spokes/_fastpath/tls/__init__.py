@@ -1,0 +1,1 @@
+"""TLS by libssl: certificates, contexts, ClientHellos; never touches a socket."""

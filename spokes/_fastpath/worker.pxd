@@ -1,7 +1,0 @@
-# One engine thread.
-from spokes._fastpath.shared cimport Shared, Worker
-from spokes._fastpath.types cimport uint32_t
-
-cdef int worker_init(Worker *worker, Shared *shared, uint32_t index) noexcept nogil
-cdef void *worker_main(void *argument) noexcept nogil
-cdef void worker_clear(Worker *worker) noexcept nogil               # after every thread has ended
