@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import gc
 import logging
 import os
 import socket
@@ -22,6 +21,7 @@ import msgspec
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from spokes import collector
 from spokes.admin.app import THREAD_COUNT, create_app, create_metrics_app
 from spokes.admin.context import DEFAULT_TCP_PORTS, Admin
 from spokes.admin.deadline import BodyDeadline, Wsgi
@@ -46,9 +46,6 @@ GRACEFUL_TIMEOUT_S = 10
 WORKER_TIMEOUT_S = 30                    # a worker whose main thread hangs is replaced
 KEEPALIVE_S = 40                         # longer than the engine keeps an idle conn, so that it closes first
 SOCKET_UMASK = 0o177
-# Objects of a collection of the young; younger ones between two of the older. A long list is tens of thousands of
-# objects that are gone at once: by default they would be looked at sixty times.
-GC_THRESHOLDS = (20_000, 20, 20)
 MAPPED_BLOCK_BYTES = 1024 * 1024
 MALLOC_ARENA_COUNT = 2                   # by default each thread gets one, and keeps what its longest list took
 _M_MMAP_THRESHOLD = -3                   # malloc.h
@@ -181,8 +178,7 @@ class AdminApplication(BaseApplication):
         return addresses
 
     def load(self) -> Any:
-        gc.freeze()                      # what is loaded by now stays shared with the worker
-        gc.set_threshold(*GC_THRESHOLDS)
+        collector.settle()               # what is loaded by now stays shared with the worker
         return self._wsgi
 
 

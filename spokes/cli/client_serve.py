@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 import msgspec
 
+from spokes import collector
 from spokes.cli.client_limits import site_limits, udp_timeout_option
 from spokes.cli.client_options import (
     PORT,
@@ -497,6 +498,7 @@ async def run_app(
             lend=one_offs.lend if one_offs is not None else None,
         )
         await local_api.start(api_port)
+    collector.settle()
     try:
         await app.run()
     finally:

@@ -6,7 +6,6 @@ SIGTERM and SIGINT drain, the second one ends at once; SIGHUP reads the configur
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import shlex
 import signal
@@ -15,6 +14,7 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 import spokes
+from spokes import collector
 from spokes._fastpath.engine import ListenerKind
 from spokes.config import ServerConfig
 from spokes.errors import SpokesError
@@ -24,9 +24,6 @@ from spokes.server.datadir import FIRST_TOKEN_NAME
 log = logging.getLogger(__name__)
 
 READY_LINE = "Spokes is ready"
-# A mutation makes and drops a few thousand objects. The defaults (700, 10, 10) had a third of the main thread's time
-# go into looking at them, and at all that a large fleet consists of.
-GC_THRESHOLDS = (20_000, 20, 20)
 
 Echo = Callable[[str], None]
 
@@ -56,8 +53,7 @@ async def _serve(server: Server, echo: Echo) -> signal.Signals:
     loop.add_signal_handler(signal.SIGHUP, reloading.begin)
     if not await _unless(stopping, server.start()):
         return received[0]
-    gc.freeze()  # what was made by now stays; the collector need not look at it again
-    gc.set_threshold(*GC_THRESHOLDS)
+    collector.settle()
     token_path = await server.offer_first_token()
     for line in banner(server, with_token=token_path is not None):
         echo(line)
