@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import resource
 import socket
 import ssl
 
 from benchmarks.loads import Metrics
+from benchmarks.loads.https import tls_context
 from benchmarks.loads.memory import rest_rss_bytes
 from benchmarks.peers import Endpoint, RunningPeer
 from benchmarks.processes import BenchmarkError
@@ -69,7 +69,7 @@ def _open(endpoint: Endpoint, index: int, request: bytes) -> socket.socket:
         conn.settimeout(_CONNECT_TIMEOUT_S)
         conn.connect((endpoint.address, endpoint.port))
         if endpoint.is_secure:
-            conn = _tls_context().wrap_socket(conn, server_hostname=endpoint.host)
+            conn = tls_context().wrap_socket(conn, server_hostname=endpoint.host)
         if request:
             conn.sendall(request)
             _read_answer(conn)
@@ -78,13 +78,6 @@ def _open(endpoint: Endpoint, index: int, request: bytes) -> socket.socket:
         conn.close()
         raise BenchmarkError(f"idle conn {index}: {error}") from None
     return conn
-
-
-@functools.cache
-def _tls_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 def _read_answer(conn: socket.socket) -> None:

@@ -109,10 +109,13 @@ class Certificate:
 
     `names`: what it is used for. TLS sessions are resumed under the same names alone, and a request for a name that is
     not among them is misdirected (421). `staple`: an OCSP response in DER, given to those who ask. EngineError: it
-    cannot be used, with the reason."""
+    cannot be used, with the reason. `is_tried`: whether that is found out now, or by try_out, which takes ten times as
+    long as all else; until then its first handshake would find it."""
 
     names: tuple[str, ...]
-    def __init__(self, names: Iterable[str], chain_pem: bytes, key_pem: bytes, *, staple: bytes = b"") -> None: ...
+    def __init__(self, names: Iterable[str], chain_pem: bytes, key_pem: bytes, *, staple: bytes = b"",
+                 is_tried: bool = True) -> None: ...
+    def try_out(self) -> None: ...
 
 class Engine:
     event_fd: int                       # readable while events wait; read nothing, call drain_events

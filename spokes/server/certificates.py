@@ -204,7 +204,7 @@ def _make_key() -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def load_key(path: Path, pem: bytes) -> PrivateKey:
+def load_key(path: Path | str, pem: bytes) -> PrivateKey:
     try:
         key = load_pem_private_key(pem, password=None)
     except TypeError:

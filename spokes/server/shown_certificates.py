@@ -7,7 +7,9 @@ Fails: EngineError for a pair that the TLS library refuses; then nothing has cha
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from spokes._fastpath import engine as fastpath
 from spokes.server.certificates import Certificate
 
 OWN = "server.crt"
+CHANGES_AT_ONCE = 128  # others on the event loop have their turn in between
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +39,8 @@ class ShownCertificates:
     def __init__(self, engine: fastpath.Engine) -> None:
         self._engine = engine
         self._own: Shown | None = None
-        self._extra: list[Shown] = []
-        self._by_name: dict[str, Shown] = {}
+        self._nameless: Shown | None = None
+        self._by_name: dict[str, tuple[Shown, ...]] = {}  # the one that is shown first
         self._said: set[tuple[str, ...]] = set()
 
     def show(self, visitors: Certificate, link: Certificate) -> None:
@@ -52,18 +55,25 @@ class ShownCertificates:
         for_links = own.certificate
         if link is not visitors:
             for_links = fastpath.Certificate(link.names, link.chain_pem, link.key_pem)
-        self._own = own
+        before, self._own = self._own, own
         self._engine.set_link_certificate(for_links)
+        self._add(own)
+        if before is not None:
+            self._remove(before)
         self._publish()
 
-    def set_extra(self, extra: list[Shown]) -> None:
-        """All others; those that are not among them any more are shown no longer."""
-        self._extra = extra
+    async def change(self, gone: Iterable[Shown], come: Iterable[Shown]) -> None:
+        """Of all others: what is to be shown no longer, and what from now on."""
+        works = [*((self._add, one) for one in come), *((self._remove, one) for one in gone)]
+        for number, (work, one) in enumerate(works, start=1):
+            work(one)
+            if number % CHANGES_AT_ONCE == 0:
+                await asyncio.sleep(0)
         self._publish()
 
     def leads_to(self, shown: Shown) -> bool:
         """Is it the one that is shown for at least one of its names?"""
-        return any(self._by_name.get(name) is shown for name in shown.names)
+        return any(self._shown_for(name) is shown for name in shown.certificate.names)
 
     def leads_to_name(self, name: str) -> bool:
         """Has it, exactly so, a certificate?"""
@@ -71,7 +81,7 @@ class ShownCertificates:
 
     def ends(self) -> dict[str, float]:
         """When those end that visitors are shown, by their first name."""
-        return {one.names[0]: one.expires_at for one in set(self._by_name.values())}
+        return {claims[0].names[0]: claims[0].expires_at for claims in self._by_name.values()}
 
     def own(self) -> dict[str, Any] | None:
         """The server's own pair, for `spokes cert ls`."""
@@ -86,28 +96,43 @@ class ShownCertificates:
             "hint": "",
         }
 
+    def _shown_for(self, name: str) -> Shown | None:
+        claims = self._by_name.get(name)
+        return claims[0] if claims else None
+
+    def _add(self, shown: Shown) -> None:
+        for name in shown.certificate.names:
+            claims = self._by_name.get(name, ())
+            if claims:
+                self._say_covered(name, shown, claims[0])
+            self._settle(name, claims, tuple(sorted((*claims, shown), key=_rank, reverse=True)))
+
+    def _remove(self, shown: Shown) -> None:
+        for name in shown.certificate.names:
+            claims = self._by_name.get(name, ())
+            self._settle(name, claims, tuple(one for one in claims if one is not shown))
+
+    def _settle(self, name: str, before: tuple[Shown, ...], after: tuple[Shown, ...]) -> None:
+        if not after:
+            if self._by_name.pop(name, None):
+                self._engine.drop_certificate(name)
+            return
+        self._by_name[name] = after
+        if not before or before[0] is not after[0]:
+            self._engine.set_certificate(name, after[0].certificate)
+
     def _publish(self) -> None:
-        best: dict[str, Shown] = {}
-        everything = [*self._extra, self._own] if self._own is not None else self._extra
-        for shown in everything:
-            for name in shown.names:
-                other = best.get(name)
-                if other is None or _rank(shown) > _rank(other):
-                    best[name] = shown
-                if other is not None and not (shown.is_self_made or other.is_self_made):
-                    self._say_covered(name, shown, other)
-        for name in self._by_name.keys() - best.keys():
-            self._engine.drop_certificate(name)
-        for name, shown in best.items():
-            if self._by_name.get(name) is not shown:
-                self._engine.set_certificate(name, shown.certificate)
         if self._own is not None:
             # To who names no host: the best for the server's own name.
-            self._engine.set_certificate("", best[self._own.names[0]].certificate)
-        self._by_name = best
+            nameless = self._shown_for(self._own.names[0].lower())
+            if nameless is not None and nameless is not self._nameless:
+                self._nameless = nameless
+                self._engine.set_certificate("", nameless.certificate)
         self._engine.publish()
 
     def _say_covered(self, name: str, one: Shown, other: Shown) -> None:
+        if one.source == other.source or one.is_self_made or other.is_self_made:
+            return
         key = (name, *sorted((one.source, other.source)))
         if key not in self._said:
             self._said.add(key)

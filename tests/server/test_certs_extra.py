@@ -1,17 +1,22 @@
 """certs-extra under a running server: in force by name, renewed under live conns, faults named, the last good kept."""
 
 import asyncio
+import datetime as dt
 import shutil
 import socket
 import ssl
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from spokes import clock
 from spokes._fastpath.engine import ListenerKind
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.server.app import Server
+from spokes.server.certificate_files import read_pair
+from spokes.server.certificate_folders import CertificateFolders
 from spokes.server.certs_extra import FOLDER_NAME
+from spokes.server.folder_events import FolderEvents
 from tests.server.conftest import DOMAIN
 from tests.support.certificate_pairs import Authority, write
 from tests.support.eventually import eventually
@@ -89,7 +94,6 @@ async def test_pair_that_lies_there_at_the_start_is_in_force(server, root):
 async def test_renewed_pair_counts_for_who_comes_next(server, root, authority):
     before = leaf_in(root / NAME)
     authority.put(root / NAME, WILD)
-    assert await shown(server, "a.example.net") == before
     await look(server)
     assert await shown(server, "a.example.net") == leaf_in(root / NAME) != before
     with pytest.raises(ssl.SSLError):
@@ -102,6 +106,54 @@ async def test_reload_looks_at_once(server, root, authority):
     await server.reload()
     await eventually(lambda: server.notices.shown.leads_to_name("other.test"))
     assert await shown(server, "other.test") == der(leaf)
+
+
+async def test_kernel_tells_of_what_changes(server, root, authority):
+    leaf = authority.put(root / "other", "other.test")
+    await eventually(lambda: server.notices.shown.leads_to_name("other.test"))
+    assert await shown(server, "other.test") == der(leaf)
+    authority.put(root / "other", "another.test")
+    await eventually(lambda: server.notices.shown.leads_to_name("another.test"))
+    assert not server.notices.shown.leads_to_name("other.test")
+    shutil.rmtree(root / "other")
+    await eventually(lambda: alerts(server) == [f"{FOLDER_NAME}/other"])
+
+
+async def test_folder_of_folders_that_is_replaced_is_looked_through(server, root, authority):
+    for name in ("first.test", "second.test"):
+        authority.put(root.parent / "next" / "pair", name)
+        root.rename(root.parent / f"before-{name}")
+        (root.parent / "next").rename(root)
+        await eventually(lambda name=name: server.notices.shown.leads_to_name(name))
+    authority.put(root / "pair", "third.test")
+    await eventually(lambda: server.notices.shown.leads_to_name("third.test"))
+
+
+async def test_pair_that_is_half_written_is_awaited_without_an_alert(server, root, authority, caplog):
+    leaf, key = authority.issue("whole.test")
+    (root / "slow").mkdir()
+    write(root / "slow" / "privkey.pem", key)
+    await eventually(lambda: server.notices.certs_extra.is_waiting_for("slow"))
+    write(root / "slow" / "fullchain.pem", leaf + authority.intermediate)
+    await eventually(lambda: server.notices.shown.leads_to_name("whole.test"))
+    assert "certificate not taken" not in caplog.text
+
+
+async def test_pair_that_the_tls_library_refuses_is_found_though_others_of_its_kind_were_not(root, authority, tmp_path):
+    authority.put(root / "small", "small.test")
+    leaf, key = authority.issue("small.test", key=ec.generate_private_key(ec.SECP192R1()))
+    write(root / "small" / "fullchain.pem", leaf + authority.intermediate)
+    write(root / "small" / "privkey.pem", key)
+    folders = CertificateFolders(root, FolderEvents(root, lambda: None))
+    folders.walk(None, is_last=True)
+    assert "too small" in str(folders.known["small"].error)         # the first of its kind is tried before it is shown
+    kind = read_pair(root / "small", root, dt.datetime.now(dt.UTC)).kind
+    folders = CertificateFolders(root, FolderEvents(root, lambda: None), tried_kinds={kind})
+    folders.walk(None, is_last=True)
+    assert folders.known["small"].shown is not None
+    assert folders.try_out(10) == {"small"}
+    assert folders.known["small"].shown is None
+    assert "too small" in str(folders.known["small"].error)
 
 
 async def test_bad_pair_is_named_and_the_last_good_one_stays(server, root):

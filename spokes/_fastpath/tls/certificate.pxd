@@ -28,10 +28,12 @@ cdef struct Certificate:
     Certificate *older
 
 # With one reference; NULL: cannot be used, tls_error_text has the words. Text around the blocks of PEM is skipped.
-# `context`: one of those that it will be used with; what that would refuse is refused here.
+# `context`: one of those that it will be used with; what that would refuse is refused here. NULL: by certificate_try.
 cdef Certificate *certificate_new(SSL_CTX *context, const uint8_t *chain_pem, size_t chain_bytes,
                                   const uint8_t *key_pem, size_t key_bytes, const uint8_t *scope,
                                   const uint8_t *staple, size_t staple_bytes) noexcept nogil
+# False: `context` would refuse it, tls_error_text has the words.
+cdef bint certificate_try(const Certificate *certificate, SSL_CTX *context) noexcept nogil
 cdef Certificate *certificate_hold(Certificate *certificate) noexcept nogil
 cdef void certificate_release(Certificate *certificate) noexcept nogil
 # The conn shows it from now on; libssl holds what it needs by itself. False: no memory.

@@ -340,7 +340,7 @@ cdef void note_tail(const Certificate *certificate) noexcept nogil:
     CRYPTO_THREAD_unlock(lock)
 
 
-cdef bint is_usable(Certificate *certificate, SSL_CTX *context) noexcept nogil:
+cdef bint is_usable(const Certificate *certificate, SSL_CTX *context) noexcept nogil:
     """Tried as a conn would, and forgotten again: most names are not asked for at once."""
     cdef bint is_tail_known = tail_is_known(certificate)
     cdef Parsed *parsed = parse(certificate, 1 if is_tail_known else certificate.count)
@@ -383,14 +383,21 @@ cdef Certificate *certificate_new(SSL_CTX *context, const uint8_t *chain_pem, si
     if certificate == NULL:
         return NULL
     atomic_add(&certificates_live, 1)
-    if not is_usable(certificate, context):
-        if ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_PRIVATE_KEY_MISMATCH:
-            tls_note_words("the private key does not belong to the certificate")
-        elif ERR_peek_last_error() != 0:
-            tls_note_error(NULL, "certificate refused")
+    if context != NULL and not certificate_try(certificate, context):
         certificate_release(certificate)
         return NULL
     return certificate
+
+
+cdef bint certificate_try(const Certificate *certificate, SSL_CTX *context) noexcept nogil:
+    ERR_clear_error()
+    if is_usable(certificate, context):
+        return True
+    if ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_PRIVATE_KEY_MISMATCH:
+        tls_note_words("the private key does not belong to the certificate")
+    elif ERR_peek_last_error() != 0:
+        tls_note_error(NULL, "certificate refused")
+    return False
 
 
 cdef Certificate *certificate_hold(Certificate *certificate) noexcept nogil:

@@ -207,6 +207,15 @@ def outcome(pair: Pair, **trust: object) -> EventKind:
     return wait_events(pair.client, lambda e: e.kind in (EventKind.LINK_UP, EventKind.LINK_DOWN))
 
 
+def test_certificate_that_was_not_tried_can_be_tried_out_later():
+    Certificate(["a.test"], CHAIN_PEM, KEY_PEM, is_tried=False).try_out()
+    other = Certificate(["a.test"], CHAIN_PEM, OTHER[2], is_tried=False)
+    with pytest.raises(EngineError, match="does not belong"):
+        other.try_out()
+    with pytest.raises(EngineError, match="no certificate found"):
+        Certificate(["a.test"], b"", KEY_PEM, is_tried=False)
+
+
 def test_link_that_pins_is_shown_the_links_key_and_one_that_verifies_the_names(pair, tmp_path):
     chain, key, _ = make_certificate(DOMAIN, f"*.{DOMAIN}")
     terminate(pair.server, [DOMAIN, f"*.{DOMAIN}"], chain, key)
