@@ -56,6 +56,10 @@ def engine_module(path: Path) -> str:
     return ".".join(path.relative_to(ENGINE).with_suffix("").parts)
 
 
+# Rooms inside the server, lowest first: a module may import from its own room and from those before it.
+SERVER_ORDER = ["base", "routing", "sessions", "certificates", "notify", "process"]
+
+
 def room_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE).parts
     return parts[0] if len(parts) > 1 else "modules"
@@ -85,6 +89,33 @@ def test_imports_go_down_only(path):
             continue
         target = rest[0] if (PACKAGE / rest[0]).is_dir() else "modules"
         assert target == room or target in ALLOWED[room], f"{room} may not import {name}"
+
+
+def test_server_has_modules_in_its_rooms_only():
+    assert {path.parent.name for path in (PACKAGE / "server").rglob("*.py")} == {"server", *SERVER_ORDER}
+    assert [path.name for path in (PACKAGE / "server").glob("*.py")] == ["__init__.py"]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "server").glob("*/*.py")), ids=lambda path: path.stem)
+def test_server_rooms_know_only_lower_ones(path):
+    place = SERVER_ORDER.index(path.parent.name)
+    for name in imported_modules(path):
+        if name.startswith("spokes.server."):
+            assert SERVER_ORDER.index(name.split(".")[2]) <= place, f"{path.parent.name} may not import {name}"
+
+
+def server_imports() -> dict[str, set[str]]:
+    """Each module of the server with the modules of the server that it imports."""
+    modules = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path
+               for path in (PACKAGE / "server").rglob("*.py")}  # fmt: skip
+    return {name: imported_modules(path) & modules.keys() for name, path in modules.items()}
+
+
+def test_server_modules_import_in_no_circle():
+    left = server_imports()
+    while leaves := {name for name, needed in left.items() if not needed & left.keys() - {name}}:
+        left = {name: needed for name, needed in left.items() if name not in leaves}
+    assert left == {}
 
 
 @pytest.mark.parametrize("path", ENGINE_FILES, ids=engine_module)

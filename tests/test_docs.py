@@ -147,7 +147,8 @@ def test_nothing_speaks_of_pages_that_do_not_exist():
 
 def test_paths_that_architecture_and_contributing_name_exist():
     rooms = ("", "spokes", "spokes/_fastpath", "spokes/server", "spokes/admin", "spokes/store", "tests")
-    rooms += tuple(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("spokes/_fastpath/*/__init__.py"))
+    inner = [*ROOT.glob("spokes/_fastpath/*/__init__.py"), *ROOT.glob("spokes/server/*/__init__.py")]
+    rooms += tuple(str(path.parent.relative_to(ROOT)) for path in inner)
     for name in ("ARCHITECTURE.md", "CONTRIBUTING.md"):
         for span in set(spans(ROOT / name)) - {"spokes/1"}:
             is_path = re.fullmatch(r"\.?\w[\w.]*(?:/[\w.]+)*/?", span)

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from spokes.http_client import NotHttpError, Peer, Request, ask, exchange
-from spokes.server.certificates import ensure_certificate
+from spokes.server.certificates.certificates import ensure_certificate
 from tests.support.eventually import eventually
 from tests.support.threads import join_thread
 from tests.support.webhook_receiver import webhook_receiver

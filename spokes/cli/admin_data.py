@@ -14,7 +14,7 @@ from spokes.cli.admin_shell import changing, say, verb
 from spokes.cli.server_options import Settings, print_json, size_text
 from spokes.config import ServerConfig
 from spokes.errors import StoreError
-from spokes.server.datadir import LOCK_NAME, DataLock, prepare_directory
+from spokes.server.base.datadir import LOCK_NAME, DataLock, prepare_directory
 from spokes.store.backup import backup as write_backup
 from spokes.store.backup import restore as read_backup
 from spokes.store.copy import copy_store

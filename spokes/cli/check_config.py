@@ -19,7 +19,7 @@ from spokes.cli.server_options import (
 from spokes.cli.table import print_table
 from spokes.config import SETTINGS, Address, PortRange, ServerConfig
 from spokes.log import escape
-from spokes.server.limits import memory_budget, open_files_of_ports, worker_terms
+from spokes.server.base.limits import memory_budget, open_files_of_ports, worker_terms
 
 _HIDDEN = "store"  # a URL that may hold a password
 
@@ -30,7 +30,7 @@ _HIDDEN = "store"  # a URL that may hold a password
 @pass_settings
 def check_config(settings: Settings, as_json: bool) -> int:
     """Read everything the server would read, try everything a start would try, change nothing."""
-    from spokes.server.trial import try_start  # loads the engine
+    from spokes.server.process.trial import try_start  # loads the engine
 
     config, origins = settings.load(), settings.origins()
     errors = try_start(config)

@@ -45,7 +45,7 @@ def main_group() -> None:
 @pass_settings
 def server(settings: Settings) -> None:
     """Run the server."""
-    from spokes.server.run import run_server  # the engine is loaded only by the verb that needs it
+    from spokes.server.process.run import run_server  # the engine is loaded only by the verb that needs it
 
     config = settings.load()
     os.umask(0o077)

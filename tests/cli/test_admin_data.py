@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from spokes.server.datadir import DataLock
+from spokes.server.base.datadir import DataLock
 from spokes.store import Store
 from tests.support.stores import fill, rows_of
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spokes.config import SETTINGS
-from spokes.server.datadir import prepare_directory
+from spokes.server.base.datadir import prepare_directory
 from spokes.store import Store
 
 SPOKES = [sys.executable, "-c", "from spokes.cli.server import main; main()"]

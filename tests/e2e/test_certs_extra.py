@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from spokes.server.certs_extra import FOLDER_NAME
+from spokes.server.certificates.certs_extra import FOLDER_NAME
 from tests.e2e.test_client import PortTeller, serving, started
 from tests.support.certificate_pairs import Authority, write
 from tests.support.processes import DOMAIN, ServerProcess, run, wait_until

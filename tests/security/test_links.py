@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from spokes.server.admission import FAILURES_AT_ONCE
-from spokes.server.sessions import CONTROL_LINK_COUNT_MAX
+from spokes.server.sessions.admission import FAILURES_AT_ONCE
+from spokes.server.sessions.sessions import CONTROL_LINK_COUNT_MAX
 from tests.support.frames import FrameType, Service, credit, frame, open_frame
 from tests.support.hostile_links import HELLO, HostileLink
 from tests.support.processes import DOMAIN, wait_until

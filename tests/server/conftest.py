@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from spokes.config import Address, ServerConfig
-from spokes.server.app import Server
+from spokes.server.process.app import Server
 from tests.support.fake_engine import FakeEngine
 from tests.support.ports import free_port_range
 

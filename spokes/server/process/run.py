@@ -1,0 +1,125 @@
+"""`spokes server` from its first line to its last: signals, what is printed, exit code.
+
+SIGTERM and SIGINT drain, the second one ends at once; SIGHUP reads the configuration again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import signal
+from collections.abc import Callable, Coroutine
+
+import uvloop
+
+import spokes
+from spokes import collector
+from spokes._fastpath.engine import ListenerKind
+from spokes.config import ServerConfig
+from spokes.errors import SpokesError
+from spokes.server.base.datadir import FIRST_TOKEN_NAME
+from spokes.server.process.app import Server
+
+log = logging.getLogger(__name__)
+
+READY_LINE = "Spokes is ready"
+
+Echo = Callable[[str], None]
+
+
+def run_server(config: ServerConfig, *, reread: Callable[[], ServerConfig], echo: Echo) -> None:
+    """Serves until told to stop. Fails: whatever Server.start fails with; KeyboardInterrupt, after all was ended in
+    order, when it was Ctrl-C that stopped it."""
+    if uvloop.run(_serve(Server(config, reread=reread), echo)) is signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+async def _serve(server: Server, echo: Echo) -> signal.Signals:
+    """The signal that ended it."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        if received:
+            server.hurry()
+        received.append(number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    reloading = _Reloading(server)
+    loop.add_signal_handler(signal.SIGHUP, reloading.begin)
+    if not await _unless(stopping, server.start()):
+        return received[0]
+    collector.settle()
+    token_path = await server.offer_first_token()
+    for line in banner(server, with_token=token_path is not None):
+        echo(line)
+    echo(READY_LINE)
+    await stopping.wait()
+    await reloading.end()
+    await server.stop()
+    return received[0]
+
+
+async def _unless(stopping: asyncio.Event, start: Coroutine[None, None, None]) -> bool:
+    """Whether the start came to its end before a signal did."""
+    work = asyncio.create_task(start)
+    signalled = asyncio.create_task(stopping.wait())
+    await asyncio.wait({work, signalled}, return_when=asyncio.FIRST_COMPLETED)
+    if work.done():
+        signalled.cancel()
+        work.result()
+        return True
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    return False
+
+
+class _Reloading:
+    """One reload at a time; a signal during one is answered by another one behind it."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        before = self._task
+        self._task = asyncio.get_running_loop().create_task(self._reload(before))
+
+    async def end(self) -> None:
+        if self._task is not None:
+            await self._task
+
+    async def _reload(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await before
+        try:
+            await self._server.reload()
+        except SpokesError as error:
+            log.error("configuration not taken", extra={"code": error.code, "detail": error.line()})
+        except Exception:
+            log.exception("configuration not taken")
+
+
+def banner(server: Server, *, with_token: bool) -> list[str]:
+    """What an operator needs to know at start."""
+    config = server.config
+    lines = [
+        f"Spokes {spokes.__version__}, data in {server.directory}",
+        f"Domain: {config.domain}",
+        "HTTP:   " + ", ".join(str(address) for address in server.addresses(ListenerKind.HTTP)),
+        "HTTPS:  " + ", ".join(str(address) for address in server.addresses(ListenerKind.TLS)),
+        f"Ports:  {config.tcp_ports}",
+        f"Key:    {server.link_certificate.fingerprint}",
+    ]
+    words = ["spoke", "configure", "--url", server.public.urls(config.domain)[-1]]
+    words += ["--server-key", server.link_certificate.fingerprint]
+    if with_token:
+        path = server.directory / FIRST_TOKEN_NAME
+        lines.append(f"Token:  in {path}; a client on another machine needs a copy of that file")
+        words += ["--token-file", str(path)]
+    lines += ["Connect a client:", "  " + shlex.join(words)]
+    return lines

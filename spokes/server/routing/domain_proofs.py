@@ -1,0 +1,63 @@
+"""Proofs of domains looked at again: a record that is gone stops counting after three days without it.
+
+Bound: one look-up after the other, each domain once in RECHECK_S. Fails: a look-up that fails says nothing about the
+record, so it changes nothing and is tried at the next look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from spokes import clock
+from spokes.config import Address
+from spokes.domain_proof import has_record
+from spokes.errors import SpokesError
+from spokes.server.base.storethread import StoreThread
+from spokes.store import DomainProof
+
+log = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 3600.0
+RECHECK_S = 86_400.0
+
+
+class DomainProofs:
+    """run() for as long as the server runs."""
+
+    def __init__(self, store: StoreThread, resolvers: Sequence[Address]) -> None:
+        self._store = store
+        self._resolvers = resolvers
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.look(clock.wall_s())
+            except SpokesError as error:
+                log.warning("proofs of domains not read", extra={"code": error.code, "detail": str(error)})
+            await asyncio.sleep(LOOK_INTERVAL_S)
+
+    async def look(self, now: float) -> None:
+        for proof in await self._store.run(self._store.store.domain_verifications.select):
+            if proof.proved and proof.checked <= now - RECHECK_S:
+                try:
+                    await self._check(proof)
+                except SpokesError:
+                    raise
+                except Exception:
+                    log.exception("proof of a domain not checked", extra={"domain": proof.domain})
+
+    async def _check(self, proof: DomainProof) -> None:
+        store, facts = self._store.store, {"user_uid": proof.user_uid, "domain": proof.domain}
+        value = await self._store.run(store.domain_verifications.challenge, proof.user_uid, proof.domain)
+        try:
+            seen = await asyncio.to_thread(has_record, proof.domain, value, self._resolvers)
+        except SpokesError as error:
+            log.warning("proof of a domain not checked", extra={**facts, "code": error.code, "detail": str(error)})
+            return
+        noted = await self._store.run(
+            lambda: store.domain_verifications.note_check(proof.user_uid, proof.domain, seen=seen)
+        )
+        if not seen:
+            log.warning("proof of a domain is gone" if not noted.proved else "proof of a domain not seen", extra=facts)

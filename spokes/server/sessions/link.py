@@ -1,0 +1,139 @@
+"""One link as the control plane sees it: its handshake, and what arrived and was not looked at yet.
+
+Bound: messages are taken at a pace, because reading them costs the one thread that all links share; INBOX_BYTES_MAX
+and INBOX_PARTS_MAX wait meanwhile, and more than that ends the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections import deque
+from collections.abc import Callable
+
+from spokes._fastpath.engine import Engine
+from spokes.errors import ProtocolError, SpokesError
+from spokes.server.base.pace import Pace
+from spokes.wire.handshake import ServerHandshake, State
+from spokes.wire.messages import Bye, Message, Reason
+from spokes.wire.parts import MESSAGE_BYTES_MAX, PART_BYTES_MAX, Part
+
+INBOX_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
+INBOX_PARTS_MAX = 1024
+PART_RATE_PER_S = 10.0  # of one link in the long run; a client in order is far below
+PART_BURST = 100
+CLOSE_GRACE_S = 2.0  # for a goodbye to leave; a peer that reads nothing gets no longer
+
+_REASONS = {"SPK-PROTOCOL": Reason.PROTOCOL, "SPK-LIMIT": Reason.LIMIT, "SPK-BUSY": Reason.LIMIT}
+
+
+class Link:
+    """Sends and receives control messages on one engine link."""
+
+    __slots__ = (
+        "_arrived", "_askers", "_engine", "_inbox", "_inbox_bytes", "_nudged", "handshake", "id", "lost", "pace",
+        "peer", "source", "task",
+    )  # fmt: skip
+
+    def __init__(self, engine: Engine, link: int, peer: str) -> None:
+        self._engine = engine
+        self._inbox: deque[Part] = deque()
+        self._inbox_bytes = 0
+        self._arrived = asyncio.Event()
+        self._nudged = False
+        self.handshake = ServerHandshake()
+        self.id = link
+        self.lost = False  # the network's doing: neither end meant it
+        self.pace = Pace(PART_RATE_PER_S, PART_BURST)
+        self.peer = peer
+        self.source = source_of(peer)
+        self.task: asyncio.Task[None] | None = None
+        self._askers: set[Callable[[], None]] = set()  # logins that are under way, each for a moment
+
+    def ask(self, on_pong: Callable[[], None]) -> None:
+        """Asks the peer whether it is there; calls back when it is. Others may be asking it too."""
+        self._askers.add(on_pong)
+        self._engine.ping_link(self.id)
+
+    def forget(self, on_pong: Callable[[], None]) -> None:
+        """The asker waits no longer."""
+        self._askers.discard(on_pong)
+
+    def take_pong(self) -> None:
+        askers, self._askers = self._askers, set()
+        for on_pong in askers:
+            on_pong()
+
+    async def is_there(self, within_s: float) -> bool:
+        """Whether the peer answers in time."""
+        answered = asyncio.Event()
+        self.ask(answered.set)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await answered.wait()
+        finally:
+            self.forget(answered.set)
+        return answered.is_set()
+
+    def feed(self, payload: bytes, flags: int) -> None:
+        """A CONTROL frame came."""
+        self._inbox.append(Part(payload, flags))
+        self._inbox_bytes += len(payload)
+        if self._inbox_bytes > INBOX_BYTES_MAX or len(self._inbox) > INBOX_PARTS_MAX:
+            self._inbox.clear()
+            self._inbox_bytes = 0
+            raise ProtocolError("control messages come faster than they can be answered")
+        self._arrived.set()
+
+    def nudge(self) -> None:
+        """Makes receive() return None once, so that the session looks around."""
+        self._nudged = True
+        self._arrived.set()
+
+    async def receive(self) -> Message | None:
+        """The next message; None after a nudge."""
+        while True:
+            while self._inbox:
+                await self.pace.turn(1.0 + len(self._inbox[0].payload) / PART_BYTES_MAX)
+                part = self._inbox.popleft()
+                self._inbox_bytes -= len(part.payload)
+                message = self.handshake.receive(part.payload, part.flags)
+                if message is not None:
+                    return message
+            if self._nudged:
+                self._nudged = False
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def send(self, message: Message) -> None:
+        for part in self.handshake.send(message):
+            self._engine.send_control(self.id, part.payload, part.flags)
+
+    def say_goodbye(self, error: SpokesError, *, retry: bool, retry_after_s: float = 0.0) -> None:
+        """`bye` where one may still be sent, then closed; cut when the peer does not read it."""
+        if self.handshake.state is not State.CLOSED:
+            words = f"{error.told}; {error.hint}" if error.hint else error.told
+            reason = _REASONS.get(error.code, Reason.INTERNAL if error.http_status >= 500 else Reason.GONE)
+            self.send(
+                Bye(code=error.code, reason=reason, message=words[:1000], retry=retry, retry_after_s=retry_after_s)
+            )
+        self.close()
+
+    def close(self) -> None:
+        self._engine.close_link(self.id)
+        asyncio.get_running_loop().call_later(CLOSE_GRACE_S, self._engine.abort_link, self.id)
+
+
+def source_of(peer: str) -> str:
+    """What counts as one talker: an IPv4 address, or the /64 that one IPv6 subscriber has."""
+    text = peer.partition(" ")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(address, ipaddress.IPv4Address):
+        return text
+    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -1,0 +1,125 @@
+"""Requests of a logged-in client: what it may ask about its own tunnel, and nothing of another's.
+
+Source: docs/protocol.md, "Afterwards".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from spokes.config import PortRange
+from spokes.errors import AddressInUseError, NotFoundError, SpokesError, ValueRefusedError
+from spokes.server.base.storethread import StoreThread
+from spokes.server.routing.changes import ChangeFollower
+from spokes.server.routing.ports import PortListeners
+from spokes.server.routing.public import PublicPorts
+from spokes.store import Store
+from spokes.store.authority import client_stands
+from spokes.wire.messages import Answer, Fault, PortArgs, Request, TunnelEditArgs, TunnelInfo
+
+BUSY_PORTS_MAX = 16  # ports of the range that other programs may hold before an allocation gives up
+
+R = TypeVar("R")
+
+Operation = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class Requests:
+    """Operations by name; each gets the tunnel it is about."""
+
+    def __init__(
+        self,
+        store: StoreThread,
+        follower: ChangeFollower,
+        ports: PortListeners,
+        tcp_ports: PortRange,
+        public: PublicPorts,
+    ) -> None:
+        self._store = store
+        self._follower = follower
+        self._ports = ports
+        self.tcp_ports = tcp_ports
+        self._public = public
+        self.addresses: tuple[str, ...] = ()
+        self._operations: dict[str, Operation] = {
+            "tcp.allocate": self._allocate,
+            "tcp.release": self._release,
+            "tunnel.edit": self._edit,
+            "tunnel.info": self._info,
+        }
+
+    async def answer(self, tunnel_uid: str, request: Request) -> Answer:
+        """The answer, be it a refusal. Only a fault of ours raises, and ends the session that met it."""
+        try:
+            operation = self._operations.get(request.op)
+            if operation is None:
+                raise NotFoundError(f"unknown operation {request.op!r}")
+            async with self._store.patience():
+                return Answer(id=request.id, result=await operation(tunnel_uid, request.args))
+        except msgspec.ValidationError as error:
+            return Answer(id=request.id, error=Fault.of(ValueRefusedError(f"{request.op}: {error}")))
+        except SpokesError as error:
+            return Answer(id=request.id, error=Fault.of(error))
+
+    async def _run(self, tunnel_uid: str, change: Callable[[], R]) -> R:
+        """Has the store change something as long as the tunnel may log in."""
+        store = self._store.store
+
+        def run() -> R:
+            with store.audit.checking(client_stands(tunnel_uid)):
+                return change()
+
+        return await self._store.run(run)
+
+    async def _allocate(self, tunnel_uid: str, _args: dict[str, Any]) -> dict[str, Any]:
+        busy: list[int] = []
+        store = self._store.store
+        try:
+            while True:
+                port = await self._run(
+                    tunnel_uid,
+                    lambda: store.ports.allocate(tunnel_uid, self.tcp_ports.begin, self.tcp_ports.end),
+                )
+                await self._follower.catch_up()
+                if port not in self._ports.faults:
+                    return {"port": port}
+                busy.append(port)  # stays allocated until we are done, so that the next one is tried
+                if len(busy) == BUSY_PORTS_MAX:
+                    raise AddressInUseError(f"ports {busy[0]}-{busy[-1]} are in use by other programs on the server")
+        finally:
+            for port in busy:
+                await self._store.ask(store.ports.release, tunnel_uid, port)
+            if busy:
+                self._follower.wake()
+
+    async def _release(self, tunnel_uid: str, args: dict[str, Any]) -> dict[str, Any]:
+        port = msgspec.convert(args, PortArgs).port
+        await self._run(tunnel_uid, lambda: self._store.store.ports.release(tunnel_uid, port))
+        await self._follower.catch_up()
+        return {}
+
+    async def _edit(self, tunnel_uid: str, args: dict[str, Any]) -> dict[str, Any]:
+        name = msgspec.convert(args, TunnelEditArgs).name
+        tunnel = await self._run(tunnel_uid, lambda: self._store.store.tunnels.edit(tunnel_uid, name=name))
+        await self._follower.catch_up()
+        return {"name": tunnel.name}
+
+    async def _info(self, tunnel_uid: str, _args: dict[str, Any]) -> dict[str, Any]:
+        info = await self._store.run(_read_info, self._store.store, tunnel_uid, self.addresses)
+        info = msgspec.structs.replace(info, urls=self._public.urls(info.hostname))
+        return dict(msgspec.to_builtins(info))
+
+
+def _read_info(store: Store, tunnel_uid: str, addresses: tuple[str, ...]) -> TunnelInfo:
+    tunnel = store.tunnels.get(tunnel_uid)
+    return TunnelInfo(
+        tunnel=tunnel.uid,
+        hostname=tunnel.hostname,
+        name=tunnel.name,
+        addresses=addresses,
+        domains=tuple(site.domain for site in store.sites.select(tunnel_uid)),
+        ports=tuple(port.port for port in store.ports.select(tunnel_uid)),
+    )

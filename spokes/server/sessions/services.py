@@ -1,0 +1,122 @@
+"""What a client says it serves, against the store: rule by rule, in force or refused. Runs on the store's thread."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import msgspec
+
+from spokes.errors import LimitError, PeerError
+from spokes.model.rules import HASH_COUNT_MAX, checked_port, checked_site
+from spokes.server.sessions.password_seals import Seals
+from spokes.store import Store, Tunnel
+from spokes.store.authority import client_stands
+from spokes.wire.messages import Accepted, Fault, PortResult, Services, SiteResult
+from spokes.wire.rules import Port, Site, TunConfig, with_rules
+
+NO_SEALS: Seals = {}
+
+
+class Applied(NamedTuple):
+    """The answer, and the rules that are in force at both ends after it."""
+
+    accepted: Accepted
+    https: tuple[Site, ...]
+    ports: tuple[Port, ...]
+
+
+class StoredConfig(NamedTuple):
+    """A tunnel's rules as its client's configuration knows them, and their revision."""
+
+    config: TunConfig
+    rules_rev: int
+
+
+def apply_services(
+    store: Store, tunnel_uid: str, services: Services, domain: str, seals: Seals = NO_SEALS
+) -> Applied:
+    """Makes the tunnel's sites these; ports must be its own. What is refused is refused alone. `seals`: the hashes of
+    passwords that are none.
+
+    Fails: RulesChangedError when the list was made from older rules than the stored ones, InactiveError when the tunnel
+    may not log in any longer.
+    """
+    site_faults: dict[int, PeerError] = {}
+    sites: list[Site] = []
+    for index, site in enumerate(services.https):
+        try:
+            sites.append(checked_site(site, functools.partial(_sealed, seals, site.domain), from_client=True))
+        except PeerError as error:
+            site_faults[index] = error
+    port_faults: dict[int, PeerError] = {}
+    for port in services.ports:
+        try:
+            checked_port(port)
+        except PeerError as error:
+            port_faults[port.port] = error
+    ports = {port.port: port for port in services.ports if port.port not in port_faults}
+    with store.audit.checking(client_stands(tunnel_uid)):
+        replaced = store.rule_lists.replace(
+            tunnel_uid,
+            [msgspec.to_builtins(site) for site in sites],
+            {number: msgspec.to_builtins(port) for number, port in ports.items()},
+            domain=domain,
+            base_rev=None if services.unmanaged else services.rules_rev,
+            unmanaged=services.unmanaged,
+        )
+    stored = iter(replaced.sites)
+    site_results: list[SiteResult] = []
+    https: dict[str, Site] = {}
+    for index, site in enumerate(services.https):
+        if index in site_faults:
+            site_results.append(SiteResult(domain=site.domain, error=Fault.of(site_faults[index])))
+            continue
+        result = next(stored)
+        site_results.append(SiteResult(domain=result.domain, error=Fault.of(result.error) if result.error else None))
+        if result.error is None:
+            https[result.domain] = msgspec.structs.replace(site, domain=result.domain)
+    port_errors = {**replaced.port_errors, **port_faults}
+    port_results = tuple(
+        PortResult(
+            port=port.port, error=Fault.of(port_errors[port.port]) if port.port in port_errors else None
+        )
+        for port in services.ports
+    )
+    in_force = {number: ports.get(number, Port(port=number)) for number in replaced.own_ports}
+    return Applied(
+        Accepted(https=tuple(site_results), ports=port_results, rules_rev=replaced.rev),
+        tuple(https[name] for name in sorted(https)),
+        tuple(in_force[number] for number in sorted(in_force)),
+    )
+
+
+def _sealed(seals: Seals, domain: str, text: str) -> str:
+    try:
+        return seals[domain, text]
+    except KeyError:
+        raise LimitError(f"one list sets at most {HASH_COUNT_MAX} new passwords", hint="set the others later") from None
+
+
+def find_login(store: Store, key: str, domain: str) -> tuple[Tunnel, StoredConfig]:
+    """The tunnel that logs in with this key, and its rules."""
+    tunnel = store.tunnels.find_by_key(key)
+    return tunnel, read_config(store, tunnel, domain)
+
+
+def read_config(store: Store, tunnel: Tunnel, domain: str) -> StoredConfig:
+    """The rules as they are stored, as the client's configuration knows them."""
+    rules = store.rules.read(tunnel.uid)
+    config = TunConfig(
+        hostname=tunnel.hostname,
+        server_host=domain,
+        version=tunnel.version,
+        os=tunnel.os,
+        arch=tunnel.arch,
+    )
+    config = with_rules(config, sites=rules.sites, ports=rules.ports, portmaps=rules.portmaps)
+    return StoredConfig(config, rules.rev)
+
+
+def same_rules(one: TunConfig, other: TunConfig) -> bool:
+    return (one.https, one.ports, one.portmaps) == (other.https, other.ports, other.portmaps)

@@ -1,0 +1,84 @@
+"""Looking names up while some name servers hang."""
+
+import asyncio
+import socket
+import threading
+
+import pytest
+
+from spokes.server.notify.lookups import LOOKUP_COUNT_MAX, Lookups
+from tests.support.eventually import eventually
+
+
+class HangingResolver:
+    """Names that begin with `slow` hang until they are released."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.gate = threading.Event()
+
+    def __call__(self, host: str) -> list[str]:
+        self.asked.append(host)
+        if host.startswith("slow"):
+            self.gate.wait(30)
+        if host == "nowhere":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return ["192.0.2.1"]
+
+
+@pytest.fixture
+def resolver():
+    resolver = HangingResolver()
+    yield resolver
+    resolver.gate.set()
+
+
+async def test_name_that_hangs_is_asked_once_and_holds_back_no_other(resolver):
+    lookups = Lookups(resolver)
+    waiting = [asyncio.create_task(lookups("slow")) for _ in range(100)]
+    await eventually(lambda: resolver.asked)
+    assert await lookups("quick") == ["192.0.2.1"]
+    waiting.pop().cancel()                           # one who gives up takes nothing from the others
+    resolver.gate.set()
+    assert await asyncio.gather(*waiting) == [["192.0.2.1"]] * 99
+    assert resolver.asked == ["slow", "quick"]
+    assert await lookups("slow") == ["192.0.2.1"]    # asked anew: nothing is kept
+    assert resolver.asked.count("slow") == 2
+
+
+async def test_names_that_hang_are_bounded(resolver):
+    lookups = Lookups(resolver)
+    waiting = [asyncio.create_task(lookups(f"slow{number}", f"{number}")) for number in range(LOOKUP_COUNT_MAX)]
+    await eventually(lambda: len(resolver.asked) == LOOKUP_COUNT_MAX)
+    with pytest.raises(OSError, match="too many names"):
+        await lookups("quick")
+    resolver.gate.set()
+    await asyncio.gather(*waiting)
+    assert await lookups("quick") == ["192.0.2.1"]
+
+
+async def test_failure_is_told_and_not_kept(resolver):
+    lookups = Lookups(resolver)
+    for _ in range(2):
+        with pytest.raises(OSError, match="not known"):
+            await lookups("nowhere")
+    assert resolver.asked == ["nowhere", "nowhere"]
+
+
+async def test_literal_address_and_local_name_by_the_system():
+    lookups = Lookups()
+    assert await lookups("127.0.0.1") == ["127.0.0.1"]
+    assert set(await lookups("localhost")) & {"127.0.0.1", "::1"}
+    with pytest.raises(OSError, match=r"\w"):
+        await lookups("a" * 70 + ".example")
+
+
+async def test_names_of_one_owner_that_hang_leave_threads_to_the_others(resolver):
+    lookups = Lookups(resolver)
+    waiting = [asyncio.create_task(lookups(f"slow{number}", "tenant")) for number in range(2 * LOOKUP_COUNT_MAX)]
+    await eventually(lambda: resolver.asked)
+    assert await lookups("quick", "operator") == ["192.0.2.1"]
+    resolver.gate.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert any(isinstance(one, BlockingIOError) for one in found)
+    assert [one for one in found if not isinstance(one, BlockingIOError)]

@@ -1,0 +1,45 @@
+"""Proofs looked at again, with a real name server."""
+
+import pytest
+
+from spokes import clock
+from spokes.config import Address
+from spokes.server.routing.domain_proofs import RECHECK_S, DomainProofs
+from spokes.store.proofs import LOST_AFTER_COUNT
+from tests.support.name_server import name_server
+
+ZONE = "example.org"
+
+
+@pytest.fixture(scope="module")
+def names():
+    with name_server(ZONE) as server:
+        yield server
+
+
+async def test_proof_whose_record_is_gone_is_lost_after_three_looks_and_not_looked_at_before_its_time(
+    server, store, names
+):
+    user = store.users.create()
+    proofs = DomainProofs(server._store, [names.address])
+    names.put_txt("_spokes-proof", store.domain_verifications.challenge(user.uid, ZONE))
+    store.domain_verifications.note_check(user.uid, ZONE, seen=True)
+    before = store.domain_verifications.select()
+    await proofs.look(clock.wall_s())
+    assert store.domain_verifications.select() == before
+    await proofs.look(clock.wall_s() + RECHECK_S)
+    (seen,) = store.domain_verifications.select()
+    assert (seen.failures, seen.proved) == (0, before[0].proved)
+    names.put_txt("_spokes-proof")
+    for failures in range(1, LOST_AFTER_COUNT + 1):
+        await proofs.look(clock.wall_s() + RECHECK_S)
+        assert store.domain_verifications.select()[0].failures == failures
+    assert not store.domain_verifications.select()[0].proved
+
+
+async def test_name_server_that_is_away_takes_no_proof(server, store):
+    user = store.users.create()
+    store.domain_verifications.note_check(user.uid, ZONE, seen=True)
+    before = store.domain_verifications.select()
+    await DomainProofs(server._store, [Address("127.0.0.1", 9)]).look(clock.wall_s() + RECHECK_S)
+    assert store.domain_verifications.select() == before
