@@ -8,38 +8,31 @@ Fails: ProofLookupError when no name server gives an answer; a name without the 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from itertools import islice
-
-import dns.exception
-import dns.nameserver
-import dns.resolver
 
 from spokes.config import Address
 from spokes.errors import ProofLookupError
 from spokes.ids import proof_record
+from spokes.resolver import Resolver
 
 DEADLINE_S = 5.0
 RECORD_COUNT_MAX = 64
 
 
 def has_record(domain: str, value: str, resolvers: Sequence[Address] = ()) -> bool:
-    """Whether the record is there. Asks the network: not for an event loop's thread."""
-    return value in _read_txt(proof_record(domain), resolvers)
+    """Whether the record is there. For threads without an event loop."""
+    return asyncio.run(find_record(domain, value, resolvers))
 
 
-def _read_txt(name: str, resolvers: Sequence[Address]) -> list[str]:
+async def find_record(domain: str, value: str, resolvers: Sequence[Address] = ()) -> bool:
+    """Whether the record is there."""
+    name = proof_record(domain)
     try:
-        resolver = dns.resolver.Resolver(configure=not resolvers)
-        if resolvers:
-            resolver.nameservers = [dns.nameserver.Do53Nameserver(one.host, one.port) for one in resolvers]
-        resolver.lifetime = DEADLINE_S
-        # Absolute, so that no search domain of this host makes another name of it.
-        answer = resolver.resolve(name + ".", "TXT", search=False)
-    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-        return []
-    except (dns.exception.DNSException, OSError) as error:
+        async with asyncio.timeout(DEADLINE_S):
+            return value in await Resolver(servers=resolvers).texts(name, RECORD_COUNT_MAX)
+    except OSError as error:
+        reason = type(error.__cause__ or error).__name__  # and no more: which name servers are asked is the operator's
         raise ProofLookupError(
-            f"the TXT records of {name} cannot be asked for: {type(error).__name__}", hint="try again in a while"
+            f"the TXT records of {name} cannot be asked for: {reason}", hint="try again in a while"
         ) from None
-    return [b"".join(record.strings).decode("ascii", "replace") for record in islice(answer, RECORD_COUNT_MAX)]

@@ -137,7 +137,7 @@ async def _register(config: ClientConfig, token: str, name: str) -> None:
 
 async def _explained(error: ServerKeyError, endpoint: Endpoint) -> ServerKeyError:
     """The refusal with both fingerprints, for people to compare."""
-    shown = await asyncio.to_thread(shown_fingerprint, endpoint.host, endpoint.port)
+    shown = await shown_fingerprint(endpoint.host, endpoint.port)
     if not shown:
         return error
     expected = f"expected sha256:{endpoint.pin_sha256.hex()}, " if endpoint.pin_sha256 else ""

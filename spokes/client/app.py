@@ -25,10 +25,10 @@ from spokes.client.health import LOOK_INTERVAL_S, REPEAT_S, Conditions, Turn
 from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, LinkEngine, Links
 from spokes.client.network import NetworkWatch
 from spokes.client.reconnect import Backoff
-from spokes.client.resolve import Lookup, Resolver, ServiceLookup, lookup_system
 from spokes.client.routes import Routes
 from spokes.client.rule_limits import with_refused, within_limits
 from spokes.client.rulebook import Rules
+from spokes.client.service_addresses import ServiceAddresses
 from spokes.client.session import Session, delayed_error, log_in
 from spokes.client.webroots import WebRoots
 from spokes.errors import (
@@ -43,6 +43,7 @@ from spokes.errors import (
     UnreachableError,
     WildcardNameError,
 )
+from spokes.resolver import Resolver
 from spokes.supervisor import Supervisor
 from spokes.tcp_memory import TcpMemoryWatch
 from spokes.wire.messages import Accepted, Config, Fault, Health, Ready, Services
@@ -119,8 +120,7 @@ class App:
         key: str,
         rules: Rules,
         console: Console,
-        lookup: Lookup = lookup_system,
-        service_lookup: ServiceLookup | None = None,
+        resolver: Resolver | None = None,
         removed_drain_s: float = 0.0,
         backoff: Backoff | None = None,
         reread: Callable[[], ClientConfig] | None = None,
@@ -139,10 +139,11 @@ class App:
         self._key = key
         self._rules = rules
         self._console = console
-        self._links = Links(engine, lookup=lookup)
-        self._resolver = Resolver(lookup=service_lookup)
+        resolver = resolver or Resolver()
+        self._links = Links(engine, resolve=resolver.addresses)
+        self._addresses = ServiceAddresses(resolver.addresses, files_version=resolver.files_version)
         self._web_roots = WebRoots(Directory)
-        self._routes = Routes(engine, self._resolver, self._web_roots, removed_drain_s=removed_drain_s)
+        self._routes = Routes(engine, self._addresses, self._web_roots, removed_drain_s=removed_drain_s)
         self._links.on_upstream_fault = self._routes.take_fault
         self._backoff = backoff or Backoff()
         self._tunnel = 0
@@ -175,7 +176,7 @@ class App:
             self._tunnel = self._engine.open_tunnel()
             serving = self._spawn(self._serve_for_ever())
             self.supervisor.keep("display", lambda: self._console.run(self))
-            self.supervisor.keep("resolver", self._resolver.run)
+            self.supervisor.keep("resolver", self._addresses.run)
             self.supervisor.keep("web roots", self._web_roots.run)
             self.supervisor.keep("health", self._watch_health)
             self.supervisor.keep("further links", self._further.tend)

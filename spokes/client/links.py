@@ -18,8 +18,7 @@ from typing import Protocol
 
 from spokes._fastpath.engine import Event, EventKind, LinkDown
 from spokes.client.config import ClientConfig, join_host_port
-from spokes.client.reconnect import in_turn
-from spokes.client.resolve import Lookup, literal_addresses, lookup_system
+from spokes.client.server_addresses import ServerAddresses
 from spokes.errors import (
     NobodyThereError,
     ProtocolError,
@@ -29,6 +28,7 @@ from spokes.errors import (
     UnreachableError,
 )
 from spokes.pins import parse_fingerprint
+from spokes.resolver import Resolve, Resolver
 from spokes.wire.handshake import ClientHandshake, State
 from spokes.wire.messages import Bye, Message, Reason
 
@@ -38,7 +38,6 @@ UNTRUSTED_WORDS = "certificate verify failed"  # how the engine begins what Open
 LINK_UP_DEADLINE_S = 20.0  # TCP and TLS together; the engine has its own, shorter ones
 ATTEMPT_DELAY_S = 1.0  # before another attempt begins beside one that has no connection yet
 ATTEMPT_COUNT_MAX = 5  # at once: a path that comes back meanwhile is found within a second, on any kernel
-LOOKUP_PATIENCE_S = 1.0  # where the last answer is known: a resolver that is away must not keep the client away
 ANSWER_DEADLINE_S = 15.0
 CLOSE_TIMEOUT_S = 2.0
 
@@ -201,12 +200,10 @@ class Link:
 class Links:
     """All links of one engine."""
 
-    def __init__(self, engine: LinkEngine, *, lookup: Lookup = lookup_system) -> None:
+    def __init__(self, engine: LinkEngine, *, resolve: Resolve | None = None) -> None:
         self._engine = engine
-        self._lookup = lookup
+        self._addresses = ServerAddresses(resolve or Resolver().addresses)
         self._links: dict[int, Link] = {}
-        self._found: dict[str, list[str]] = {}  # what the last look-up of a name answered
-        self._lookups: dict[str, asyncio.Task[list[str]]] = {}  # under way
         self.on_link_wanted: Callable[[], None] | None = None
         self.on_upstream_fault: Callable[[int], None] | None = None
 
@@ -214,12 +211,13 @@ class Links:
         asyncio.get_running_loop().add_reader(self._engine.event_fd, self._drain)
 
     def stop(self) -> None:
+        self._addresses.stop()
         asyncio.get_running_loop().remove_reader(self._engine.event_fd)
 
     async def dial(self, endpoint: Endpoint) -> Link:
         """A link that is up. Looks the name up afresh and tries its addresses in turn; where an attempt gets no answer,
         the next one begins beside it, from the first address again after the last."""
-        addresses = await self._addresses(endpoint)
+        addresses = await self._addresses.of(endpoint.host)
         turns = itertools.cycle(addresses)
         begun_count = 0
         attempts: dict[asyncio.Task[None], tuple[str, Link]] = {}
@@ -277,35 +275,6 @@ class Links:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await asyncio.gather(*(link.wait_down() for link in list(self._links.values())))
-
-    async def _addresses(self, endpoint: Endpoint) -> list[str]:
-        literal = literal_addresses(endpoint.host)
-        if literal:
-            return list(literal)
-        known = self._found.get(endpoint.host)
-        lookup = self._lookups.get(endpoint.host)
-        if lookup is None:
-            lookup = self._lookups[endpoint.host] = asyncio.create_task(self._look_up(endpoint.host))
-            lookup.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, also when nobody waits
-        try:
-            async with asyncio.timeout(LOOKUP_PATIENCE_S if known else None):
-                return in_turn(await asyncio.shield(lookup))
-        except (OSError, TimeoutError) as error:
-            reason = getattr(error, "strerror", "") or str(error) or "look-up timed out"
-            if known:
-                log.warning("server's name not resolved; its last addresses are tried", extra={"reason": reason})
-                return in_turn(known)
-            raise NobodyThereError(
-                f"cannot resolve {endpoint.host}: {reason}", hint="check the server's name and this host's DNS"
-            ) from None
-
-    async def _look_up(self, host: str) -> list[str]:
-        """Goes on when nobody waits for it any more: the next attempt finds its answer."""
-        try:
-            found = self._found[host] = await self._lookup(host)
-            return found
-        finally:
-            del self._lookups[host]
 
     def _begin(self, address: str, endpoint: Endpoint) -> Link:
         try:

@@ -16,8 +16,8 @@ from typing import Protocol, cast
 from spokes._fastpath import engine
 from spokes._fastpath.engine import Directory, Limits, Policy, RouteKind, Upstream
 from spokes.client.health import Served
-from spokes.client.resolve import Resolver
 from spokes.client.rules import Place, http_place, place_text, site_key, tcp_place, tls_place
+from spokes.client.service_addresses import ServiceAddresses
 from spokes.client.webroots import OpenDirectory, WebRoots
 from spokes.errors import SpokesError, WebRootError
 from spokes.wire.rules import UNIX_PREFIX, Port, Site
@@ -56,13 +56,13 @@ PAGE_NO_DIRECTORY = WebRootError.code
 
 class Routes:
     def __init__(
-        self, engine: RouteTable, resolver: Resolver, web_roots: WebRoots, *, removed_drain_s: float = 0.0
+        self, engine: RouteTable, addresses: ServiceAddresses, web_roots: WebRoots, *, removed_drain_s: float = 0.0
     ) -> None:
         self.removed_drain_s = removed_drain_s
         self._engine = engine
-        self._resolver = resolver
+        self._addresses = addresses
         self._web_roots = web_roots
-        resolver.on_change = web_roots.on_change = self.refresh
+        addresses.on_change = web_roots.on_change = self.refresh
         self._rules: tuple[list[Site], list[Port]] = ([], [])
         self._set: dict[RouteKey, Target] = {}
         self._upstreams: dict[RouteKey, Upstream] = {}  # of the routes that lead to one: they count what comes of them
@@ -73,7 +73,7 @@ class Routes:
         sites, ports = list(sites), list(ports)
         hosts = {host for host, _ in _places(sites, ports) if not host.startswith(UNIX_PREFIX)}
         directories = {site.web_root for site in sites if site.web_root}
-        await asyncio.gather(self._resolver.use(hosts), self._web_roots.use(directories))
+        await asyncio.gather(self._addresses.use(hosts), self._web_roots.use(directories))
         self._rules = (sites, ports)
         self.refresh()
 
@@ -103,7 +103,7 @@ class Routes:
     def take_fault(self, upstream_id: int) -> None:
         """The engine could not reach an upstream: its name may have moved."""
         if host := self._hosts.get(upstream_id):
-            self._resolver.report(host)
+            self._addresses.report(host)
 
     def _kept(self, key: RouteKey, target: Target) -> Upstream | None:
         """The upstream in use, where the route leads to the same place under other limits: its flows go on."""
@@ -158,7 +158,7 @@ class Routes:
         destination, port = place
         if destination.startswith(UNIX_PREFIX):
             return Target(name=destination, unix_path=destination.removeprefix(UNIX_PREFIX), host=host)
-        addresses = tuple((address, port) for address in self._resolver.addresses(destination))
+        addresses = tuple((address, port) for address in self._addresses.addresses(destination))
         return Target(name=place_text(place), destination=destination, addresses=addresses, host=host)
 
 

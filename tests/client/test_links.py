@@ -6,6 +6,7 @@ from spokes._fastpath.engine import LinkDown
 from spokes.client.links import Endpoint, Links
 from spokes.client.session import join, log_in, register
 from spokes.errors import ProtocolError, RemoteError, ServerKeyError, UnreachableError
+from spokes.resolver import Answer
 from spokes.wire.messages import Bye, Message
 from tests.client.fake_engine import HOSTNAME, UID
 from tests.support.eventually import eventually
@@ -13,15 +14,15 @@ from tests.support.eventually import eventually
 ENDPOINT = Endpoint(host="tun.example", port=8443, pin_sha256=b"p" * 32)
 
 
-async def lookup(host):
+async def resolve(host):
     if host == "nowhere.example":
         raise OSError("no such name")
-    return ["2001:db8::1", "2001:db8::2", "192.0.2.1"]
+    return Answer(("2001:db8::1", "2001:db8::2", "192.0.2.1"))
 
 
 @pytest.fixture
 async def links(engine):
-    links = Links(engine, lookup=lookup)
+    links = Links(engine, resolve=resolve)
     links.start()
     yield links
     links.stop()
@@ -44,14 +45,14 @@ async def test_dial_dead_addresses_are_passed_over_by_family(engine, links):
 
 
 async def test_dial_no_address_answers_says_the_reason_once(engine, links):
-    for address in await lookup("tun.example"):
+    for address in (await resolve("tun.example")).addresses:
         engine.refused[address] = (LinkDown.SYSTEM, b"Connection refused")
     with pytest.raises(UnreachableError, match=r"tun\.example:8443: Connection refused"):
         await links.dial(ENDPOINT)
 
 
 async def test_dial_of_a_port_without_tls_says_which_port_is_meant(engine, links):
-    for address in await lookup("tun.example"):
+    for address in (await resolve("tun.example")).addresses:
         engine.refused[address] = (LinkDown.TLS, b"wrong version number")
     with pytest.raises(UnreachableError) as caught:
         await links.dial(ENDPOINT)
@@ -93,7 +94,7 @@ async def test_dial_literal_address_needs_no_look_up(engine):
     async def never(host):
         raise AssertionError(host)
 
-    links = Links(engine, lookup=never)
+    links = Links(engine, resolve=never)
     links.start()
     await links.dial(Endpoint(host="127.0.0.1", port=1))
     links.stop()

@@ -2,11 +2,11 @@ import asyncio
 
 from spokes._fastpath.engine import Directory, RouteKind, Upstream
 from spokes.client import routes as routes_module
-from spokes.client.name_lookup import Answer
-from spokes.client.resolve import Resolver
 from spokes.client.routes import PAGE_NO_DIRECTORY, Routes
+from spokes.client.service_addresses import ServiceAddresses
 from spokes.client.webroots import WebRoots
 from spokes.pages import PAGES
+from spokes.resolver import Answer
 from spokes.wire.rules import Port, Site
 from tests.client.fake_engine import FakeUpstream
 from tests.support.eventually import eventually
@@ -22,8 +22,12 @@ def make_routes(engine, names=None):
             raise OSError("unknown")
         return Answer(tuple(names[host]))
 
-    resolver = Resolver(lookup=lookup)
-    return Routes(engine, resolver, WebRoots(Directory)), resolver
+    services = ServiceAddresses(lookup)
+    return Routes(engine, services, WebRoots(Directory)), services
+
+
+async def nowhere(host):
+    raise OSError("unknown")
 
 
 async def test_apply_every_kind_of_rule_becomes_its_route(engine):
@@ -124,13 +128,13 @@ async def test_served_names_every_route_and_who_counts_there(engine, tmp_path):
 
 async def test_refresh_changed_address_is_set(engine):
     names = {"db": ["10.0.0.1"]}
-    routes, resolver = make_routes(engine, names)
+    routes, services = make_routes(engine, names)
     await routes.apply([Site(domain="a", destination="db", port=1), Site(domain="b", port=2)], [])
     names["db"] = ["10.0.0.2"]
     engine.route_calls.clear()
     old = engine.upstreams[(HTTP, "a")]
     routes.take_fault(old.id)
-    running = asyncio.create_task(resolver.run())
+    running = asyncio.create_task(services.run())
     await eventually(lambda: engine.route_calls)
     running.cancel()
     assert engine.route_calls == [("upstream", HTTP, "a")]
@@ -174,7 +178,7 @@ async def test_apply_web_root_is_a_directory_and_its_port_is_not_used(engine, tm
 
 async def test_apply_missing_web_root_answers_with_a_page_until_it_is_there(engine, tmp_path):
     web_roots = WebRoots(Directory)
-    routes = Routes(engine, Resolver(), web_roots)
+    routes = Routes(engine, ServiceAddresses(nowhere), web_roots)
     site = tmp_path / "site"
     await routes.apply([Site(domain="a", web_root=str(site))], [])
     assert engine.pages == {(HTTP, "a"): PAGE_NO_DIRECTORY}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from spokes import clock
 from spokes.config import Address
-from spokes.domain_proof import has_record
+from spokes.domain_proof import find_record
 from spokes.errors import SpokesError
 from spokes.server.base.storethread import StoreThread
 from spokes.store import DomainProof
@@ -52,7 +52,7 @@ class DomainProofs:
         store, facts = self._store.store, {"user_uid": proof.user_uid, "domain": proof.domain}
         value = await self._store.run(store.domain_verifications.challenge, proof.user_uid, proof.domain)
         try:
-            seen = await asyncio.to_thread(has_record, proof.domain, value, self._resolvers)
+            seen = await find_record(proof.domain, value, self._resolvers)
         except SpokesError as error:
             log.warning("proof of a domain not checked", extra={**facts, "code": error.code, "detail": str(error)})
             return

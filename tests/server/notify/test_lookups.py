@@ -2,10 +2,10 @@
 
 import asyncio
 import socket
-import threading
 
 import pytest
 
+from spokes.resolver import Answer
 from spokes.server.notify.lookups import LOOKUP_COUNT_MAX, Lookups
 from tests.support.eventually import eventually
 
@@ -15,15 +15,15 @@ class HangingResolver:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.gate = threading.Event()
+        self.gate = asyncio.Event()
 
-    def __call__(self, host: str) -> list[str]:
+    async def __call__(self, host: str) -> Answer:
         self.asked.append(host)
         if host.startswith("slow"):
-            self.gate.wait(30)
+            await self.gate.wait()
         if host == "nowhere":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return ["192.0.2.1"]
+        return Answer(("192.0.2.1",))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_failure_is_told_and_not_kept(resolver):
     assert resolver.asked == ["nowhere", "nowhere"]
 
 
-async def test_literal_address_and_local_name_by_the_system():
+async def test_literal_address_and_local_name():
     lookups = Lookups()
     assert await lookups("127.0.0.1") == ["127.0.0.1"]
     assert set(await lookups("localhost")) & {"127.0.0.1", "::1"}
@@ -73,7 +73,7 @@ async def test_literal_address_and_local_name_by_the_system():
         await lookups("a" * 70 + ".example")
 
 
-async def test_names_of_one_owner_that_hang_leave_threads_to_the_others(resolver):
+async def test_names_of_one_owner_that_hang_leave_look_ups_to_the_others(resolver):
     lookups = Lookups(resolver)
     waiting = [asyncio.create_task(lookups(f"slow{number}", "tenant")) for number in range(2 * LOOKUP_COUNT_MAX)]
     await eventually(lambda: resolver.asked)

@@ -2,9 +2,9 @@ import asyncio
 
 import pytest
 
-from spokes.client.name_lookup import Answer
-from spokes.client.resolve import Resolver, literal_addresses, lookup_system
+from spokes.client.service_addresses import ServiceAddresses
 from spokes.clock import ManualClock
+from spokes.resolver import Answer
 from tests.support.eventually import eventually
 
 
@@ -25,49 +25,30 @@ class Zone:
         return Answer(tuple(found), self.lifetime_s)
 
 
-@pytest.mark.parametrize(
-    ("host", "addresses"),
-    [
-        ("127.0.0.1", ("127.0.0.1",)),
-        ("[::1]", ("::1",)),
-        ("::1", ("::1",)),
-        ("localhost", ("127.0.0.1", "::1")),
-        ("LocalHost.", ("127.0.0.1", "::1")),
-        ("tun.localhost", ("127.0.0.1", "::1")),
-        ("notlocalhost", ()),
-        ("localhost.example", ()),
-        ("db.internal", ()),
-        ("1.2.3", ()),
-    ],
-)
-def test_literal_addresses(host, addresses):
-    assert literal_addresses(host) == addresses
-
-
 async def test_use_names_are_looked_up_once_literals_never():
     zone = Zone(db=["10.0.0.1", "10.0.0.2"])
-    resolver = Resolver(lookup=zone.lookup)
-    await resolver.use({"db", "127.0.0.1", "localhost"})
-    await resolver.use({"db"})
+    services = ServiceAddresses(zone.lookup)
+    await services.use({"db", "127.0.0.1", "localhost"})
+    await services.use({"db"})
     assert zone.asked == ["db"]
-    assert resolver.addresses("db") == ("10.0.0.1", "10.0.0.2")
+    assert services.addresses("db") == ("10.0.0.1", "10.0.0.2")
 
 
 class Stepper:
-    """A resolver whose clock is the test's: `step` lets time pass and everything that is due be looked up."""
+    """A services whose clock is the test's: `step` lets time pass and everything that is due be looked up."""
 
     def __init__(self, zone, **more):
         self.clock = ManualClock()
-        self.resolver = Resolver(lookup=zone.lookup, now=self.clock.monotonic_s, **more)
+        self.services = ServiceAddresses(zone.lookup, now=self.clock.monotonic_s, **more)
         self.changes = 0
-        self.resolver.on_change = self._count
+        self.services.on_change = self._count
 
     def _count(self):
         self.changes += 1
 
     async def step(self, seconds):
         self.clock.advance(seconds)
-        self.resolver.ask_due()
+        self.services.ask_due()
         while asking := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(asking)
 
@@ -75,22 +56,22 @@ class Stepper:
 async def test_ask_due_failing_lookup_keeps_last_addresses():
     zone = Zone(db=["10.0.0.1"])
     stepper = Stepper(zone)
-    await stepper.resolver.use({"db"})
+    await stepper.services.use({"db"})
     zone.names["db"] = OSError("no answer")
     await stepper.step(30)
     assert len(zone.asked) == 2
-    assert stepper.resolver.addresses("db") == ("10.0.0.1",)
+    assert stepper.services.addresses("db") == ("10.0.0.1",)
     assert stepper.changes == 0
 
 
 async def test_ask_due_rotated_answer_is_no_change():
     zone = Zone(db=["10.0.0.1", "10.0.0.2"])
     stepper = Stepper(zone)
-    await stepper.resolver.use({"db"})
+    await stepper.services.use({"db"})
     zone.names["db"] = ["10.0.0.2", "10.0.0.1"]
     await stepper.step(30)
     assert stepper.changes == 0
-    assert stepper.resolver.addresses("db") == ("10.0.0.1", "10.0.0.2")
+    assert stepper.services.addresses("db") == ("10.0.0.1", "10.0.0.2")
 
 
 @pytest.mark.parametrize(
@@ -102,20 +83,20 @@ async def test_ask_due_goes_by_the_answers_lifetime_within_bounds(lifetime_s, as
     zone = Zone(db=["10.0.0.1"])
     zone.lifetime_s = lifetime_s
     stepper = Stepper(zone)
-    await stepper.resolver.use({"db"})
+    await stepper.services.use({"db"})
     await stepper.step(asked_after_s - 0.5)
     assert len(zone.asked) == 1
     zone.names["db"] = ["10.0.0.9"]
     await stepper.step(0.5)
     assert len(zone.asked) == 2
-    assert (stepper.resolver.addresses("db"), stepper.changes) == (("10.0.0.9",), 1)
+    assert (stepper.services.addresses("db"), stepper.changes) == (("10.0.0.9",), 1)
 
 
 async def test_ask_due_many_names_of_short_lives_are_spread():
     zone = Zone(**{f"db{i}": ["10.0.0.1"] for i in range(500)})
     zone.lifetime_s = 1
     stepper = Stepper(zone)
-    await stepper.resolver.use(set(zone.names))
+    await stepper.services.use(set(zone.names))
     zone.asked.clear()
     for _ in range(9):
         await stepper.step(1)
@@ -128,18 +109,18 @@ async def test_report_refused_dial_asks_at_once_but_not_again_and_again():
     zone = Zone(db=["10.0.0.1"])
     zone.lifetime_s = 600
     stepper = Stepper(zone)
-    await stepper.resolver.use({"db"})
+    await stepper.services.use({"db"})
     await stepper.step(5)
-    stepper.resolver.report("db")
+    stepper.services.report("db")
     await stepper.step(0)
     assert len(zone.asked) == 2
     for _ in range(100):
-        stepper.resolver.report("db")
+        stepper.services.report("db")
         await stepper.step(0)
     assert len(zone.asked) == 2
     await stepper.step(1)
     assert len(zone.asked) == 3
-    stepper.resolver.report("unknown")
+    stepper.services.report("unknown")
 
 
 async def test_report_while_asking_asks_once_more():
@@ -147,12 +128,12 @@ async def test_report_while_asking_asks_once_more():
     zone = Zone(db=["10.0.0.1"])
     zone.lifetime_s = 600
     stepper = Stepper(zone)
-    await stepper.resolver.use({"db"})
+    await stepper.services.use({"db"})
     zone.gate = asyncio.Event()
     stepper.clock.advance(30)
-    stepper.resolver.ask_due()
+    stepper.services.ask_due()
     await eventually(lambda: len(zone.asked) == 2)
-    stepper.resolver.report("db")
+    stepper.services.report("db")
     zone.gate.set()
     await stepper.step(0)
     assert len(zone.asked) == 2
@@ -163,12 +144,12 @@ async def test_report_while_asking_asks_once_more():
 async def test_ask_due_written_file_makes_every_name_due():
     zone = Zone(db=["10.0.0.1"])
     zone.lifetime_s = 600
-    written = [False]
-    stepper = Stepper(zone, changed=lambda: written[0])
-    await stepper.resolver.use({"db"})
+    written = [1]
+    stepper = Stepper(zone, files_version=lambda: written[0])
+    await stepper.services.use({"db"})
     await stepper.step(1)
     assert len(zone.asked) == 1
-    written[0] = True
+    written[0] = 2
     await stepper.step(1)
     assert len(zone.asked) == 2
 
@@ -176,13 +157,13 @@ async def test_ask_due_written_file_makes_every_name_due():
 async def test_run_reported_name_is_looked_up_and_told():
     zone = Zone(db=["10.0.0.1"])
     zone.lifetime_s = 600
-    resolver = Resolver(lookup=zone.lookup, look_interval_s=0.001)
-    await resolver.use({"db"})
+    services = ServiceAddresses(zone.lookup, look_interval_s=0.001)
+    await services.use({"db"})
     changes = []
-    resolver.on_change = lambda: changes.append(resolver.addresses("db"))
-    running = asyncio.create_task(resolver.run())
+    services.on_change = lambda: changes.append(services.addresses("db"))
+    running = asyncio.create_task(services.run())
     zone.names["db"] = ["10.0.0.9"]
-    resolver.report("db")
+    services.report("db")
     await eventually(lambda: changes)
     running.cancel()
     assert changes[0] == ("10.0.0.9",)
@@ -191,7 +172,7 @@ async def test_run_reported_name_is_looked_up_and_told():
 async def test_ask_due_failing_name_is_logged_once_until_it_works_and_asked_ever_less_often(caplog):
     zone = Zone(db=OSError("no answer"))
     stepper = Stepper(zone)
-    await stepper.resolver.use({"db"})
+    await stepper.services.use({"db"})
     for _ in range(60):
         await stepper.step(1)
     assert len(zone.asked) == 6  # after 0, 2, 4, 8, 16 and 30 seconds
@@ -206,14 +187,14 @@ async def test_ask_due_failing_name_is_logged_once_until_it_works_and_asked_ever
 async def test_ask_due_look_up_that_fails_otherwise_is_logged_and_asked_less_often_too(caplog):
     zone = Zone(db=KeyError("a fault of ours"))
     stepper = Stepper(zone)
-    await stepper.resolver.use({"db"})
+    await stepper.services.use({"db"})
     assert [record.exc_info[0] for record in caplog.records] == [KeyError]
     for _ in range(3):
         await stepper.step(0.5)
     assert zone.asked == ["db"]
     zone.names["db"] = ["10.0.0.1"]
     await stepper.step(30)
-    assert stepper.resolver.addresses("db") == ("10.0.0.1",)
+    assert stepper.services.addresses("db") == ("10.0.0.1",)
 
 
 async def test_use_slow_name_holds_nobody_up_and_is_told_later():
@@ -224,12 +205,12 @@ async def test_use_slow_name_holds_nobody_up_and_is_told_later():
             await answered.wait()
         return Answer(("10.0.0.1",))
 
-    resolver = Resolver(lookup=lookup, patience_s=0.01)
+    services = ServiceAddresses(lookup, patience_s=0.01)
     changes = []
-    resolver.on_change = lambda: changes.append(resolver.addresses("slow"))
-    await resolver.use({"slow", "db"})
-    assert resolver.addresses("db") == ("10.0.0.1",)
-    assert resolver.addresses("slow") == ()
+    services.on_change = lambda: changes.append(services.addresses("slow"))
+    await services.use({"slow", "db"})
+    assert services.addresses("db") == ("10.0.0.1",)
+    assert services.addresses("slow") == ()
     answered.set()
     await eventually(lambda: changes)
     assert changes == [("10.0.0.1",)]
@@ -238,18 +219,8 @@ async def test_use_slow_name_holds_nobody_up_and_is_told_later():
 async def test_use_unused_name_is_forgotten():
     zone = Zone(db=["10.0.0.1"])
     stepper = Stepper(zone)
-    await stepper.resolver.use({"db"})
-    await stepper.resolver.use(set())
-    assert stepper.resolver.addresses("db") == ()
+    await stepper.services.use({"db"})
+    await stepper.services.use(set())
+    assert stepper.services.addresses("db") == ()
     await stepper.step(30)
     assert zone.asked == ["db"]
-
-
-@pytest.mark.parametrize("host", ["a" * 64 + ".example", "x..y"])
-async def test_lookup_system_impossible_name_is_an_os_error(host):
-    with pytest.raises(OSError):
-        await lookup_system(host)
-
-
-async def test_lookup_system_localhost_is_found():
-    assert "127.0.0.1" in await lookup_system("localhost")

@@ -10,48 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from spokes import clock
-from spokes.client.name_lookup import LIFETIME_S_MAX, Answer, NameLookup
+from spokes.resolver import LIFETIME_S_MAX, Resolve, literal_addresses
 
 log = logging.getLogger(__name__)
 
-Lookup = Callable[[str], Awaitable[list[str]]]
-ServiceLookup = Callable[[str], Awaitable[Answer]]
-
-LOCALHOST_ADDRESSES = ("127.0.0.1", "::1")  # both, in turn: a service may listen on either
-LOOKUP_TIMEOUT_S = 10.0
 PATIENCE_S = 2.0  # how long a change of rules waits for names: one dead name must not hold up the others
 LOOK_INTERVAL_S = 1.0  # between looks at the hosts file, and between look-ups of one name
 LOOKUP_COUNT_MAX = 16
 LOOKUPS_PER_S_MAX = 50
-
-
-def literal_addresses(host: str) -> tuple[str, ...]:
-    """Addresses that need no look-up: () for a name."""
-    bare = host.strip("[]")
-    if bare.lower().rstrip(".").rpartition(".")[2] == "localhost":  # and all below it: RFC 6761, 6.3
-        return LOCALHOST_ADDRESSES
-    try:
-        return (str(ipaddress.ip_address(bare)),)
-    except ValueError:
-        return ()
-
-
-async def lookup_system(host: str) -> list[str]:
-    """All addresses of a name, in the order the system prefers. OSError when there is none."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(LOOKUP_TIMEOUT_S):
-        try:
-            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except UnicodeError as error:
-            raise OSError(f"{host!r} is no host name") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 @dataclass(slots=True)
@@ -63,24 +34,22 @@ class _Name:
     again: bool = False  # reported again while it was being looked up
 
 
-class Resolver:
+class ServiceAddresses:
     """The addresses of every name in use; `on_change` is called when a look-up that nobody waits for found others."""
 
     def __init__(
         self,
+        resolve: Resolve,
         *,
-        lookup: ServiceLookup | None = None,
-        changed: Callable[[], bool] | None = None,
+        files_version: Callable[[], int] = lambda: 0,
         look_interval_s: float = LOOK_INTERVAL_S,
         patience_s: float = PATIENCE_S,
         now: Callable[[], float] = clock.monotonic_s,
     ) -> None:
-        """`changed`: whether a file that decides about names was written; all are looked up again."""
-        if lookup is None:
-            lookup = system = NameLookup()
-            changed = system.changed
-        self._lookup = lookup
-        self._changed = changed or (lambda: False)
+        """`files_version`: another number when a file that decides about names was written; all are looked up again."""
+        self._resolve = resolve
+        self._files_version = files_version
+        self._version_seen = files_version()
         self._look_interval_s = look_interval_s
         self._patience_s = patience_s
         self._now = now
@@ -139,7 +108,8 @@ class Resolver:
                 task.cancel()
 
     def ask_due(self) -> None:
-        if self._names and self._changed():
+        if self._names and (version := self._files_version()) != self._version_seen:
+            self._version_seen = version
             for name in self._names.values():
                 name.due_at = 0.0
         now = self._now()
@@ -176,7 +146,7 @@ class Resolver:
             name.asked_at = self._now()
             name.again = False
             try:
-                answer = await self._lookup(host)
+                answer = await self._resolve(host)
             except Exception as error:  # whatever it is, the name is asked for again
                 if name.failures == 0:  # once, not every time
                     log.warning(
