@@ -1,7 +1,9 @@
-"""Long-lived coroutines under a supervisor: each has a name, begins again when it fails, is counted and shown.
+"""Long-lived coroutines under a supervisor: each has a name, begins again when it fails, is counted and shown. What the
+event loop calls by itself, again and again, is counted and shown beside them.
 
-Owns: their tasks. Bound: the wait before the next start doubles from RESTART_WAIT_S_MIN to RESTART_WAIT_S_MAX; who then
-runs for STEADY_S begins anew with it.
+Owns: the coroutines' tasks.
+Bound: the wait before the next start doubles from RESTART_WAIT_S_MIN to RESTART_WAIT_S_MAX; who then runs for STEADY_S
+begins anew with it.
 Fails: never. What a coroutine raises, whatever it is, is logged, counted and told; one that returns has failed too.
 """
 
@@ -35,17 +37,17 @@ class TaskFigures(TypedDict):
 
 
 class Kept:
-    """One coroutine that is kept running."""
+    """One coroutine that is kept running, or a callback that goes on by itself."""
 
-    def __init__(self, name: str, make: Make) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.make = make
         self.is_waiting = False
         self.failure_count = 0
         self.last_error = ""
         self.failed_at = 0.0
         self.wait_s = 0.0
-        self.task: asyncio.Task[None]
+        self.task: asyncio.Task[None] | None = None
+        self.steady: asyncio.TimerHandle | None = None
 
     def figures(self) -> TaskFigures:
         return {
@@ -73,28 +75,47 @@ class Supervisor:
 
     def keep(self, name: str, make: Make) -> asyncio.Task[None]:
         """Runs `make()` until the task is cancelled, again each time it fails. Names are told apart: one runs once."""
-        if name in self._kept and not self._kept[name].task.done():
+        kept = self._named(name)
+        kept.task = task = asyncio.get_running_loop().create_task(self._keep(kept, make), name=name)
+        return task
+
+    def follow(self, name: str) -> Callable[[BaseException], None]:
+        """For what is called again without us, such as a reader of the event loop: whoever catches a failure of it
+        reports it here. The name is taken for good."""
+        kept = self._named(name)
+
+        def failed(error: BaseException) -> None:
+            self._failed(kept, error)
+            self._await_steady(kept)
+
+        return failed
+
+    def _named(self, name: str) -> Kept:
+        before = self._kept.get(name)
+        if before is not None and (before.task is None or not before.task.done()):
             raise ValueError(f"{name} is kept already")
-        kept = self._kept[name] = Kept(name, make)
-        kept.task = asyncio.get_running_loop().create_task(self._keep(kept), name=name)
-        return kept.task
+        kept = self._kept[name] = Kept(name)
+        return kept
 
     def figures(self) -> list[TaskFigures]:
         return [kept.figures() for kept in self._kept.values()]
 
     async def stop(self) -> None:
         """Ends all, those that were begun last first. Idempotent."""
-        tasks = [kept.task for kept in reversed(self._kept.values())]
+        tasks = [kept.task for kept in reversed(self._kept.values()) if kept.task is not None]
         for task in tasks:
             task.cancel()
+        for kept in self._kept.values():
+            if kept.steady is not None:
+                kept.steady.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep(self, kept: Kept) -> None:
-        loop = asyncio.get_running_loop()
+    async def _keep(self, kept: Kept, make: Make) -> None:
         while True:
-            steady = loop.call_later(self._steady_s, self._steady, kept) if kept.wait_s else None
+            if kept.wait_s:
+                self._await_steady(kept)
             try:
-                await kept.make()
+                await make()
                 self._failed(kept, None)
             except asyncio.CancelledError:
                 if _is_cancelled():
@@ -104,8 +125,8 @@ class Supervisor:
             except Exception as error:
                 self._failed(kept, error)
             finally:
-                if steady is not None:
-                    steady.cancel()
+                if kept.steady is not None:
+                    kept.steady.cancel()
             kept.is_waiting = True
             await asyncio.sleep(kept.wait_s)
             kept.is_waiting = False
@@ -122,6 +143,11 @@ class Supervisor:
         )
         if self.on_failed is not None:
             self._tell(self.on_failed, kept.name, kept.last_error)
+
+    def _await_steady(self, kept: Kept) -> None:
+        if kept.steady is not None:
+            kept.steady.cancel()
+        kept.steady = asyncio.get_running_loop().call_later(self._steady_s, self._steady, kept)
 
     def _steady(self, kept: Kept) -> None:
         kept.wait_s = 0.0

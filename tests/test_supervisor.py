@@ -48,6 +48,22 @@ async def test_task_that_fails_begins_again_is_counted_and_told(supervisor, erro
     await eventually(lambda: steady == ["flaky"])
 
 
+async def test_callback_that_fails_is_counted_told_and_forgiven_once_it_goes_well(supervisor):
+    told, steady = [], []
+    supervisor.on_failed = lambda name, words: told.append((name, words))
+    supervisor.on_steady = steady.append
+    failed = supervisor.follow("events")
+    assert supervisor.figures()[0]["state"] == "running"
+    failed(KeyError("x"))
+    failed(ZeroDivisionError())
+    assert [name for name, _ in told] == ["events", "events"]
+    (figures,) = supervisor.figures()
+    assert (figures["failures_total"], figures["last_error"]) == (2, "ZeroDivisionError")
+    await eventually(lambda: steady == ["events"])
+    with pytest.raises(ValueError, match="kept already"):
+        supervisor.follow("events")
+
+
 async def test_task_that_returns_has_failed_and_begins_again(supervisor):
     begun = []
 

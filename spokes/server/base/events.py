@@ -1,6 +1,6 @@
 """The engine's events, taken in batches on the event loop.
 
-Fails: a handler that raises is logged; the next event is taken all the same.
+Fails: a handler that raises is logged and told to `on_failed`; the next event is taken all the same.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ BATCH_COUNT_MAX = 256  # then the loop's other work gets its turn; the descripto
 class EventPump:
     """From the engine's descriptor to one handler."""
 
-    def __init__(self, engine: Engine, handler: Callable[[Event], None]) -> None:
+    def __init__(
+        self, engine: Engine, handler: Callable[[Event], None], *, on_failed: Callable[[Exception], None]
+    ) -> None:
         self._engine = engine
         self._handler = handler
+        self._on_failed = on_failed
         self._fd = engine.event_fd
 
     def start(self) -> None:
@@ -34,5 +37,6 @@ class EventPump:
         for event in self._engine.drain_events(BATCH_COUNT_MAX):
             try:
                 self._handler(event)
-            except Exception:
-                log.exception("event not handled", extra={"kind": event.kind, "link": event.link})
+            except Exception as error:
+                log.warning("event not handled", extra={"kind": event.kind, "link": event.link})
+                self._on_failed(error)

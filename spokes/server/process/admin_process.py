@@ -86,8 +86,9 @@ class AdminProcess:
         self._socket_path = socket_path
         self._probe_interval_s = probe_interval_s
         self._hang_s = hang_s
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._process: asyncio.subprocess.Process | None = None
+        self._heard_at = 0.0
         self._stop_s = STOP_S
         self.start_count = 0
 
@@ -97,15 +98,18 @@ class AdminProcess:
         return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
-        self._task = self._supervisor.keep("administration", self._keep)
+        self._tasks = [
+            self._supervisor.keep("administration", self._keep),
+            self._supervisor.keep("administration's answers", self._watch),
+        ]
 
     async def stop(self, within_s: float = STOP_S) -> None:
         """Requests under way may end meanwhile. Idempotent."""
         self._stop_s = within_s
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep(self) -> None:
         wait_s = 0.0
@@ -134,33 +138,36 @@ class AdminProcess:
         except OSError as error:
             return f"not started: {error.strerror or error}"
         self._process = process
+        self._heard_at = clock.monotonic_s()
         self.start_count += 1
         log.info("administration started", extra={"pid": process.pid, "start_count": self.start_count})
-        watching = asyncio.get_running_loop().create_task(self._watch(process), name="administration's answers")
         try:
             code = await process.wait()
         except asyncio.CancelledError:
-            watching.cancel()
             await self._end(process)
             raise
         finally:
-            watching.cancel()
             # Workers outlive a killed master for up to a second: they must be gone before others take their place.
             _kill_group(process.pid)
             self._process = None
         return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
-    async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Kills it when it has been silent for too long."""
-        heard_at = clock.monotonic_s()
+    async def _watch(self) -> None:
+        """Kills the child when it has been silent for too long, each that there is."""
         while True:
             await asyncio.sleep(self._probe_interval_s)
-            if await self._answers():
-                heard_at = clock.monotonic_s()
-            elif clock.monotonic_s() - heard_at >= self._hang_s:
+            process = self._process
+            if process is None:
+                continue
+            answers = await self._answers()
+            if process is not self._process:
+                continue  # another one by now, with its own time
+            if answers:
+                self._heard_at = clock.monotonic_s()
+            elif clock.monotonic_s() - self._heard_at >= self._hang_s:
                 log.error("administration hangs", extra={"pid": process.pid, "silent_s": self._hang_s})
                 _kill_group(process.pid)
-                return
+                self._heard_at = clock.monotonic_s()  # it takes a moment to be gone
 
     async def _answers(self) -> bool:
         try:
@@ -172,9 +179,6 @@ class AdminProcess:
                 finally:
                     writer.transport.abort()
         except (OSError, TimeoutError):
-            return False
-        except Exception:
-            log.exception("administration not probed")
             return False
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:

@@ -207,6 +207,7 @@ class Server:
             availability=self.availability,
             public=self.public,
             domain=config.domain,
+            on_failed=self.supervisor.follow("links"),
         )
         self.visits = VisitWriter(
             engine,
@@ -241,7 +242,7 @@ class Server:
             follower=self.follower,
             supervisor=self.supervisor,
         )
-        self._pump = EventPump(engine, self.sessions.on_event)
+        self._pump = EventPump(engine, self.sessions.on_event, on_failed=self.supervisor.follow("events"))
 
     def _operations(self, engine: Engine) -> Operations:
         return Operations(

@@ -2,7 +2,7 @@
 
 Owns: what happens on a link event; the registry is told here and nowhere else. Never waits for a peer without a
 deadline before it is known, and never for an old session when a new one comes.
-Fails: whatever a peer sends ends its own link only.
+Fails: whatever a peer sends ends its own link only; so does a fault of ours, which `on_failed` is told.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -75,6 +75,7 @@ class Sessions:
         availability: Availability,
         public: PublicPorts,
         domain: str,
+        on_failed: Callable[[Exception], None],
         hello_deadline_s: float = HELLO_DEADLINE_S,
         lead_deadline_s: float = LEAD_DEADLINE_S,
     ) -> None:
@@ -85,6 +86,7 @@ class Sessions:
         self._availability = availability
         self._public = public
         self._lead_deadline_s = lead_deadline_s
+        self._on_failed = on_failed
         self._logins = Logins(store=store, admission=admission, follower=follower, routes=routes, domain=domain)
         self._attendance = Attendance(
             store=store,
@@ -180,8 +182,9 @@ class Sessions:
             link.say_goodbye(error, retry=error.retryable)
         except asyncio.CancelledError:
             raise
-        except Exception:
-            log.exception("link failed", extra={"peer": link.peer})
+        except Exception as error:
+            log.warning("link failed", extra={"peer": link.peer})
+            self._on_failed(error)
             link.say_goodbye(InternalError("the server failed"), retry=True, retry_after_s=STORE_RETRY_S)
 
     async def _join(self, link: Link, request: Join) -> None:

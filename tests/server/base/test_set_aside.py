@@ -9,6 +9,7 @@ from spokes.server.base.set_aside import ITEM_COUNT_MAX, TRY_COUNT_MAX, SetAside
 from spokes.store import NewDelivery
 from tests.server.conftest import DOMAIN
 from tests.server.notify.test_webhooks import bodies, hook, receiver  # noqa: F401
+from tests.server.sessions.test_sessions import hello
 from tests.support.eventually import eventually
 
 SITE = Subject("site", "5" * 32)
@@ -175,6 +176,21 @@ async def test_every_long_lived_task_of_the_server_is_supervised(server):
     assert names >= {
         "change log", "presence", "traffic", "upkeep", "control socket", "alerts", "watch", "webhooks", "webhook events"
     }
+
+
+async def test_fault_in_what_a_link_or_an_event_meets_is_counted_and_an_alert(server, store, engine, monkeypatch):
+    def breaks(*_args):
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(server.sessions.strangers, "_welcome", breaks)
+    engine.arrive().say(hello())
+    await eventually(lambda: failures(server, "links") == 1)
+    monkeypatch.setattr(server.sessions, "_link_up", breaks)
+    engine.arrive()
+    await eventually(lambda: failures(server, "events") == 1)
+    await server.notices.alerts.flush()
+    alerts = {(alert.kind, alert.subject) for alert in store.alerts.select(open_only=True)}
+    assert alerts >= {("task", "links"), ("task", "events")}
 
 
 async def test_event_that_cannot_be_told_is_set_aside_and_the_others_are_told(

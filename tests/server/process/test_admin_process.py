@@ -18,6 +18,7 @@ from spokes._fastpath.engine import ListenerKind
 from spokes.config import ServerConfig
 from spokes.server.process.admin_process import SOCKET_NAME, AdminProcess, admin_command
 from spokes.server.process.app import Server
+from spokes.supervisor import Supervisor
 from tests.server.conftest import DOMAIN
 from tests.support.eventually import eventually
 
@@ -200,9 +201,13 @@ time.sleep(60)
 async def test_admin_that_hangs_is_killed_and_started_again(caplog, tmp_path):
     path = tmp_path / "s"
     command = [sys.executable, "-c", SILENT, str(path)]
-    process = AdminProcess(command, dict(os.environ), socket_path=path, probe_interval_s=0.05, hang_s=0.5)
+    supervisor = Supervisor()
+    process = AdminProcess(
+        command, dict(os.environ), socket_path=path, probe_interval_s=0.05, hang_s=0.5, supervisor=supervisor
+    )
     process.start()
     await eventually(lambda: process.start_count == 2)
+    assert [one["name"] for one in supervisor.figures()] == ["administration", "administration's answers"]
     await process.stop()
     assert "administration hangs" in {record.msg for record in caplog.records}
     assert "signal 9" in {record.why for record in caplog.records if record.msg == "administration ended"}
