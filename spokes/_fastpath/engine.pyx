@@ -7,6 +7,7 @@ from libc.errno cimport EINPROGRESS, errno
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from spokes._fastpath.base.address cimport address_read, address_text
 from spokes._fastpath.base.buf cimport Budget
 from spokes._fastpath.base.net cimport (
     AF_INET, AF_INET6, AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, htons, sockaddr, sockaddr_in,
@@ -18,7 +19,7 @@ from spokes._fastpath.base.ring cimport (
 from spokes._fastpath.base.stats cimport Stats
 from spokes._fastpath.base.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
 from spokes._fastpath.base.types cimport (
-    atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
+    atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t,
 )
 from spokes._fastpath.base.visits cimport Visit, visits_free, visits_init, visits_take
 from spokes._fastpath.core.shared cimport (
@@ -31,7 +32,8 @@ from spokes._fastpath.flow.files cimport can_open_beneath
 from spokes._fastpath.flow.udp cimport UDP_IDLE_MS
 from spokes._fastpath.flow.upstream cimport NOTED_COUNT
 from spokes._fastpath.http.http1 cimport HTTP_HEAD_BYTES_MAX
-from spokes._fastpath.io.conn cimport PAGE_COUNT, Page, address_read, address_text, tune_link
+from spokes._fastpath.http.page cimport PAGE_COUNT, Page
+from spokes._fastpath.io.tune cimport tune_link
 from spokes._fastpath.route.outcome cimport FAULT_COUNT
 from spokes._fastpath.route.route cimport (
     ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, RouteTable, route_find,
@@ -39,18 +41,15 @@ from spokes._fastpath.route.route cimport (
     route_table_release, route_table_succeed,
 )
 from spokes._fastpath.route.site cimport (
-    SITE_TUNNEL_COUNT_MAX, UPSTREAM_ADDRESS_COUNT_MAX, directory_new, directory_release, site_release,
-    site_to_directory, site_to_page, site_to_tunnels, site_to_upstream, site_with_certificate, upstream_new,
-    upstream_release,
+    SITE_TUNNEL_COUNT_MAX, UPSTREAM_ADDRESS_COUNT_MAX, Directory as DirectoryStruct, Limits as LimitsStruct,
+    Policy as PolicyStruct, Site as SiteStruct, Upstream as UpstreamStruct, directory_new, directory_release,
+    site_release, site_to_directory, site_to_page, site_to_tunnels, site_to_upstream, site_with_certificate,
+    upstream_new, upstream_release,
 )
-from spokes._fastpath.route.site cimport Directory as DirectoryStruct
-from spokes._fastpath.route.site cimport Limits as LimitsStruct
-from spokes._fastpath.route.site cimport Policy as PolicyStruct
-from spokes._fastpath.route.site cimport Site as SiteStruct
-from spokes._fastpath.route.site cimport Upstream as UpstreamStruct
 from spokes._fastpath.route.tunnel cimport END_IDLE, Service, Tunnel
-from spokes._fastpath.tls.certificate cimport Certificate as CertificateStruct
-from spokes._fastpath.tls.certificate cimport certificate_new, certificate_release, certificate_try
+from spokes._fastpath.tls.certificate cimport (
+    Certificate as CertificateStruct, certificate_new, certificate_release, certificate_try,
+)
 from spokes._fastpath.tls.openssl cimport SSL_CTX
 from spokes._fastpath.tls.tls_context cimport (
     TICKET_KEY_BYTES, TICKET_KEY_COUNT_MAX, tls_client_context, tls_context_free, tls_server_context,

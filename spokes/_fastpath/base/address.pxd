@@ -17,3 +17,6 @@ cdef inline uint32_t address_hash(const Address *address, uint32_t seed) noexcep
     """Of who is told apart: IPv6 by its /64, which one subscriber has."""
     cdef uint32_t h = fnv1a(2166136261u ^ seed ^ address.family, address.ip, 8)
     return h ^ (h >> 15)
+
+cdef size_t address_text(char *dst, const Address *address) noexcept nogil   # at most 46 bytes, not terminated
+cdef void address_read(Address *out, const void *sockaddr_any) noexcept nogil

@@ -22,6 +22,16 @@ cdef struct Buf:                        # one block; head <= tail <= BLOCK_BYTES
     uint32_t tail                       # one past the newest byte
     uint8_t data[BLOCK_BYTES]
 
+# What a visitor's address holds is one number: bytes, and above them how many streams it has.
+cdef enum:
+    HOLDER_SHIFT = 44
+
+cdef inline uint64_t holder_bytes(uint64_t held) noexcept nogil:
+    return held & ((<uint64_t>1 << HOLDER_SHIFT) - 1)
+
+cdef inline uint64_t holder_streams(uint64_t held) noexcept nogil:
+    return held >> HOLDER_SHIFT
+
 cdef struct Budget:                     # shared by all workers of a process
     uint64_t limit_bytes
     uint64_t used_bytes                 # atomic: blocks owned by somebody, spares not counted

@@ -54,6 +54,7 @@ cdef extern from "sys/socket.h" nogil:
     int SO_RCVBUF
     int SO_SNDBUF
     int SHUT_WR
+    int MSG_EOR
     int MSG_NOSIGNAL
     int MSG_PEEK
 

@@ -1,10 +1,11 @@
 # What Python is told of links, in order and without loss.
-from spokes._fastpath.base.types cimport int32_t, uint8_t, uint32_t, uint64_t
+from spokes._fastpath.base.types cimport int32_t, uint32_t, uint64_t, uint8_t
 from spokes._fastpath.core.shared cimport Worker
-from spokes._fastpath.io.conn cimport Loop
+from spokes._fastpath.io.conn_state cimport Loop
 
 cdef void emit(Worker *worker, uint32_t kind, uint64_t link, int32_t code, const uint8_t *data,
                uint32_t data_bytes) noexcept nogil
+
 cdef void emit_down(Worker *worker, uint64_t id, int rc) noexcept nogil     # LINK_DOWN with a reason and words for rc
 # A dial failed: told where the ring has room, and not more often than upstream.pyx asks for.
 cdef void emit_upstream_fault(Loop *loop, uint64_t upstream, int rc) noexcept nogil

@@ -12,7 +12,9 @@ from spokes._fastpath.core.shared cimport COMMAND_TAKE_CONN, COMMAND_TAKE_UDP, L
 from spokes._fastpath.core.visitor cimport visitor_begin
 from spokes._fastpath.flow.exchange cimport exchange_attach, exchange_detach
 from spokes._fastpath.flow.exchange_state cimport Exchange
-from spokes._fastpath.io.conn cimport ROLE_UDP, ROLE_VISITOR, Loop, conn_attach, conn_close, conn_detach, conn_watch
+from spokes._fastpath.io.conn cimport conn_close
+from spokes._fastpath.io.conn_life cimport conn_attach, conn_detach, conn_watch
+from spokes._fastpath.io.conn_state cimport ROLE_UDP, ROLE_VISITOR, Loop
 
 
 cdef void hand_over_all(Worker *worker) noexcept nogil:

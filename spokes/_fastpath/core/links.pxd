@@ -2,7 +2,7 @@
 from spokes._fastpath.base.types cimport uint64_t
 from spokes._fastpath.core.shared cimport LinkSlot, Worker
 from spokes._fastpath.io.conn cimport Conn
-from spokes._fastpath.link.mux cimport Link
+from spokes._fastpath.link.link_state cimport Link
 
 cdef LinkSlot *slot_find(Worker *worker, uint64_t id) noexcept nogil
 # A conn whose TLS is done becomes a link. slot: of one that was dialled; NULL: it arrived. 0, or < 0: out of memory.

@@ -8,13 +8,13 @@ from libc.errno cimport ENOMEM, errno
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
-from spokes._fastpath.base.address cimport Address
+from spokes._fastpath.base.address cimport Address, address_read, address_text
 from spokes._fastpath.base.net cimport (
-    SO_ERROR, SOL_SOCKET, close, getpeername, getsockopt, sockaddr, sockaddr_storage, socklen_t,
+    SOL_SOCKET, SO_ERROR, close, getpeername, getsockopt, sockaddr, sockaddr_storage, socklen_t,
 )
 from spokes._fastpath.base.reason cimport REASON_INTERNAL, REASON_LOOP, REASON_NO_SERVICE
 from spokes._fastpath.base.timer cimport timer_clear, timer_set
-from spokes._fastpath.base.types cimport RC_LOCAL, RC_PROTO, RC_TIMEOUT, RC_TLS, atomic_add, uint8_t, uint16_t, uint32_t
+from spokes._fastpath.base.types cimport RC_LOCAL, RC_PROTO, RC_TIMEOUT, RC_TLS, atomic_add, uint16_t, uint32_t, uint8_t
 from spokes._fastpath.core.events cimport emit, emit_down, events_have_room
 from spokes._fastpath.core.shared cimport (
     EVENT_CONTROL, EVENT_DRAIN, EVENT_LINK_CONNECTED, EVENT_LINK_UP, EVENT_LINK_WANTED, EVENT_PONG, HANDSHAKE_MS,
@@ -24,11 +24,15 @@ from spokes._fastpath.flow.exchange cimport exchange_start
 from spokes._fastpath.flow.relay cimport relay_to_tunnel, relay_to_upstream
 from spokes._fastpath.flow.udp cimport udp_serve
 from spokes._fastpath.flow.upstream cimport NOTED_HOPS_MAX, upstream_hops, upstream_tell_loop
-from spokes._fastpath.io.conn cimport (
-    ROLE_LINK, address_read, address_text, conn_close, conn_flush, conn_handshake, conn_new, conn_start_tls, conn_watch,
-)
+from spokes._fastpath.io.conn cimport conn_close, conn_flush
+from spokes._fastpath.io.conn_life cimport conn_new, conn_watch
+from spokes._fastpath.io.conn_state cimport ROLE_LINK
+from spokes._fastpath.io.conn_tls cimport conn_handshake, conn_start_tls
 from spokes._fastpath.link.frame cimport SERVICE_HTTP, SERVICE_TCP, SERVICE_TLS, SERVICE_UDP, Open
-from spokes._fastpath.link.mux cimport LinkOps, Stream, link_fail, link_free, link_is_busy, link_new
+from spokes._fastpath.link.link cimport link_new
+from spokes._fastpath.link.link_choice cimport link_is_busy
+from spokes._fastpath.link.link_end cimport link_fail, link_free
+from spokes._fastpath.link.link_state cimport LinkOps, Stream
 from spokes._fastpath.route.outcome cimport FAULT_LOOP, outcome_fault
 from spokes._fastpath.route.route cimport ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, route_find, route_find_port
 from spokes._fastpath.route.site cimport SITE_TUNNELS, SITE_UPSTREAM, Site, Upstream

@@ -5,7 +5,7 @@ Fails: what cannot be accepted now waits in the kernel's queue; a conn that cann
 """
 from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 
-from spokes._fastpath.base.address cimport Address
+from spokes._fastpath.base.address cimport Address, address_read
 from spokes._fastpath.base.net cimport (
     SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, sockaddr, sockaddr_storage, socklen_t,
 )
@@ -14,11 +14,11 @@ from spokes._fastpath.base.timer cimport timer_set
 from spokes._fastpath.core.shared cimport LISTENER_UDP
 from spokes._fastpath.core.visitor cimport hello_ready, visitor_admit, visitor_begin, visitor_closed, visitor_release
 from spokes._fastpath.flow.udp cimport udp_listen, udp_listener_id
-from spokes._fastpath.io.conn cimport (
-    ROLE_LISTENER, ROLE_UDP, ROLE_VISITOR, Conn, Loop, address_read, conn_close, conn_hold, conn_new, conn_watch,
-    tune_listener,
-)
-from spokes._fastpath.link.mux cimport address_holder
+from spokes._fastpath.io.conn cimport Conn, conn_close, conn_hold
+from spokes._fastpath.io.conn_life cimport conn_new, conn_watch
+from spokes._fastpath.io.conn_state cimport ROLE_LISTENER, ROLE_UDP, ROLE_VISITOR, Loop
+from spokes._fastpath.io.tune cimport tune_listener
+from spokes._fastpath.link.tunnel_slots cimport address_holder
 
 cdef enum:
     ACCEPT_BATCH = 64

@@ -4,9 +4,11 @@ from spokes._fastpath.base.buf cimport Budget
 from spokes._fastpath.base.ring cimport Msg, Ring
 from spokes._fastpath.base.throttle cimport Throttle
 from spokes._fastpath.base.timer cimport Timer
-from spokes._fastpath.base.types cimport uint8_t, uint32_t, uint64_t
-from spokes._fastpath.io.conn cimport PAGE_COUNT, Conn, Loop, Page
-from spokes._fastpath.link.mux cimport TUNNEL_VISITOR_COUNTERS, Link
+from spokes._fastpath.base.types cimport uint32_t, uint64_t, uint8_t
+from spokes._fastpath.http.page cimport PAGE_COUNT, Page
+from spokes._fastpath.io.conn cimport Conn
+from spokes._fastpath.io.conn_state cimport Loop
+from spokes._fastpath.link.link_state cimport TUNNEL_VISITOR_COUNTERS, Link
 from spokes._fastpath.tls.openssl cimport SSL_CTX
 
 cdef enum ListenerKind:

@@ -9,8 +9,10 @@ from spokes._fastpath.base.timer cimport timer_set
 from spokes._fastpath.base.types cimport RC_LOCAL, atomic_get, uint32_t, uint64_t
 from spokes._fastpath.flow.udp cimport udp_flow_end, udp_flow_upstream
 from spokes._fastpath.flow.upstream cimport UpstreamConn
-from spokes._fastpath.io.conn cimport ROLE_LINK, ROLE_UDP, ROLE_UPSTREAM, Conn, Loop, conn_close
-from spokes._fastpath.link.mux cimport Link, Stream, stream_end
+from spokes._fastpath.io.conn cimport Conn, conn_close
+from spokes._fastpath.io.conn_state cimport ROLE_LINK, ROLE_UDP, ROLE_UPSTREAM, Loop
+from spokes._fastpath.link.link_state cimport Link, Stream
+from spokes._fastpath.link.stream cimport stream_end
 from spokes._fastpath.route.site cimport Upstream
 from spokes._fastpath.route.tunnel cimport END_IDLE, END_NEVER
 

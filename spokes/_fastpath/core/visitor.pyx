@@ -6,23 +6,26 @@ Fails: closes that conn.
 """
 from libc.string cimport memcpy, memset
 
-from spokes._fastpath.base.address cimport address_hash
+from spokes._fastpath.base.address cimport address_hash, address_read, address_text
 from spokes._fastpath.base.buf cimport BLOCK_BYTES, Buf, chain_append, pool_is_full
 from spokes._fastpath.base.net cimport getsockname, sockaddr, sockaddr_storage, socklen_t
 from spokes._fastpath.base.throttle cimport throttle_admit
 from spokes._fastpath.base.timer cimport timer_clear, timer_set
-from spokes._fastpath.base.types cimport RC_EOF, RC_TLS, atomic_add, atomic_sub, uint8_t, uint64_t
+from spokes._fastpath.base.types cimport RC_EOF, RC_TLS, atomic_add, atomic_sub, uint64_t, uint8_t
 from spokes._fastpath.core.links cimport link_up
 from spokes._fastpath.core.shared cimport ADDRESS_COUNTERS, HANDSHAKE_MS, LISTENER_HTTP, LISTENER_TLS, Worker
 from spokes._fastpath.flow.exchange cimport exchange_start
 from spokes._fastpath.flow.exchange_end cimport exchange_page
 from spokes._fastpath.flow.exchange_state cimport Exchange
 from spokes._fastpath.flow.relay cimport relay_to_tunnel
-from spokes._fastpath.io.conn cimport (
-    ALERT_DECODE_ERROR, ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, PAGE_PLAIN, ROLE_LINK, Loop, address_read,
-    address_text, conn_alert, conn_close, conn_flush, conn_hand_over, conn_handshake, conn_hold, conn_linger, conn_recv,
-    conn_serve, conn_start_tls, tune_link,
+from spokes._fastpath.http.page cimport PAGE_PLAIN
+from spokes._fastpath.io.conn cimport conn_close, conn_flush, conn_hand_over, conn_hold, conn_recv, conn_serve
+from spokes._fastpath.io.conn_linger cimport conn_alert, conn_linger
+from spokes._fastpath.io.conn_state cimport (
+    ALERT_DECODE_ERROR, ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, ROLE_LINK, Loop,
 )
+from spokes._fastpath.io.conn_tls cimport conn_handshake, conn_start_tls
+from spokes._fastpath.io.tune cimport tune_link
 from spokes._fastpath.link.frame cimport SERVICE_TCP, SERVICE_TLS, Open, Visitor
 from spokes._fastpath.link.site_links cimport site_pick, site_workers
 from spokes._fastpath.route.route cimport (

@@ -7,14 +7,14 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from spokes._fastpath.base.buf cimport pool_init, pool_kernel_excess, pool_trim
-from spokes._fastpath.base.net cimport SO_ERROR, SOL_SOCKET, close, getsockopt, socklen_t
+from spokes._fastpath.base.net cimport SOL_SOCKET, SO_ERROR, close, getsockopt, socklen_t
 from spokes._fastpath.base.poller cimport (
     EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, POLL_EVENT_COUNT_MAX, epoll_event, poller_add,
     poller_wait,
 )
 from spokes._fastpath.base.ring cimport Msg, ring_clear_wake, ring_free, ring_init, ring_is_empty, ring_pop, ring_sleep
 from spokes._fastpath.base.timer cimport wheel_run, wheel_wait_ms
-from spokes._fastpath.base.types cimport RC_LOCAL, atomic_set, uint8_t, uint16_t, uint64_t
+from spokes._fastpath.base.types cimport RC_LOCAL, atomic_set, uint16_t, uint64_t, uint8_t
 from spokes._fastpath.core.events cimport emit_pending, emit_upstream_fault, events_clear
 from spokes._fastpath.core.handover cimport hand_over_all, take_conn, unpack
 from spokes._fastpath.core.links cimport dial, dial_failed, links_close_all, links_free_ended, slot_find
@@ -27,13 +27,14 @@ from spokes._fastpath.core.shared cimport (
 from spokes._fastpath.core.sweep cimport sweep, sweep_soon
 from spokes._fastpath.flow.udp cimport udp_take_over
 from spokes._fastpath.flow.upstream cimport upstream_clear
-from spokes._fastpath.io.conn cimport (
-    ROLE_LINK, ROLE_LISTENER, ROLE_WAKE, Conn, Loop, conn_close, conn_mark_dirty, conn_new, loop_clear, loop_clock,
-    loop_free_parked, loop_init, loop_settle,
-)
-from spokes._fastpath.link.mux cimport (
-    QUEUE_TURNS, Link, link_bind, link_close_soon, link_control, link_drain, link_fail, link_probe, link_relieve_kernel,
-)
+from spokes._fastpath.io.conn cimport Conn, conn_close
+from spokes._fastpath.io.conn_life cimport conn_new
+from spokes._fastpath.io.conn_state cimport ROLE_LINK, ROLE_LISTENER, ROLE_WAKE, Loop
+from spokes._fastpath.io.loop cimport conn_mark_dirty, loop_clear, loop_clock, loop_free_parked, loop_init, loop_settle
+from spokes._fastpath.link.link_end cimport link_bind, link_close_soon, link_fail
+from spokes._fastpath.link.link_send cimport link_control, link_drain, link_probe
+from spokes._fastpath.link.link_state cimport QUEUE_TURNS, Link
+from spokes._fastpath.link.stream_relief cimport link_relieve_kernel
 from spokes._fastpath.route.route cimport RouteTable, route_table_release
 from spokes._fastpath.route.tunnel cimport Tunnel
 

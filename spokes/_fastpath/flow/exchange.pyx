@@ -15,7 +15,7 @@ from libc.string cimport memcpy
 from spokes._fastpath.base.buf cimport slab_get, slab_init
 from spokes._fastpath.base.reason cimport REASON_TIMEOUT
 from spokes._fastpath.base.timer cimport timer_clear, timer_set
-from spokes._fastpath.base.types cimport uint8_t, uint64_t
+from spokes._fastpath.base.types cimport uint64_t, uint8_t
 from spokes._fastpath.flow.exchange_end cimport exchange_drop_up, exchange_end, exchange_page
 from spokes._fastpath.flow.exchange_read cimport exchange_task
 from spokes._fastpath.flow.exchange_request cimport down_ops
@@ -26,9 +26,12 @@ from spokes._fastpath.flow.exchange_state cimport (
 )
 from spokes._fastpath.flow.exchange_write cimport exchange_emit
 from spokes._fastpath.flow.upstream cimport UpstreamConn
-from spokes._fastpath.io.conn cimport PAGE_TIMEOUT, PAGE_UPSTREAM_TIMEOUT, Conn, End, Loop, loop_task
+from spokes._fastpath.http.page cimport PAGE_TIMEOUT, PAGE_UPSTREAM_TIMEOUT
+from spokes._fastpath.io.conn cimport Conn
+from spokes._fastpath.io.conn_state cimport End, Loop
 from spokes._fastpath.io.end cimport end_abort, end_is_readable
-from spokes._fastpath.link.mux cimport Stream
+from spokes._fastpath.io.loop cimport loop_task
+from spokes._fastpath.link.link_state cimport Stream
 from spokes._fastpath.route.outcome cimport FAULT_SILENT
 
 

@@ -17,10 +17,10 @@ from spokes._fastpath.flow.files cimport file_close
 from spokes._fastpath.flow.upstream cimport UpstreamConn, upstream_give_back
 from spokes._fastpath.http.http1 cimport METHOD_HEAD
 from spokes._fastpath.http.httpdate cimport HTTP_DATE_BYTES
-from spokes._fastpath.io.conn cimport (
-    PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, End, Page, loop_date, loop_task,
-)
+from spokes._fastpath.http.page cimport PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, Page
+from spokes._fastpath.io.conn_state cimport End, loop_date
 from spokes._fastpath.io.end cimport end_abort, end_close, end_is_readable, end_linger
+from spokes._fastpath.io.loop cimport loop_task
 
 cdef enum:
     DATE_FIELD_BYTES = HTTP_DATE_BYTES + 8

@@ -10,9 +10,10 @@ from spokes._fastpath.flow.exchange_state cimport REQUEST_DONE, RESPONSE_BODY, E
 from spokes._fastpath.flow.exchange_write cimport exchange_emit
 from spokes._fastpath.flow.files cimport FileAnswer, file_read, files_answer
 from spokes._fastpath.http.http1 cimport HttpHead, http1_body_done, http1_body_step
-from spokes._fastpath.io.conn cimport HEAD_BYTES, PAGE_NONE
+from spokes._fastpath.http.page cimport PAGE_NONE
+from spokes._fastpath.io.conn_state cimport HEAD_BYTES
 from spokes._fastpath.io.end cimport end_room_unread, end_wait_room, end_write
-from spokes._fastpath.link.mux cimport STREAM_TURN_BYTES
+from spokes._fastpath.link.link_state cimport STREAM_TURN_BYTES
 
 
 cdef void exchange_to_directory(Exchange *x, const Directory *directory, const HttpHead *head,

@@ -12,7 +12,7 @@ from spokes._fastpath.flow.exchange_write cimport exchange_emit
 from spokes._fastpath.http.ascii cimport is_word
 from spokes._fastpath.http.http1 cimport METHOD_TRACE, HttpField
 from spokes._fastpath.http.httpdate cimport HTTP_DATE_BYTES
-from spokes._fastpath.io.conn cimport loop_date
+from spokes._fastpath.io.conn_state cimport loop_date
 
 cdef enum:
     LAST_HEAD_BYTES_MAX = 256           # of the answer's own head

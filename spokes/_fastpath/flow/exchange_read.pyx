@@ -11,11 +11,12 @@ from spokes._fastpath.flow.exchange_state cimport (
     REQUEST_DONE, REQUEST_HEAD, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_NONE, Exchange, exchange_deadline, exchange_park,
 )
 from spokes._fastpath.http.http1 cimport BODY_CHUNKED, BODY_UNTIL_CLOSE, http1_body_done
-from spokes._fastpath.io.conn cimport CONN_DIRECT_BYTES, EOF_TOLD, RX_BYTES, End, loop_task
+from spokes._fastpath.io.conn_state cimport CONN_DIRECT_BYTES, EOF_TOLD, RX_BYTES, End
 from spokes._fastpath.io.end cimport (
     end_can_read_from, end_has_ended, end_is_readable, end_pull, end_read, end_read_from, end_room, end_wait_room,
 )
-from spokes._fastpath.link.mux cimport STREAM_TURN_BYTES
+from spokes._fastpath.io.loop cimport loop_task
+from spokes._fastpath.link.link_state cimport STREAM_TURN_BYTES
 
 cdef enum:
     PULL_SLACK_BYTES = 16384            # a read may be this much more than its target has room for: frames of chunks

@@ -1,4 +1,4 @@
 # The visitor's side of an exchange.
-from spokes._fastpath.io.conn cimport EndOps
+from spokes._fastpath.io.conn_state cimport EndOps
 
 cdef EndOps down_ops

@@ -5,9 +5,10 @@ Source: RFC 9112.
 """
 from libc.string cimport memchr, memcmp, memset
 
+from spokes._fastpath.base.address cimport address_text
 from spokes._fastpath.base.reason cimport REASON_GONE, REASON_TIMEOUT
 from spokes._fastpath.base.types cimport (
-    RC_LIMIT, RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, uint8_t, uint32_t,
+    RC_LIMIT, RC_TARGET, RC_TOO_LARGE, RC_UNSUPPORTED, RC_VERSION, atomic_add, uint32_t, uint8_t,
 )
 from spokes._fastpath.flow.exchange_end cimport (
     exchange_drop_up, exchange_end, exchange_finish, exchange_free, exchange_page, exchange_page_with,
@@ -31,15 +32,21 @@ from spokes._fastpath.http.http1 cimport (
     METHOD_OPTIONS, METHOD_OTHER, METHOD_PUT, METHOD_TRACE, HttpHead, HttpRewrite, http1_body_done, http1_came_through,
     http1_canonical_host, http1_head_end, http1_parse_request, http1_skip_crlf, http1_write_request,
 )
-from spokes._fastpath.io.conn cimport (
-    HEAD_BYTES, PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_BODY_TOO_LARGE, PAGE_HEAD_TOO_LARGE, PAGE_LIMIT, PAGE_LOOP,
-    PAGE_METHOD, PAGE_MISDIRECTED, PAGE_NO_RULE, PAGE_OFFLINE, PAGE_TARGET, PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED,
-    PAGE_VERSION, PAGE_WELCOME, Conn, End, EndOps, address_text, loop_task,
+from spokes._fastpath.http.page cimport (
+    PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_BODY_TOO_LARGE, PAGE_HEAD_TOO_LARGE, PAGE_LIMIT, PAGE_LOOP, PAGE_METHOD,
+    PAGE_MISDIRECTED, PAGE_NO_RULE, PAGE_OFFLINE, PAGE_TARGET, PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED, PAGE_VERSION,
+    PAGE_WELCOME,
 )
+from spokes._fastpath.io.conn cimport Conn
+from spokes._fastpath.io.conn_state cimport HEAD_BYTES, End, EndOps
 from spokes._fastpath.io.end cimport end_abort, end_fin, end_hand_over, end_is_readable, end_pull, end_wait_room
+from spokes._fastpath.io.loop cimport loop_task
 from spokes._fastpath.link.frame cimport SERVICE_HTTP, Open
-from spokes._fastpath.link.mux cimport Link, Stream, link_is_busy, link_pick, stream_open, stream_serve
+from spokes._fastpath.link.link_choice cimport link_is_busy, link_pick
+from spokes._fastpath.link.link_state cimport Link, Stream
 from spokes._fastpath.link.site_links cimport site_is_here, site_pick, site_workers
+from spokes._fastpath.link.stream_count cimport stream_serve
+from spokes._fastpath.link.stream_open cimport stream_open
 from spokes._fastpath.policy.policies cimport policies_ask
 from spokes._fastpath.policy.policy cimport POLICY_ANSWER, Request
 from spokes._fastpath.route.outcome cimport FAULT_SILENT

@@ -1,7 +1,7 @@
 # The upstream's side of an exchange.
 from spokes._fastpath.base.types cimport uint8_t
 from spokes._fastpath.flow.exchange_state cimport Exchange
-from spokes._fastpath.io.conn cimport EndOps
+from spokes._fastpath.io.conn_state cimport EndOps
 
 cdef EndOps up_ops
 # A fault of the upstream, where this end has its conn; once a conn.

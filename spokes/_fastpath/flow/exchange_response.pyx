@@ -11,7 +11,7 @@ from spokes._fastpath.base.buf cimport chain_clear
 from spokes._fastpath.base.net cimport MSG_PEEK, recv
 from spokes._fastpath.base.reason cimport REASON_GONE
 from spokes._fastpath.base.types cimport (
-    RC_LIMIT, RC_LOCAL, RC_PROTO, RC_TARGET, RC_TOO_LARGE, atomic_get, uint8_t, uint32_t,
+    RC_LIMIT, RC_LOCAL, RC_PROTO, RC_TARGET, RC_TOO_LARGE, atomic_get, uint32_t, uint8_t,
 )
 from spokes._fastpath.flow.exchange_end cimport (
     exchange_answered, exchange_drop_up, exchange_end, exchange_finish, exchange_page,
@@ -30,11 +30,12 @@ from spokes._fastpath.http.http1 cimport (
     BODY_CHUNKED, BODY_UNTIL_CLOSE, HTTP_LINE_BYTES_MAX, HttpBody, HttpHead, HttpRewrite, http1_body_done,
     http1_body_step, http1_head_end, http1_parse_response, http1_write_response,
 )
-from spokes._fastpath.io.conn cimport (
-    HEAD_BYTES, PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST, Conn, End, EndOps, loop_date, loop_task,
-)
+from spokes._fastpath.http.page cimport PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST
+from spokes._fastpath.io.conn cimport Conn
+from spokes._fastpath.io.conn_state cimport HEAD_BYTES, End, EndOps, loop_date
 from spokes._fastpath.io.end cimport end_fin, end_is_readable, end_pull, end_wait_room
-from spokes._fastpath.link.mux cimport Stream
+from spokes._fastpath.io.loop cimport loop_task
+from spokes._fastpath.link.link_state cimport Stream
 from spokes._fastpath.route.outcome cimport (
     FAULT_BODY, FAULT_CLOSED, FAULT_CUT, FAULT_HEAD, FAULT_NONE, FAULT_NOT_HTTP, FAULT_TLS, outcome_answered,
     outcome_fault,

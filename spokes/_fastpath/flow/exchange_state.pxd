@@ -1,11 +1,12 @@
 # What an exchange is: its two ends, where each of its messages stands, how long they may take.
 from spokes._fastpath.base.buf cimport Chain
 from spokes._fastpath.base.timer cimport Timer, timer_set
-from spokes._fastpath.base.types cimport uint8_t, uint32_t, uint64_t
+from spokes._fastpath.base.types cimport uint32_t, uint64_t, uint8_t
 from spokes._fastpath.flow.files cimport FileBody
 from spokes._fastpath.flow.upstream cimport UpstreamConn
 from spokes._fastpath.http.http1 cimport HttpBody
-from spokes._fastpath.io.conn cimport End, Loop, Parked, Task, loop_park
+from spokes._fastpath.io.conn_state cimport End, Loop, Parked, Task
+from spokes._fastpath.io.loop cimport loop_park
 from spokes._fastpath.link.frame cimport Visitor
 from spokes._fastpath.route.tunnel cimport Tunnel
 

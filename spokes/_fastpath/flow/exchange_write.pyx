@@ -7,10 +7,10 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from spokes._fastpath.base.buf cimport Chain, chain_append, chain_drop
-from spokes._fastpath.base.types cimport uint8_t, uint32_t
+from spokes._fastpath.base.types cimport uint32_t, uint8_t
 from spokes._fastpath.flow.exchange_state cimport REPLAY_BYTES_MAX, REPLAY_TOTAL_BYTES_MAX, Exchange, Replay
 from spokes._fastpath.http.http1 cimport HttpBody, http1_body_done, http1_body_step
-from spokes._fastpath.io.conn cimport End
+from spokes._fastpath.io.conn_state cimport End
 from spokes._fastpath.io.end cimport end_credit, end_room, end_wait_room, end_write
 
 

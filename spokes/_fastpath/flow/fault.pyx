@@ -11,8 +11,8 @@ from spokes._fastpath.base.reason cimport (
     REASON_GONE, REASON_INTERNAL, REASON_LIMIT, REASON_LOOP, REASON_NO_SERVICE, REASON_REFUSED, REASON_TIMEOUT,
     REASON_UNREACHABLE,
 )
-from spokes._fastpath.base.types cimport RC_LOCAL, RC_TIMEOUT, uint8_t, uint16_t
-from spokes._fastpath.io.conn cimport (
+from spokes._fastpath.base.types cimport RC_LOCAL, RC_TIMEOUT, uint16_t, uint8_t
+from spokes._fastpath.http.page cimport (
     PAGE_LIMIT, PAGE_LOOP, PAGE_NO_RULE, PAGE_UPSTREAM_BODY, PAGE_UPSTREAM_BROKEN, PAGE_UPSTREAM_CLOSED,
     PAGE_UPSTREAM_HEAD, PAGE_UPSTREAM_NAME, PAGE_UPSTREAM_REFUSED, PAGE_UPSTREAM_RESET, PAGE_UPSTREAM_TIMEOUT,
     PAGE_UPSTREAM_TLS, PAGE_UPSTREAM_UNREACHABLE,

@@ -21,6 +21,7 @@ cdef struct FileAnswer:
 # Write the head of the answer to a request into dst, with `Connection` as keep says.
 cdef void files_answer(FileAnswer *out, const Directory *directory, const HttpHead *head, const uint8_t *src,
                        uint64_t now_s, bint keep, uint8_t *dst, size_t dst_bytes) noexcept nogil
+
 # Bytes read (> 0); RC_EOF when the file has become shorter than was promised, or -errno.
 cdef ssize_t file_read(FileBody *body, uint8_t *dst, size_t dst_bytes) noexcept nogil
 cdef void file_close(FileBody *body) noexcept nogil

@@ -14,11 +14,11 @@ from spokes._fastpath.http.conditional cimport ETAG_BYTES_MAX, Representation, S
 from spokes._fastpath.http.http1 cimport METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER
 from spokes._fastpath.http.httpdate cimport HTTP_DATE_BYTES, httpdate_write
 from spokes._fastpath.http.mediatype cimport mediatype_of
-from spokes._fastpath.http.webpath cimport WebPath, webpath_decode, webpath_encode_directory
-from spokes._fastpath.io.conn cimport (
-    PAGE_BAD_REQUEST, PAGE_LIMIT, PAGE_METHOD, PAGE_NO_FILE, PAGE_NONE, PAGE_PRECONDITION, PAGE_RANGE, PAGE_UNSUPPORTED,
+from spokes._fastpath.http.page cimport (
+    PAGE_BAD_REQUEST, PAGE_LIMIT, PAGE_METHOD, PAGE_NONE, PAGE_NO_FILE, PAGE_PRECONDITION, PAGE_RANGE, PAGE_UNSUPPORTED,
     PAGE_WEBROOT,
 )
+from spokes._fastpath.http.webpath cimport WebPath, webpath_decode, webpath_encode_directory
 
 cdef extern from *:
     """

@@ -1,8 +1,8 @@
 # Raw flows: bytes between two ends, both ways, with half-close.
 from spokes._fastpath.base.types cimport uint8_t
-from spokes._fastpath.io.conn cimport End, Loop
+from spokes._fastpath.io.conn_state cimport End, Loop
 from spokes._fastpath.link.frame cimport Open
-from spokes._fastpath.link.mux cimport Stream
+from spokes._fastpath.link.link_state cimport Stream
 from spokes._fastpath.route.site cimport Site, Upstream
 
 # Both open; bytes may wait in the rx of `down`, which leads to the visitor. `is_tls`: it has sent its ClientHello, and

@@ -4,17 +4,19 @@ A source is read in the other end's turn, straight into its blocks where it has 
 is pushed as far as it goes. Who cannot take more pauses the other: a slow reader stops its own flow and no other.
 """
 from spokes._fastpath.base.reason cimport REASON_GONE, REASON_INTERNAL, REASON_LIMIT
-from spokes._fastpath.base.types cimport RC_EOF, uint8_t, uint16_t
+from spokes._fastpath.base.types cimport RC_EOF, uint16_t, uint8_t
 from spokes._fastpath.flow.fault cimport fault_of_conn, fault_reason
 from spokes._fastpath.flow.upstream cimport UpstreamConn, address_is_loop, upstream_connect_raw, upstream_tell_loop
-from spokes._fastpath.io.conn cimport Conn, EndOps
+from spokes._fastpath.io.conn cimport Conn
+from spokes._fastpath.io.conn_state cimport EndOps
 from spokes._fastpath.io.end cimport (
     end_abort, end_fin, end_finish, end_is_readable, end_move, end_pull, end_push, end_push_chain, end_refuse, end_room,
     end_taken, end_wait_room,
 )
 from spokes._fastpath.link.frame cimport SERVICE_TLS
-from spokes._fastpath.link.mux cimport STREAM_TURN_BYTES, Link, Stream, stream_open
+from spokes._fastpath.link.link_state cimport STREAM_TURN_BYTES, Link, Stream
 from spokes._fastpath.link.site_links cimport site_pick
+from spokes._fastpath.link.stream_open cimport stream_open
 from spokes._fastpath.route.outcome cimport (
     FAULT_CLOSED, FAULT_LOOP, FAULT_NONE, outcome_answered, outcome_fault, outcome_is_loop,
 )

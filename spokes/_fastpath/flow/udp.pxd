@@ -1,8 +1,9 @@
 # UDP services: datagrams of a public port as streams per peer, and back.
-from spokes._fastpath.base.types cimport uint8_t, uint16_t, uint64_t
-from spokes._fastpath.io.conn cimport Conn, Loop
+from spokes._fastpath.base.types cimport uint16_t, uint64_t, uint8_t
+from spokes._fastpath.io.conn cimport Conn
+from spokes._fastpath.io.conn_state cimport Loop
 from spokes._fastpath.link.frame cimport Open
-from spokes._fastpath.link.mux cimport Stream
+from spokes._fastpath.link.link_state cimport Stream
 from spokes._fastpath.route.site cimport Upstream
 
 cdef enum:

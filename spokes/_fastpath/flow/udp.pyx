@@ -12,7 +12,7 @@ from libc.errno cimport EADDRNOTAVAIL, EAGAIN, EINTR, EMSGSIZE, ENOBUFS, errno
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from spokes._fastpath.base.address cimport Address, address_hash, fnv1a
+from spokes._fastpath.base.address cimport Address, address_hash, address_read, fnv1a
 from spokes._fastpath.base.buf cimport iovec
 from spokes._fastpath.base.net cimport (
     AF_INET6, AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, close, connect, in6_addr,
@@ -21,17 +21,21 @@ from spokes._fastpath.base.net cimport (
 from spokes._fastpath.base.poller cimport EPOLLIN, poller_add
 from spokes._fastpath.base.reason cimport REASON_GONE, REASON_INTERNAL, REASON_NO_SERVICE
 from spokes._fastpath.base.timer cimport timer_set
-from spokes._fastpath.base.types cimport atomic_get, atomic_set, uint8_t, uint32_t, uint64_t
+from spokes._fastpath.base.types cimport atomic_get, atomic_set, uint32_t, uint64_t, uint8_t
 from spokes._fastpath.flow.fault cimport fault_of_dial, fault_reason
 from spokes._fastpath.flow.upstream cimport (
     address_forget, address_is_loop, address_note, upstream_note_fault, upstream_tell_loop,
 )
-from spokes._fastpath.io.conn cimport (
-    ROLE_UDP, RX_BYTES, End, EndOps, address_read, conn_attach, conn_close, conn_hand_over, conn_new,
-)
+from spokes._fastpath.io.conn cimport conn_close, conn_hand_over
+from spokes._fastpath.io.conn_life cimport conn_attach, conn_new
+from spokes._fastpath.io.conn_state cimport ROLE_UDP, RX_BYTES, End, EndOps
 from spokes._fastpath.link.frame cimport SERVICE_UDP
-from spokes._fastpath.link.mux cimport Link, stream_close, stream_datagram, stream_open, tunnel_may_take
+from spokes._fastpath.link.link_datagrams cimport stream_datagram
+from spokes._fastpath.link.link_state cimport Link
 from spokes._fastpath.link.site_links cimport site_is_here, site_pick, site_workers
+from spokes._fastpath.link.stream cimport stream_close
+from spokes._fastpath.link.stream_open cimport stream_open
+from spokes._fastpath.link.tunnel_slots cimport tunnel_may_take
 from spokes._fastpath.route.outcome cimport FAULT_LOOP, FAULT_NAME, outcome_answered, outcome_fault, outcome_is_loop
 from spokes._fastpath.route.route cimport ROUTE_UDP, route_find_port
 from spokes._fastpath.route.site cimport SITE_TUNNELS, Site, upstream_hold, upstream_release

@@ -1,8 +1,9 @@
 # Conns to upstreams: connecting with fall-back over addresses, and idle conns kept for the next request.
 from spokes._fastpath.base.address cimport Address
 from spokes._fastpath.base.net cimport sockaddr_storage
-from spokes._fastpath.base.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from spokes._fastpath.io.conn cimport Conn, EndOps, Loop
+from spokes._fastpath.base.types cimport int32_t, uint16_t, uint32_t, uint64_t, uint8_t
+from spokes._fastpath.io.conn cimport Conn
+from spokes._fastpath.io.conn_state cimport EndOps, Loop
 from spokes._fastpath.link.frame cimport Visitor
 from spokes._fastpath.route.site cimport Upstream
 
@@ -61,6 +62,7 @@ cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, v
 # The same for a raw flow, whose own address is noted.
 cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                                 uint8_t hops) noexcept nogil
+
 # A raw flow's own address: a visitor from there is this flow, come back. The port that the visitor came to tells it
 # from another flow with the same number; where ports are translated a loop is not found here. NULL: not noted.
 cdef uint64_t *address_note(Loop *loop, int fd, const sockaddr_storage *to, uint8_t hops, bint is_udp) noexcept nogil
@@ -74,6 +76,7 @@ cdef bint address_is_loop(uint64_t *noted) noexcept nogil           # True once
 # so only one that was looked at just now, and has a time-out that is known or has been idle for a moment only.
 cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                               bint for_once) noexcept nogil
+
 # Nothing that was sent since upstream_take_idle has reached the other end's kernel, so nobody has read it.
 cdef bint upstream_unheard(const Conn *conn) noexcept nogil
 cdef void upstream_says_keep_alive(Conn *conn, int32_t keep_alive_s) noexcept nogil     # -1: it says no time-out

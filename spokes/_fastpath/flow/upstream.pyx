@@ -10,8 +10,9 @@ from libc.errno cimport EAFNOSUPPORT, EAGAIN, EINPROGRESS, errno
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from spokes._fastpath.base.address cimport address_read
 from spokes._fastpath.base.net cimport (
-    AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, MSG_PEEK, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
+    AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, MSG_PEEK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ERROR,
     TCP_NODELAY, close, connect, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_in, sockaddr_in6,
     sockaddr_storage, socket, socklen_t,
 )
@@ -19,10 +20,11 @@ from spokes._fastpath.base.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from spokes._fastpath.base.timer cimport timer_clear, timer_set
 from spokes._fastpath.base.types cimport RC_TIMEOUT, atomic_and, atomic_cas, atomic_get, atomic_set, atomic_swap
 from spokes._fastpath.flow.fault cimport fault_of_dial
-from spokes._fastpath.io.conn cimport (
-    PROOF_BYTES, ROLE_UPSTREAM, PathState, address_read, conn_close, conn_mark_dirty, conn_new, conn_recv, conn_serve,
-    path_state, tune_local_upstream,
-)
+from spokes._fastpath.io.conn cimport conn_close, conn_recv, conn_serve
+from spokes._fastpath.io.conn_life cimport conn_new
+from spokes._fastpath.io.conn_state cimport PROOF_BYTES, ROLE_UPSTREAM
+from spokes._fastpath.io.loop cimport conn_mark_dirty
+from spokes._fastpath.io.tune cimport PathState, path_state, tune_local_upstream
 from spokes._fastpath.route.outcome cimport FAULT_NAME, outcome_fault
 from spokes._fastpath.route.site cimport upstream_hold, upstream_release
 from spokes._fastpath.route.tunnel cimport END_NEVER

@@ -1,7 +1,8 @@
 # What can be done with an end of a flow, whatever it is: each is a call through the table of its kind.
 from spokes._fastpath.base.buf cimport Chain
-from spokes._fastpath.base.types cimport uint8_t, uint16_t, uint64_t
-from spokes._fastpath.io.conn cimport SOURCE_ENDS, SOURCE_READABLE, Conn, End, Loop
+from spokes._fastpath.base.types cimport uint16_t, uint64_t, uint8_t
+from spokes._fastpath.io.conn cimport Conn
+from spokes._fastpath.io.conn_state cimport SOURCE_ENDS, SOURCE_READABLE, End, Loop
 
 cdef inline size_t end_room(End *end) noexcept nogil:
     return end.kind.room(end)

@@ -4,7 +4,7 @@ Owns: nothing; an end is its kind's, what waits in its rx too. Fails: what a rea
 """
 from spokes._fastpath.base.buf cimport chain_clear, chain_copy, chain_drop
 from spokes._fastpath.base.types cimport RC_EOF
-from spokes._fastpath.io.conn cimport EOF_SEEN, EOF_TOLD, JOIN_BYTES, RX_BYTES
+from spokes._fastpath.io.conn_state cimport EOF_SEEN, EOF_TOLD, JOIN_BYTES, RX_BYTES
 
 
 cdef void end_tell_eof(End *end) noexcept nogil:

@@ -1,7 +1,7 @@
 # From a site to the links of its tunnels, on one worker.
 from spokes._fastpath.base.types cimport uint64_t
-from spokes._fastpath.io.conn cimport Loop
-from spokes._fastpath.link.mux cimport Link
+from spokes._fastpath.io.conn_state cimport Loop
+from spokes._fastpath.link.link_state cimport Link
 from spokes._fastpath.route.site cimport Site
 
 # The best link here to the first of its tunnels that has one which takes streams; NULL: none has. A tunnel that would

@@ -1,6 +1,6 @@
 """Which link a site's stream goes down: its tunnels in their order, each with its links on this worker."""
 from spokes._fastpath.base.types cimport atomic_get, uint8_t
-from spokes._fastpath.link.mux cimport link_pick
+from spokes._fastpath.link.link_choice cimport link_pick
 
 
 cdef Link *site_pick(const Site *site, Loop *loop) noexcept nogil:

@@ -1,7 +1,7 @@
 # What a site asks of a request before it is passed on: one small file for each kind of policy.
 from spokes._fastpath.base.types cimport uint8_t
 from spokes._fastpath.http.http1 cimport HttpBody, HttpHead
-from spokes._fastpath.io.conn cimport Loop
+from spokes._fastpath.io.conn_state cimport Loop
 from spokes._fastpath.link.frame cimport Visitor
 from spokes._fastpath.route.site cimport Site
 

@@ -3,7 +3,7 @@
 A head is read before it is known where the request goes, so its reader lets through what the most generous rule allows.
 """
 from spokes._fastpath.http.http1 cimport BODY_LENGTH, HTTP_LINE_BYTES_MAX, http1_check_lines
-from spokes._fastpath.io.conn cimport PAGE_BODY_TOO_LARGE
+from spokes._fastpath.http.page cimport PAGE_BODY_TOO_LARGE
 from spokes._fastpath.policy.policy cimport POLICY_ANSWER, POLICY_GO_ON
 
 

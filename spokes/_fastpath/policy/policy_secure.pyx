@@ -4,7 +4,7 @@ from libc.string cimport memcpy
 
 from spokes._fastpath.base.types cimport uint16_t
 from spokes._fastpath.http.http1 cimport HttpHead
-from spokes._fastpath.io.conn cimport PAGE_SECURE
+from spokes._fastpath.http.page cimport PAGE_SECURE
 from spokes._fastpath.policy.policy cimport POLICY_ANSWER, POLICY_GO_ON
 
 

@@ -13,34 +13,34 @@ PAGE = (Path(__file__).parents[3] / "docs" / "engine.md").read_text()
 
 # The row's words: the numbers in it, in order, and what a unit is in the code's.
 DEADLINES = {
-    "ClientHello": [("visitor.pyx", "HELLO_MS", 1000), ("hello.pxd", "HELLO_BYTES_MAX", 1024)],
-    "TLS handshake": [("shared.pxd", "HANDSHAKE_MS", 1000)],
-    "request head": [("exchange_state.pxd", "HEAD_MS", 1000), ("http1_head.pxd", "HTTP_HEAD_BYTES_MAX", 1024)],
-    "between requests": [("exchange_state.pxd", "KEEP_ALIVE_MS", 1000)],
-    "request body standing still": [("exchange_state.pxd", "BODY_IDLE_MS", 1000)],
-    "response not beginning, or standing still": [("exchange_state.pxd", "RESPONSE_IDLE_MS", 1000)],
+    "ClientHello": [("HELLO_MS", 1000), ("HELLO_BYTES_MAX", 1024)],
+    "TLS handshake": [("HANDSHAKE_MS", 1000)],
+    "request head": [("HEAD_MS", 1000), ("HTTP_HEAD_BYTES_MAX", 1024)],
+    "between requests": [("KEEP_ALIVE_MS", 1000)],
+    "request body standing still": [("BODY_IDLE_MS", 1000)],
+    "response not beginning, or standing still": [("RESPONSE_IDLE_MS", 1000)],
     "the same, once the visitor has half-closed": [
-        ("exchange_state.pxd", "HALF_CLOSED_ASK_MS", 1000), ("exchange_state.pxd", "HALF_CLOSED_MS", 1000),
-        ("exchange_state.pxd", "HALF_CLOSED_MUTE_MS", 1000)
+        ("HALF_CLOSED_ASK_MS", 1000), ("HALF_CLOSED_MS", 1000),
+        ("HALF_CLOSED_MUTE_MS", 1000)
     ],
-    "one silent address of an upstream that has more": [("upstream.pxd", "ADDRESS_MS", 1000)],
+    "one silent address of an upstream that has more": [("ADDRESS_MS", 1000)],
     "dialling an upstream, all its addresses, waiting for a Unix socket's full backlog included": [
-        ("upstream.pxd", "CONNECT_MS", 1000)
+        ("CONNECT_MS", 1000)
     ],
-    "idle upstream conn kept": [("upstream.pxd", "IDLE_MS", 1000)],
+    "idle upstream conn kept": [("IDLE_MS", 1000)],
     "a closing conn: nothing of what waits is taken": [
-        ("conn.pyx", "LINGER_IDLE_MS", 1000), ("conn.pyx", "FINISH_IDLE_MS", 1000)
+        ("LINGER_IDLE_MS", 1000), ("FINISH_IDLE_MS", 1000)
     ],
     "a closing conn: the peer's end, after ours": [
-        ("conn.pyx", "LINGER_MS", 1000), ("conn.pyx", "LINGER_VISITOR_MS", 1000)
+        ("LINGER_MS", 1000), ("LINGER_VISITOR_MS", 1000)
     ],
     "a closing conn: what is read of its peer and dropped": [
-        ("conn.pyx", "LINGER_BYTES_MAX", 1 << 20), ("conn.pxd", "LINGER_VISITOR_BYTES_MAX", 1 << 20)
+        ("LINGER_BYTES_MAX", 1 << 20), ("LINGER_VISITOR_BYTES_MAX", 1 << 20)
     ],
-    "a goodbye to a link's peer that broke the rules": [("mux.pxd", "LINK_BYE_MS", 1000)],
-    "UDP peer silent": [("udp.pxd", "UDP_IDLE_MS", 1000)],
+    "a goodbye to a link's peer that broke the rules": [("LINK_BYE_MS", 1000)],
+    "UDP peer silent": [("UDP_IDLE_MS", 1000)],
     "link silent": [
-        ("mux.pxd", "PING_CONNECTOR_MS", 1000), ("mux.pxd", "PING_ACCEPTOR_MS", 1000), ("mux.pxd", "LINK_DEAD_MS", 1000)
+        ("PING_CONNECTOR_MS", 1000), ("PING_ACCEPTOR_MS", 1000), ("LINK_DEAD_MS", 1000)
     ],
 }  # fmt: skip
 
@@ -58,5 +58,5 @@ def test_every_deadline_is_held_against_the_code():
 
 @pytest.mark.parametrize("what", DEADLINES)
 def test_deadline_is_the_codes(what):
-    numbers = [constant(file, name) / unit for file, name, unit in DEADLINES[what]]
+    numbers = [constant(name) / unit for name, unit in DEADLINES[what]]
     assert documented()[what] == numbers

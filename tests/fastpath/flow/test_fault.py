@@ -26,7 +26,7 @@ def names_in(file: str, enum: str) -> list[str]:
 
 
 FAULTS = {name: number for number, name in enumerate(names_in("route/outcome.pxd", "Fault"))}
-PAGES = {name: number for number, name in enumerate(names_in("io/conn.pxd", "PageId"))}
+PAGES = {name: number for number, name in enumerate(names_in("http/page.pxd", "PageId"))}
 
 
 @pytest.mark.parametrize(

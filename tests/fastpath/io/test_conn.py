@@ -10,7 +10,7 @@ import termios
 from collections.abc import Iterator
 
 import pytest
-from spokes._fastpath.io.conn import address_words, bound_in_flight, read_path
+from spokes._fastpath.hooks.io_hooks import address_words, bound_in_flight, read_path
 
 from tests.support.engines import eventually
 

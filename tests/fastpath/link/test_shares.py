@@ -11,7 +11,7 @@ import pytest
 from spokes._fastpath.base.buf import BLOCK_SIZE, ChainDoor
 
 from spokes._fastpath.engine import FAULT_CODES, ListenerKind, RouteKind, Site, Upstream
-from tests.fastpath.link.test_mux import Bench, assert_broken, hostile_client, hostile_server
+from tests.fastpath.link.test_link import Bench, assert_broken, hostile_client, hostile_server
 from tests.support.engines import Pair, engine_pair, eventually, publish
 from tests.support.frames import WINDOW_BYTES, FrameType, credit, frame, open_frame
 from tests.support.upstreams import (

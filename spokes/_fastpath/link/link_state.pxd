@@ -1,12 +1,12 @@
-# Links and their streams: frames in and out, credit, turns, liveness.
-from spokes._fastpath.base.address cimport Address
-from spokes._fastpath.base.buf cimport Chain, Pool
-from spokes._fastpath.base.types cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from spokes._fastpath.io.conn cimport Conn, End, Loop, Parked, Task
+# Links and their streams: what each of them is.
+from spokes._fastpath.base.types cimport uint32_t, uint64_t, uint8_t
+from spokes._fastpath.io.conn cimport Conn
+from spokes._fastpath.io.conn_state cimport End, Loop, Task
 from spokes._fastpath.link.backlog cimport Backlog
 from spokes._fastpath.link.frame cimport Open, Visitor
-from spokes._fastpath.route.tunnel cimport Counts, Service, Tunnel
+from spokes._fastpath.route.tunnel cimport Service, Tunnel
 
+# Links and their streams: frames in and out, credit, turns, liveness.
 cdef enum:
     LINK_OUT_BYTES_MAX = 262144         # frames gathered for one write
     LINK_OUT_BYTES_MIN = 65536          # where a flush was not taken whole: less queued here means fresher turns
@@ -165,36 +165,8 @@ cdef struct Stream:                     # 288 bytes
     uint8_t in_credits
     uint8_t reset
 
-# Whether who holds so many of a tunnel's places may have one more: of the last quarter as many as stay free for others,
-# as spokes/shares.py has it.
-cdef bint tunnel_may_take(Link *link, uint64_t held) noexcept nogil
-# Where is counted what a visitor's address holds; NULL: it is not known.
-cdef uint64_t *address_holder(Pool *pool, const Address *address) noexcept nogil
-cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept nogil    # takes the conn over, TLS done
-cdef void link_free(Link *link) noexcept nogil              # after ops.down
-cdef void link_bind(Link *link, Tunnel *tunnel) noexcept nogil
-cdef void link_probe(Link *link) noexcept nogil             # PING now; ops.pong follows if the peer is there
-cdef void link_fail(Link *link, int rc) noexcept nogil      # end it: every stream gone, ops.down
-cdef void link_close_soon(Link *link) noexcept nogil        # send what is queued first
-cdef void link_control(Link *link, uint8_t flags, const uint8_t *src, uint32_t src_bytes) noexcept nogil
-cdef void link_drain(Link *link) noexcept nogil
-# Resets streams that stand still and whose kernel buffers are too much: at most so many, how many it has.
-cdef uint64_t link_relieve_kernel(Link *link, uint64_t count_max) noexcept nogil
-cdef bint link_is_busy(Link *link) noexcept nogil           # it carries bulk
-cdef Link *link_pick(Tunnel *tunnel, Loop *loop) noexcept nogil     # the best bound link of this worker, or NULL
+cdef inline bint is_queued(const Stream *stream, int which) noexcept nogil:
+    return stream.queued >> which & 1
 
-# NULL: limit. What it carries is counted for the service, and for the tunnel through it; NULL: for the tunnel alone.
-cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcept nogil
-cdef void stream_serve(Stream *stream, Service *service) noexcept nogil     # from now on
-cdef size_t stream_room(Stream *stream) noexcept nogil
-cdef void stream_write(Stream *stream, const uint8_t *src, size_t src_bytes) noexcept nogil   # src_bytes <= stream_room
-# From a socket into frames without a copy; answers as conn_recv.
-cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noexcept nogil
-cdef void stream_wait_room(Stream *stream) noexcept nogil           # ops.room will be called
-cdef void stream_fin(Stream *stream) noexcept nogil
-# The owner's last word; RESET unless both sides have ended.
-cdef void stream_close(Stream *stream, uint16_t reason) noexcept nogil
-# As if the peer had reset it for that reason: the owner is told, and so is the peer.
-cdef void stream_end(Stream *stream, uint16_t reason) noexcept nogil
-cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil  # the owner took bytes out of rx by itself
-cdef bint stream_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil
+cdef inline bint is_our_id(const Link *link, uint32_t id) noexcept nogil:
+    return (id & 1) == (not link.is_acceptor)

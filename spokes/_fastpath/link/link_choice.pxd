@@ -1,0 +1,7 @@
+# Which of a tunnel's links a new stream goes down.
+from spokes._fastpath.io.conn_state cimport Loop
+from spokes._fastpath.link.link_state cimport Link
+from spokes._fastpath.route.tunnel cimport Tunnel
+
+cdef bint link_is_busy(Link *link) noexcept nogil           # it carries bulk
+cdef Link *link_pick(Tunnel *tunnel, Loop *loop) noexcept nogil     # the best bound link of this worker, or NULL
