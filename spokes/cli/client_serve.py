@@ -9,7 +9,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -178,7 +178,7 @@ def _serve_tcp(
         nonlocal public_port
         public_port = number
 
-    async def address(app: App) -> str:
+    def address(app: App) -> str:
         return f"{app.endpoint.host}:{public_port}"
 
     console = OneAddressConsole("address", address, lambda accepted: port_fault(accepted, public_port), as_json=as_json)
@@ -204,7 +204,7 @@ tcp = config_option(
 )
 
 
-async def public_url(app: App) -> str:
+def public_url(app: App) -> str:
     return app.public_url()
 
 
@@ -329,7 +329,7 @@ class OneAddressConsole:
     def __init__(
         self,
         name: str,
-        address: Callable[[App], Awaitable[str]],
+        address: Callable[[App], str],
         fault: Callable[[Accepted], Fault | None],
         *,
         as_json: bool,
@@ -339,6 +339,7 @@ class OneAddressConsole:
         self._fault = fault
         self._as_json = as_json
         self._shown = False
+        self._address_told = ""
         self._failed = False
 
     def connecting(self) -> None:
@@ -349,7 +350,8 @@ class OneAddressConsole:
         fault = self._fault(app.accepted)
         if fault is not None:
             raise RemoteError(fault.message, code=fault.code)
-        self._show(await self._address(app))
+        self._show(self._address(app))
+        self._tell_other(app)
         self._failed = False
         self._say("Serving; Ctrl-C ends it.")
 
@@ -364,10 +366,17 @@ class OneAddressConsole:
     def _show(self, address: str) -> None:
         if not self._shown:
             outlet_of(sys.stdout).write((json.dumps({self._name: address}) if self._as_json else address) + "\n")
-            self._shown = True
+            self._shown, self._address_told = True, address
 
     def changed(self, app: App) -> None:
-        """Its one rule never changes."""
+        """Its one rule never changes, but its address may."""
+        self._tell_other(app)
+
+    def _tell_other(self, app: App) -> None:
+        address = self._address(app)
+        if address != self._address_told:
+            self._address_told = address
+            self._say(f"Visitors reach it at {address} now.")
 
     def delayed(self, app: App, error: SpokesError) -> None:
         self._say(escape(error.line()))

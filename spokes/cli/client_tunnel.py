@@ -203,6 +203,7 @@ def info(settings: Settings, as_json: bool) -> None:
     failing, delayed = failing_of(status), delayed_of(status)
     server_facts, trouble = _ask_info(path, running)
     sites, ports = config.sites(), config.ports()
+    urls = server_facts.get("urls", [])
     facts = {
         "hostname": config.hostname,
         "name": config.name,
@@ -212,7 +213,8 @@ def info(settings: Settings, as_json: bool) -> None:
         "config": str(path),
         "state": status.get("state") or "not running",
         "addresses": server_facts.get("addresses", []),
-        "urls": server_facts.get("urls", []),
+        "urls": urls,
+        "url": server_facts.get("url") or next(iter(urls), ""),
         "https": msgspec.to_builtins(sites),
         "ports": msgspec.to_builtins(ports),
         "failing": status.get("failing", []),
@@ -220,11 +222,13 @@ def info(settings: Settings, as_json: bool) -> None:
         "datagrams": status.get("datagrams"),
         "loops": status.get("loops", 0),
     }
+    # The one to show goes first.
+    addresses = sorted(urls, key=lambda url: url != facts["url"]) or facts["addresses"]
     lines = [
         f"Hostname: {config.hostname}",
         f"Name: {config.name}",
         f"Server: {config.server_host}",
-        f"Addresses: {', '.join(facts['urls'] or facts['addresses']) or trouble or '-'}",
+        f"Addresses: {', '.join(addresses) or trouble or '-'}",
         f"Client: {facts['state']}",
         *([f"Rules: {delayed_text(delayed)}"] if delayed else []),
         *([f"Datagrams: {datagrams_text(facts['datagrams'])}"] if facts["datagrams"] else []),

@@ -94,7 +94,7 @@ class Console(Protocol):
         ...
 
     def changed(self, app: App) -> None:
-        """Rules changed while serving."""
+        """Rules, or the address to show, changed while serving."""
         ...
 
     def delayed(self, app: App, error: SpokesError) -> None:
@@ -279,6 +279,7 @@ class App:
             link,
             ready,
             on_config=self._take_config,
+            on_address=self._take_address,
             on_delayed=self._take_delayed,
             on_late=self._take_late,
             on_resumed=self._take_resumed,
@@ -291,7 +292,7 @@ class App:
                 self._rules.take_ready(ready)
                 self._rules_rev = ready.rules_rev
                 await self._serve_rules()
-                self._session, self.ready = session, ready
+                self._session, self.ready = session, session.ready
                 self._further.begin(session, endpoint, self._tunnel)
             # No deadline, no lock: a store that is away must not end what carries traffic, nor hold other changes up.
             late = asyncio.get_running_loop().call_later(ANSWER_DEADLINE_S, self._note_late)
@@ -458,6 +459,11 @@ class App:
         self._remote_newest = remote
         self._apply_remote_soon()
 
+    def _take_address(self) -> None:
+        if self._session is not None and self.state == "online":
+            self.ready = self._session.ready
+            self._console.changed(self)
+
     def _announce_soon(self) -> None:
         self._announce_again = True
         self._apply_remote_soon()
@@ -563,10 +569,11 @@ class App:
         self.troubles.append(Trouble(at=time.time(), line=error.line()))
 
     def public_url(self) -> str:
-        """Where visitors reach the tunnel's own name. The server says it: a router before it may translate ports."""
+        """Where visitors reach the tunnel's own name. The server says it: a router before it may translate ports, and
+        it knows whether they will trust the certificate that they are shown."""
         if self.ready is None:
             return f"http://{self._rules.hostname()}"
-        return next(iter(self.ready.urls), f"http://{self.ready.hostname}")
+        return self.ready.url or next(iter(self.ready.urls), f"http://{self.ready.hostname}")
 
     def public_address(self, rule: Site | Port) -> str:
         return self.public_url() if isinstance(rule, Site) else f"{self.endpoint.host}:{rule.port}"

@@ -17,12 +17,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 import spokes
 from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, Links
 from spokes.errors import InternalError, RemoteError, SpokesError, UnreachableError
 from spokes.wire.messages import (
     PROTOCOL_VERSIONS,
     Accepted,
+    Address,
     Agent,
     Answer,
     Config,
@@ -146,6 +149,7 @@ class Session:
         ready: Ready,
         *,
         on_config: Callable[[Config], None] | None = None,
+        on_address: Callable[[], None] | None = None,
         on_delayed: Callable[[Fault], None] | None = None,
         on_late: Callable[[Services, Accepted], None] | None = None,
         on_resumed: Callable[[Services], None] | None = None,
@@ -158,6 +162,7 @@ class Session:
         self.retry_after_s = 0.0  # what a draining server asked for
         self.delayed: Fault | None = None  # why the server has not taken what was announced
         self._on_config = on_config
+        self._on_address = on_address
         self._on_delayed = on_delayed
         self._on_late = on_late
         self._on_resumed = on_resumed
@@ -232,6 +237,10 @@ class Session:
             case Config():
                 if self._on_config is not None:
                     self._on_config(message)
+            case Address():
+                self.ready = msgspec.structs.replace(self.ready, url=message.url)
+                if self._on_address is not None:
+                    self._on_address()
             case Drain():
                 self.draining = True
                 self.retry_after_s = message.retry_after_s

@@ -48,6 +48,7 @@ def status_document(app: App) -> dict[str, Any]:
         "server": str(app.endpoint),
         "tunnel": app.ready.tunnel if app.ready else "",
         "hostname": app.ready.hostname if app.ready else "",
+        "url": app.public_url() if app.ready else "",
         "online_since": app.online_since,
         "rtt_ms": round(app.rtt_ms(), 3),
         "links": app.link_count(),
@@ -90,7 +91,7 @@ class PlainConsole:
 
     def __init__(self, out: TextIO) -> None:
         self._out = outlet_of(out)
-        self._shown_tables = ""
+        self._shown_tables = self._shown_address = ""
         self._said_connecting = False
 
     def connecting(self) -> None:
@@ -101,10 +102,16 @@ class PlainConsole:
     async def online(self, app: App) -> None:
         self._said_connecting = False
         self._say(f"Connected to {app.endpoint} as {app.ready.hostname if app.ready else ''}")
-
+        self._say_address(app)
         self._show_tables(self._tables(app))
 
+    def _say_address(self, app: App) -> None:
+        self._shown_address = app.public_url()
+        self._say(f"Address: {escape(self._shown_address)}")
+
     def changed(self, app: App) -> None:
+        if app.public_url() != self._shown_address:
+            self._say_address(app)
         tables = self._tables(app)
         if tables != self._shown_tables:  # what a server confirms once more is no news
             self._show_tables(tables)
@@ -212,6 +219,7 @@ class LiveConsole:
         for name, value in (
             ("State", Text(state, style=_STATE_STYLES.get(app.state, "bold"))),
             ("Hostname", app.ready.hostname if app.ready else "-"),
+            ("Address", app.public_url() if app.ready else "-"),
             ("Server", str(app.endpoint)),
             ("Round trip", f"{rtt_ms:.1f} ms" if rtt_ms else "-"),
             ("Links", str(app.link_count())),

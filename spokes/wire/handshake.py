@@ -15,6 +15,7 @@ from types import MappingProxyType
 from spokes.errors import ProtocolError
 from spokes.wire.messages import (
     Accepted,
+    Address,
     Answer,
     Bye,
     Config,
@@ -90,6 +91,7 @@ SERVER_TRANSITIONS: Transitions = MappingProxyType({
     (_S.SERVING, _W.SEND, Accepted): _S.SERVING,
     (_S.SERVING, _W.SEND, Delayed): _S.SERVING,
     (_S.SERVING, _W.SEND, Config): _S.SERVING,
+    (_S.SERVING, _W.SEND, Address): _S.SERVING,
     (_S.SERVING, _W.RECEIVE, Request): _S.SERVING,
     (_S.SERVING, _W.SEND, Answer): _S.SERVING,
     (_S.CONTROLLING, _W.RECEIVE, Request): _S.CONTROLLING,
@@ -121,6 +123,7 @@ CLIENT_TRANSITIONS: Transitions = MappingProxyType({
     (_S.SERVING, _W.RECEIVE, Accepted): _S.SERVING,
     (_S.SERVING, _W.RECEIVE, Delayed): _S.SERVING,
     (_S.SERVING, _W.RECEIVE, Config): _S.SERVING,
+    (_S.SERVING, _W.RECEIVE, Address): _S.SERVING,
     (_S.SERVING, _W.SEND, Request): _S.SERVING,
     (_S.SERVING, _W.RECEIVE, Answer): _S.SERVING,
     (_S.CONTROLLING, _W.SEND, Request): _S.CONTROLLING,

@@ -23,7 +23,8 @@ Code = Annotated[str, Meta(pattern=r"\ASPK-[A-Z0-9-]{1,40}\Z")]
 Words = Annotated[str, Meta(max_length=1000)]
 UnixTime = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=86400)]
-Urls = Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=8)]
+Url = Annotated[str, Meta(max_length=512)]
+Urls = Annotated[tuple[Url, ...], Meta(max_length=8)]
 RequestId = Annotated[int, Meta(ge=0, le=2**53)]
 RulesRev = Annotated[int, Meta(ge=0, le=2**53)]  # where a tunnel's rules stand; only grows
 
@@ -114,6 +115,7 @@ class Ready(Message, frozen=True, kw_only=True):
     rules_rev: RulesRev | None = None  # of `config`; None from a server that does not count
     moves: bool = False  # the session outlives its leading link as long as it has another
     urls: Urls = ()  # where visitors reach the host name, plain HTTP first
+    url: Url = ""  # the one of them to show; "" from a server that does not say
 
 
 class Join(Message, frozen=True, kw_only=True):
@@ -212,6 +214,12 @@ class Health(Message, frozen=True, kw_only=True):
     failing: Annotated[tuple[FailingService, ...], Meta(max_length=LIST_COUNT_MAX)] = ()
 
 
+class Address(Message, frozen=True, kw_only=True):
+    """Another one of the host name's addresses is to be shown from now on: a certificate came or went."""
+
+    url: Url
+
+
 class Drain(Message, frozen=True, kw_only=True):
     retry_after_s: Seconds = 0.0
 
@@ -236,13 +244,14 @@ class TunnelInfo(Struct, frozen=True, kw_only=True):
     name: ShortText
     addresses: Annotated[tuple[ShortText, ...], Meta(max_length=64)] = ()
     urls: Urls = ()
+    url: Url = ""
     domains: Annotated[tuple[DomainName, ...], Meta(max_length=LIST_COUNT_MAX)] = ()
     ports: Annotated[tuple[PortNumber, ...], Meta(max_length=LIST_COUNT_MAX)] = ()
 
 
 MESSAGE_CLASSES: tuple[type[Message], ...] = (
     Hello, Welcome, Register, Registered, Login, Ready, Join, Joined, Lead, Leading, Bye,
-    Services, Accepted, Delayed, Config, Request, Answer, Drain, Health,
+    Services, Accepted, Delayed, Config, Request, Answer, Drain, Health, Address,
 )  # fmt: skip
 
 

@@ -90,6 +90,7 @@ class FakeServer:
         self.delayed: Fault | None = None  # said of services that wait
         self.waiting: list[tuple[int, Services]] = []
         self.urls = (f"http://{HOSTNAME}:8080", f"https://{HOSTNAME}:8443")
+        self.url = ""       # of a server that does not say which one to show
         self.goodbyes: list[Bye] = []
         self.healths: list[Health] = []
 
@@ -157,6 +158,7 @@ class FakeServer:
             rules_rev=self.rules_rev if self.count_rules else None,
             moves=self.moves,
             urls=self.urls,
+            url=self.url,
         )
 
     def _accepted(self, services: Services) -> Accepted:

@@ -15,7 +15,7 @@ from spokes.client.reconnect import Backoff
 from spokes.client.rulebook import SavedRules
 from spokes.client.status import LiveConsole, PlainConsole, status_document
 from spokes.client.tables import datagrams_text, draw_table
-from spokes.wire.messages import Fault
+from spokes.wire.messages import Address, Fault
 from tests.client.fake_engine import HOSTNAME, OUTCOMES
 from tests.support.eventually import eventually
 
@@ -98,6 +98,19 @@ async def test_service_that_answers_again_is_told_once(engine, rules_path, faili
     await run_until(app, mended)
     assert engine.server.healths[1].failing == ()
     assert out.getvalue().count("Service a.example answers again") == 1
+
+
+async def test_address_to_show_is_the_servers_choice_and_follows_it(engine, rules_path):
+    out = io.StringIO()
+    http, https = engine.server.urls
+    app = make_app(engine, rules_path, PlainConsole(out))
+    running = asyncio.create_task(run_until(app, lambda: f"Address: {https}" in out.getvalue()))
+    await eventually(lambda: app.state == "online" and f"Address: {http}" in out.getvalue())
+    assert app.public_url() == status_document(app)["url"] == http
+    engine.push(engine.links[0], Address(url=https))
+    await running
+    assert out.getvalue().count("Address: ") == 2
+    assert status_document(app)["url"] == https
 
 
 async def test_plain_console_server_away_says_connecting_once(engine, rules_path):

@@ -63,9 +63,10 @@ def test_automatic_name_under_a_wildcard_has_https_that_curl_trusts(server, clie
     assert curl(server, tmp_path, client.hostname).returncode == 60      # the server's own is self-made
     authority.put(root / "wildcard", DOMAIN, f"*.{DOMAIN}")
     run("spokes", "reload", "--data", server.data)
-    client.start("http", port)
+    serving = client.start("http", port)
     wait_until(lambda: server.serves(client.hostname))
     wait_until(lambda: curl(server, tmp_path, client.hostname).returncode == 0)
+    wait_until(lambda: f"https://{client.hostname}:{server.https_port}\n" in serving.log())
     told = json.loads(curl(server, tmp_path, client.hostname).stdout)
     assert told["x-forwarded-proto"] == "https"
     assert told["x-forwarded-host"] == client.hostname
@@ -74,6 +75,19 @@ def test_automatic_name_under_a_wildcard_has_https_that_curl_trusts(server, clie
     table = run("spokes", "cert", "ls", "--data", server.data).stdout
     assert f"{FOLDER_NAME}/wildcard" in table
     assert "self-made" in table
+
+
+def test_certificate_that_comes_and_goes_changes_the_address_that_is_told(server, client, port, authority, root):
+    plain, secure = f"http://{client.hostname}:{server.http_port}", f"https://{client.hostname}:{server.https_port}"
+    serving = client.start("http", port)
+    wait_until(lambda: f"{plain}\n" in serving.log())
+    authority.put(root / "wildcard", f"*.{DOMAIN}")
+    wait_until(lambda: f"Visitors reach it at {secure} now." in serving.log())
+    told = json.loads(client.spoke("info", "--json").stdout)
+    assert (told["url"], sorted(told["urls"])) == (secure, [plain, secure])
+    assert f"Addresses: {secure}, {plain}" in client.spoke("info").stdout
+    authority.put(root / "wildcard", "elsewhere.test")
+    wait_until(lambda: f"Visitors reach it at {plain} now." in serving.log())
 
 
 def test_name_of_a_tunnel_elsewhere_and_one_that_nobody_serves(server, client, port, authority, root, tmp_path):

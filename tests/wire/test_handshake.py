@@ -68,7 +68,8 @@ def test_handshake_serving_session_exchanges_what_the_protocol_lists():
     for message in (m.Services(), m.Request(id=1, op="tunnel.info")):
         pass_on(client, server, message)
     delayed = m.Delayed(error=m.Fault(code="SPK-STORE"))
-    for message in (m.Accepted(), delayed, m.Config(config=TunConfig()), m.Answer(id=1, result={}), m.Drain()):
+    address = m.Address(url="https://h.example.net")
+    for message in (m.Accepted(), delayed, m.Config(config=TunConfig()), m.Answer(id=1, result={}), m.Drain(), address):
         pass_on(server, client, message)
     assert client.state is server.state is State.SERVING
 

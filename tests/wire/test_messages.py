@@ -44,6 +44,7 @@ SAMPLES = [
     m.Answer(id=8, error=m.Fault(code="SPK-NOT-FOUND")),
     m.Health(failing=(m.FailingService(domain="a.example", code="SPK-UPSTREAM-CUT"),)),
     m.Drain(retry_after_s=2.0),
+    m.Address(url="https://h.example.net:8443"),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,8 @@ class ShownCertificates:
         self._nameless: Shown | None = None
         self._by_name: dict[str, tuple[Shown, ...]] = {}  # the one that is shown first
         self._said: set[tuple[str, ...]] = set()
+        self._changed: set[str] = set()  # names that another one is shown for, not told yet
+        self.on_change: Callable[[set[str]], None] = lambda _names: None
 
     def show(self, visitors: Certificate, link: Certificate) -> None:
         """The server's own pairs; the first is shown as well to who names no host."""
@@ -74,6 +76,11 @@ class ShownCertificates:
     def leads_to(self, shown: Shown) -> bool:
         """Is it the one that is shown for at least one of its names?"""
         return any(self._shown_for(name) is shown for name in shown.certificate.names)
+
+    def is_vouched_for(self, host: str) -> bool:
+        """Is it shown a certificate that the server has not made by itself?"""
+        shown = self._shown_for(host) or self._shown_for("*." + host.partition(".")[2])
+        return shown is not None and not shown.is_self_made
 
     def leads_to_name(self, name: str) -> bool:
         """Has it, exactly so, a certificate?"""
@@ -116,10 +123,12 @@ class ShownCertificates:
         if not after:
             if self._by_name.pop(name, None):
                 self._engine.drop_certificate(name)
+                self._changed.add(name)
             return
         self._by_name[name] = after
         if not before or before[0] is not after[0]:
             self._engine.set_certificate(name, after[0].certificate)
+            self._changed.add(name)
 
     def _publish(self) -> None:
         if self._own is not None:
@@ -129,6 +138,9 @@ class ShownCertificates:
                 self._nameless = nameless
                 self._engine.set_certificate("", nameless.certificate)
         self._engine.publish()
+        changed, self._changed = self._changed, set()
+        if changed:
+            self.on_change(changed)
 
     def _say_covered(self, name: str, one: Shown, other: Shown) -> None:
         if one.source == other.source or one.is_self_made or other.is_self_made:

@@ -209,6 +209,8 @@ class Server:
             domain=config.domain,
             on_failed=self.supervisor.follow("links"),
         )
+        self.public.is_vouched_for = shown.is_vouched_for
+        shown.on_change = self.sessions.certificates_changed
         self.visits = VisitWriter(
             engine,
             self.routes.counted,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 HTTP_PORT = 80
@@ -14,6 +15,7 @@ class PublicPorts:
 
     http: int | None = None
     https: int | None = None
+    is_vouched_for: Callable[[str], bool] = lambda _host: False  # a host's certificate, by others than this server
 
     def urls(self, host: str) -> tuple[str, ...]:
         """Of a host name that leads here, plain HTTP first."""
@@ -23,3 +25,10 @@ class PublicPorts:
             for scheme, port, usual in served
             if port is not None
         )
+
+    def url(self, host: str) -> str:
+        """The one of them to show; "" where nothing is served."""
+        urls = self.urls(host)
+        if not urls:
+            return ""
+        return urls[-1] if self.https is not None and self.is_vouched_for(host) else urls[0]

@@ -31,6 +31,8 @@ class Session:
     links: set[int]
     config: TunConfig = field(default_factory=TunConfig)  # the rules that the client is known to have
     unmanaged: bool = False
+    hostname: str = ""
+    url: str = ""  # the address to show that its client was told last
     failing: frozenset[tuple[str, int]] = frozenset()  # domain or port of services whose upstream failed last
 
     @property

@@ -109,7 +109,7 @@ class Requests:
 
     async def _info(self, tunnel_uid: str, _args: dict[str, Any]) -> dict[str, Any]:
         info = await self._store.run(_read_info, self._store.store, tunnel_uid, self.addresses)
-        info = msgspec.structs.replace(info, urls=self._public.urls(info.hostname))
+        info = msgspec.structs.replace(info, urls=self._public.urls(info.hostname), url=self._public.url(info.hostname))
         return dict(msgspec.to_builtins(info))
 
 

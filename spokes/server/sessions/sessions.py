@@ -49,7 +49,7 @@ from spokes.server.sessions.requests import Requests
 from spokes.server.sessions.strangers import Strangers
 from spokes.store import PresenceUpdate, Tunnel, TunnelState
 from spokes.wire.handshake import DRAINABLE, HELLO_DEADLINE_S, LEAD_DEADLINE_S, State
-from spokes.wire.messages import Agent, Bye, Drain, Join, Joined, Lead, Leading, Login, Ready, Register
+from spokes.wire.messages import Address, Agent, Bye, Drain, Join, Joined, Lead, Leading, Login, Ready, Register
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ class Sessions:
         self._presence = presence
         self._availability = availability
         self._public = public
+        self._below_domain = f".{domain}"
         self._lead_deadline_s = lead_deadline_s
         self._on_failed = on_failed
         self._logins = Logins(store=store, admission=admission, follower=follower, routes=routes, domain=domain)
@@ -213,6 +214,7 @@ class Sessions:
         before = self._registry.lead(session, link.id)
         session.peer = link.peer
         link.send(Leading())
+        self._tell_address(session)
         if before is not None:  # dead for the client; we did not notice yet
             self._abort(before)
         log.info("session moved", extra={"tunnel_uid": session.tunnel_uid, "peer": link.peer})
@@ -238,6 +240,7 @@ class Sessions:
             rules_rev=found.rules_rev,
             link_count_max=1,
             urls=self._public.urls(tunnel.hostname),
+            url=self._public.url(tunnel.hostname),
         )
         if is_control:
             await self._attend_control(link, ready)
@@ -245,6 +248,7 @@ class Sessions:
         session = self._take_over(link, agent, tunnel, moves=request.moves)
         try:
             session.config = found.config
+            session.hostname, session.url = ready.hostname, ready.url
             self._engine.bind_link(link.id, found.slot)
             link.send(
                 msgspec.structs.replace(
@@ -380,6 +384,18 @@ class Sessions:
             link = self._leading_link(self._registry.get(tunnel_uid))
             if link is not None:
                 link.nudge()
+
+    def certificates_changed(self, names: Iterable[str]) -> None:
+        """Clients hear of another address to show. Their host names are all below the domain."""
+        if any(name.endswith(self._below_domain) for name in names):
+            for session in self._registry.sessions():
+                self._tell_address(session)
+
+    def _tell_address(self, session: Session) -> None:
+        url, link = self._public.url(session.hostname), self._leading_link(session)
+        if session.hostname and link is not None and url != session.url:
+            session.url = url
+            link.send(Address(url=url))
 
     def close_tunnel(self, tunnel_uid: str) -> bool:
         """Ends the tunnel's session; its client may come back at once. False when it has none."""

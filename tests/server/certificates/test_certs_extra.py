@@ -1,6 +1,7 @@
 """certs-extra under a running server: in force by name, renewed under live conns, faults named, the last good kept."""
 
 import asyncio
+import dataclasses
 import datetime as dt
 import shutil
 import socket
@@ -17,9 +18,12 @@ from spokes.server.certificates.certificate_folders import CertificateFolders
 from spokes.server.certificates.certs_extra import FOLDER_NAME
 from spokes.server.certificates.folder_events import FolderEvents
 from spokes.server.process.app import Server
+from spokes.wire.messages import Address, Answer, Request
 from tests.server.conftest import DOMAIN
+from tests.server.sessions.test_sessions import hears, log_in
 from tests.support.certificate_pairs import Authority, write
 from tests.support.eventually import eventually
+from tests.support.fake_engine import FakeEngine
 
 WILD = "*.example.net"
 NAME = "wildcard_.example.net"
@@ -226,6 +230,31 @@ async def test_servers_own_name_may_be_among_them_and_what_is_self_made_is_the_l
         assert await shown(server, name) == der(leaf)
     found = await asyncio.to_thread(call_control, server.directory / CONTROL_SOCKET_NAME, "certificates")
     assert (found[0]["source"], found[0]["state"]) == ("self-made", "covered by another")
+
+
+async def test_clients_hear_which_address_to_show_as_certificates_come_and_go(config, authority):
+    server = Server(dataclasses.replace(config, public_http_port=80, public_https_port=443), make_engine=FakeEngine)
+    await server.start()
+    store, engine, root = server._store.store, server._engine, server.directory / FOLDER_NAME
+    tunnel, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
+    plain, secure = f"http://{tunnel.hostname}", f"https://{tunnel.hostname}"
+    peer, ready = await log_in(engine, key)
+    assert (ready.urls, ready.url) == ((plain, secure), plain)          # what the server made itself vouches for nobody
+    authority.put(root / "wildcard", f"*.{DOMAIN}")
+    assert (await hears(peer, Address)).url == secure
+    peer.say(Request(id=1, op="tunnel.info"))
+    assert (await hears(peer, Answer)).result["url"] == secure
+    authority.put(root / "elsewhere", "elsewhere.test")
+    authority.put(root / "exact", tunnel.hostname)
+    await eventually(lambda: server.notices.shown.leads_to_name(tunnel.hostname))
+    authority.put(root / "wildcard", "other.test")
+    await eventually(lambda: server.notices.shown.leads_to_name("other.test"))
+    authority.put(root / "exact", "other.test", days=80)
+    assert (await hears(peer, Address, count=2)).url == plain                    # nothing was said in between
+    _, ready = await log_in(engine, key)
+    assert ready.url == plain
+    server.hurry()
+    await server.stop()
 
 
 async def test_who_names_no_host_gets_the_certificate_of_the_address(server, root, authority):
