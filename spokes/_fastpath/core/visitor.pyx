@@ -20,7 +20,7 @@ from spokes._fastpath.flow.exchange_state cimport Exchange
 from spokes._fastpath.flow.relay cimport relay_to_tunnel
 from spokes._fastpath.http.page cimport PAGE_PLAIN
 from spokes._fastpath.io.conn cimport conn_close, conn_flush, conn_hand_over, conn_hold, conn_recv, conn_serve
-from spokes._fastpath.io.conn_linger cimport conn_alert, conn_linger
+from spokes._fastpath.io.conn_linger cimport conn_alert, conn_alert_last, conn_linger
 from spokes._fastpath.io.conn_state cimport (
     ALERT_DECODE_ERROR, ALERT_INTERNAL_ERROR, ALERT_UNRECOGNIZED_NAME, ROLE_LINK, Loop,
 )
@@ -109,7 +109,10 @@ cdef void waiting_expired(void *owner) noexcept nogil:
     """A visitor or a link that did not say in time what it is."""
     cdef Conn *conn = <Conn *>owner
     conn.loop.stats.errors_total += 1
-    conn_close(conn, True)
+    if conn.tag == LISTENER_TLS and conn.tls == NULL and conn.end.rx.bytes > 0:
+        conn_alert_last(conn, ALERT_DECODE_ERROR)       # half a ClientHello
+    else:
+        conn_close(conn, True)
 
 
 cdef void set_deadline(Conn *conn, uint64_t after_ms) noexcept nogil:

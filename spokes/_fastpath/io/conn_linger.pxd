@@ -6,3 +6,5 @@ from spokes._fastpath.io.conn_state cimport Conn
 cdef void conn_linger(Conn *conn) noexcept nogil
 # The same with a TLS alert to a peer that has sent its ClientHello and got nothing yet.
 cdef void conn_alert(Conn *conn, uint8_t description) noexcept nogil
+# To one that has had its time: closed at once, what the kernel does not take of it is lost.
+cdef void conn_alert_last(Conn *conn, uint8_t description) noexcept nogil

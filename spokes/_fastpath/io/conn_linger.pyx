@@ -104,10 +104,21 @@ cdef void conn_linger(Conn *conn) noexcept nogil:
     linger_flush(conn)
 
 
-cdef void conn_alert(Conn *conn, uint8_t description) noexcept nogil:
+cdef void write_alert(Conn *conn, uint8_t description) noexcept nogil:
     cdef uint8_t alert[7]
     memcpy(alert, b"\x15\x03\x01\x00\x02\x02\x00", 7)
     alert[6] = description
-    timer_clear(&conn.loop.wheel, &conn.timer)
     conn_write(conn, alert, 7)
+
+
+cdef void conn_alert(Conn *conn, uint8_t description) noexcept nogil:
+    timer_clear(&conn.loop.wheel, &conn.timer)
+    write_alert(conn, description)
     conn_linger(conn)
+
+
+cdef void conn_alert_last(Conn *conn, uint8_t description) noexcept nogil:
+    write_alert(conn, description)
+    if conn.writable and conn.out.bytes > 0:
+        conn_flush(conn)
+    conn_close(conn, False)             # with nothing left unread in the kernel that is no reset

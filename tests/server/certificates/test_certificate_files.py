@@ -148,6 +148,10 @@ def spoil(authority: Authority, folder: Path, how: str) -> None:
         case "large":
             write(folder / "a", leaf + key)
             write(folder / "b", bytes(300_000))
+        case "gigabytes":
+            write(folder / "a", leaf + key)
+            with (folder / "b").open("wb") as file:     # sparse
+                file.truncate(5_000_000_000)
         case "many":
             write(folder / "a", leaf + key)
             for number in range(FILE_COUNT_MAX):
@@ -172,7 +176,8 @@ def spoil(authority: Authority, folder: Path, how: str) -> None:
         ("no certificate", "holds no certificate"),
         ("two pairs", "no key in .* belongs"), ("cut", "cut off"), ("garbled", "cannot be read"),
         ("open", "read by everybody"), ("fifo", "no regular file"), ("link out", "leads out of"),
-        ("dangling", "cannot be read"), ("large", "larger than"), ("many", "more than"), ("ended", "ended on"),
+        ("dangling", "cannot be read"), ("large", "larger than"),
+        ("gigabytes", "larger than"), ("many", "more than"), ("ended", "ended on"),
         ("nameless", "names no host"), ("short", "1024 bits"), ("kind", "kind not used"),
     ],
 )  # fmt: skip
