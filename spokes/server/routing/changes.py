@@ -14,12 +14,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Protocol
 
-from spokes.errors import InactiveError, InternalError, SpokesError
+from spokes.errors import InactiveError, InternalError
 from spokes.server.base.set_aside import SetAside, Subject
 from spokes.server.base.storethread import StoreThread
 from spokes.server.base.waking import work_when_woken
+from spokes.server.routing.decisions import Decision, RulesChanged, TunnelBlocked, TunnelDeleted
 from spokes.server.routing.ports import PortListeners
 from spokes.server.routing.routes import RouteTable, port_limits, site_limits
 from spokes.server.routing.users import Users
@@ -32,19 +32,6 @@ BATCH_COUNT_MAX = 500
 RETRY_S = 1.0
 KEY_HINT = "ask the operator for the new one, and start the client again with it"
 ASK_HINT = "ask the operator, and start the client again when it may run"
-
-
-class TunnelWatcher(Protocol):
-    """Who has to know: the sessions."""
-
-    def bar(self, tunnel_uid: str, error: SpokesError) -> None:
-        """The tunnel may not be here any longer."""
-
-    def forget(self, tunnel_uid: str) -> None:
-        """The tunnel was deleted, and is barred."""
-
-    def rules_changed(self, tunnel_uids: Iterable[str]) -> None:
-        """Their rules may differ from what their clients have."""
 
 
 class ChangeFollower:
@@ -61,13 +48,13 @@ class ChangeFollower:
         self._portmaps: dict[str, str] = {}  # port map: tunnel; a deletion names the map alone
         self._reading = asyncio.Lock()
         self._woken = asyncio.Event()
-        self._touched: set[str] = set()  # tunnels whose sessions have still to be told
+        self._revisions: dict[str, int] = {}  # of tunnels' rules; decided, and still to be told
         self._incomplete: set[str] = set()  # tunnels that came late: what belongs to them was passed over
         self._users_changed = False
         self._told_seq = 0
         self._retry: asyncio.TimerHandle | None = None
         self.set_aside: SetAside[Change] = SetAside("change")
-        self.watcher: TunnelWatcher
+        self.on_decision: Callable[[Decision], None] = _ignore
         self.on_users_changed: Callable[[], None] = _nobody
         self.on_changes: Callable[[], None] = _nobody
 
@@ -179,11 +166,11 @@ class ChangeFollower:
             self._routes.publish()
             if self._ports.ports != self._routes.ports():
                 self._ports.sync(self._routes.ports())
-            touched, self._touched = self._touched, set()
+            revisions, self._revisions = self._revisions, {}
             told_seq, self._told_seq = self._told_seq, self._seq
         self._wake_for_retry()
-        if touched:
-            self.watcher.rules_changed(touched)
+        for tunnel_uid, revision in revisions.items():
+            self.on_decision(RulesChanged(tunnel_uid, revision))
         if self._seq != told_seq:
             self.on_changes()
 
@@ -197,14 +184,14 @@ class ChangeFollower:
     def _try(self, subject: Subject, change: Change) -> None:
         self._users_changed |= change.kind in (Kind.USER, Kind.TUNNEL)
         try:
-            self._apply(change, self._touched)
+            self._apply(change)
         except Exception as error:
             self.set_aside.put(subject, change, error)
         else:
             if self.set_aside.settle(subject) and change.kind == Kind.TUNNEL and change.op is Op.PUT:
                 self._incomplete.add(change.uid)
 
-    def _apply(self, change: Change, touched: set[str]) -> None:
+    def _apply(self, change: Change) -> None:
         if change.op is Op.PUT and change.body is None:
             raise InternalError(f"change {change.seq} cannot be read")
         body = change.body or {}
@@ -215,17 +202,16 @@ class ChangeFollower:
                 self._users.put_tunnel(change.uid, str(body["user_uid"]))
                 self._bar(self._shut, change.uid, bool(body["shutdown"]), "this tunnel was shut down by the operator")
                 self._bar_of_inactive([change.uid])
-                tunnel_uid = change.uid
             case Kind.TUNNEL, _:
-                self.watcher.bar(change.uid, InactiveError("this tunnel was deleted"))
-                self.watcher.forget(change.uid)
+                self.on_decision(TunnelDeleted(change.uid, InactiveError("this tunnel was deleted")))
                 self._routes.drop_tunnel(change.uid)
                 self._users.drop_tunnel(change.uid)
                 self._shut.discard(change.uid)
                 self._locked.discard(change.uid)
             case Kind.AUTH_TOKEN, Op.PUT:
                 if body["modified"] != body["created"]:      # whoever logged in with what it was
-                    self.watcher.bar(tunnel_uid, InactiveError("this tunnel's key was changed", hint=KEY_HINT))
+                    reason = InactiveError("this tunnel's key was changed", hint=KEY_HINT)
+                    self.on_decision(TunnelBlocked(tunnel_uid, reason))
                 self._lock(tunnel_uid, on=not body["active"])
             case Kind.SITE, Op.PUT:
                 rule = body["rule"]
@@ -245,8 +231,9 @@ class ChangeFollower:
                 self._users.drop(change.uid)  # its tunnels are deleted by changes of their own
             case _:
                 return  # registration tokens are asked of the store at each use
-        if tunnel_uid:
-            touched.add(tunnel_uid)
+        if tunnel_uid and change.kind in (Kind.SITE, Kind.PORT, Kind.PORTMAP):
+            # The revision of a tunnel's rules is the place in the log of the change that touched one of them last.
+            self._revisions[tunnel_uid] = max(change.seq, self._revisions.get(tunnel_uid, 0))
 
     def _put_site(self, uid: str, tunnel_uid: str, domain: str, rule: Mapping[str, object]) -> None:
         self._routes.put_site(
@@ -261,7 +248,8 @@ class ChangeFollower:
     def _bar_of_inactive(self, tunnel_uids: Iterable[str]) -> None:
         for uid in tunnel_uids:
             if not self._users.may_log_in(uid):
-                self.watcher.bar(uid, InactiveError("the owner of this tunnel is deactivated", hint=ASK_HINT))
+                reason = InactiveError("the owner of this tunnel is deactivated", hint=ASK_HINT)
+                self.on_decision(TunnelBlocked(uid, reason))
 
     def _lock(self, tunnel_uid: str, *, on: bool) -> None:
         self._bar(self._locked, tunnel_uid, on, "this tunnel's key is switched off")
@@ -269,10 +257,14 @@ class ChangeFollower:
     def _bar(self, barred: set[str], tunnel_uid: str, on: bool, words: str) -> None:
         if on:
             barred.add(tunnel_uid)
-            self.watcher.bar(tunnel_uid, InactiveError(words, hint=ASK_HINT))
+            self.on_decision(TunnelBlocked(tunnel_uid, InactiveError(words, hint=ASK_HINT)))
         else:
             barred.discard(tunnel_uid)
 
 
 def _nobody() -> None:
     """Nobody wants to know."""
+
+
+def _ignore(_decision: Decision) -> None:
+    """No client is here to be told."""

@@ -16,12 +16,13 @@ from spokes.model.rules import plain_texts
 from spokes.server.base.storethread import StoreThread
 from spokes.server.routing.availability import Availability
 from spokes.server.routing.changes import ChangeFollower
+from spokes.server.routing.decisions import RulesChanged
 from spokes.server.sessions.backlog import Backlog
-from spokes.server.sessions.link import Link
+from spokes.server.sessions.link import Link, WorkFailed
 from spokes.server.sessions.password_seals import PasswordSeals
 from spokes.server.sessions.registry import Registry, Session
 from spokes.server.sessions.requests import Requests
-from spokes.server.sessions.services import NO_SEALS, StoredConfig, apply_services, read_config, same_rules
+from spokes.server.sessions.services import NO_SEALS, StoredConfig, apply_services, read_config
 from spokes.wire.messages import Accepted, Bye, Config, Health, Reason, Request, Services
 
 log = logging.getLogger(__name__)
@@ -66,24 +67,25 @@ class Attendance:
             if bring_rules:
                 await backlog.bring_config(always=True)
             while True:
-                message = await link.receive()
-                backlog.check()
-                match message:
-                    case None:
-                        await backlog.bring_config()
-                    case Services():
-                        await link.pace.turn((len(message.https) + len(message.ports)) / RULES_PER_TURN)
-                        await backlog.take_services(message)
-                    case Health():
-                        await link.pace.turn(len(message.failing) / RULES_PER_TURN)
-                        self._take_health(session, message)
-                    case Request():
-                        answer = await self._requests.answer(tunnel_uid, message)
+                match await link.receive_any():
+                    case RulesChanged(revision=revision):
+                        if revision > session.revision:  # else the client has them: it announced them itself
+                            await backlog.bring_config()
+                    case WorkFailed(error=error):
+                        raise error
+                    case Services() as services:
+                        await link.pace.turn((len(services.https) + len(services.ports)) / RULES_PER_TURN)
+                        await backlog.take_services(services)
+                    case Health() as health:
+                        await link.pace.turn(len(health.failing) / RULES_PER_TURN)
+                        self._take_health(session, health)
+                    case Request() as request:
+                        answer = await self._requests.answer(tunnel_uid, request)
                         if answer.error is None:
                             await backlog.store_answered()
                         link.send(answer)
-                    case Bye():
-                        hear_goodbye(link, message)
+                    case Bye() as bye:
+                        hear_goodbye(link, bye)
                         return
                     case _:
                         continue
@@ -113,18 +115,21 @@ class Attendance:
                 apply_services, self._store.store, session.tunnel_uid, services, self._domain, seals
             )
         except RulesChangedError:
-            session.config, rules_rev = await self._store.ask(self._read_config, session.tunnel_uid)
+            session.config, session.revision = await self._store.ask(self._read_config, session.tunnel_uid)
             for _ in range(answer_count):
-                link.send(Config(config=session.config, rules_rev=rules_rev))
-                link.send(Accepted(stale=True, rules_rev=rules_rev))
+                link.send(Config(config=session.config, rules_rev=session.revision))
+                link.send(Accepted(stale=True, rules_rev=session.revision))
             return
         session.config = msgspec.structs.replace(session.config, https=applied.https, ports=applied.ports)
+        session.revision = applied.revision
         async with self._store.patience():
             await self._follower.catch_up()
         if self._registry.is_live(session):
             self._availability.serves(session.tunnel_uid, session.config, session.failing)
         for _ in range(answer_count):
             link.send(applied.accepted)
+        if applied.is_rewritten and not session.unmanaged:
+            link.send(Config(config=session.config, rules_rev=session.revision))
         log.info(
             "services in force",
             extra={"tunnel_uid": session.tunnel_uid, "sites": len(applied.https), "ports": len(applied.ports)},
@@ -137,13 +142,13 @@ class Attendance:
             self._availability.serves(session.tunnel_uid, session.config, session.failing)
 
     async def _bring_config(self, link: Link, session: Session, *, always: bool) -> None:
-        """Sends the stored rules to the client if it does not have them, or may not."""
-        config, rules_rev = await self._store.ask(self._read_config, session.tunnel_uid)
-        if same_rules(config, session.config) and not always:
+        """Sends the stored rules to the client, unless they reached it while this waited for the store."""
+        config, revision = await self._store.ask(self._read_config, session.tunnel_uid)
+        if revision <= session.revision and not always:
             return
-        session.config = config
+        session.config, session.revision = config, revision
         if always or not session.unmanaged:
-            link.send(Config(config=config, rules_rev=rules_rev))
+            link.send(Config(config=config, rules_rev=revision))
 
     def _read_config(self, tunnel_uid: str) -> StoredConfig:
         store = self._store.store

@@ -4,7 +4,7 @@ A database that is away must neither end a session that carries traffic nor hold
 the store failed waits here, beside the link's own coroutine, in a task that lives as long as something waits.
 Bound: one list of services, the newest, since each is whole; ANSWERS_DUE_MAX lists that it answers for. A client that
 says more is not heard until they are answered.
-Fails: whatever is no fault of the store's, out of check().
+Fails: whatever is no fault of the store's is told to the link (WorkFailed), and raised by what is asked next.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from spokes.errors import StoreError
 from spokes.server.base.waking import wait_until_set
-from spokes.server.sessions.link import Link
+from spokes.server.sessions.link import Link, WorkFailed
 from spokes.server.sessions.registry import Session
 from spokes.wire.messages import Delayed, Fault, Services
 
@@ -56,7 +56,7 @@ class Backlog:
         self._answers_due = 0  # lists that wait with `_services`, which took their place, and itself
         self._fault: Fault | None = None  # why something waits
         self._told = False  # the client knows that its newest list waits
-        self._failed: BaseException | None = None
+        self._failed: Exception | None = None
         self._room = asyncio.Event()
         self._hurry = asyncio.Event()
         self._tried = asyncio.Event()
@@ -72,7 +72,8 @@ class Backlog:
         while self._answers_due >= ANSWERS_DUE_MAX and self._task is not None:
             self._room.clear()
             await self._room.wait()
-        self.check()
+        if self._failed is not None:
+            raise self._failed
         self._services = services
         self._answers_due += 1
         self._told = False
@@ -86,11 +87,6 @@ class Backlog:
             self._tried.clear()
             self._hurry.set()
             await self._tried.wait()
-
-    def check(self) -> None:
-        """Raises what the work met that no trying again mends."""
-        if self._failed is not None:
-            raise self._failed
 
     def cancel(self) -> None:
         """The link is over."""
@@ -117,7 +113,7 @@ class Backlog:
                     return
         except Exception as error:
             self._failed = error
-            self._link.nudge()  # its coroutine raises it
+            self._link.tell(WorkFailed(error))
         finally:
             self._task = None
             self._room.set()

@@ -11,10 +11,12 @@ import contextlib
 import ipaddress
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from spokes._fastpath.engine import Engine
 from spokes.errors import ProtocolError, SpokesError
 from spokes.server.base.pace import Pace
+from spokes.server.routing.decisions import RulesChanged
 from spokes.wire.handshake import ServerHandshake, State
 from spokes.wire.messages import Bye, Message, Reason
 from spokes.wire.parts import MESSAGE_BYTES_MAX, PART_BYTES_MAX, Part
@@ -28,11 +30,21 @@ CLOSE_GRACE_S = 2.0  # for a goodbye to leave; a peer that reads nothing gets no
 _REASONS = {"SPK-PROTOCOL": Reason.PROTOCOL, "SPK-LIMIT": Reason.LIMIT, "SPK-BUSY": Reason.LIMIT}
 
 
+@dataclass(frozen=True, slots=True)
+class WorkFailed:
+    """What was done for the link, apart from its own coroutine, met an error that no trying again mends."""
+
+    error: Exception
+
+
+Notice = RulesChanged | WorkFailed
+
+
 class Link:
     """Sends and receives control messages on one engine link."""
 
     __slots__ = (
-        "_arrived", "_askers", "_engine", "_inbox", "_inbox_bytes", "_nudged", "handshake", "id", "lost", "pace",
+        "_arrived", "_askers", "_engine", "_inbox", "_inbox_bytes", "_notices", "handshake", "id", "lost", "pace",
         "peer", "source", "task",
     )  # fmt: skip
 
@@ -41,7 +53,7 @@ class Link:
         self._inbox: deque[Part] = deque()
         self._inbox_bytes = 0
         self._arrived = asyncio.Event()
-        self._nudged = False
+        self._notices: dict[type[Notice], Notice] = {}  # the newest of each kind
         self.handshake = ServerHandshake()
         self.id = link
         self.lost = False  # the network's doing: neither end meant it
@@ -87,26 +99,38 @@ class Link:
             raise ProtocolError("control messages come faster than they can be answered")
         self._arrived.set()
 
-    def nudge(self) -> None:
-        """Makes receive() return None once, so that the session looks around."""
-        self._nudged = True
+    def tell(self, notice: Notice) -> None:
+        """For the link's own coroutine, from this side: a newer notice takes the place of one that it did not take."""
+        self._notices[type(notice)] = notice
         self._arrived.set()
 
-    async def receive(self) -> Message | None:
-        """The next message; None after a nudge."""
-        while True:
-            while self._inbox:
-                await self.pace.turn(1.0 + len(self._inbox[0].payload) / PART_BYTES_MAX)
-                part = self._inbox.popleft()
-                self._inbox_bytes -= len(part.payload)
-                message = self.handshake.receive(part.payload, part.flags)
-                if message is not None:
-                    return message
-            if self._nudged:
-                self._nudged = False
-                return None
+    async def receive(self) -> Message:
+        """The next message; notices are left for receive_any()."""
+        while (message := await self._arrived_message()) is None:
             self._arrived.clear()
             await self._arrived.wait()
+        return message
+
+    async def receive_any(self) -> Message | Notice:
+        """The next message, or a notice once every message that arrived was taken."""
+        while True:
+            if (message := await self._arrived_message()) is not None:
+                return message
+            if self._notices:
+                return self._notices.pop(next(iter(self._notices)))
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def _arrived_message(self) -> Message | None:
+        """One that is whole already."""
+        while self._inbox:
+            await self.pace.turn(1.0 + len(self._inbox[0].payload) / PART_BYTES_MAX)
+            part = self._inbox.popleft()
+            self._inbox_bytes -= len(part.payload)
+            message = self.handshake.receive(part.payload, part.flags)
+            if message is not None:
+                return message
+        return None
 
     def send(self, message: Message) -> None:
         for part in self.handshake.send(message):

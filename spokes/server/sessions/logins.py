@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
     tunnel: Tunnel
     config: TunConfig
-    rules_rev: int
+    revision: int  # of the rules
     slot: int  # of the route table
 
 
@@ -61,7 +61,7 @@ class Logins:
 
     async def find(self, link: Link, request: Login) -> Found:
         async with self._turn(link):
-            tunnel, (config, rules_rev) = await self._store.run(
+            tunnel, (config, revision) = await self._store.run(
                 find_login, self._store.store, request.key, self._domain
             )
             if self._routes.slot(tunnel.uid) is None:
@@ -69,7 +69,7 @@ class Logins:
         slot = self._routes.slot(tunnel.uid)
         if slot is None or self._follower.is_barred(tunnel.uid):
             raise InactiveError("this tunnel was shut down or deleted", hint="ask the operator")
-        return Found(tunnel, config, rules_rev, slot)
+        return Found(tunnel, config, revision, slot)
 
     @asynccontextmanager
     async def _turn(self, link: Link) -> AsyncIterator[None]:

@@ -30,6 +30,7 @@ class Session:
     moves: bool  # the client sends `lead`
     links: set[int]
     config: TunConfig = field(default_factory=TunConfig)  # the rules that the client is known to have
+    revision: int = 0  # of those rules
     unmanaged: bool = False
     hostname: str = ""
     url: str = ""  # the address to show that its client was told last

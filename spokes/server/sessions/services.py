@@ -19,18 +19,20 @@ NO_SEALS: Seals = {}
 
 
 class Applied(NamedTuple):
-    """The answer, and the rules that are in force at both ends after it."""
+    """The answer, and the rules that are in force at both ends after it, with their revision."""
 
     accepted: Accepted
+    revision: int
     https: tuple[Site, ...]
     ports: tuple[Port, ...]
+    is_rewritten: bool  # a rule is stored in other words than the client's, such as a password's hash
 
 
 class StoredConfig(NamedTuple):
     """A tunnel's rules as its client's configuration knows them, and their revision."""
 
     config: TunConfig
-    rules_rev: int
+    revision: int
 
 
 def apply_services(
@@ -65,17 +67,19 @@ def apply_services(
             base_rev=None if services.unmanaged else services.rules_rev,
             unmanaged=services.unmanaged,
         )
-    stored = iter(replaced.sites)
+    stored = zip(sites, replaced.sites, strict=True)
     site_results: list[SiteResult] = []
     https: dict[str, Site] = {}
+    is_rewritten = False
     for index, site in enumerate(services.https):
         if index in site_faults:
             site_results.append(SiteResult(domain=site.domain, error=Fault.of(site_faults[index])))
             continue
-        result = next(stored)
+        checked, result = next(stored)
         site_results.append(SiteResult(domain=result.domain, error=Fault.of(result.error) if result.error else None))
         if result.error is None:
-            https[result.domain] = msgspec.structs.replace(site, domain=result.domain)
+            https[result.domain] = msgspec.structs.replace(checked, domain=result.domain)
+            is_rewritten |= https[result.domain] != msgspec.structs.replace(site, domain=result.domain)
     port_errors = {**replaced.port_errors, **port_faults}
     port_results = tuple(
         PortResult(
@@ -86,8 +90,10 @@ def apply_services(
     in_force = {number: ports.get(number, Port(port=number)) for number in replaced.own_ports}
     return Applied(
         Accepted(https=tuple(site_results), ports=port_results, rules_rev=replaced.rev),
+        replaced.rev,
         tuple(https[name] for name in sorted(https)),
         tuple(in_force[number] for number in sorted(in_force)),
+        is_rewritten,
     )
 
 
@@ -116,7 +122,3 @@ def read_config(store: Store, tunnel: Tunnel, domain: str) -> StoredConfig:
     )
     config = with_rules(config, sites=rules.sites, ports=rules.ports, portmaps=rules.portmaps)
     return StoredConfig(config, rules.rev)
-
-
-def same_rules(one: TunConfig, other: TunConfig) -> bool:
-    return (one.https, one.ports, one.portmaps) == (other.https, other.ports, other.portmaps)

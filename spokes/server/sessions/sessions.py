@@ -35,6 +35,7 @@ from spokes.errors import (
 from spokes.server.base.storethread import StoreThread
 from spokes.server.routing.availability import Availability
 from spokes.server.routing.changes import ChangeFollower
+from spokes.server.routing.decisions import Decision, RulesChanged, TunnelBlocked, TunnelDeleted
 from spokes.server.routing.public import PublicPorts
 from spokes.server.routing.routes import RouteTable
 from spokes.server.sessions.admission import Admission
@@ -103,7 +104,7 @@ class Sessions:
         self.strangers = Strangers(domain, deadline_s=hello_deadline_s)
         self._retry_after_s = 0.0
         self._draining = False
-        follower.watcher = self
+        follower.on_decision = self.take
 
     @property
     def link_count(self) -> int:
@@ -237,7 +238,7 @@ class Sessions:
             generation=self._registry.generation(tunnel.uid),
             session="",
             config=found.config,
-            rules_rev=found.rules_rev,
+            rules_rev=found.revision,
             link_count_max=1,
             urls=self._public.urls(tunnel.hostname),
             url=self._public.url(tunnel.hostname),
@@ -247,7 +248,7 @@ class Sessions:
             return
         session = self._take_over(link, agent, tunnel, moves=request.moves)
         try:
-            session.config = found.config
+            session.config, session.revision = found.config, found.revision
             session.hostname, session.url = ready.hostname, ready.url
             self._engine.bind_link(link.id, found.slot)
             link.send(
@@ -371,19 +372,23 @@ class Sessions:
 
     # what others decide
 
-    def bar(self, tunnel_uid: str, error: SpokesError) -> None:
+    def take(self, decision: Decision) -> None:
+        """Of a change of configuration: to the tunnel's session, where it has one."""
+        match decision:
+            case RulesChanged(tunnel_uid=tunnel_uid):
+                link = self._leading_link(self._registry.get(tunnel_uid))
+                if link is not None:
+                    link.tell(decision)
+            case TunnelBlocked(tunnel_uid=tunnel_uid, reason=reason):
+                self._bar(tunnel_uid, reason)
+            case TunnelDeleted(tunnel_uid=tunnel_uid, reason=reason):
+                self._bar(tunnel_uid, reason)
+                self._registry.forget_tunnel(tunnel_uid)
+
+    def _bar(self, tunnel_uid: str, error: SpokesError) -> None:
         for link_id in list(self._control_links.get(tunnel_uid, ())):
             self._end_link(link_id, error)
         self._end_session(tunnel_uid, error)
-
-    def forget(self, tunnel_uid: str) -> None:
-        self._registry.forget_tunnel(tunnel_uid)
-
-    def rules_changed(self, tunnel_uids: Iterable[str]) -> None:
-        for tunnel_uid in tunnel_uids:
-            link = self._leading_link(self._registry.get(tunnel_uid))
-            if link is not None:
-                link.nudge()
 
     def certificates_changed(self, names: Iterable[str]) -> None:
         """Clients hear of another address to show. Their host names are all below the domain."""

@@ -46,10 +46,7 @@ class Strangers:
                 if not isinstance(hello, Hello):  # the handshake lets nothing else but a bye through
                     raise ProtocolError("goodbye before hello")
                 self._welcome(link, hello)
-                request = await link.receive()
-                if request is None:
-                    raise ProtocolError("nothing asked")
-                return hello.agent, request
+                return hello.agent, await link.receive()
         except TimeoutError:
             raise HandshakeTimeoutError(f"no login within {self.deadline_s:g} s") from None
         finally:

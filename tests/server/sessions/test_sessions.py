@@ -9,6 +9,7 @@ from spokes import clock
 from spokes._fastpath.engine import EventKind, RouteKind
 from spokes.errors import InactiveError, StoreError, UnmanagedError
 from spokes.password_hash import fits, is_own_hash
+from spokes.server.routing.decisions import RulesChanged
 from spokes.server.sessions.backlog import ANSWERS_DUE_MAX
 from spokes.server.sessions.link import Link
 from spokes.server.sessions.sessions import Sessions
@@ -382,7 +383,7 @@ async def test_session_store_away_everything_but_the_rules_is_answered_and_those
     assert (await hears(peer, m.Delayed)).error == m.Fault(code="SPK-STORE", message="the disk is full", retry=True)
     peer.say(m.Services(https=(second,), rules_rev=ready.rules_rev))
     await hears(peer, m.Delayed, 2)
-    server.sessions.rules_changed([uid])
+    server.sessions.take(RulesChanged(uid, revision=ready.rules_rev + 1))
     peer.say(m.Health(failing=(m.FailingService(domain="a.example.org", code="SPK-UPSTREAM-CUT"),)))
     for number in range(5):
         peer.say(m.Request(id=number, op="tunnel.info"))
@@ -481,6 +482,27 @@ async def test_session_rules_changed_by_others_are_brought_to_the_client(engine,
     server.follower.wake()
     config = (await hears(peer, m.Config)).config
     assert [site.domain for site in config.https] == ["a.example.org", "b.example.org"]
+
+
+async def test_session_does_not_look_at_changes_that_are_its_own_or_of_no_rule(
+    engine, server, store, registered, monkeypatch
+):
+    """What the client announced itself and what is no rule cost no look at the store, and no word to the client."""
+    uid = registered[0].uid
+    peer, ready = await log_in(engine, registered[1])
+    read = []
+    monkeypatch.setattr(server.sessions._attendance, "_read_config", read.append)
+    peer.say(m.Services(https=(Site(domain="a.example.org", port=80),), rules_rev=ready.rules_rev))
+    revision = (await hears(peer, m.Accepted)).rules_rev
+    store.tunnels.edit(uid, name="other")
+    await server.follower.catch_up()
+    server.sessions.take(RulesChanged(uid, revision))
+    peer.say(m.Request(id=1, op="tunnel.info"))
+    await hears(peer, m.Answer)
+    peer.say(m.Request(id=2, op="tunnel.info"))
+    await hears(peer, m.Answer, 2)
+    assert read == []
+    assert not [message for message in peer.heard if isinstance(message, m.Config)]
 
 
 async def test_session_list_that_does_not_know_the_latest_change_is_refused_and_told(engine, server, store, registered):
