@@ -23,6 +23,7 @@ from benchmarks.scale import Scale
 SOURCE = Path(__file__).with_name("tls_visitors.c")
 RESUMED_SHARE_MIN = 0.95        # the first of each conn cannot be
 RENEWED_WITHIN_S = 10.0
+SLICE_COUNT = 10_000            # of a soak, or one limit of time would have to do for all machines
 MB = 1_000_000
 
 
@@ -77,11 +78,17 @@ def soak_https(peer: RunningPeer, scale: Scale) -> Metrics:
         raise BenchmarkError(f"{peer.name} takes no certificates while it runs")
     endpoint = peer.endpoint("https")
 
-    def run(count: int) -> Handshakes:
-        return run_handshakes(peer, "--conns", str(scale.conn_count), "--count", str(count), "--request", endpoint.host)
+    done: list[Handshakes] = []
+
+    def run(count: int) -> None:
+        for at in range(0, count, SLICE_COUNT):
+            done.append(run_handshakes(
+                peer, "--conns", str(scale.conn_count), "--count", str(min(SLICE_COUNT, count - at)),
+                "--request", endpoint.host,
+            ))
 
     first = max(1, scale.handshake_count // 100)
-    done = [run(first)]
+    run(first)
     renewed = _renew(peer, control, max(1, scale.renewal_count // 100))
     before = rest_rss_bytes(peer)
     count, over = [0], threading.Event()
@@ -92,9 +99,9 @@ def soak_https(peer: RunningPeer, scale: Scale) -> Metrics:
 
     renewing = threading.Thread(target=renew, daemon=True)
     renewing.start()
-    done.append(run(scale.handshake_count - first))
+    run(scale.handshake_count - first)
     while renewing.is_alive():          # a load for each of them
-        done.append(run(first))
+        run(first)
     over.set()
     renewing.join()
     after = rest_rss_bytes(peer)
@@ -126,7 +133,7 @@ def run_handshakes(peer: RunningPeer, *words: str) -> Handshakes:
         program = built(room, SOURCE, "ssl", "crypto", "pthread")
     done = run_load(
         [str(program), "--address", endpoint.address, "--port", str(endpoint.port), "--name", endpoint.host,
-         "--threads", str(THREAD_COUNT), *words], within_s=1800.0,
+         "--threads", str(THREAD_COUNT), *words], within_s=600.0,
     )
     fields = done.stdout.split(maxsplit=5)
     if done.returncode != 0 or len(fields) < 5:

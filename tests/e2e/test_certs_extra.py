@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -127,6 +129,66 @@ def test_renewals_under_load_cost_no_request(server, client, port, authority, ro
     for thread in asking:
         join_thread(thread)
     assert set(answers) == {0}
+
+
+def s_client(server: ServerProcess, tmp_path: Path, *words: object) -> str:
+    """What `openssl s_client` says of one request."""
+    done = subprocess.run(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{server.https_port}", "-CAfile", str(tmp_path / "root.pem"),
+         "-ign_eof", *map(str, words)],
+        input=f"GET / HTTP/1.1\r\nHost: shop.{DOMAIN}\r\nConnection: close\r\n\r\n", capture_output=True, text=True,
+        timeout=30, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
+def test_session_is_resumed_over_a_restart(server, authority, root, tmp_path, version):
+    authority.put(root / "wildcard", f"*.{DOMAIN}")
+    run("spokes", "reload", "--data", server.data)
+    named = ("-servername", f"shop.{DOMAIN}", f"-{version}")
+    wait_until(lambda: "Verify return code: 0 (ok)" in s_client(server, tmp_path, *named))
+    kept = tmp_path / "session.pem"
+    assert "\nNew, " in s_client(server, tmp_path, *named, "-sess_out", kept)
+    server.end()
+    server.start()
+    wait_until(lambda: "HTTP/1.1 404 " in s_client(server, tmp_path, *named, "-sess_in", kept))
+    again = s_client(server, tmp_path, *named, "-sess_in", kept)
+    assert "\nReused, " in again
+    assert "HTTP/1.1 404 " in again     # nobody serves that name
+
+
+def test_certificate_by_name_and_without_one(server, authority, root, tmp_path):
+    authority.put(root / "wildcard", f"*.{DOMAIN}")
+    run("spokes", "reload", "--data", server.data)
+    named = ("-servername", f"shop.{DOMAIN}")
+    wait_until(lambda: "Verify return code: 0 (ok)" in s_client(server, tmp_path, *named))
+    assert "HTTP/1.1 421 " in s_client(server, tmp_path, "-noservername")      # the server's own, made by itself
+    assert "self-signed certificate" in s_client(server, tmp_path, "-noservername")
+    unknown = s_client(server, tmp_path, "-servername", "nobody.test")
+    assert "unrecognized name" in unknown
+    for refused in ("-tls1", "-tls1_1"):
+        assert "HTTP/1.1" not in s_client(server, tmp_path, *named, refused, "-cipher", "DEFAULT@SECLEVEL=0")
+
+
+def test_stalled_handshakes_take_nothing_from_others(server, client, port, authority, root, tmp_path):
+    authority.put(root / "wildcard", f"*.{DOMAIN}")
+    client.start("http", port)
+    wait_until(lambda: curl(server, tmp_path, client.hostname, "--fail").returncode == 0)
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    with contextlib.ExitStack() as stack:
+        stalled = []
+        for number in range(1000):
+            sock = stack.enter_context(socket.socket())
+            sock.bind((f"127.0.1.{1 + number % 100}", 0))
+            sock.settimeout(30)
+            sock.connect(("127.0.0.1", server.https_port))
+            sock.sendall(hello[: 1 + number % len(hello)])
+            stalled.append(sock)
+        assert curl(server, tmp_path, client.hostname, "--fail").returncode == 0
+        for sock in stalled:
+            assert sock.recv(100) == b"\x15\x03\x01\x00\x02\x02\x32"     # an alert when the time is up
+        assert curl(server, tmp_path, client.hostname, "--fail").returncode == 0
 
 
 def test_bad_pair_is_shown_with_its_cure(server, client, authority, root, tmp_path):

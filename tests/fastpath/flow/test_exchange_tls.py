@@ -176,8 +176,10 @@ def test_https_truncated_body_has_no_close_notify(pair: Pair, visit_tls: Visit) 
 
 
 def test_https_upgrade_carries_bytes_both_ways(pair: Pair, visit_tls: Visit) -> None:
+    schemes = []
+
     def script(wire: Wire) -> None:
-        wire.read_head()
+        schemes.append(wire.read_head().one("X-Forwarded-Proto"))
         wire.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nfirst")
         wire.send(wire.read(100_000))
 
@@ -186,6 +188,7 @@ def test_https_upgrade_carries_bytes_both_ways(pair: Pair, visit_tls: Visit) -> 
         visitor = visit_tls()
         visitor.send(request("/", "Connection: upgrade", "Upgrade: x") + b"w" * 100_000)
         assert visitor.read_response().status == 101
+        assert schemes == ["https"]
         assert visitor.read(5) == b"first"
         assert visitor.read(100_000) == b"w" * 100_000
         visitor.assert_closed()
