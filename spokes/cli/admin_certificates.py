@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import click
 
-from spokes.cli.server_options import (
-    Settings,
-    control_path,
-    json_option,
-    pass_settings,
-    print_json,
-    store_options,
-    time_text,
-)
-from spokes.cli.table import print_table
+from spokes.cli.server_options import Settings, control_path, json_option, pass_settings, print_json, store_options
+from spokes.cli.table import print_table, time_text
 from spokes.control import call_control
 
 

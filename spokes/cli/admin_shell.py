@@ -27,8 +27,8 @@ from spokes.cli.server_options import (
     print_json,
     store_options,
     tell_server,
-    time_text,
 )
+from spokes.cli.table import time_text
 from spokes.config import PortRange, ServerConfig, parse_port_range
 from spokes.control import Control
 from spokes.errors import NoServerError, NotFoundError

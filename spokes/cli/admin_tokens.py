@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from spokes.cli.admin_shell import changing, reading, verb
-from spokes.cli.server_options import Settings, print_json, time_text
-from spokes.cli.table import print_table
+from spokes.cli.server_options import Settings, print_json
+from spokes.cli.table import print_table, time_text
 from spokes.errors import NotFoundError
 from spokes.store import Token
 

@@ -25,8 +25,8 @@ from spokes.log import escape
 @pass_settings
 def check_config(settings: Settings, as_json: bool, workers: int, memory_limit_bytes: int) -> int:
     """Read the configuration as a start would, tell what is wrong or unknown in it, change nothing."""
+    from spokes.client.endpoint import Endpoint
     from spokes.client.engine import engine_size  # loads the engine
-    from spokes.client.links import Endpoint
 
     config = ClientConfig.load(settings.path)
     steps: list[Callable[[], object]] = [config.require_identity, lambda: Endpoint.of(config)]

@@ -25,6 +25,7 @@ from spokes.cli.client_options import (
     show,
 )
 from spokes.cli.loop import run as run_loop
+from spokes.cli.table import tasks_text
 from spokes.client.config import DEFAULT_SERVER_PORT, ClientConfig, give_to_unit, join_host_port, split_host_port
 from spokes.client.local_caller import LocalCaller
 from spokes.client.probe import shown_fingerprint
@@ -42,7 +43,7 @@ from spokes.file_edit import require_writable, write_file
 from spokes.pins import parse_fingerprint
 
 if TYPE_CHECKING:
-    from spokes.client.links import Endpoint
+    from spokes.client.endpoint import Endpoint
 
 INFO_DEADLINE_S = 5.0
 
@@ -117,8 +118,8 @@ def _config_words(settings: Settings) -> str:
 
 async def _register(config: ClientConfig, token: str, name: str) -> None:
     from spokes.client.control import register_tunnel  # the engine is loaded only by verbs that need it
+    from spokes.client.endpoint import Endpoint
     from spokes.client.engine import control_engine
-    from spokes.client.links import Endpoint
 
     endpoint = Endpoint.of(config)
     try:
@@ -221,6 +222,7 @@ def info(settings: Settings, as_json: bool) -> None:
         "delayed": status.get("delayed"),
         "datagrams": status.get("datagrams"),
         "loops": status.get("loops", 0),
+        "tasks": status.get("tasks", []),
     }
     # The one to show goes first.
     addresses = sorted(urls, key=lambda url: url != facts["url"]) or facts["addresses"]
@@ -232,6 +234,7 @@ def info(settings: Settings, as_json: bool) -> None:
         f"Client: {facts['state']}",
         *([f"Rules: {delayed_text(delayed)}"] if delayed else []),
         *([f"Datagrams: {datagrams_text(facts['datagrams'])}"] if facts["datagrams"] else []),
+        *([f"Tasks: {tasks_text(facts['tasks'])}"] if any(one["failures_total"] for one in facts["tasks"]) else []),
         f"Configuration: {path}",
         "",
         site_table(sites, accepted, failing, delayed) if sites else "No HTTP services.",

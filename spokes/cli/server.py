@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import click
 
@@ -25,9 +24,8 @@ from spokes.cli.server_options import (
     server_options,
     size_text,
     store_options,
-    time_text,
 )
-from spokes.cli.table import print_table
+from spokes.cli.table import print_table, tasks_text, time_text
 from spokes.control import call_control
 from spokes.log import setup_logging
 from spokes.outlet import outlet_of
@@ -80,7 +78,7 @@ def status(settings: Settings, as_json: bool) -> None:
         ["Buffers", f"{size_text(memory['buffers_bytes'])} of {size_text(memory['limit_bytes'])}"],
         ["Administration", _admin_text(facts["admin"])],
         ["Role", facts["role"]],
-        ["Tasks", _tasks_text(facts.get("tasks", []))],
+        ["Tasks", tasks_text(facts.get("tasks", []))],
     ]
     if set_aside := facts.get("changes_set_aside"):
         rows.append(["Set aside", f"not in force, the log says why: {', '.join(set_aside)}"])
@@ -96,18 +94,6 @@ def _datagrams_text(figures: dict[str, int]) -> str:
     if not figures:
         return "-"
     return f"{figures['in']} from visitors, {figures['out']} to them, {figures['dropped']} dropped"
-
-
-def _tasks_text(tasks: list[dict[str, Any]]) -> str:
-    failed = [one for one in tasks if one["failures_total"]]
-    words = [f"{sum(one['state'] == 'running' for one in tasks)} of {len(tasks)} running"]
-    for one in failed:
-        state = "begins again soon" if one["state"] == "waiting" else "runs again"
-        words.append(
-            f"{one['name']} failed {one['failures_total']} times, last {time_text(one['failed_at'])}"
-            f" ({one['last_error']}), {state}"
-        )
-    return "; ".join(words)
 
 
 def _admin_text(facts: dict[str, int] | None) -> str:

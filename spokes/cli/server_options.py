@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -173,10 +172,6 @@ def control_path(config: ServerConfig) -> Path:
 
 def print_json(document: Any) -> None:
     click.echo(json.dumps(document))
-
-
-def time_text(unix_s: float) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def size_text(size_bytes: float) -> str:

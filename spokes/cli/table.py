@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 import click
 from rich.cells import cell_len
@@ -51,3 +53,20 @@ def _draw_singly(console: Console, heads: Sequence[str], cells: list[list[str]])
             console.print()
         for head, cell in zip(heads, row, strict=True):
             console.print(Text.assemble((head.ljust(width), "bold"), "  ", cell), soft_wrap=True)
+
+
+def time_text(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def tasks_text(tasks: list[dict[str, Any]]) -> str:
+    """How many of a program's supervised coroutines run, and what each failed with last."""
+    failed = [one for one in tasks if one["failures_total"]]
+    words = [f"{sum(one['state'] == 'running' for one in tasks)} of {len(tasks)} running"]
+    for one in failed:
+        state = "begins again soon" if one["state"] == "waiting" else "runs again"
+        words.append(
+            f"{one['name']} failed {one['failures_total']} times, last {time_text(one['failed_at'])}"
+            f" ({one['last_error']}), {state}"
+        )
+    return "; ".join(words)

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from spokes.client.config import ClientConfig
-from spokes.client.links import Endpoint, LinkEngine, Links
+from spokes.client.endpoint import Endpoint
+from spokes.client.link import LinkEngine
+from spokes.client.links import Links
 from spokes.client.session import Session, log_in, register
 from spokes.errors import SpokesError
 from spokes.wire.messages import Registered

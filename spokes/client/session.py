@@ -20,7 +20,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 import spokes
-from spokes.client.links import ANSWER_DEADLINE_S, Endpoint, Link, Links
+from spokes.client.endpoint import Endpoint
+from spokes.client.link import ANSWER_DEADLINE_S, Link
+from spokes.client.links import Links
 from spokes.errors import InternalError, RemoteError, SpokesError, UnreachableError
 from spokes.wire.messages import (
     PROTOCOL_VERSIONS,
@@ -104,7 +106,7 @@ async def log_in(
 
 
 async def join(links: Links, endpoint: Endpoint, session: str, *, bind: Bind | None = None) -> Link:
-    """A further link of a session that is up; `bind` as for log_in."""
+    """A additional link of a session that is up; `bind` as for log_in."""
     link = await links.dial(endpoint)
     try:
         if bind is not None:

@@ -58,8 +58,8 @@ def status_document(app: App) -> dict[str, Any]:
         "loops": stats.get("loops_total", 0),
         "bytes_from_visitors": bytes_from_visitors,
         "bytes_to_visitors": bytes_to_visitors,
-        "services": msgspec.to_builtins(app.services),
-        "accepted": msgspec.to_builtins(app.accepted),
+        "services": msgspec.to_builtins(app.rules.services),
+        "accepted": msgspec.to_builtins(app.rules.accepted),
         "delayed": msgspec.to_builtins(app.delayed),
         "failing": [
             {
@@ -73,6 +73,7 @@ def status_document(app: App) -> dict[str, Any]:
             }
             for service, fault in sorted(app.conditions.faults.items())
         ],
+        "tasks": app.supervisor.figures(),
         "errors": [{"at": trouble.at, "message": trouble.line} for trouble in app.troubles],
     }
 
@@ -131,8 +132,8 @@ class PlainConsole:
         self._say(tables)
 
     def _tables(self, app: App) -> str:
-        sites, ports = app.services.https, app.services.ports
-        standing = app.accepted, failing(app), app.delayed
+        sites, ports = app.rules.services.https, app.rules.services.ports
+        standing = app.rules.accepted, failing(app), app.delayed
         lines = ["Running HTTP services:", site_table(sites, *standing) if sites else "(none)"]
         if ports:
             lines += ["Running TCP services:", port_table(ports, *standing)]
@@ -200,11 +201,12 @@ class LiveConsole:
     def _block(self, app: App) -> RenderableType:
         parts: list[RenderableType] = [self._facts(app)]
         parts.append(Text("Running HTTP services:" if app.state == "online" else "HTTP services:"))
-        accepted = app.accepted if app.state == "online" else Accepted()
-        parts.append(_rich_table(SITE_COLUMNS, site_rows(app.services.https, accepted, failing(app), app.delayed)))
-        if app.services.ports:
+        accepted = app.rules.accepted if app.state == "online" else Accepted()
+        services = app.rules.services
+        parts.append(_rich_table(SITE_COLUMNS, site_rows(services.https, accepted, failing(app), app.delayed)))
+        if services.ports:
             parts.append(Text("TCP services:"))
-            parts.append(_rich_table(PORT_COLUMNS, port_rows(app.services.ports, accepted, failing(app), app.delayed)))
+            parts.append(_rich_table(PORT_COLUMNS, port_rows(services.ports, accepted, failing(app), app.delayed)))
         for trouble in app.troubles:
             at = time.strftime("%H:%M:%S", time.localtime(trouble.at))
             parts.append(Text(f"{at} {escape(trouble.line)}", style="yellow"))

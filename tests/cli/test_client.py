@@ -16,7 +16,7 @@ import pytest
 import spokes
 from spokes._fastpath.engine import LinkDown
 from spokes.cli.client import spoke
-from spokes.cli.client_serve import OneAddressConsole
+from spokes.cli.client_console import OneAddressConsole
 from spokes.cli.entry import run_program
 from spokes.client import engine as client_engine
 from spokes.client import routes

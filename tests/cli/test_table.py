@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from spokes.cli.table import print_table
+from spokes.cli.table import print_table, tasks_text
 
 HEADS = ["Id", "Name", "Text"]
 ROW = ["0123456789abcdef0123456789abcdef", "shop.example.org", "word " * 12]
@@ -55,3 +55,12 @@ def test_table_markup_and_control_characters_are_shown_as_they_are(terminal):
 def test_table_in_a_pipe_lines_up_wide_characters(capsys):
     print_table(["Id", "Name"], [["1", "東京"], ["2", "x"]])
     assert capsys.readouterr().out == "| Id | Name |\n| 1  | 東京 |\n| 2  | x    |\n"
+
+
+def test_tasks_text_tells_of_those_that_failed():
+    well = {"name": "health", "state": "running", "failures_total": 0, "last_error": "", "failed_at": 0.0}
+    failed = {"name": "network", "state": "waiting", "failures_total": 2, "last_error": "KeyError: 1", "failed_at": 1.0}
+    assert tasks_text([well]) == "1 of 1 running"
+    assert tasks_text([well, failed]) == (
+        "1 of 2 running; network failed 2 times, last 1970-01-01T00:00:01Z (KeyError: 1), begins again soon"
+    )

@@ -6,12 +6,12 @@ import logging
 import pytest
 
 from spokes._fastpath.engine import LinkDown, RouteKind
+from spokes.client import additional_links, served_rules
 from spokes.client import app as app_module
-from spokes.client import further_links
 from spokes.client import session as session_module
 from spokes.client.app import App
 from spokes.client.config import ClientConfig
-from spokes.client.links import Endpoint
+from spokes.client.endpoint import Endpoint
 from spokes.client.reconnect import Backoff
 from spokes.client.rulebook import SavedRules
 from spokes.client.session import Session
@@ -240,7 +240,7 @@ async def test_list_called_stale_newer_rules_are_taken_and_announced(engine, con
         await eventually(lambda: app.state == "online")
         engine.server.change(TunConfig(https=(Site(domain="a.example", port=9), Site(domain="b.example", port=2))))
         write(config_path, https=[{"domain": "a.example", "port": 1}, {"domain": "c.example", "port": 3}])
-        accepted = await app.apply_rules()
+        accepted = await app.rules.apply()
     assert [result.domain for result in accepted.https] == ["a.example", "c.example", "b.example"]
     assert [(s.domain, s.port) for s in engine.server.services[-1].https] == [
         ("a.example", 9), ("c.example", 3), ("b.example", 2),
@@ -258,7 +258,7 @@ async def test_unmanaged_client_rules_of_the_server_are_not_taken(engine, config
     async with running(app):
         await eventually(lambda: app.state == "online")
         engine.push_config(engine.links[0], TunConfig(https=(Site(domain="b.example", port=1),)))
-        await app.apply_rules()
+        await app.rules.apply()
     assert {site.domain for services in engine.server.services for site in services.https} == {"a.example"}
     assert all(services.unmanaged for services in engine.server.services)
 
@@ -282,7 +282,7 @@ async def test_passing_rule_is_served_not_saved_and_withdrawn_next_time(engine, 
 async def test_server_without_its_store_for_long_session_waits_and_is_not_ended(
     engine, config_path, make_app, console, monkeypatch
 ):
-    for module in (app_module, session_module):
+    for module in (served_rules, session_module):
         monkeypatch.setattr(module, "ANSWER_DEADLINE_S", 0.01)
     engine.server.services_wait = True
     app = make_app()
@@ -290,13 +290,13 @@ async def test_server_without_its_store_for_long_session_waits_and_is_not_ended(
         await eventually(lambda: any("has not taken the rules" in trouble.line for trouble in app.troubles))
         assert engine.bound == engine.links  # streams come
         with pytest.raises(UnreachableError):
-            await app.apply_rules()
+            await app.rules.apply()
         engine.server.services_wait = False
         for link, services in engine.server.waiting:
             for answer in engine.server.answer(link, services):
                 engine.push(link, answer)
         await eventually(lambda: app.state == "online")
-        assert await app.apply_rules() is not None
+        assert await app.rules.apply() is not None
     assert engine.server.logins == ["serve"]
     assert console.calls == ["connecting", "online", "changed"]
 
@@ -309,7 +309,7 @@ async def leave_a_rule_waiting(app, engine, config_path):
     engine.server.services_wait, engine.server.delayed = True, DISK_FULL
     write(config_path, https=[{"domain": "a.example", "port": 1}])
     with pytest.raises(RemoteError):
-        await app.apply_rules()
+        await app.rules.apply()
 
 
 def store_is_back(engine):
@@ -330,7 +330,7 @@ async def test_rule_that_the_server_cannot_store_is_said_at_once_kept_and_taken_
         write(config_path, https=[{"domain": "a.example", "port": 1}])
         for _ in range(3):  # the second and the third are not said: the first is the server's to take
             with pytest.raises(RemoteError, match="cannot store the rules now: the disk is full") as refused:
-                await app.apply_rules()
+                await app.rules.apply()
             assert (refused.value.code, refused.value.retryable) == ("SPK-STORE", True)
         assert len(engine.server.waiting) == 1
         assert app.delayed == DISK_FULL
@@ -338,11 +338,11 @@ async def test_rule_that_the_server_cannot_store_is_said_at_once_kept_and_taken_
         assert (HTTP, "a.example") in engine.upstreams
 
         store_is_back(engine)
-        await eventually(lambda: [one.domain for one in app.accepted.https] == ["a.example"])
+        await eventually(lambda: [one.domain for one in app.rules.accepted.https] == ["a.example"])
         assert app.delayed is None
         assert read(config_path)["synced"]["https"] == [{"domain": "a.example", "port": 1}]
-        assert app._rules_rev == engine.server.rules_rev
-        assert await app.apply_rules() is not None
+        assert app.rules.revision == engine.server.rules_rev
+        assert await app.rules.apply() is not None
     assert [services.rules_rev for services in engine.server.services] == [1, 2, 3]  # and none of them was stale
 
 
@@ -354,7 +354,7 @@ async def test_rule_after_the_server_can_store_again_is_taken_at_once(engine, co
         await leave_a_rule_waiting(app, engine, config_path)
         engine.server.answers["tunnel.info"] = lambda _: store_is_back(engine) or {}
         write(config_path, https=[{"domain": "a.example", "port": 2}])
-        assert [one.domain for one in (await app.apply_rules()).https] == ["a.example"]
+        assert [one.domain for one in (await app.rules.apply()).https] == ["a.example"]
         assert app.delayed is None
         assert engine.server.config.https[0].port == 2
 
@@ -367,9 +367,9 @@ async def test_rules_changed_while_the_server_cannot_store_are_announced_when_it
         await eventually(lambda: app.delayed)  # of the first list, which waits for as long as the session lives
         write(config_path, https=[{"domain": "a.example", "port": 1}])
         with pytest.raises(RemoteError, match="the disk is full"):
-            await app.apply_rules()
+            await app.rules.apply()
         store_is_back(engine)
-        await eventually(lambda: [one.domain for one in app.accepted.https] == ["a.example"])
+        await eventually(lambda: [one.domain for one in app.rules.accepted.https] == ["a.example"])
         await eventually(lambda: app.state == "online")
         await eventually(lambda: read(config_path)["synced"]["https"] == [{"domain": "a.example", "port": 1}])
     assert [len(services.https) for services in engine.server.services[:2]] == [0, 1]
@@ -385,7 +385,7 @@ async def test_rule_of_a_late_list_that_the_operator_changed_meanwhile_is_brough
         await leave_a_rule_waiting(app, engine, config_path)
         engine.server.change(TunConfig(hostname=HOSTNAME, https=(Site(domain="b.example", port=2),)))
         store_is_back(engine)  # the list is stale by now
-        await eventually(lambda: {one.domain for one in app.accepted.https} == {"a.example", "b.example"})
+        await eventually(lambda: {one.domain for one in app.rules.accepted.https} == {"a.example", "b.example"})
     assert {site["domain"] for site in read(config_path)["https"]} == {"a.example", "b.example"}
 
 
@@ -398,7 +398,7 @@ async def test_leading_link_lost_list_that_nobody_waits_for_is_said_again(engine
         await leave_a_rule_waiting(app, engine, config_path)
         engine.server.services_wait, engine.server.delayed, engine.server.waiting = False, None, []
         engine.cut(engine.links[0], LinkDown.SYSTEM)
-        await eventually(lambda: [one.domain for one in app.accepted.https] == ["a.example"])
+        await eventually(lambda: [one.domain for one in app.rules.accepted.https] == ["a.example"])
         assert app.delayed is None
 
 
@@ -413,10 +413,10 @@ async def test_answer_after_the_deadline_is_taken(engine, config_path, make_app,
         announce = app._session.announce
         monkeypatch.setattr(app._session, "announce", lambda services, **_: announce(services, within_s=0.01))
         with pytest.raises(UnreachableError):
-            await app.apply_rules()
+            await app.rules.apply()
         store_is_back(engine)
-        await eventually(lambda: [one.domain for one in app.accepted.https] == ["a.example"])
-        assert app._rules_rev == engine.server.rules_rev
+        await eventually(lambda: [one.domain for one in app.rules.accepted.https] == ["a.example"])
+        assert app.rules.revision == engine.server.rules_rev
         assert read(config_path)["synced"]["https"] == [{"domain": "a.example", "port": 1}]
 
 
@@ -439,7 +439,7 @@ async def test_revision_of_accepted_is_that_of_the_next_list(engine, config_path
         await eventually(lambda: app.state == "online")
         for port in (1, 2):
             write(config_path, https=[{"domain": "a.example", "port": port}])
-            await app.apply_rules()
+            await app.rules.apply()
     assert [services.rules_rev for services in engine.server.services] == [1, 2, 3]  # and none of them was stale
 
 
@@ -500,7 +500,7 @@ async def test_leading_link_lost_session_goes_on_over_another(engine, config_pat
         await eventually(lambda: engine.server.led == [second] and app.link_count() == 2)
         engine.push_config(second, TunConfig(https=(Site(domain="b.example", port=1),)))
         await eventually(lambda: (HTTP, "b.example") in engine.upstreams)
-        assert await app.apply_rules() is not None
+        assert await app.rules.apply() is not None
         assert app.state == "online"
     assert console.calls.count("connecting") == console.calls.count("online") == 1
     assert engine.server.logins == ["serve"]
@@ -515,7 +515,7 @@ async def test_leading_link_lost_services_are_said_again_and_requests_fail(engin
         await eventually(lambda: app.link_count() == 2)
         engine.lost.add(engine.links[0])  # what is said there arrives nowhere
         write(config_path, https=[{"domain": "c.example", "port": 1}])
-        applying = asyncio.create_task(app.apply_rules())
+        applying = asyncio.create_task(app.rules.apply())
         asking = asyncio.create_task(app.ask("tunnel.info", {}))
         await eventually(lambda: len(app._session._announced) == len(app._session._answers) == 1)
         engine.cut(engine.links[0], LinkDown.SYSTEM)
@@ -530,11 +530,11 @@ async def test_session_ends_before_the_server_answers_rules_are_kept_for_the_nex
         await eventually(lambda: app.state == "online")
         engine.lost.add(engine.links[0])  # what is said there arrives nowhere
         write(config_path, https=[{"domain": "c.example", "port": 1}])
-        applying = asyncio.create_task(app.apply_rules())
+        applying = asyncio.create_task(app.rules.apply())
         await eventually(lambda: app._session is not None and app._session._announced)
         engine.cut(engine.links[0], LinkDown.SYSTEM)
         assert await applying is None
-        await eventually(lambda: app.accepted and [one.domain for one in app.accepted.https] == ["c.example"])
+        await eventually(lambda: [one.domain for one in app.rules.accepted.https] == ["c.example"])
 
 
 async def test_leading_link_lost_next_one_lost_too_the_third_leads(engine, make_app):
@@ -547,7 +547,7 @@ async def test_leading_link_lost_next_one_lost_too_the_third_leads(engine, make_
         first, second, third = engine.links
         engine.lost.add(second)
         engine.cut(first)
-        await eventually(lambda: second not in {link.id for link in app._further.links})
+        await eventually(lambda: second not in {link.id for link in app._additional.links})
         engine.cut(second)
         await eventually(lambda: engine.server.led == [third])
         assert engine.server.logins == ["serve"]
@@ -579,8 +579,8 @@ async def test_no_further_link_is_asked_of_a_server_that_drains(engine, make_app
 
 
 async def test_idle_further_links_are_drained_then_closed(engine, make_app, monkeypatch):
-    monkeypatch.setattr(further_links, "LINK_CHECK_INTERVAL_S", 0.002)
-    monkeypatch.setattr(further_links, "LINK_IDLE_CLOSE_S", 0.01)
+    monkeypatch.setattr(additional_links, "LINK_CHECK_INTERVAL_S", 0.002)
+    monkeypatch.setattr(additional_links, "LINK_IDLE_CLOSE_S", 0.01)
     app = make_app()
     engine.streams_open = 1
     async with running(app):
@@ -710,7 +710,7 @@ async def test_run_logs_hold_no_secret(engine, make_app, caplog):
         engine.push(engine.server.led[0], Bye(code="SPK-SHUTDOWN"))
         await eventually(lambda: len(engine.server.logins) == 2)
     told = "".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
-    assert "further link" in told
+    assert "additional link" in told
     assert "k" * 64 not in told  # the tunnel's key
     assert "s" * 32 not in told  # the session's
 
@@ -722,12 +722,34 @@ async def test_run_fault_of_ours_in_the_background_is_logged_shown_and_begun_aga
         begun.append(1)
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(further_links.FurtherLinks, "tend", broken)
+    monkeypatch.setattr(additional_links.AdditionalLinks, "tend", broken)
     app = make_app()
     async with running(app):
         await eventually(lambda: app.state == "online" and len(begun) >= 2)
         assert "task failed" in caplog.text
-        assert any("further links" in trouble.line for trouble in app.troubles)
+        assert any("additional links" in trouble.line for trouble in app.troubles)
+
+
+async def test_run_session_task_that_breaks_outside_of_a_session_begins_again(engine, make_app, monkeypatch):
+    """What no session's own error handling takes must not leave a client that runs and never connects."""
+    connecting = app_module.App._wait
+    broken = [True]
+
+    async def breaks(self, error, retry_after_s):
+        if broken:
+            broken.clear()
+            raise RuntimeError("a fault of ours")
+        await connecting(self, error, retry_after_s)
+
+    monkeypatch.setattr(app_module.App, "_wait", breaks)
+    engine.refused["127.0.0.1"] = (LinkDown.SYSTEM, b"Connection refused")
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: not broken)
+        engine.refused.clear()
+        await eventually(lambda: app.state == "online")
+        (session,) = (one for one in app.supervisor.figures() if one["name"] == "session")
+        assert (session["failures_total"], session["state"]) == (1, "running")
 
 
 async def test_run_display_that_fails_begins_again_and_is_told(engine, make_app, console, caplog):

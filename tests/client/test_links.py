@@ -3,7 +3,8 @@ import asyncio
 import pytest
 
 from spokes._fastpath.engine import LinkDown
-from spokes.client.links import Endpoint, Links
+from spokes.client.endpoint import Endpoint
+from spokes.client.links import Links
 from spokes.client.session import join, log_in, register
 from spokes.errors import ProtocolError, RemoteError, ServerKeyError, UnreachableError
 from spokes.resolver import Answer

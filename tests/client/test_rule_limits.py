@@ -76,5 +76,5 @@ async def test_app_file_with_a_rule_too_many_serves_the_others_and_shows_it(engi
         await eventually(lambda: app.state == "online")
         assert app.ready.hostname == HOSTNAME
         assert len(engine.server.services[-1].https) == SITE_COUNT_MAX
-        faults = {one.domain: one.error.code for one in app.accepted.https if one.error}
+        faults = {one.domain: one.error.code for one in app.rules.accepted.https if one.error}
         assert faults == {f"s{SITE_COUNT_MAX}.example": "SPK-LIMIT"}

@@ -7,10 +7,10 @@ import json
 import pytest
 from rich.console import Console as RichConsole
 
-import spokes.client.app
+import spokes.client.health_watch
 from spokes._fastpath.engine import FAULT_CODES, LinkDown
 from spokes.client.app import App
-from spokes.client.links import Endpoint
+from spokes.client.endpoint import Endpoint
 from spokes.client.reconnect import Backoff
 from spokes.client.rulebook import SavedRules
 from spokes.client.status import LiveConsole, PlainConsole, status_document
@@ -65,7 +65,7 @@ async def test_plain_console_prints_lines_with_state_and_faults(engine, rules_pa
 @pytest.fixture
 def failing_site(monkeypatch):
     """a.example's upstream refuses; asked all the time."""
-    monkeypatch.setattr(spokes.client.app, "LOOK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(spokes.client.health_watch, "LOOK_INTERVAL_S", 0.001)
     counts = [0] * len(FAULT_CODES)
     counts[1] = 3
     monkeypatch.setitem(OUTCOMES, "localhost:8080", (1, 1_790_000_000.0, counts))
@@ -163,3 +163,11 @@ def test_draw_table_cells_cannot_break_it():
     lines = draw_table(("A", "B"), [["x\ny", "\x1b[31m"]]).splitlines()
     assert len(lines) == 3
     assert all(line.count("|") + line.count("+") == 1 for line in lines)
+
+
+async def test_status_document_names_what_runs_all_the_time(engine, rules_path):
+    app = make_app(engine, rules_path, PlainConsole(io.StringIO()))
+    await run_until(app, lambda: app.state == "online" and len(app.supervisor.figures()) == 8)
+    tasks = json.loads(json.dumps(status_document(app)))["tasks"]
+    assert {"session", "health", "network"} <= {task["name"] for task in tasks}
+    assert not any(task["failures_total"] for task in tasks)

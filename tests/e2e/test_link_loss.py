@@ -65,7 +65,7 @@ def test_leading_link_cut_other_streams_and_the_session_go_on(server, client):
         with connect(port) as bulk:
             bulk.sendall(b"b")
             threading.Thread(target=drink, args=(bulk, bulk_ended), daemon=True).start()
-            wait_until(lambda: "further link" in process.log(), what="a link beside the busy one")
+            wait_until(lambda: "additional link" in process.log(), what="a link beside the busy one")
             with download_over_second_link(port, proxy) as download:
                 proxy.cut(0)
                 wait_until(bulk_ended.is_set, what="the end of what the lost link carried")

@@ -14,14 +14,16 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from spokes.client.links import Endpoint, Link, Links
+from spokes.client.endpoint import Endpoint
+from spokes.client.link import Link
+from spokes.client.links import Links
 from spokes.client.reconnect import Backoff
 from spokes.client.session import Session, join
 from spokes.errors import RemoteError, SessionUnknownError, SpokesError
 
 log = logging.getLogger(__name__)
 
-LINK_IDLE_CLOSE_S = 60.0  # further links are given up when no stream was open for so long
+LINK_IDLE_CLOSE_S = 60.0  # additional links are given up when no stream was open for so long
 LINK_CHECK_INTERVAL_S = 5.0
 
 
@@ -32,7 +34,7 @@ class BindingEngine(Protocol):
     def drain_link(self, link: int) -> None: ...
 
 
-class FurtherLinks:
+class AdditionalLinks:
     def __init__(
         self,
         engine: BindingEngine,
@@ -114,9 +116,9 @@ class FurtherLinks:
         try:
             await self._join(session)
         except SpokesError as error:
-            log.warning("no further link", extra={"reason": error.line()})
+            log.warning("no additional link", extra={"reason": error.line()})
         except Exception:
-            log.exception("no further link")
+            log.exception("no additional link")
         finally:
             self._opening = False
 
@@ -129,18 +131,18 @@ class FurtherLinks:
                 link.abort()
                 return
             self._readers[link] = self._spawn(self._read(link, session))
-        log.info("further link", extra={"link_count": 1 + len(self.links)})
+        log.info("additional link", extra={"link_count": 1 + len(self.links)})
 
     def _bind(self, link: Link) -> None:
         self._engine.bind_link(link.id, self._tunnel)
 
     async def _read(self, link: Link, session: Session) -> None:
-        """A further link carries streams; what is to be heard on it is its end."""
+        """A additional link carries streams; what is to be heard on it is its end."""
         try:
             while True:
                 await link.receive()
         except SpokesError as error:
-            log.info("further link ended", extra={"reason": str(error)})
+            log.info("additional link ended", extra={"reason": str(error)})
             self._readers.pop(link, None)
             link.abort()
             if link.bye is None and link not in self._draining and session is self._session:
@@ -167,7 +169,7 @@ class FurtherLinks:
                 except SpokesError:
                     await asyncio.sleep(backoff.next_wait_s())
                 except Exception:
-                    log.exception("no further link")
+                    log.exception("no additional link")
                     await asyncio.sleep(backoff.next_wait_s())
         finally:
             self._restoring = False

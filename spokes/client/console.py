@@ -1,0 +1,45 @@
+"""Where the client says what happens: what a console has to be, and the troubles that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from spokes.client.health import Turn
+from spokes.errors import SpokesError
+
+if TYPE_CHECKING:
+    from spokes.client.app import App
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that went wrong, for the status block."""
+
+    at: float  # Unix time
+    line: str
+
+
+class Console(Protocol):
+    def connecting(self) -> None: ...
+    async def online(self, app: App) -> None:
+        """Serving: the server has accepted the rules; again after each reconnect."""
+        ...
+
+    def changed(self, app: App) -> None:
+        """Rules, or the address to show, changed while serving."""
+        ...
+
+    def delayed(self, app: App, error: SpokesError) -> None:
+        """The server cannot store the rules now; `changed` follows when it has."""
+        ...
+
+    def turned(self, turns: Sequence[Turn]) -> None:
+        """Services began to fail, or answer again; once a second at most."""
+        ...
+
+    def offline(self, error: SpokesError, wait_s: float) -> None: ...
+    async def run(self, app: App) -> None:
+        """Show what changes by itself, until cancelled."""
+        ...
