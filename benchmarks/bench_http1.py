@@ -11,7 +11,7 @@ import argparse
 import json
 import statistics
 
-from spokes._fastpath.http.http1 import time_request, time_response
+from spokes._fastpath.hooks.http1_hooks import time_request, time_response
 
 ROUNDS = 11
 HEADS_PER_ROUND = 100_000

@@ -29,7 +29,7 @@ from spokes._fastpath.core.shared cimport (
 )
 from spokes._fastpath.core.worker cimport worker_clear, worker_init, worker_main
 from spokes._fastpath.flow.files cimport can_open_beneath
-from spokes._fastpath.flow.udp cimport UDP_IDLE_MS
+from spokes._fastpath.flow.udp_state cimport UDP_IDLE_MS
 from spokes._fastpath.flow.upstream cimport NOTED_COUNT
 from spokes._fastpath.http.http1 cimport HTTP_HEAD_BYTES_MAX
 from spokes._fastpath.http.page cimport PAGE_COUNT, Page

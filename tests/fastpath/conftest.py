@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from spokes._fastpath.route.site import live_sites
+from spokes._fastpath.hooks.route_hooks import live_sites
 
 from tests.support.engines import Pair, engine_pair
 from tests.support.http_wire import Wire

@@ -11,8 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spokes._fastpath.http.conditional import select
-from spokes._fastpath.http.webpath import decode_path
+from spokes._fastpath.hooks.http_hooks import decode_path, select
 
 LONG_RUN = settings(
     max_examples=int(os.environ.get("SPOKES_FUZZ_EXAMPLES", "600")),

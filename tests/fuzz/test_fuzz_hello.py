@@ -9,7 +9,7 @@ import os
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spokes._fastpath.tls.hello import parse_hello
+from spokes._fastpath.hooks.hello_hooks import parse_hello
 
 from tests.support import client_hello as ch
 

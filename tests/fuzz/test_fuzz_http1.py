@@ -11,9 +11,9 @@ from itertools import pairwise
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spokes._fastpath.http.host import read_host
+from spokes._fastpath.hooks.http_hooks import read_host
 
-from spokes._fastpath.http import http1
+from spokes._fastpath.hooks import http1_hooks as http1
 from tests.support import h11_oracle
 
 LONG_RUN = settings(

@@ -6,6 +6,16 @@ cdef extern from "sys/uio.h" nogil:
         void *iov_base
         size_t iov_len
 
+cdef extern from *:
+    """
+    #if defined(__SANITIZE_ADDRESS__)
+    #define SLAB_IS_HEAP 1
+    #else
+    #define SLAB_IS_HEAP 0
+    #endif
+    """
+    const bint SLAB_IS_HEAP             # sanitizer builds: every object its own malloc, so that use after free is seen
+
 cdef enum:
     BLOCK_BYTES = 16384                 # data bytes of a block: one full TLS record
     POOL_SPARE_COUNT_MAX = 128          # free blocks a worker keeps (2 MiB) before it gives them back

@@ -4,7 +4,6 @@ Bound: capacity cells. Fails: ring_push answers False when full; nobody overwrit
 """
 from libc.errno cimport ENOMEM, errno
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
 
 from spokes._fastpath.base.types cimport atomic_cas, atomic_get, atomic_get_seq, atomic_set, atomic_set_seq, atomic_swap
 
@@ -94,49 +93,3 @@ cdef void ring_sleep(Ring *ring) noexcept nogil:
 cdef void ring_clear_wake(Ring *ring) noexcept nogil:
     cdef uint64_t count
     read(ring.wake_fd, &count, 8)
-
-
-# --- test door --------------------------------------------------------------------------------------------------------
-
-cdef class RingDoor:
-    """One ring whose messages are numbers."""
-    cdef Ring ring
-
-    def __cinit__(self, uint32_t capacity):
-        self.ring.wake_fd = -1
-        if ring_init(&self.ring, capacity) < 0:
-            raise MemoryError
-
-    def __dealloc__(self):
-        ring_free(&self.ring)
-
-    def push(self, uint64_t number):
-        cdef Msg msg
-        cdef bint pushed
-        memset(&msg, 0, sizeof(msg))
-        msg.a = number
-        with nogil:                     # producers of several threads really meet
-            pushed = ring_push(&self.ring, &msg)
-        return pushed
-
-    def pop(self):
-        cdef Msg msg
-        return msg.a if ring_pop(&self.ring, &msg) else None
-
-    def sleep(self):
-        ring_sleep(&self.ring)
-
-    def clear_wake(self):
-        ring_clear_wake(&self.ring)
-
-    @property
-    def wake_fd(self):
-        return self.ring.wake_fd
-
-    @property
-    def is_empty(self):
-        return ring_is_empty(&self.ring)
-
-    @property
-    def is_tight(self):
-        return ring_is_tight(&self.ring)

@@ -5,7 +5,7 @@ only where it meets them twice. IPv6 counts by /64, which one subscriber has.
 Bound: 2 × THROTTLE_BUCKETS numbers. Source: GCRA (ATM Forum TM 4.0, 4.4.2) for a bucket, the count-min sketch (Cormode
 and Muthukrishnan, 2005) for the rows.
 """
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from spokes._fastpath.base.types cimport atomic_cas, atomic_get
 
@@ -57,29 +57,3 @@ cdef bint throttle_admit(Throttle *throttle, const Address *peer, uint64_t now_m
             if atomic_cas(due[row], &before, after):
                 break
     return True
-
-
-cdef Throttle door
-
-
-def run_throttle(int rate_per_s, int burst, list arrivals not None, *, prefixes=(), uint64_t seed=1):
-    """Test door: which of the arrivals (millisecond, family, address) are admitted, one after the other."""
-    cdef Address peer
-    cdef list admitted = []
-    cdef bytes packed
-    memset(&door, 0, sizeof(door))
-    memset(&peer, 0, sizeof(peer))
-    door.seed = seed
-    door.interval_us = 1_000_000 // rate_per_s
-    door.burst_us = (burst - 1) * door.interval_us
-    for family, packed, bits in prefixes:
-        door.prefixes[door.prefix_count].family = family
-        door.prefixes[door.prefix_count].bits = bits
-        memcpy(door.prefixes[door.prefix_count].ip, <const char *>packed, len(packed))
-        door.prefix_count += 1
-    for now_ms, family, packed in arrivals:
-        peer.family = family
-        memset(peer.ip, 0, 16)
-        memcpy(peer.ip, <const char *>packed, len(packed))
-        admitted.append(throttle_admit(&door, &peer, now_ms))
-    return admitted

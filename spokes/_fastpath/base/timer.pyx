@@ -2,7 +2,6 @@
 
 Owns: nothing; a timer lives in its owner, which clears it before it ends. Bound: WHEEL_SLOTS lists, whatever is set.
 """
-from libc.string cimport memset
 
 
 cdef void wheel_init(Wheel *wheel, uint64_t now_ms) noexcept nogil:
@@ -81,45 +80,3 @@ cdef int wheel_wait_ms(Wheel *wheel, uint64_t now_ms) noexcept nogil:
             due_ms = tick << TICK_SHIFT
             return <int>(due_ms - now_ms) if due_ms > now_ms else 0
     return -1
-
-
-# --- test door --------------------------------------------------------------------------------------------------------
-
-cdef struct Probe:
-    Timer timer
-    Wheel *wheel
-    uint64_t again_ms                   # sets itself again, to this, when it fires; 0 = does not
-    uint32_t fired_count
-
-
-cdef void probe_fire(void *owner) noexcept nogil:
-    cdef Probe *probe = <Probe *>owner
-    probe.fired_count += 1
-    if probe.again_ms:
-        timer_set(probe.wheel, &probe.timer, probe.again_ms)
-
-
-def run_wheel(uint64_t start_ms, list due_ms not None, list looks_ms not None, list cleared=None, uint64_t again_ms=0):
-    """Sets a timer for each of due_ms, clears those whose place is in `cleared`, then runs the wheel at each of
-    looks_ms: [(how often each has fired so far, wheel_wait_ms)]."""
-    cdef Wheel wheel
-    cdef Probe probes[64]
-    cdef int i
-    cdef int count = len(due_ms)
-    if count > 64:
-        raise ValueError("at most 64 timers")
-    memset(probes, 0, sizeof(probes))
-    wheel_init(&wheel, start_ms)
-    for i in range(count):
-        probes[i].wheel = &wheel
-        probes[i].again_ms = again_ms
-        probes[i].timer.fire = probe_fire
-        probes[i].timer.owner = &probes[i]
-        timer_set(&wheel, &probes[i].timer, due_ms[i])
-    for i in cleared or []:
-        timer_clear(&wheel, &probes[i].timer)
-    answers = []
-    for now_ms in looks_ms:
-        wheel_run(&wheel, now_ms)
-        answers.append(([probes[i].fired_count for i in range(count)], wheel_wait_ms(&wheel, now_ms)))
-    return answers

@@ -22,7 +22,7 @@ from spokes._fastpath.core.shared cimport (
 )
 from spokes._fastpath.flow.exchange cimport exchange_start
 from spokes._fastpath.flow.relay cimport relay_to_tunnel, relay_to_upstream
-from spokes._fastpath.flow.udp cimport udp_serve
+from spokes._fastpath.flow.udp_flow cimport udp_serve
 from spokes._fastpath.flow.upstream cimport NOTED_HOPS_MAX, upstream_hops, upstream_tell_loop
 from spokes._fastpath.io.conn cimport conn_close, conn_flush
 from spokes._fastpath.io.conn_life cimport conn_new, conn_watch

@@ -7,7 +7,7 @@ Fails: it cannot; a flow that ends by itself meanwhile is nobody's any more.
 from spokes._fastpath.base.reason cimport REASON_GONE, REASON_NO_SERVICE
 from spokes._fastpath.base.timer cimport timer_set
 from spokes._fastpath.base.types cimport RC_LOCAL, atomic_get, uint32_t, uint64_t
-from spokes._fastpath.flow.udp cimport udp_flow_end, udp_flow_upstream
+from spokes._fastpath.flow.udp_flow cimport udp_flow_end, udp_flow_upstream
 from spokes._fastpath.flow.upstream cimport UpstreamConn
 from spokes._fastpath.io.conn cimport Conn, conn_close
 from spokes._fastpath.io.conn_state cimport ROLE_LINK, ROLE_UDP, ROLE_UPSTREAM, Loop

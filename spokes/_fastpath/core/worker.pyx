@@ -25,7 +25,7 @@ from spokes._fastpath.core.shared cimport (
     COMMAND_TAKE_UDP, COMMAND_UNLISTEN, LinkSlot,
 )
 from spokes._fastpath.core.sweep cimport sweep, sweep_soon
-from spokes._fastpath.flow.udp cimport udp_take_over
+from spokes._fastpath.flow.udp_listener cimport udp_take_over
 from spokes._fastpath.flow.upstream cimport upstream_clear
 from spokes._fastpath.io.conn cimport Conn, conn_close
 from spokes._fastpath.io.conn_life cimport conn_new

@@ -25,13 +25,10 @@ from spokes._fastpath.flow.exchange_state cimport (
     HEAD_MS, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_IDLE_MS, Exchange, exchange_deadline, exchange_park,
 )
 from spokes._fastpath.flow.exchange_write cimport exchange_emit
-from spokes._fastpath.flow.upstream cimport UpstreamConn
 from spokes._fastpath.http.page cimport PAGE_TIMEOUT, PAGE_UPSTREAM_TIMEOUT
-from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport End, Loop
 from spokes._fastpath.io.end cimport end_abort, end_is_readable
 from spokes._fastpath.io.loop cimport loop_task
-from spokes._fastpath.link.link_state cimport Stream
 from spokes._fastpath.route.outcome cimport FAULT_SILENT
 
 
@@ -144,11 +141,3 @@ cdef void exchange_ask(Exchange *x) noexcept nogil:
     whoever is still there skips it."""
     exchange_emit(x, x.down, &x.to_down, <const uint8_t *>b"HTTP/1.1 100 Continue\r\n\r\n", 25)
     exchange_deadline(x, DEADLINE_RESPONSE, HALF_CLOSED_MS)
-
-
-# --- test door --------------------------------------------------------------------------------------------------------
-
-# What there is of each flow; tests say how large they may be.
-STRUCT_BYTES = {
-    "Conn": sizeof(Conn), "Exchange": sizeof(Exchange), "Stream": sizeof(Stream), "UpstreamConn": sizeof(UpstreamConn),
-}

@@ -93,18 +93,3 @@ cdef uint8_t page_of_reason(uint16_t reason) noexcept nogil:
             if rows[fault].reason == reason:
                 return rows[fault].page
     return PAGE_UPSTREAM_BROKEN
-
-
-def fault_table():
-    """Test door: (page, reason) by fault."""
-    return [(rows[fault].page, rows[fault].reason) for fault in range(<int>FAULT_COUNT)]
-
-
-def describe_error(int rc):
-    """Test door: the fault of a dial that fails so, and of a conn that stood."""
-    return fault_of_dial(rc), fault_of_conn(rc)
-
-
-def describe_reason(int reason):
-    """Test door: the page."""
-    return page_of_reason(<uint16_t>reason)

@@ -2,12 +2,11 @@
 
 Bound: a field is read once, from left to right. Source: RFC 9110 sections 13 and 14.
 """
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 from spokes._fastpath.base.types cimport int64_t
 from spokes._fastpath.http.ascii cimport is_blank, is_word
-from spokes._fastpath.http.http1_head cimport METHOD_GET, HttpField, http1_parse_request
+from spokes._fastpath.http.http1_message cimport METHOD_GET, HttpField
 from spokes._fastpath.http.httpdate cimport httpdate_read
 
 cdef enum RangeKind:
@@ -161,25 +160,3 @@ cdef void conditional_select(Selection *out, const Representation *of, const Htt
         out.status = 206
     elif kind == RANGE_UNSATISFIABLE:
         out.status = 416
-
-
-# --- test doors -------------------------------------------------------------------------------------------------------
-
-def select(bytes head_data not None, bytes etag not None, uint64_t modified_s, uint64_t total):
-    """(status, first, bytes) for a whole request head; None where the head is no request."""
-    cdef HttpHead head
-    cdef Representation of
-    cdef Selection selection
-    of.bytes = total
-    of.modified_s = modified_s
-    of.etag_bytes = <uint8_t>min(len(etag), ETAG_BYTES_MAX)
-    memcpy(of.etag, <const char *>etag, of.etag_bytes)
-    cdef uint8_t *exactly = <uint8_t *>malloc(max(len(head_data), 1))   # so that a sanitizer sees one byte too many
-    if exactly == NULL:
-        raise MemoryError
-    memcpy(exactly, <const char *>head_data, len(head_data))
-    cdef int rc = http1_parse_request(&head, exactly, len(head_data), False)
-    if rc >= 0:
-        conditional_select(&selection, &of, &head, exactly)
-    free(exactly)
-    return (selection.status, selection.first, selection.bytes) if rc >= 0 else None

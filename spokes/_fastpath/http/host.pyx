@@ -5,7 +5,6 @@ Bound: HOST_BYTES_MAX, LABEL_BYTES_MAX.
 Fails: RC_PROTO.
 Source: RFC 9110 §7.2 and RFC 3986 §3.2.2 for authorities, RFC 1035 §2.3.4 for names, RFC 5952 for IPv6 literals.
 """
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strlen
 
 from spokes._fastpath.base.types cimport RC_PROTO, int32_t, uint8_t, uint32_t
@@ -108,18 +107,3 @@ cdef ssize_t canonical_authority(char *dst, const uint8_t *src, size_t src_bytes
 cdef ssize_t canonical_host(char *dst, const uint8_t *src, size_t src_bytes) noexcept nogil:
     cdef int32_t port
     return canonical_authority(dst, src, src_bytes, &port)
-
-
-# --- test door -------------------------------------------------------------------------------------------------------
-
-def read_host(bytes data not None):
-    """The canonical host of an authority, or a code."""
-    cdef char host[HOST_SIZE_BYTES]
-    cdef uint8_t *src = <uint8_t *>malloc(max(len(data), 1))    # of exactly this size, for sanitizers
-    cdef ssize_t rc
-    if src == NULL:
-        raise MemoryError
-    memcpy(src, <const char *>data, len(data))
-    rc = canonical_host(host, src, len(data))
-    free(src)
-    return rc if rc < 0 else host[:rc]

@@ -7,9 +7,10 @@ Source: RFC 9110 §7.6 (hop-by-hop fields; Via in requests alone: a gateway may 
 """
 from spokes._fastpath.base.types cimport RC_LIMIT, int32_t, uint8_t
 from spokes._fastpath.http.http1_body cimport BODY_CHUNKED, BODY_UNTIL_CLOSE
-from spokes._fastpath.http.http1_head cimport (
+from spokes._fastpath.http.http1_head cimport HttpHead
+from spokes._fastpath.http.http1_message cimport (
     FIELD_CONTENT_LENGTH, FIELD_EXPECT, FIELD_FORWARDED, FIELD_HOST, FIELD_MAX_FORWARDS, FIELD_OTHER,
-    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, FIELD_VIA, METHOD_OPTIONS, HttpField, HttpHead,
+    FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, FIELD_VIA, METHOD_OPTIONS, HttpField,
 )
 from spokes._fastpath.http.httpdate cimport HTTP_DATE_BYTES
 

@@ -90,15 +90,3 @@ cdef int64_t httpdate_read(const char *src, size_t src_bytes) noexcept nogil:
     # Written again it must be the same: one check for weekday, punctuation, 31 April and a leap second alike.
     httpdate_write(again, unix_s)
     return unix_s if memcmp(again, src, HTTP_DATE_BYTES) == 0 else -1
-
-
-# --- test doors -------------------------------------------------------------------------------------------------------
-
-def write_date(uint64_t unix_s):
-    cdef char text[HTTP_DATE_BYTES]
-    httpdate_write(text, unix_s)
-    return text[:HTTP_DATE_BYTES]
-
-
-def read_date(bytes text not None):
-    return httpdate_read(text, len(text))

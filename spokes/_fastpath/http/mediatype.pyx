@@ -129,13 +129,9 @@ cdef const char *mediatype_of(const char *name, size_t name_bytes) noexcept nogi
     return b"application/octet-stream"
 
 
-# --- test doors -------------------------------------------------------------------------------------------------------
-
-def media_type(bytes name not None):
-    return (<bytes>mediatype_of(name, len(name))).decode("ascii")
-
-
-def table():
-    """Every (extension, type), in the table's order."""
-    return [(media_types[i].extension.decode("ascii"), media_types[i].type.decode("ascii"))
-            for i in range(MEDIA_TYPE_COUNT)]
+cdef bint mediatype_at(int i, const char **extension, const char **type) noexcept nogil:
+    if not 0 <= i < MEDIA_TYPE_COUNT:
+        return False
+    extension[0] = media_types[i].extension
+    type[0] = media_types[i].type
+    return True

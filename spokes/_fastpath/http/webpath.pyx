@@ -4,8 +4,7 @@ The rules are strict because what opens the file trusts them with names that mus
 is the kernel's to hold (files.pyx). Bound: WEB_PATH_BYTES_MAX.
 Source: RFC 3986 section 2.1, RFC 3629, RFC 8615.
 """
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 from spokes._fastpath.base.types cimport RC_PROTO, uint32_t
 
@@ -127,29 +126,3 @@ cdef size_t webpath_encode_directory(char *dst, size_t dst_bytes, const WebPath 
         dst[n] = c'/'
         n += 1
     return n if path.bytes > 0 else 1
-
-
-# --- test doors -------------------------------------------------------------------------------------------------------
-
-def decode_path(bytes data not None):
-    """(relative path, is it a directory, query) or the code."""
-    cdef WebPath path
-    cdef uint8_t *exactly = <uint8_t *>malloc(max(len(data), 1))    # so that a sanitizer sees one byte too many
-    cdef int rc
-    if exactly == NULL:
-        raise MemoryError
-    memcpy(exactly, <const char *>data, len(data))
-    rc = webpath_decode(&path, exactly, len(data))
-    free(exactly)
-    if rc <= 0:
-        return rc
-    return path.text[:path.bytes], bool(path.is_directory), data[path.query:]
-
-
-def encode_directory(bytes data not None):
-    """The location of a decoded path's directory."""
-    cdef WebPath path
-    cdef char location[16384]
-    if webpath_decode(&path, <const uint8_t *><const char *>data, len(data)) <= 0:
-        return None
-    return location[:webpath_encode_directory(location, sizeof(location), &path)]

@@ -63,21 +63,3 @@ cdef void backlog_clear(Backlog *backlog) noexcept nogil:
     free(backlog.records)
     backlog.records = NULL
     backlog.head = backlog.tail = 0
-
-
-def backlog_trace(list pushes not None):
-    """Test door: pushes (stream, data) in turn, then everything taken: ([dropped for each], [(stream, data), …])."""
-    cdef Backlog backlog
-    cdef Datagram first
-    cdef bytes data
-    backlog.records = NULL
-    backlog.head = backlog.tail = 0
-    dropped = []
-    taken = []
-    for stream, data in pushes:
-        dropped.append(backlog_push(&backlog, stream, <const uint8_t *><const char *>data, <uint32_t>len(data)))
-    while backlog_first(&backlog, &first):
-        taken.append((first.stream, first.data[:first.bytes]))
-        backlog_drop(&backlog, &first)
-    assert backlog_is_empty(&backlog) and backlog.records == NULL
-    return dropped, taken

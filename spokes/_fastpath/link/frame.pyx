@@ -1,10 +1,6 @@
 """Link frames: 8-byte header and the payload of OPEN. Source: docs/protocol.md."""
 from libc.string cimport memcpy, memset
 
-from spokes._fastpath.base.reason cimport (
-    REASON_DRAIN, REASON_GONE, REASON_INTERNAL, REASON_LIMIT, REASON_LOOP, REASON_NO_SERVICE, REASON_PROTOCOL,
-    REASON_REFUSED, REASON_TIMEOUT, REASON_UNREACHABLE,
-)
 from spokes._fastpath.base.types cimport RC_AGAIN, RC_PROTO
 
 
@@ -81,35 +77,3 @@ cdef int open_parse(Open *out, const uint8_t *src, size_t src_bytes) noexcept no
         if out.name[i] <= 32 or out.name[i] >= 127:
             return RC_PROTO
     return 0
-
-
-# Test doors: the same functions, Python answers.
-
-NUMBERS = {
-    "header": FRAME_HEADER_BYTES, "payload_max": FRAME_PAYLOAD_BYTES_MAX, "window": STREAM_WINDOW_BYTES,
-    "open_fixed": OPEN_FIXED_BYTES,
-    "OPEN": FRAME_OPEN, "DATA": FRAME_DATA, "FIN": FRAME_FIN, "RESET": FRAME_RESET, "CREDIT": FRAME_CREDIT,
-    "PING": FRAME_PING, "PONG": FRAME_PONG, "CONTROL": FRAME_CONTROL, "DRAIN": FRAME_DRAIN, "DATAGRAM": FRAME_DATAGRAM,
-    "WINDOW": FRAME_WINDOW,
-    "gone": REASON_GONE, "no_service": REASON_NO_SERVICE, "refused": REASON_REFUSED, "unreachable": REASON_UNREACHABLE,
-    "timeout": REASON_TIMEOUT, "limit": REASON_LIMIT, "protocol": REASON_PROTOCOL, "internal": REASON_INTERNAL,
-    "drain": REASON_DRAIN, "loop": REASON_LOOP,
-}
-
-
-def parse_frame(bytes data not None):
-    """(rc, type, flags, stream, length)."""
-    cdef Frame frame
-    memset(&frame, 0, sizeof(Frame))
-    cdef ssize_t rc = frame_parse(&frame, <const uint8_t *><const char *>data, len(data))
-    return rc, frame.type, frame.flags, frame.stream, frame.length
-
-
-def parse_open(bytes data not None):
-    """(rc, service, flags, port, hops, family, visitor_port, ip, name)."""
-    cdef Open out
-    memset(&out, 0, sizeof(Open))
-    cdef int rc = open_parse(&out, <const uint8_t *><const char *>data, len(data))
-    return (rc, out.service, out.flags | out.visitor.secure, out.visitor.port, out.visitor.hops,
-            out.visitor.address.family, out.visitor.address.port, (<char *>out.visitor.address.ip)[:16],
-            out.name[:out.name_bytes])

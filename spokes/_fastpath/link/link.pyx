@@ -180,7 +180,6 @@ cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept n
     return link
 
 
-def set_last_id(uint32_t last_id):
-    """Links made from now on behave as if this were the last id either side had used; even."""
+cdef void link_begin_ids(uint32_t last_id) noexcept nogil:
     global test_last_id
     test_last_id = last_id

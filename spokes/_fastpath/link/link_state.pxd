@@ -86,7 +86,6 @@ cdef struct Link:
     uint32_t skip_left
     uint32_t out_limit_bytes
     uint32_t index                      # place in the worker's table of links
-    uint32_t generation
     StreamQueue queues[QUEUE_COUNT]
     Stream *credits                     # streams that owe a CREDIT
     Backlog backlog                     # datagrams that wait

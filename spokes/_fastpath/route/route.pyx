@@ -11,7 +11,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
 from spokes._fastpath.base.types cimport RC_MEMORY, atomic_sub_acq, int32_t, int64_t
-from spokes._fastpath.route.site cimport site_has, site_hold, site_release, site_to_page, site_without
+from spokes._fastpath.route.site cimport site_has, site_hold, site_release, site_without
 
 cdef enum:
     PAGE_COUNT_MIN = 16
@@ -310,69 +310,3 @@ cdef Site *route_find_certificate(RouteTable *table, const char *name, size_t na
     wild[0] = c'*'
     memcpy(wild + 1, dot, parent_bytes)
     return route_find(table, ROUTE_CERTIFICATE, wild, parent_bytes + 1)
-
-
-cdef class DraftedRoutes:
-    """Test door: a draft and the tables published before it, oldest first; values are page numbers."""
-
-    cdef RouteTable *draft
-    cdef RouteTable *tables[8]
-    cdef int table_count
-
-    def __cinit__(self):
-        self.draft = route_table_fork(NULL)
-        if self.draft == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        route_table_discard(self.draft)
-        while self.table_count:
-            self.release_oldest()
-
-    cdef RouteTable *table_at(self, int table) except NULL:
-        if not 0 <= table < self.table_count:
-            raise IndexError(table)
-        return self.tables[table]
-
-    def put(self, int kind, bytes name not None, int page):
-        cdef Site *site = site_to_page(<uint8_t>page)
-        cdef int rc = RC_MEMORY
-        if site != NULL:
-            rc = route_table_put(self.draft, <uint8_t>kind, name, len(name), site)
-            site_release(site)
-        if rc < 0:
-            raise MemoryError
-
-    def drop(self, int kind, bytes name not None):
-        return route_table_drop(self.draft, <uint8_t>kind, name, len(name))
-
-    def publish(self):
-        """The draft joins the tables; how many of its pages were made for it."""
-        cdef RouteTable *following
-        cdef uint32_t at, made = 0
-        if self.table_count == 8:
-            raise IndexError("too many tables at once")
-        following = route_table_fork(self.draft)
-        if following == NULL:
-            raise MemoryError
-        for at in range(self.draft.mask + 1):
-            made += self.draft.pages[at] != NULL and self.draft.pages[at].version == self.draft.version
-        route_table_succeed(self.tables[self.table_count - 1] if self.table_count else NULL, self.draft)
-        self.tables[self.table_count] = self.draft
-        self.table_count += 1
-        self.draft = following
-        return made
-
-    cpdef release_oldest(self):
-        cdef int i
-        route_table_release(self.tables[0])
-        self.table_count -= 1
-        for i in range(self.table_count):
-            self.tables[i] = self.tables[i + 1]
-
-    def find(self, int table, int kind, bytes name not None):
-        cdef Site *site = route_find(self.table_at(table), <uint8_t>kind, name, len(name))
-        return site.page if site != NULL else None
-
-    def count(self, int table):
-        return self.table_at(table).count

@@ -78,3 +78,6 @@ cdef void upstream_release(Upstream *upstream) noexcept nogil
 cdef Directory *directory_new(int fd) noexcept nogil
 cdef Directory *directory_hold(Directory *directory) noexcept nogil
 cdef void directory_release(Directory *directory) noexcept nogil
+
+# Of this process, atomic: those that somebody holds, so that a reference that was forgotten is seen.
+cdef uint64_t sites_live, upstreams_live, directories_live

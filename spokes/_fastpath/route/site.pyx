@@ -7,7 +7,7 @@ Bound: what the control plane puts in.
 from libc.stdlib cimport calloc, free
 
 from spokes._fastpath.base.net cimport close
-from spokes._fastpath.base.types cimport atomic_add, atomic_get, atomic_sub, atomic_sub_acq
+from spokes._fastpath.base.types cimport atomic_add, atomic_sub, atomic_sub_acq
 from spokes._fastpath.tls.certificate cimport certificate_hold, certificate_release
 
 # Atomic, of the process: a reference that was forgotten is seen.
@@ -144,8 +144,3 @@ cdef void directory_release(Directory *directory) noexcept nogil:
         close(directory.fd)
         atomic_sub(&directories_live, 1)
         free(directory)
-
-
-def live_sites():
-    """(sites, upstreams, directories) of this process that somebody holds: tables, conns, Python."""
-    return atomic_get(&sites_live), atomic_get(&upstreams_live), atomic_get(&directories_live)

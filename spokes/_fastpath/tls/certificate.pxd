@@ -39,3 +39,6 @@ cdef void certificate_release(Certificate *certificate) noexcept nogil
 # The conn shows it from now on; libssl holds what it needs by itself. False: no memory.
 cdef bint certificate_use(Certificate *certificate, SSL *ssl) noexcept nogil
 cdef const uint8_t *certificate_staple(const Certificate *certificate) noexcept nogil   # staple_bytes of it
+
+# Of this process, atomic: those that somebody holds, and those of them that are parsed.
+cdef uint64_t certificates_live, parsed_count

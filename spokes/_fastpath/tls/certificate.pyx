@@ -9,7 +9,7 @@ machine, which the first handshake under a name pays.
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
-from spokes._fastpath.base.types cimport atomic_add, atomic_get, atomic_sub, atomic_sub_acq
+from spokes._fastpath.base.types cimport atomic_add, atomic_sub, atomic_sub_acq
 from spokes._fastpath.tls.openssl cimport (
     BIO, CRYPTO_RWLOCK, BIO_free, BIO_new_mem_buf, CRYPTO_THREAD_lock_new, CRYPTO_THREAD_read_lock,
     CRYPTO_THREAD_unlock, CRYPTO_THREAD_write_lock, ERR_GET_LIB, ERR_GET_REASON, ERR_LIB_PEM, ERR_clear_error,
@@ -416,8 +416,3 @@ cdef void certificate_release(Certificate *certificate) noexcept nogil:
     OPENSSL_cleanse(key_of(certificate), certificate.key_bytes)
     atomic_sub(&certificates_live, 1)
     free(certificate)
-
-
-def live_certificates():
-    """(certificates that somebody holds: tables, Python; those of them that are parsed), of this process."""
-    return atomic_get(&certificates_live), atomic_get(&parsed_count)

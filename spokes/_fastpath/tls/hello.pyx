@@ -6,7 +6,6 @@ Bound: HELLO_BYTES_MAX, judged by what the header announces, before the bytes co
 Fails: RC_PROTO, RC_TOO_LARGE.
 Source: RFC 8446 §4.1.2 and §5.1, RFC 6066 §3, RFC 7301 §3.1.
 """
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from spokes._fastpath.base.types cimport RC_PROTO, RC_TOO_LARGE, uint8_t, uint16_t, uint32_t
@@ -243,41 +242,3 @@ cdef void hello_unpack(HelloWalk *walk, uint64_t word) noexcept nogil:
     walk.message_bytes = <uint32_t>(word >> 17 & 0xffffff)
     walk.record_left = <uint16_t>(word >> 41 & 0x7fff)
     walk.header_bytes = <uint8_t>(word >> 56)
-
-
-# --- test door -------------------------------------------------------------------------------------------------------
-
-def parse_hello(bytes data not None, size_t step=0):
-    """What the ClientHello says, looked at `step` bytes at a time (0: all at once); 0 while it is incomplete, or a
-    code."""
-    cdef Hello hello
-    cdef HelloWalk walk
-    cdef uint8_t *message
-    cdef uint8_t *src
-    cdef size_t at = 0, part
-    cdef uint64_t word = 0
-    cdef int rc = 0
-    message = <uint8_t *>malloc(HELLO_BYTES_MAX)
-    if message == NULL:
-        raise MemoryError
-    while rc == 0 and at < <size_t>len(data):
-        part = min(step or len(data), len(data) - at)
-        src = <uint8_t *>malloc(part)                           # of exactly this size, for sanitizers
-        memcpy(src, <const char *>data + at, part)
-        hello_unpack(&walk, word)
-        rc = hello_walk(&walk, src, part, message)
-        word = hello_pack(&walk)
-        free(src)
-        at += part
-    if rc > 0:
-        rc = hello_read(&hello, message, walk.message_bytes)
-    free(message)
-    if rc <= 0:
-        return rc
-    return {
-        "name": (<const char *>hello.name)[:hello.name_bytes],
-        "has_link_alpn": bool(hello.has_link_alpn),
-        "has_authority_alpn": bool(hello.has_authority_alpn),
-        "has_acme_alpn": bool(hello.has_acme_alpn),
-        "has_tls13": bool(hello.has_tls13),
-    }

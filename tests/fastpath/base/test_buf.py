@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spokes._fastpath.base.buf import BLOCK_SIZE, SPARE_COUNT_MAX, ChainDoor, slab_addresses
+from spokes._fastpath.hooks.base_hooks import BLOCK_SIZE, SPARE_COUNT_MAX, ChainHook, slab_addresses
 
 
 def test_chain_at_the_limit_takes_no_more_and_keeps_what_it_has():
-    chain = ChainDoor(2)
+    chain = ChainHook(2)
     data = bytes(range(256)) * (3 * BLOCK_SIZE // 256)
     assert chain.append(data) == 2 * BLOCK_SIZE
     assert chain.append(b"more") == 0
@@ -20,7 +20,7 @@ def test_chain_at_the_limit_takes_no_more_and_keeps_what_it_has():
 
 
 def test_chain_forced_goes_beyond_the_limit():
-    chain = ChainDoor(1)
+    chain = ChainHook(1)
     assert chain.append(bytes(3 * BLOCK_SIZE), force=True) == 3 * BLOCK_SIZE
     assert chain.used_blocks == 3
     chain.drop(2 * BLOCK_SIZE)
@@ -28,7 +28,7 @@ def test_chain_forced_goes_beyond_the_limit():
 
 
 def test_chain_dropped_gives_its_blocks_back():
-    chain = ChainDoor(4)
+    chain = ChainHook(4)
     chain.append(bytes(3 * BLOCK_SIZE + 1))
     chain.drop(3 * BLOCK_SIZE)
     assert (chain.used_blocks, chain.byte_count) == (1, 1)
@@ -37,7 +37,7 @@ def test_chain_dropped_gives_its_blocks_back():
 
 
 def test_chain_cleared_is_empty_and_usable():
-    chain = ChainDoor(4)
+    chain = ChainHook(4)
     chain.append(bytes(BLOCK_SIZE + 1))
     chain.clear()
     assert (chain.used_blocks, chain.byte_count, chain.copy(1)) == (0, 0, b"")
@@ -46,7 +46,7 @@ def test_chain_cleared_is_empty_and_usable():
 
 
 def test_pool_keeps_a_bounded_number_of_spare_blocks():
-    chain = ChainDoor(SPARE_COUNT_MAX + 50)
+    chain = ChainHook(SPARE_COUNT_MAX + 50)
     chain.append(bytes((SPARE_COUNT_MAX + 50) * BLOCK_SIZE))
     chain.clear()
     assert chain.spare_blocks == SPARE_COUNT_MAX
@@ -54,7 +54,7 @@ def test_pool_keeps_a_bounded_number_of_spare_blocks():
 
 
 def test_chain_reserve_stays_in_one_block():
-    chain = ChainDoor(4)
+    chain = ChainHook(4)
     chain.append(bytes(BLOCK_SIZE - 4))
     chain.reserve(b"12345678")
     assert chain.parts(16) == [bytes(BLOCK_SIZE - 4), b"12345678"]
@@ -62,7 +62,7 @@ def test_chain_reserve_stays_in_one_block():
 
 
 def test_pool_is_low_before_it_is_full():
-    chain = ChainDoor(100)
+    chain = ChainHook(100)
     assert not chain.is_low
     chain.append(bytes(40 * BLOCK_SIZE))
     assert chain.is_low
@@ -70,7 +70,7 @@ def test_pool_is_low_before_it_is_full():
 
 
 def test_pool_promises_a_quarter_of_the_limit_and_nothing_when_half_is_used():
-    chain = ChainDoor(100)
+    chain = ChainHook(100)
     quarter = 25 * BLOCK_SIZE
     assert not chain.promise(quarter + 1)
     assert chain.promise(quarter)
@@ -91,7 +91,7 @@ def test_pool_promises_a_quarter_of_the_limit_and_nothing_when_half_is_used():
     )
 )
 def test_chain_after_any_steps_holds_what_a_bytearray_would(steps):
-    chain, model = ChainDoor(1000), bytearray()
+    chain, model = ChainHook(1000), bytearray()
     for number, (verb, count) in enumerate(steps):
         data = bytes([number]) * count
         if verb == "append":

@@ -5,23 +5,23 @@ from __future__ import annotations
 import select
 import threading
 
-from spokes._fastpath.base.ring import RingDoor
+from spokes._fastpath.hooks.base_hooks import RingHook
 
 from tests.support.threads import join_thread
 
 
-def is_awake(ring: RingDoor) -> bool:
+def is_awake(ring: RingHook) -> bool:
     return bool(select.select([ring.wake_fd], [], [], 0)[0])
 
 
 def test_ring_full_refuses_and_keeps_what_it_has():
-    ring = RingDoor(8)
+    ring = RingHook(8)
     assert [ring.push(number) for number in range(9)] == [True] * 8 + [False]
     assert [ring.pop() for _ in range(9)] == [*range(8), None]
 
 
 def test_ring_gone_round_many_times_keeps_the_order():
-    ring = RingDoor(4)
+    ring = RingHook(4)
     for number in range(0, 999, 3):
         assert all(ring.push(number + more) for more in range(3))
         assert [ring.pop() for _ in range(3)] == [number, number + 1, number + 2]
@@ -29,7 +29,7 @@ def test_ring_gone_round_many_times_keeps_the_order():
 
 
 def test_ring_is_tight_before_it_is_full():
-    ring = RingDoor(64)
+    ring = RingHook(64)
     while not ring.is_tight:
         assert ring.push(1)
     assert ring.push(1), "who saw room may still push"
@@ -39,7 +39,7 @@ def test_ring_is_tight_before_it_is_full():
 
 
 def test_ring_wakes_a_consumer_that_sleeps_and_only_once():
-    ring = RingDoor(8)
+    ring = RingHook(8)
     ring.sleep()
     assert not is_awake(ring)
     ring.push(1)
@@ -53,7 +53,7 @@ def test_ring_wakes_a_consumer_that_sleeps_and_only_once():
 
 
 def test_ring_of_many_producers_loses_nothing_and_keeps_the_order_of_each():
-    ring = RingDoor(64)
+    ring = RingHook(64)
     producers, numbers = 4, 5000
 
     def produce(producer: int) -> None:

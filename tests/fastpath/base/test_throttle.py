@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from spokes._fastpath.base.throttle import run_throttle
+from spokes._fastpath.hooks.base_hooks import run_throttle
 
 V4 = (4, ipaddress.ip_address("198.51.100.7").packed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spokes._fastpath.base.timer import run_wheel
+from spokes._fastpath.hooks.base_hooks import run_wheel
 
 TICK_MS = 64
 WHEEL_MS = 512 * TICK_MS

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from spokes._fastpath.base.buf import BLOCK_SIZE
-from spokes._fastpath.flow.exchange import STRUCT_BYTES
+from spokes._fastpath.hooks.base_hooks import BLOCK_SIZE
+from spokes._fastpath.hooks.flow_hooks import STRUCT_BYTES
 
 from spokes._fastpath.engine import Engine, EventKind, ListenerKind, RouteKind, Site, Upstream
 from tests.support.engines import Pair, engine_pair, eventually, listening

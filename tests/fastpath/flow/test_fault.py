@@ -8,7 +8,7 @@ import re
 import pytest
 
 from spokes._fastpath.engine import FAULT_CODES
-from spokes._fastpath.flow import fault
+from spokes._fastpath.hooks import flow_hooks as fault
 from tests.fastpath.link.test_protocol_numbers import ROOT
 
 RC_TIMEOUT, RC_LOCAL = -5007, -5008

@@ -10,7 +10,7 @@ import h11
 import pytest
 
 from spokes._fastpath.engine import FAULT_CODES, Limits, ListenerKind, Policy, RouteKind, Site, Upstream
-from spokes._fastpath.http import http1
+from spokes._fastpath.hooks import http1_hooks as http1
 from spokes.errors import EngineError
 from tests.fastpath.flow.test_udp import udp_echo, udp_socket
 from tests.support.engines import Pair, engine_pair, eventually

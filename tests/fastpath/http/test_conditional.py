@@ -1,8 +1,7 @@
 """What a request asks of a representation: RFC 9110, sections 13 and 14, line by line."""
 
 import pytest
-from spokes._fastpath.http.conditional import select
-from spokes._fastpath.http.httpdate import write_date
+from spokes._fastpath.hooks.http_hooks import select, write_date
 
 ETAG = b'"18f-a"'
 MODIFIED_S = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT

@@ -6,9 +6,9 @@ import re
 import string
 
 import pytest
-from spokes._fastpath.http.host import read_host
+from spokes._fastpath.hooks.http_hooks import read_host
 
-from spokes._fastpath.http import http1
+from spokes._fastpath.hooks import http1_hooks as http1
 from tests.support import h11_oracle
 
 RC_PROTO = -5002

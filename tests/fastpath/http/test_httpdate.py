@@ -4,7 +4,7 @@ import random
 from email.utils import formatdate
 
 import pytest
-from spokes._fastpath.http.httpdate import read_date, write_date
+from spokes._fastpath.hooks.http_hooks import read_date, write_date
 
 LAST_S = 253402300799
 

@@ -1,7 +1,7 @@
 """Content types by extension."""
 
 import pytest
-from spokes._fastpath.http.mediatype import media_type, table
+from spokes._fastpath.hooks.http_hooks import media_type, table
 
 UNKNOWN = "application/octet-stream"
 

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from spokes._fastpath.http.webpath import decode_path, encode_directory
+from spokes._fastpath.hooks.http_hooks import decode_path, encode_directory
 
 NO_FILE = 0
 RC_PROTO = -5002

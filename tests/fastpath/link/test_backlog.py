@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spokes._fastpath.link.backlog import backlog_trace
+from spokes._fastpath.hooks.link_hooks import backlog_trace
 
 ROOM = 131072
 RECORD = 8

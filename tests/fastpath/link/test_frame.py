@@ -7,7 +7,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spokes._fastpath.link.frame import NUMBERS, parse_frame, parse_open
+from spokes._fastpath.hooks.link_hooks import NUMBERS, parse_frame, parse_open
 
 from tests.support.frames import FrameType, frame, open_payload
 

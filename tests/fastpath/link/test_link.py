@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
-from spokes._fastpath.link.link import set_last_id
+from spokes._fastpath.hooks.link_hooks import set_last_id
 
 from spokes._fastpath.engine import Engine, Event, EventKind, LinkDown, ListenerKind, RouteKind, Site
 from spokes.wire.messages import Bye, decode_message

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from spokes._fastpath.link.frame import NUMBERS, parse_frame, parse_open
+from spokes._fastpath.hooks.link_hooks import NUMBERS, parse_frame, parse_open
 
 from spokes.wire.handshake import HELLO_DEADLINE_S, LEAD_DEADLINE_S
 from spokes.wire.parts import MESSAGE_BYTES_MAX

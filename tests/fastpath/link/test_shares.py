@@ -8,7 +8,7 @@ import struct
 from collections import Counter
 
 import pytest
-from spokes._fastpath.base.buf import BLOCK_SIZE, ChainDoor
+from spokes._fastpath.hooks.base_hooks import BLOCK_SIZE, ChainHook
 
 from spokes._fastpath.engine import FAULT_CODES, ListenerKind, RouteKind, Site, Upstream
 from tests.fastpath.link.test_link import Bench, assert_broken, hostile_client, hostile_server
@@ -60,7 +60,7 @@ def stand_still(port: int) -> socket.socket:
 
 
 def test_share_shrinks_with_what_is_used_and_never_below_its_floor():
-    door = ChainDoor(1024)
+    door = ChainHook(1024)
     whole, floor = 1024 * 7 // 8 * BLOCK_SIZE, 2 * BLOCK_SIZE
     assert door.share(TUNNEL_HALVES) == 2 * whole
     assert door.share(VISITOR_HALVES) == whole
@@ -130,7 +130,7 @@ KERNEL_SHORT = KERNEL_LIMIT // 100 * 80     # a holder may have three quarters o
 
 
 def test_share_of_kernel_memory_shrinks_with_what_is_used_and_never_below_its_floor():
-    door = ChainDoor(1024)
+    door = ChainHook(1024)
     assert (door.kernel_share_passed(1000), door.kernel_excess(1000)) == (False, 0)
     door.note_kernel(500, 1000, 1000)
     assert (door.kernel_share_passed(1000), door.kernel_excess(1000)) == (False, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from spokes._fastpath.route.route import DraftedRoutes
+from spokes._fastpath.hooks.route_hooks import DraftedRoutes
 
 from spokes._fastpath import engine as engine_module
 from spokes._fastpath.engine import Engine, RouteKind, Site, Upstream

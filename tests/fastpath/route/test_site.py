@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from spokes._fastpath.route.site import live_sites
+from spokes._fastpath.hooks.route_hooks import live_sites
 
 from spokes._fastpath.engine import Directory, Engine, EventKind, ListenerKind, Policy, RouteKind, Site, Upstream
 from spokes.errors import EngineError

@@ -15,8 +15,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import ocsp
+from spokes._fastpath.hooks.hello_hooks import live_certificates
 from spokes._fastpath.hooks.tls_hooks import TlsContext, TlsEnd
-from spokes._fastpath.tls.certificate import live_certificates
 
 from spokes._fastpath.engine import Certificate, Engine, EventKind, LinkDown
 from spokes.errors import EngineError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 
 import pytest
-from spokes._fastpath.tls.hello import parse_hello
+from spokes._fastpath.hooks.hello_hooks import parse_hello
 
 from tests.support import client_hello as ch
 

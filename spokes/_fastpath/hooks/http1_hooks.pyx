@@ -1,4 +1,4 @@
-"""Test doors of the HTTP/1.1 modules: the same functions with Python answers, and loops that time them.
+"""Test hooks of HTTP/1.1: the same functions with Python answers, and loops that time them.
 
 Inputs are copied to memory of exactly their size, so that a sanitizer build sees one byte too many.
 """
@@ -6,8 +6,16 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from spokes._fastpath.base.types cimport int64_t, uint8_t, uint64_t
-from spokes._fastpath.http.http1_body cimport BODY_STATE_START
+from spokes._fastpath.base.types cimport int64_t, uint64_t, uint8_t
+from spokes._fastpath.http.http1_body cimport (
+    BODY_ROOM_ANY, BODY_STATE_START, HttpBody, http1_body_done, http1_body_step,
+)
+from spokes._fastpath.http.http1_head cimport (
+    HttpHead, http1_came_through, http1_check_lines, http1_head_end, http1_parse_request, http1_parse_response,
+    http1_skip_crlf,
+)
+from spokes._fastpath.http.http1_message cimport HTTP_HEAD_BYTES_MAX, HTTP_LINE_BYTES_MAX, METHOD_GET, HttpField
+from spokes._fastpath.http.http1_write cimport HttpRewrite, http1_write_request, http1_write_response
 
 
 cdef uint8_t *copy_exactly(bytes data) except NULL:
