@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from spokes.admin.schema.types import UID_FORMAT
 from spokes.errors import RequestError
 from spokes.ids import ZERO_UID
+from spokes.wire.types import UID_FORMAT
 
 S = TypeVar("S", bound=msgspec.Struct)
 Fold = Callable[[Any], Any]

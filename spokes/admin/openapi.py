@@ -15,8 +15,8 @@ import spokes
 from spokes.admin.dispatch import PLAIN_COOKIE, SECURE_COOKIE, Resource
 from spokes.admin.routing import JSON, Route
 from spokes.admin.schema.envelope import Answer, Failure
-from spokes.admin.schema.types import Uid
 from spokes.wire.rules import LIMITS
+from spokes.wire.types import Uid
 
 _REF = "#/components/schemas/{name}"
 _FAILURES = {

@@ -11,9 +11,9 @@ import hmac
 
 from spokes import clock
 from spokes.admin.hash_turns import HashTurns, Rank
-from spokes.admin.schema.types import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
 from spokes.errors import ValueRefusedError
 from spokes.password_hash import fits, hash_of
+from spokes.wire.types import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
 
 LOGIN_WAITING_MAX = 4                    # some tens of logins a second pass, more than people make
 WORK_WAITING_MAX = 2

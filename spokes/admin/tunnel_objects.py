@@ -14,17 +14,16 @@ from typing import Any, NamedTuple
 from spokes import clock
 from spokes.admin.context import Admin
 from spokes.admin.schema.tokens import Token
-from spokes.admin.schema.tunnels import DataUsage, HttpService, PortService, Tunnel
-from spokes.admin.schema.types import time_text
 from spokes.errors import ControlError, NoServerError
-from spokes.store import AuthToken, Port, Site, TunnelState, Usage
+from spokes.model import objects
+from spokes.model.objects import HttpService, PortService, Tunnel
+from spokes.store import AuthToken, Port, Site, TunnelState
 from spokes.store import Tunnel as StoredTunnel
+from spokes.wire.types import time_text
 
 log = logging.getLogger(__name__)
 
 LIVE_IDS_COUNT_MAX = 1000                # asked for by name; more are asked for all together
-PROTOCOL_TCP = 1
-_SEEN = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)
 
 
 class Live(NamedTuple):
@@ -72,29 +71,21 @@ def tunnel_objects(
         live = live_tunnels(admin, uids)
     usage = admin.store.traffic.usage_of_tunnels(uids, now)
     services = _Services(admin, uids, now) if details else None
-    objects = []
+    all_shown = []
     for tunnel in tunnels:
         state, session = _shown_state(tunnel, live)
-        seen = session or tunnel         # the store hears of a new session a few seconds later
-        shown = Tunnel(
-            id=tunnel.uid,
-            user_uid=tunnel.user_uid,
-            created=time_text(tunnel.created),
-            last_active=time_text(now if state == TunnelState.ONLINE else tunnel.last_active),
-            state=int(state),
-            uptime=session.uptime_s if session is not None else 0,
-            bandwidth=_usage(usage.get(tunnel.uid)),
-            name=tunnel.name,
-            hostname=tunnel.hostname,
-            address=seen.address,
-            version=seen.version,
-            os=seen.os,
-            arch=seen.arch,
+        shown = objects.tunnel_object(
+            tunnel,
+            state=state,
+            last_active=now if state == TunnelState.ONLINE else tunnel.last_active,
+            uptime_s=session.uptime_s if session is not None else 0,
+            usage=usage.get(tunnel.uid),
+            client=session or tunnel,    # the store hears of a new session a few seconds later
         )
         if services is not None:
             shown.https, shown.ports = services.of(tunnel, session)
-        objects.append(shown)
-    return objects
+        all_shown.append(shown)
+    return all_shown
 
 
 def tunnel_object(admin: Admin, tunnel: StoredTunnel, *, details: bool = False) -> Tunnel:
@@ -123,29 +114,20 @@ class _Services:
 
     def of(self, tunnel: StoredTunnel, live: Live | None) -> tuple[list[HttpService], list[PortService]]:
         https = [
-            HttpService(
-                id=site.uid,
-                user_uid=tunnel.user_uid,
-                tunnel_uid=tunnel.uid,
-                active=not tunnel.shutdown,
-                available=live is not None and site.domain in live.domains,
-                secure=bool(site.rule.get("secure") or site.rule.get("tls")),
-                domain_name=site.domain,
-                bandwidth=_usage(self._usage.get(site.uid)),
+            objects.site_object(
+                site, tunnel,
+                is_active=not tunnel.shutdown,
+                is_available=live is not None and site.domain in live.domains,
+                usage=self._usage.get(site.uid),
             )
             for site in self._sites[tunnel.uid]
         ]
         ports = [
-            PortService(
-                id=port.uid,
-                user_uid=tunnel.user_uid,
-                tunnel_uid=tunnel.uid,
-                active=not tunnel.shutdown and len(port.rule) > 1,     # by more than its number: it leads somewhere
-                available=live is not None and port.port in live.ports,
-                protocol=PROTOCOL_TCP,
-                port=port.port,
-                bandwidth=_usage(self._usage.get(port.uid)),
-                label="",
+            objects.port_object(
+                port, tunnel,
+                is_active=not tunnel.shutdown and len(port.rule) > 1,  # by more than its number: it leads somewhere
+                is_available=live is not None and port.port in live.ports,
+                usage=self._usage.get(port.uid),
             )
             for port in self._ports[tunnel.uid]
         ]
@@ -154,13 +136,9 @@ class _Services:
 
 def _shown_state(tunnel: StoredTunnel, live: Mapping[str, Live] | None) -> tuple[TunnelState, Live | None]:
     """The store hears every few seconds who came and went, the server knows now. A decision outweighs both."""
-    if live is None or tunnel.state not in _SEEN:
+    if live is None or objects.is_decided(tunnel.state):
         return tunnel.state, None
     session = live.get(tunnel.uid)
     if session is not None:
         return TunnelState.ONLINE, session
     return (TunnelState.OFFLINE if tunnel.state == TunnelState.ONLINE else tunnel.state), None
-
-
-def _usage(usage: Usage | None) -> DataUsage:
-    return DataUsage(daily=usage.daily, monthly=usage.monthly) if usage is not None else DataUsage(daily=0, monthly=0)

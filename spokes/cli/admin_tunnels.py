@@ -9,7 +9,7 @@ import click
 from spokes.admin.context import DEFAULT_HTTPS_PORT
 from spokes.admin.resources import tunnels as tunnel_calls
 from spokes.admin.resources import user_tunnels as user_tunnel_calls
-from spokes.admin.schema.tunnels import NewTunnelAnswer, Tunnel
+from spokes.admin.schema.tunnels import NewTunnelAnswer
 from spokes.admin.tunnel_objects import auth_token_object, tunnel_object, tunnel_objects
 from spokes.cli.admin_shell import (
     SYSTEM,
@@ -28,6 +28,7 @@ from spokes.cli.server_options import Settings, print_json, setting_option, size
 from spokes.cli.table import print_table
 from spokes.concealment import concealed
 from spokes.ids import ZERO_UID
+from spokes.model.objects import Tunnel
 from spokes.store import TunnelState
 from spokes.store.tunnels import VISIBLE
 

@@ -24,8 +24,8 @@ from spokes.cli.server_options import Settings, print_json
 from spokes.cli.table import print_table
 from spokes.errors import ValueRefusedError
 from spokes.ids import ZERO_UID
+from spokes.model.webhook import EVERYTHING, SUBJECTS
 from spokes.store.webhooks import WebhookChanges, WebhookProperties
-from spokes.wire.webhook import EVERYTHING, SUBJECTS
 
 SECRET_CHARS_MIN = 16                    # as the Admin API
 

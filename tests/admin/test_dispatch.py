@@ -10,9 +10,9 @@ from spokes.admin.app import create_app
 from spokes.admin.context import Caller, Role, Scope
 from spokes.admin.routing import BODY_BYTES_MAX, Route
 from spokes.admin.schema.envelope import Answer, Part, Request
-from spokes.admin.schema.types import Count, PortNumber, Uid
 from spokes.errors import NotFoundError, StoreError
 from spokes.ids import ZERO_UID
+from spokes.wire.types import Count, PortNumber, Uid
 from tests.support.admin import ADMINISTRATOR, HEADERS, Api
 
 UID = "3b1f0c5d7e9a42868fd0c1b2a3948576"

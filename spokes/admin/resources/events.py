@@ -20,8 +20,8 @@ from spokes.admin.schema.events import (
     alert_object,
     event_object,
 )
-from spokes.admin.schema.types import time_text
 from spokes.admin.scope import changing
+from spokes.wire.types import time_text
 
 JSON_LINES = "application/x-ndjson"
 

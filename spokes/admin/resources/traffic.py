@@ -18,9 +18,9 @@ from spokes.admin.schema.traffic import (
     traffic_object,
     visit_object,
 )
-from spokes.admin.schema.types import time_text
 from spokes.admin.scope import owner_filter
 from spokes.store import Period, TrafficBy, TrafficSum, Visit
+from spokes.wire.types import time_text
 
 _PERIODS = {"hour": Period.HOUR, "day": Period.DAY, "month": Period.MONTH}
 _TRAFFIC_COLUMNS = ("start", "user_uid", "tunnel_uid", "service_uid", "bytes_in", "bytes_out", "conns")

@@ -15,12 +15,12 @@ from spokes.admin.schema.tunnels import (
     PagesAnswer,
     SearchAnswer,
     SearchRequest,
-    Tunnel,
     TunnelAnswer,
     TunnelsAnswer,
 )
 from spokes.admin.scope import changing_tunnel, own_tunnel, owner_filter
 from spokes.admin.tunnel_objects import auth_token_object, live_tunnels, tunnel_object, tunnel_objects
+from spokes.model.objects import Tunnel
 from spokes.store import Tunnel as StoredTunnel
 from spokes.store import TunnelState
 from spokes.wire.rules import TunConfig, with_rules

@@ -10,7 +10,6 @@ from spokes import clock
 from spokes.admin.context import Admin, Caller
 from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.tunnels import TunnelsAnswer
-from spokes.admin.schema.types import time_text
 from spokes.admin.schema.users import (
     ActivateUserRequest,
     BandwidthCapRequest,
@@ -36,6 +35,7 @@ from spokes.store import DomainProof as StoredProof
 from spokes.store import User as StoredUser
 from spokes.store.limits import allows, check_allowed
 from spokes.store.users import UserProperties, canonical_domain
+from spokes.wire.types import time_text
 
 _PROPERTIES = (
     "active", "email", "fullname", "phone", "bandwidth_mb", "check_domains", "max_ports", "check_ports", "max_tunnels",

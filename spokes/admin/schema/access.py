@@ -8,10 +8,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from spokes.admin.schema.envelope import Answer, Part, Request
-from spokes.admin.schema.types import KeyValue, Name, Time, Uid, time_text
 from spokes.ids import ZERO_UID
 from spokes.store import ApiKey as StoredKey
 from spokes.store import Login as StoredLogin
+from spokes.wire.types import KeyValue, Name, Time, Uid, time_text
 
 ScopeName = Literal["read", "write", "replication"]
 

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from spokes.admin.schema.envelope import Answer, Part, Request
-from spokes.admin.schema.types import INT64_MAX, ZERO_TIME, Text, Time, Uid, time_text
 from spokes.store import AdminEvent
 from spokes.store import Alert as StoredAlert
+from spokes.wire.types import INT64_MAX, ZERO_TIME, Text, Time, Uid, time_text
 
 PAGE_COUNT_MAX = 1_000
 Limit = Annotated[int, Meta(ge=1, le=PAGE_COUNT_MAX)]

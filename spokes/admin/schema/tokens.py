@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from spokes.admin.schema.envelope import Answer, Part, Request
-from spokes.admin.schema.types import KeyValue, Name, Time, Uid, time_text
 from spokes.store import Token as StoredToken
+from spokes.wire.types import KeyValue, Name, Time, Uid, time_text
 
 
 class Token(Part):

@@ -1,63 +1,14 @@
-"""Tunnels and their services, as lists and dashboards show them. What they serve by is in rules.py."""
+"""Requests and answers about tunnels. A tunnel itself is in spokes/model/objects.py, what it serves by in rules.py."""
 
 from __future__ import annotations
 
-from msgspec import UNSET, UnsetType, field
+from msgspec import field
 
 from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.admin.schema.tokens import Token
-from spokes.admin.schema.types import Bytes, Count, Enum16, Hostname, Name, PortNumber, Seconds, Text, Time, Uid
 from spokes.ids import ZERO_UID
-
-
-class DataUsage(Part):
-    """Bytes both ways, of the calendar day and month in UTC."""
-
-    daily: Bytes
-    monthly: Bytes
-
-
-class HttpService(Part):
-    id: Uid
-    user_uid: Uid = field(name="userID")
-    tunnel_uid: Uid = field(name="tunID")
-    active: bool                         # the rule is in force
-    available: bool                      # the service can be reached now
-    secure: bool
-    domain_name: str = field(name="domainName")
-    bandwidth: DataUsage
-
-
-class PortService(Part):
-    id: Uid
-    user_uid: Uid = field(name="userID")
-    tunnel_uid: Uid = field(name="tunID")
-    active: bool
-    available: bool
-    protocol: Enum16
-    port: PortNumber
-    bandwidth: DataUsage
-    label: str
-
-
-class Tunnel(Part):
-    """`https` and `ports` only where details were asked for."""
-
-    id: Uid
-    user_uid: Uid = field(name="userID")
-    created: Time
-    last_active: Time = field(name="lastActive")
-    state: Enum16
-    uptime: Seconds
-    bandwidth: DataUsage
-    name: str
-    hostname: str
-    address: str
-    version: str
-    os: str
-    arch: str
-    https: list[HttpService] | UnsetType = UNSET
-    ports: list[PortService] | UnsetType = UNSET
+from spokes.model.objects import Tunnel
+from spokes.wire.types import Count, Hostname, Name, Text, Uid
 
 
 class Link(Part):

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from spokes.admin.schema.envelope import Answer, Part, Request
-from spokes.admin.schema.types import ZERO_TIME, Count, Domain, Email, Name, Time, Uid, time_text
 from spokes.ids import ZERO_UID
 from spokes.store import User as StoredUser
 from spokes.store.users import DOMAIN_COUNT_MAX, MEGABYTES_MAX
+from spokes.wire.types import ZERO_TIME, Count, Domain, Email, Name, Time, Uid, time_text
 
 BYTES_PER_MEGABYTE = 1_000_000           # decimal, as everywhere in this API
 Megabytes = Annotated[int, Meta(ge=0, le=MEGABYTES_MAX)]

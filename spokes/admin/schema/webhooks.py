@@ -9,10 +9,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.admin.schema.events import Limit, Sequence
-from spokes.admin.schema.types import Count, Name, Text, Time, Uid, time_text
 from spokes.ids import ZERO_UID
 from spokes.store import Delivery as StoredDelivery
 from spokes.store import Webhook as StoredWebhook
+from spokes.wire.types import Count, Name, Text, Time, Uid, time_text
 
 Url = Annotated[str, Meta(max_length=2048)]
 Kinds = Annotated[tuple[Text, ...], Meta(max_length=64)]

@@ -17,11 +17,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from spokes import clock
 from spokes.concealment import concealed
 from spokes.errors import InternalError
 from spokes.ids import ZERO_UID, new_uid
+from spokes.model import objects
+from spokes.model.objects import Tunnel as TunnelObject
+from spokes.model.webhook import TEST_KIND, Event, ServiceEvent, encode, wants
 from spokes.server.base.set_aside import SetAside, Subject, is_passing
 from spokes.server.base.storethread import StoreThread
 from spokes.server.base.waking import work_when_woken
@@ -29,17 +33,6 @@ from spokes.server.routing.availability import ServiceMove
 from spokes.server.routing.users import Users
 from spokes.server.sessions.registry import Registry
 from spokes.store import Alert, Change, Kind, NewDelivery, Op, Store, Tunnel, TunnelState, Usage, Webhook
-from spokes.wire.webhook import (
-    TEST_KIND,
-    DataUsage,
-    Event,
-    HttpService,
-    PortService,
-    ServiceEvent,
-    TunnelInfo,
-    encode,
-    wants,
-)
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +48,6 @@ EVENT_BYTES_MAX = 16 * 1024  # each webhook keeps its own copy; what is larger n
 MARK_INTERVAL_S = 10.0  # how often the place is written while nobody is to be told
 _OF_TUNNELS = frozenset({Kind.AUTH_TOKEN, Kind.SITE, Kind.PORT, Kind.PORTMAP})
 _IDENTIFYING = ("uid", "tunnel_uid", "user_uid", "domain", "port", "listen_port", "transport", "name", "hostname")
-_PROTOCOL_TCP = 1
 _ZERO_TIME = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
 
 
@@ -313,71 +305,37 @@ def _of_moves(
         port = ports.get((move.tunnel_uid, move.key.port))
         if tunnel is None or (site is None and port is None):
             continue  # deleted with its rule: the change itself is told
-        common: dict[str, Any] = {
-            "tunnel": _tunnel_info(tunnel, since[tunnel.uid], of_tunnels.get(tunnel.uid, Usage()), now),
-            "available": move.available,
-            "timestamp": _time(move.at),
-        }
-        if site is not None:
-            uid = site.uid
-            event = ServiceEvent(
-                http=HttpService(
-                    id=uid,
-                    user_id=tunnel.user_uid,
-                    tunnel_id=tunnel.uid,
-                    active=True,
-                    available=move.available,
-                    secure=bool(site.rule.get("secure") or site.rule.get("tls")),
-                    domain_name=site.domain,
-                    bandwidth=_usage(of_services.get(uid, Usage())),
-                ),
-                **common,
-            )
-        else:
-            assert port is not None
-            uid = port.uid
-            event = ServiceEvent(
-                port=PortService(
-                    id=uid,
-                    user_id=tunnel.user_uid,
-                    tunnel_id=tunnel.uid,
-                    active=True,
-                    available=move.available,
-                    protocol=_PROTOCOL_TCP,
-                    port=port.port,
-                    bandwidth=_usage(of_services.get(uid, Usage())),
-                    label="",
-                ),
-                **common,
-            )
+        service = site or port
+        assert service is not None
+        uid, usage = service.uid, of_services.get(service.uid)
+        event = ServiceEvent(
+            tunnel=_tunnel_object(tunnel, since[tunnel.uid], of_tunnels.get(tunnel.uid), now),
+            http=objects.site_object(site, tunnel, is_active=True, is_available=move.available, usage=usage)
+            if site is not None
+            else UNSET,
+            port=objects.port_object(port, tunnel, is_active=True, is_available=move.available, usage=usage)
+            if site is None and port is not None
+            else UNSET,
+            available=move.available,
+            timestamp=_time(move.at),
+        )
         new += _deliveries(webhooks, _service_kind(move), tunnel.user_uid, subject=uid, body=encode(event))
     return new
 
 
-def _tunnel_info(tunnel: Tunnel, since: clock.Since | None, usage: Usage, now: float) -> TunnelInfo:
+def _tunnel_object(tunnel: Tunnel, since: clock.Since | None, usage: Usage | None, now: float) -> TunnelObject:
     """What is live comes from here; the store is told of it a few seconds later."""
     state = tunnel.state
-    if state in (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE):
+    if not objects.is_decided(state):
         state = TunnelState.ONLINE if since is not None else TunnelState.OFFLINE
-    return TunnelInfo(
-        id=tunnel.uid,
-        user_id=tunnel.user_uid,
-        created=_time(tunnel.created),
-        last_active=_time(now if since is not None or tunnel.seen is TunnelState.ONLINE else tunnel.last_active),
-        state=int(state),
-        uptime=int(since.lasted_s()) if since is not None else 0,
-        bandwidth=_usage(usage),
-        name=tunnel.name,
-        hostname=tunnel.hostname,
-        address=tunnel.address,
-        version=tunnel.version,
-        os=tunnel.os,
-        arch=tunnel.arch,
+    return objects.tunnel_object(
+        tunnel,
+        state=state,
+        last_active=now if since is not None or tunnel.seen is TunnelState.ONLINE else tunnel.last_active,
+        uptime_s=int(since.lasted_s()) if since is not None else 0,
+        usage=usage,
+        client=tunnel,
     )
-
-
-def _usage(usage: Usage) -> DataUsage:
-    return DataUsage(daily=usage.daily, monthly=usage.monthly)
 
 
 def _time(unix_s: float) -> dt.datetime:

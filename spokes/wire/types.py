@@ -1,4 +1,4 @@
-"""The types of the wire, used by every struct of this room.
+"""The types of the Admin API's members, used by every struct that it takes or answers, and by webhooks.
 
 Owns: their limits and their form, both ways. An answer's number is always an int, a time always has an offset.
 Source: the Admin API's data types, docs/admin-api.md.

@@ -1,6 +1,7 @@
 """Bodies of webhooks: services that go up or down as the contract has them, everything else in one envelope.
 
-Source: the contract of the Admin API, sections 6 and 8; docs/webhooks.md for the envelope and the kinds of events.
+Source: the contract of the Admin API, sections 6 and 8 (objects.py); docs/webhooks.md for the envelope and
+the kinds of events.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from spokes.model.objects import HttpService, PortService, Tunnel
+
 SERVICE_KIND = "service"
 ALERT_KIND = "alert"
 TEST_KIND = "test"
@@ -22,63 +25,10 @@ SUBJECTS = (
 EVERYTHING = "*"
 
 
-class DataUsage(Struct, frozen=True, kw_only=True):
-    """Bytes both ways, of the calendar day and month in UTC."""
-
-    daily: int = 0
-    monthly: int = 0
-
-
-class TunnelInfo(Struct, frozen=True, kw_only=True, rename={"user_id": "userID", "last_active": "lastActive"}):
-    """A tunnel without its services."""
-
-    id: str
-    user_id: str
-    created: datetime
-    last_active: datetime
-    state: int
-    uptime: int
-    bandwidth: DataUsage
-    name: str
-    hostname: str
-    address: str
-    version: str
-    os: str
-    arch: str
-
-
-class HttpService(
-    Struct,
-    frozen=True,
-    kw_only=True,
-    rename={"user_id": "userID", "tunnel_id": "tunID", "domain_name": "domainName"},
-):
-    id: str
-    user_id: str
-    tunnel_id: str
-    active: bool
-    available: bool
-    secure: bool
-    domain_name: str
-    bandwidth: DataUsage
-
-
-class PortService(Struct, frozen=True, kw_only=True, rename={"user_id": "userID", "tunnel_id": "tunID"}):
-    id: str
-    user_id: str
-    tunnel_id: str
-    active: bool
-    available: bool
-    protocol: int  # 1 TCP, 2 UDP
-    port: int
-    bandwidth: DataUsage
-    label: str
-
-
 class ServiceEvent(Struct, frozen=True, kw_only=True):
     """A service came up or went down; exactly one of `http` and `port` is there."""
 
-    tunnel: TunnelInfo
+    tunnel: Tunnel
     http: HttpService | UnsetType = UNSET
     port: PortService | UnsetType = UNSET
     available: bool
