@@ -157,7 +157,7 @@ def _full_load(peer: RunningPeer, scale: Scale, caller: Callable[[threading.Even
     return parse_rate(text)
 
 
-class Pace:
+class TokenBucket:
     """Turns at even distances. A turn that is missed is taken at once, and counts from when it was due."""
 
     def __init__(self, interval_s: float) -> None:
@@ -178,7 +178,7 @@ class _Stopped(Exception):
 def walk_until(
     stop: threading.Event, control: Control, fleet: StoredFleet, key: str, numbers: Iterator[int], times: Times
 ) -> None:
-    client, pace = ApiClient(control, key), Pace(WALKER_COUNT / CALLS_PER_S)
+    client, pace = ApiClient(control, key), TokenBucket(WALKER_COUNT / CALLS_PER_S)
 
     def call(endpoint: str, rest: str = "", body: dict[str, Any] | None = None) -> dict[str, Any]:
         due_s = pace.wait(stop)
@@ -204,7 +204,7 @@ def walk_until(
 
 def _ask_until(stop: threading.Event, address: str, port: int) -> None:
     """The same pace, for what does not go through the proxy's administration."""
-    pace = Pace(WALKER_COUNT / CALLS_PER_S)
+    pace = TokenBucket(WALKER_COUNT / CALLS_PER_S)
     conn = http.client.HTTPConnection(address, port, timeout=10.0)
     try:
         while True:

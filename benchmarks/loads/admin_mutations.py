@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.loads import Metrics
-from benchmarks.loads.admin import Pace, control_of, percentile
+from benchmarks.loads.admin import TokenBucket, control_of, percentile
 from benchmarks.loads.api_client import OWN, V1, ApiClient, create_key
 from benchmarks.loads.stored_fleet import start_with_fleet
 from benchmarks.peers import RunningPeer
@@ -60,7 +60,7 @@ def admin_mutations(peer: RunningPeer, scale: Scale) -> Metrics:
 
 def _mutate(client: ApiClient, tunnels: list[str], count: int, caller: int) -> list[float]:
     """Changes one rule after the other; the upstream's port counts the changes of its service."""
-    pace, never, times_ms = Pace(CALLER_COUNT / MUTATIONS_PER_S), threading.Event(), []
+    pace, never, times_ms = TokenBucket(CALLER_COUNT / MUTATIONS_PER_S), threading.Event(), []
     for number in range(count):
         due_s = pace.wait(never)
         index = number % len(tunnels)

@@ -51,7 +51,7 @@ def online_count(server: ServerProcess) -> int:
     return int(server.status()["tunnels"]["online"])
 
 
-def test_leading_link_cut_other_streams_and_the_session_go_on(server, client):
+def test_primary_link_cut_other_streams_and_the_session_go_on(server, client):
     with tcp_upstream(talk) as upstream, cutting_proxy(("127.0.0.1", server.https_port)) as proxy:
         client.spoke("tcp", "forward", "--destination", "127.0.0.1", "--dstport", upstream.port)
         document = json.loads(client.config.read_text())

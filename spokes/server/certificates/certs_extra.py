@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from spokes.errors import SpokesError
-from spokes.server.base.waking import wait_until_set
+from spokes.server.base.worker_loop import wait_until_set
 from spokes.server.certificates.certificate_folders import SETTLE_S, CertificateFolders, Folder
 from spokes.server.certificates.folder_events import FolderEvents
 from spokes.server.certificates.shown_certificates import ShownCertificates

@@ -1,8 +1,8 @@
 """Alerts: raised once however often it is seen what is wrong, resolved when it is over, told by webhook and e-mail.
 
 Owns: what is open, as far as this process knows; the store decides what is new.
-Bound: one wish for each kind and subject waits for the store. Fails: a store that fails is logged and asked again; an
-alert that it will never take is dropped, with a line in the log.
+Bound: one pending operation for each kind and subject waits for the store.
+Fails: a store that fails is logged and asked again; an alert that it will never take is dropped, with a log line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from spokes.server.base.set_aside import is_passing
 from spokes.server.base.storethread import StoreThread
-from spokes.server.base.waking import work_when_woken
+from spokes.server.base.worker_loop import run_when_woken
 from spokes.store import Alert, Severity
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ STORE_RETRY_S = 5.0
 Listener = Callable[[Alert], None]
 
 
-class Wish(NamedTuple):
+class PendingOperation(NamedTuple):
     """What an alert is to be; `severity` None: over."""
 
     severity: Severity | None
@@ -37,7 +37,7 @@ class AlertBoard:
     def __init__(self, store: StoreThread) -> None:
         self._store = store
         self._open: dict[tuple[str, str], Severity] = {}
-        self._wishes: dict[tuple[str, str], Wish] = {}
+        self._pending: dict[tuple[str, str], PendingOperation] = {}
         self._woken = asyncio.Event()
         self._writing = asyncio.Lock()
         self.listeners: list[Listener] = []
@@ -60,47 +60,47 @@ class AlertBoard:
     def raise_(self, kind: str, subject: str, severity: Severity, text: str) -> None:
         """Does nothing while the same or a worse one stands."""
         if self._stands(kind, subject) not in (severity, Severity.CRITICAL):
-            self._wish(kind, subject, Wish(severity, text))
+            self._put(kind, subject, PendingOperation(severity, text))
 
     def settle(self, kind: str, subject: str) -> None:
         if self._stands(kind, subject) is not None:
-            self._wish(kind, subject, Wish(None, ""))
+            self._put(kind, subject, PendingOperation(None, ""))
 
     def _stands(self, kind: str, subject: str) -> Severity | None:
         """As it will be once everything is written: a write may be under way."""
-        wish = self._wishes.get((kind, subject))
-        return wish.severity if wish is not None else self._open.get((kind, subject))
+        operation = self._pending.get((kind, subject))
+        return operation.severity if operation is not None else self._open.get((kind, subject))
 
-    def _wish(self, kind: str, subject: str, wish: Wish) -> None:
-        self._wishes[kind, subject] = wish
+    def _put(self, kind: str, subject: str, operation: PendingOperation) -> None:
+        self._pending[kind, subject] = operation
         self._woken.set()
 
     async def run(self) -> None:
-        await work_when_woken(
+        await run_when_woken(
             self._woken, self.flush, log=log, failed="alerts not written", retry_s=STORE_RETRY_S
         )
 
     async def flush(self) -> None:
-        """Writes what was wished for, and tells the listeners what is new. May be called while it runs."""
+        """Writes what is pending, and tells the listeners what is new. May be called while it runs."""
         async with self._writing:
-            for (kind, subject), wish in list(self._wishes.items()):
+            for (kind, subject), operation in list(self._pending.items()):
                 try:
-                    alert = await self._write(kind, subject, wish)
+                    alert = await self._write(kind, subject, operation)
                 except Exception as error:
                     if is_passing(error):
                         raise
                     log.exception("alert not written", extra={"kind": kind, "subject": subject})
                     alert = None
-                if self._wishes.get((kind, subject)) == wish:
-                    del self._wishes[kind, subject]
+                if self._pending.get((kind, subject)) == operation:
+                    del self._pending[kind, subject]
                 if alert is not None:
                     self._tell(alert)
 
-    async def _write(self, kind: str, subject: str, wish: Wish) -> Alert | None:
+    async def _write(self, kind: str, subject: str, operation: PendingOperation) -> Alert | None:
         store = self._store.store
-        if wish.severity is not None:
-            alert = await self._store.run(store.alerts.open, kind, subject, wish.severity, wish.text)
-            self._open[kind, subject] = wish.severity
+        if operation.severity is not None:
+            alert = await self._store.run(store.alerts.open, kind, subject, operation.severity, operation.text)
+            self._open[kind, subject] = operation.severity
         else:
             alert = await self._store.run(store.alerts.resolve, kind, subject)
             self._open.pop((kind, subject), None)

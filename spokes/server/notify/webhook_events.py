@@ -28,7 +28,7 @@ from spokes.model.objects import Tunnel as TunnelObject
 from spokes.model.webhook import TEST_KIND, Event, ServiceEvent, encode, wants
 from spokes.server.base.set_aside import SetAside, Subject, is_passing
 from spokes.server.base.storethread import StoreThread
-from spokes.server.base.waking import work_when_woken
+from spokes.server.base.worker_loop import run_when_woken
 from spokes.server.routing.availability import ServiceMove
 from spokes.server.routing.users import Users
 from spokes.server.sessions.registry import Registry
@@ -38,14 +38,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MARK = "webhooks"
+CONSUMER = "webhooks"
 BATCH_COUNT_MAX = 500
 MOVE_COUNT_MAX = 100_000
 ALERT_COUNT_MAX = 1_000
 GATHER_S = 0.05  # what comes together is queued in one transaction
 STORE_RETRY_S = 1.0
 EVENT_BYTES_MAX = 16 * 1024  # each webhook keeps its own copy; what is larger names the object alone
-MARK_INTERVAL_S = 10.0  # how often the place is written while nobody is to be told
+OFFSET_INTERVAL_S = 10.0  # how often the place is written while nobody is to be told
 _OF_TUNNELS = frozenset({Kind.AUTH_TOKEN, Kind.SITE, Kind.PORT, Kind.PORTMAP})
 _IDENTIFYING = ("uid", "tunnel_uid", "user_uid", "domain", "port", "listen_port", "transport", "name", "hostname")
 _ZERO_TIME = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
@@ -70,7 +70,7 @@ class WebhookEvents:
         self._registry = registry
         self._on_queued = on_queued
         self._epoch = self._seq = 0
-        self._marked_at = 0.0
+        self._offset_written_at = 0.0
         self._moves: deque[ServiceMove] = deque(maxlen=MOVE_COUNT_MAX)
         self._alerts: deque[Alert] = deque(maxlen=ALERT_COUNT_MAX)
         self._woken = asyncio.Event()
@@ -81,9 +81,9 @@ class WebhookEvents:
         """Where it was; at first, or after a restore, from now on."""
         store = self._store.store
         self._epoch, seq = await self._store.run(store.changes.position)
-        mark = await self._store.run(store.consumer_offsets.read, MARK)
-        self._seq = mark[1] if mark is not None and mark[0] == self._epoch else seq
-        if mark is None or mark[0] != self._epoch:
+        offset = await self._store.run(store.consumer_offsets.read, CONSUMER)
+        self._seq = offset[1] if offset is not None and offset[0] == self._epoch else seq
+        if offset is None or offset[0] != self._epoch:
             await self.flush()
         self._woken.set()
 
@@ -109,7 +109,7 @@ class WebhookEvents:
         await self._queue([NewDelivery(webhook_uid=webhook.uid, kind=TEST_KIND, body=encode(event))])
 
     async def run(self) -> None:
-        await work_when_woken(
+        await run_when_woken(
             self._woken, self.catch_up, log=log, failed="events not queued", retry_s=STORE_RETRY_S, gather_s=GATHER_S
         )
 
@@ -130,7 +130,7 @@ class WebhookEvents:
             self._seq = batch[-1].seq
         # Without a place that was written, what nobody wanted to know is looked through again: no harm, so not each
         # mutation costs one more.
-        if told or clock.monotonic_s() - self._marked_at >= MARK_INTERVAL_S:
+        if told or clock.monotonic_s() - self._offset_written_at >= OFFSET_INTERVAL_S:
             await self.flush()
 
     async def _queue_some(self, changes: Sequence[Change], webhooks: list[Webhook]) -> bool:
@@ -149,8 +149,8 @@ class WebhookEvents:
 
     async def flush(self) -> None:
         """Writes the place."""
-        self._marked_at = clock.monotonic_s()
-        await self._store.run(self._store.store.consumer_offsets.write, MARK, self._epoch, self._seq)
+        self._offset_written_at = clock.monotonic_s()
+        await self._store.run(self._store.store.consumer_offsets.write, CONSUMER, self._epoch, self._seq)
 
     def _of_change(self, told_of: ChangedObject, webhooks: list[Webhook]) -> list[NewDelivery]:
         change, plain, owner = told_of

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from spokes import clock
 from spokes.errors import SpokesError
 from spokes.server.base.storethread import StoreThread
-from spokes.server.base.waking import wait_until_set
+from spokes.server.base.worker_loop import wait_until_set
 from spokes.server.notify.alerts import AlertBoard
 from spokes.server.notify.lookups import Lookups
 from spokes.server.notify.webhook_request import Outcome, post

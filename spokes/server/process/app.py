@@ -36,26 +36,26 @@ from spokes.server.base.limits import (
     visitor_count_per_tunnel_max,
 )
 from spokes.server.base.storethread import StoreThread
-from spokes.server.base.waking import wait_until_set
+from spokes.server.base.worker_loop import wait_until_set
 from spokes.server.certificates.certificates import Certificate, ensure_certificates
 from spokes.server.certificates.shown_certificates import ShownCertificates
-from spokes.server.notify.notices import Notices
+from spokes.server.notify.notifications import Notifications
 from spokes.server.process import admin_process
 from spokes.server.process.admin_process import AdminProcess, admin_command, admin_environment, admin_upstream
 from spokes.server.process.control import ControlSocket
 from spokes.server.process.operations import Operations
-from spokes.server.process.upkeep import keep_up
+from spokes.server.process.retention import apply_retention
+from spokes.server.routing.access_records import ACCESS_RECORD_COUNT_MAX, DAY_S, AccessRecordWriter
 from spokes.server.routing.availability import Availability
 from spokes.server.routing.bandwidth import BandwidthLimits
 from spokes.server.routing.changes import ChangeFollower
-from spokes.server.routing.domain_proofs import DomainProofs
+from spokes.server.routing.domain_verification import DomainVerification
 from spokes.server.routing.listeners import BoundAddress, check_free
 from spokes.server.routing.ports import PortListeners
 from spokes.server.routing.public import PublicPorts
 from spokes.server.routing.routes import RouteTable
 from spokes.server.routing.traffic import TrafficMeter
 from spokes.server.routing.users import Users
-from spokes.server.routing.visits import DAY_S, VISIT_COUNT_MAX, VisitWriter
 from spokes.server.sessions.admission import Admission
 from spokes.server.sessions.presence import PresenceWriter
 from spokes.server.sessions.registry import Registry
@@ -139,7 +139,7 @@ class Server:
             tunnel_stream_count_max=visitor_count_per_tunnel_max(config, open_files),
             handshakes_per_address_per_s=config.handshakes_per_address_per_s,
             unmetered_networks=list(config.unmetered_networks),
-            visit_count_max=VISIT_COUNT_MAX if config.connection_metrics else 0,
+            visit_count_max=ACCESS_RECORD_COUNT_MAX if config.connection_metrics else 0,
             via=f"spokes-{secrets.token_hex(8)}".encode(),  # of this server alone, or two in a row would be a loop
         )
         hand_pages(engine)
@@ -149,7 +149,7 @@ class Server:
         self._assemble(engine, shown, certificates[0])
         await self.follower.load()
         await self.bandwidth.load()
-        await self.notices.load()
+        await self.notifications.load()
         assert self._pump is not None
         self._pump.start()
         for bound in self._bound.values():
@@ -158,19 +158,19 @@ class Server:
         self._control = ControlSocket(self.directory / CONTROL_SOCKET_NAME, self._operations(engine).by_name())
         await self._control.start()
         control = self._control
-        works: dict[str, Make] = {
+        tasks: dict[str, Make] = {
             "change log": self.follower.run,
             "presence": self.presence.run,
             "traffic": self.bandwidth.run,
-            "upkeep": lambda: keep_up(self._store, self.visits),
+            "upkeep": lambda: apply_retention(self._store, self.access_records),
             "control socket": lambda: control.keep(self.follower.wake),
             "kernel memory": TcpMemoryWatch(engine).run,
-            **self.notices.works(),
+            **self.notifications.tasks(),
         }
         if config.domain_proof:
-            works["domain proofs"] = DomainProofs(self._store, config.domain_proof_resolvers).run
-        for name, work in works.items():
-            self.supervisor.keep(name, work)
+            tasks["domain proofs"] = DomainVerification(self._store, config.domain_proof_resolvers).run
+        for name, make in tasks.items():
+            self.supervisor.keep(name, make)
         if config.admin:
             command = self._make_admin_command(
                 config, self.directory, self.link_certificate.fingerprint, self.public.https or HTTPS_PORT
@@ -211,14 +211,14 @@ class Server:
         )
         self.public.is_vouched_for = shown.is_vouched_for
         shown.on_change = self.sessions.certificates_changed
-        self.visits = VisitWriter(
+        self.access_records = AccessRecordWriter(
             engine,
             self.routes.counted,
             self._store,
             kept_s=config.connection_metrics_days * DAY_S,
             row_count_max=config.connection_metrics_count_max,
         )
-        self.traffic = TrafficMeter(engine, self.routes, self._store, self.visits)
+        self.traffic = TrafficMeter(engine, self.routes, self._store, self.access_records)
         self.bandwidth = BandwidthLimits(
             store=self._store,
             meter=self.traffic,
@@ -228,7 +228,7 @@ class Server:
             interval_s=config.traffic_interval_s,
         )
         self.follower.on_users_changed = self.bandwidth.look
-        self.notices = Notices(
+        self.notifications = Notifications(
             config=config,
             directory=self.directory,
             engine=engine,
@@ -255,7 +255,7 @@ class Server:
             routes=self.routes,
             follower=self.follower,
             sessions=self.sessions,
-            notices=self.notices,
+            notifications=self.notifications,
         )
 
     def _check_open_files(self) -> int:
@@ -353,7 +353,7 @@ class Server:
 
     async def reload(self) -> list[str]:
         """Reads the configuration again; the names of settings that need a restart. Fails without any effect."""
-        self.notices.certs_extra.wake()
+        self.notifications.certs_extra.wake()
         if self._reread is None:
             return []
         new = self._reread()
@@ -367,10 +367,10 @@ class Server:
         self.presence.interval_s = new.presence_interval_s
         self.routes.removed_drain_s = new.removed_drain_s
         self.bandwidth.interval_s = new.traffic_interval_s
-        self.visits.kept_s = new.connection_metrics_days * DAY_S
-        self.visits.row_count_max = new.connection_metrics_count_max
-        self.notices.alert_offline_s = new.alert_offline_s
-        self.notices.certs_extra.interval_s = new.certs_extra_interval_s
+        self.access_records.kept_s = new.connection_metrics_days * DAY_S
+        self.access_records.row_count_max = new.connection_metrics_count_max
+        self.notifications.alert_offline_s = new.alert_offline_s
+        self.notifications.certs_extra.interval_s = new.certs_extra_interval_s
         if changed & {"log_format", "log_level"}:
             setup_logging(new.log_format, new.log_level)
         self.config = _merge(self.config, new)

@@ -16,7 +16,7 @@ from spokes.config import Address, ServerConfig
 from spokes.errors import NotFoundError, ValueRefusedError
 from spokes.server.base.storethread import StoreThread
 from spokes.server.certificates.certificates import Certificate
-from spokes.server.notify.notices import Notices
+from spokes.server.notify.notifications import Notifications
 from spokes.server.process.admin_process import AdminProcess
 from spokes.server.process.control import Args, Operation
 from spokes.server.process.metrics import (
@@ -66,7 +66,7 @@ class Operations:
         routes: RouteTable,
         follower: ChangeFollower,
         sessions: Sessions,
-        notices: Notices,
+        notifications: Notifications,
     ) -> None:
         self._server = server
         self._engine = engine
@@ -75,7 +75,7 @@ class Operations:
         self._routes = routes
         self._follower = follower
         self._sessions = sessions
-        self._notices = notices
+        self._notifications = notifications
         self._live = Live(engine, registry, routes)
 
     def by_name(self) -> dict[str, Operation]:
@@ -122,8 +122,8 @@ class Operations:
         }
 
     async def certificates(self, _args: Args) -> list[dict[str, Any]]:
-        own = self._notices.shown.own()
-        return [*([own] if own is not None else []), *self._notices.certs_extra.list()]
+        own = self._notifications.shown.own()
+        return [*([own] if own is not None else []), *self._notifications.certs_extra.list()]
 
     async def tunnels(self, _args: Args) -> list[dict[str, Any]]:
         return [tunnel_figures(self._engine, self._routes, session) for session in self._registry.sessions()]
@@ -144,16 +144,16 @@ class Operations:
             "sessions": session_figures(self._registry, self._sessions.link_count, self._routes),
             "tunnels": tunnel_traffic_figures(self._engine, self._registry, self._routes, tunnel_count),
             "services": service_traffic_figures(self._engine, self._routes, tunnel_count),
-            "webhooks": webhook_figures(self._notices.dispatcher),
-            "alerts": alert_figures(self._notices.alerts),
+            "webhooks": webhook_figures(self._notifications.dispatcher),
+            "alerts": alert_figures(self._notifications.alerts),
             "tasks": self._server.supervisor.figures(),
-            "set_aside_total": self._notices.set_aside_count(),
+            "set_aside_total": self._notifications.set_aside_count(),
             "certificates": [self._certificate()],
             "admin": {"starts_total": admin.start_count if admin else 0},
         }
 
     def _certificate(self) -> dict[str, Any]:
-        certificate = self._notices.certificates.current
+        certificate = self._notifications.certificates.current
         return {
             "names": list(certificate.names),
             "expires": certificate.expires_at,
@@ -172,12 +172,12 @@ class Operations:
         webhook_uid = args.get("webhook_uid")
         if not isinstance(webhook_uid, str):
             raise ValueRefusedError("the webhook's id is missing")
-        await self._notices.events.queue_test(webhook_uid)
+        await self._notifications.events.queue_test(webhook_uid)
         return {}
 
     async def changed(self, _args: Args) -> dict[str, Any]:
         await self._follower.catch_up()
-        self._notices.changed()  # deliveries to be sent again are no changes
+        self._notifications.changed()  # deliveries to be sent again are no changes
         return {"seq": self._follower.seq, "refused_ports": sorted(self._server.ports.faults)}
 
     async def reload(self, _args: Args) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def tunnel_figures(engine: Engine, routes: RouteTable, session: Session) -> dict
         "generation": session.generation,
         "links": len(session.links),
         "uptime_s": int(session.since.lasted_s()),
-        "rtt_ms": round(engine.link_rtt_ms(session.leading), 3) if session.leading is not None else 0.0,
+        "rtt_ms": round(engine.link_rtt_ms(session.primary), 3) if session.primary is not None else 0.0,
         "bytes_in": bytes_in,
         "bytes_out": bytes_out,
         "streams_open": streams_open,

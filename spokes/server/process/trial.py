@@ -15,7 +15,7 @@ from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import ConfigError, ControlError, DataDirError, SpokesError
 from spokes.server.base.limits import memory_budget
 from spokes.server.certificates.certificates import check_certificates
-from spokes.server.notify.notices import make_mailer
+from spokes.server.notify.notifications import make_mailer
 from spokes.server.routing.listeners import check_free, expand
 from spokes.store import check_store
 

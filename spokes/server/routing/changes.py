@@ -18,7 +18,7 @@ from dataclasses import asdict
 from spokes.errors import InactiveError, InternalError
 from spokes.server.base.set_aside import SetAside, Subject
 from spokes.server.base.storethread import StoreThread
-from spokes.server.base.waking import work_when_woken
+from spokes.server.base.worker_loop import run_when_woken
 from spokes.server.routing.decisions import Decision, RulesChanged, TunnelBlocked, TunnelDeleted
 from spokes.server.routing.ports import PortListeners
 from spokes.server.routing.routes import RouteTable, port_limits, site_limits
@@ -62,7 +62,7 @@ class ChangeFollower:
     def seq(self) -> int:
         return self._seq
 
-    def is_barred(self, tunnel_uid: str) -> bool:
+    def is_blocked(self, tunnel_uid: str) -> bool:
         return (
             tunnel_uid in self._shut or tunnel_uid in self._locked or not self._users.may_log_in(tunnel_uid)
         )
@@ -141,7 +141,7 @@ class ChangeFollower:
         self._woken.set()
 
     async def run(self) -> None:
-        await work_when_woken(self._woken, self.catch_up, log=log, failed="change log not read", retry_s=RETRY_S)
+        await run_when_woken(self._woken, self.catch_up, log=log, failed="change log not read", retry_s=RETRY_S)
 
     async def catch_up(self) -> None:
         """Returns when everything committed before the call is in force."""
@@ -200,8 +200,8 @@ class ChangeFollower:
             case Kind.TUNNEL, Op.PUT if body["deleted_at"] is None:
                 self._routes.put_tunnel(change.uid, str(body["hostname"]))
                 self._users.put_tunnel(change.uid, str(body["user_uid"]))
-                self._bar(self._shut, change.uid, bool(body["shutdown"]), "this tunnel was shut down by the operator")
-                self._bar_of_inactive([change.uid])
+                self._block(self._shut, change.uid, bool(body["shutdown"]), "this tunnel was shut down by the operator")
+                self._block_of_inactive([change.uid])
             case Kind.TUNNEL, _:
                 self.on_decision(TunnelDeleted(change.uid, InactiveError("this tunnel was deleted")))
                 self._routes.drop_tunnel(change.uid)
@@ -226,7 +226,7 @@ class ChangeFollower:
                 tunnel_uid = self._portmaps.pop(change.uid, "")
             case Kind.USER, Op.PUT:
                 self._users.put(change.uid, active=bool(body["active"]), bandwidth_mb=int(body["bandwidth_mb"]))
-                self._bar_of_inactive(self._users.tunnels_of(change.uid))
+                self._block_of_inactive(self._users.tunnels_of(change.uid))
             case Kind.USER, _:
                 self._users.drop(change.uid)  # its tunnels are deleted by changes of their own
             case _:
@@ -245,21 +245,21 @@ class ChangeFollower:
             limits=site_limits(rule),
         )
 
-    def _bar_of_inactive(self, tunnel_uids: Iterable[str]) -> None:
+    def _block_of_inactive(self, tunnel_uids: Iterable[str]) -> None:
         for uid in tunnel_uids:
             if not self._users.may_log_in(uid):
                 reason = InactiveError("the owner of this tunnel is deactivated", hint=ASK_HINT)
                 self.on_decision(TunnelBlocked(uid, reason))
 
     def _lock(self, tunnel_uid: str, *, on: bool) -> None:
-        self._bar(self._locked, tunnel_uid, on, "this tunnel's key is switched off")
+        self._block(self._locked, tunnel_uid, on, "this tunnel's key is switched off")
 
-    def _bar(self, barred: set[str], tunnel_uid: str, on: bool, words: str) -> None:
+    def _block(self, blocked: set[str], tunnel_uid: str, on: bool, words: str) -> None:
         if on:
-            barred.add(tunnel_uid)
+            blocked.add(tunnel_uid)
             self.on_decision(TunnelBlocked(tunnel_uid, InactiveError(words, hint=ASK_HINT)))
         else:
-            barred.discard(tunnel_uid)
+            blocked.discard(tunnel_uid)
 
 
 def _nobody() -> None:

@@ -14,8 +14,8 @@ from spokes import clock
 from spokes._fastpath.engine import Engine
 from spokes.errors import SpokesError
 from spokes.server.base.storethread import StoreThread
+from spokes.server.routing.access_records import AccessRecordWriter
 from spokes.server.routing.routes import RouteTable
-from spokes.server.routing.visits import VisitWriter
 from spokes.store import TrafficDelta
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,11 @@ _Sum = tuple[int, int, int]  # bytes in, bytes out, conns
 class TrafficMeter:
     """The only one who takes traffic from the engine, so that each byte is counted once."""
 
-    def __init__(self, engine: Engine, routes: RouteTable, store: StoreThread, visits: VisitWriter) -> None:
+    def __init__(self, engine: Engine, routes: RouteTable, store: StoreThread, records: AccessRecordWriter) -> None:
         self._engine = engine
         self._routes = routes
         self._store = store
-        self._visits = visits
+        self._records = records
         self._pending: defaultdict[tuple[str, str], _Sum] = defaultdict(lambda: (0, 0, 0))  # by tunnel and service
         self._pending_bytes: defaultdict[str, int] = defaultdict(int)  # by tunnel
         self._ended: frozenset[int] = frozenset()  # retired services that nothing used when they were last looked at
@@ -43,7 +43,7 @@ class TrafficMeter:
         """Takes over what the engine counted, and lets go of services that are gone and will carry no more."""
         retired = self._routes.retired_services()
         ended = frozenset(service for service in retired if not self._engine.service_counters(service)[4])
-        self._visits.read()
+        self._records.read()
         for service, bytes_in, bytes_out, conns in self._engine.take_traffic():
             counted = self._routes.counted(service)
             if counted is not None:
@@ -66,7 +66,7 @@ class TrafficMeter:
     async def flush(self) -> None:
         """Reads, and writes what is pending; does nothing when nothing is."""
         self.read()
-        await self._visits.flush()
+        await self._records.flush()
         if not self._pending:
             return
         written, now = dict(self._pending), clock.wall_s()

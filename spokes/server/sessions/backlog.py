@@ -15,7 +15,7 @@ import random
 from typing import Protocol
 
 from spokes.errors import StoreError
-from spokes.server.base.waking import wait_until_set
+from spokes.server.base.worker_loop import wait_until_set
 from spokes.server.sessions.link import Link, WorkFailed
 from spokes.server.sessions.registry import Session
 from spokes.wire.messages import Delayed, Fault, Services
@@ -37,7 +37,7 @@ class TakeServices(Protocol):
 
 
 class Backlog:
-    """Of one leading link."""
+    """Of one primary link."""
 
     __slots__ = (
         "_always", "_answers_due", "_bring", "_bring_config", "_failed", "_fault", "_hurry", "_link", "_room",

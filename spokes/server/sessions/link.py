@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from spokes._fastpath.engine import Engine
 from spokes.errors import ProtocolError, SpokesError
-from spokes.server.base.pace import Pace
+from spokes.server.base.token_bucket import TokenBucket
 from spokes.server.routing.decisions import RulesChanged
 from spokes.wire.handshake import ServerHandshake, State
 from spokes.wire.messages import Bye, Message, Reason
@@ -44,8 +44,8 @@ class Link:
     """Sends and receives control messages on one engine link."""
 
     __slots__ = (
-        "_arrived", "_askers", "_engine", "_inbox", "_inbox_bytes", "_notices", "handshake", "id", "lost", "pace",
-        "peer", "source", "task",
+        "_arrived", "_askers", "_engine", "_inbox", "_inbox_bytes", "_notices", "bucket", "handshake", "id",
+        "lost", "peer", "source", "task",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, link: int, peer: str) -> None:
@@ -57,7 +57,7 @@ class Link:
         self.handshake = ServerHandshake()
         self.id = link
         self.lost = False  # the network's doing: neither end meant it
-        self.pace = Pace(PART_RATE_PER_S, PART_BURST)
+        self.bucket = TokenBucket(PART_RATE_PER_S, PART_BURST)
         self.peer = peer
         self.source = source_of(peer)
         self.task: asyncio.Task[None] | None = None
@@ -124,7 +124,7 @@ class Link:
     async def _arrived_message(self) -> Message | None:
         """One that is whole already."""
         while self._inbox:
-            await self.pace.turn(1.0 + len(self._inbox[0].payload) / PART_BYTES_MAX)
+            await self.bucket.turn(1.0 + len(self._inbox[0].payload) / PART_BYTES_MAX)
             part = self._inbox.popleft()
             self._inbox_bytes -= len(part.payload)
             message = self.handshake.receive(part.payload, part.flags)
@@ -136,7 +136,7 @@ class Link:
         for part in self.handshake.send(message):
             self._engine.send_control(self.id, part.payload, part.flags)
 
-    def say_goodbye(self, error: SpokesError, *, retry: bool, retry_after_s: float = 0.0) -> None:
+    def send_bye(self, error: SpokesError, *, retry: bool, retry_after_s: float = 0.0) -> None:
         """`bye` where one may still be sent, then closed; cut when the peer does not read it."""
         if self.handshake.state is not State.CLOSED:
             words = f"{error.told}; {error.hint}" if error.hint else error.told

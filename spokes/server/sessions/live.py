@@ -37,7 +37,7 @@ class Live:
         return [session for uid in ids if (session := self._registry.get(uid)) is not None]
 
     def _rtt_ms(self, session: Session) -> float:
-        return self._engine.link_rtt_ms(session.leading) if session.leading is not None else 0.0
+        return self._engine.link_rtt_ms(session.primary) if session.primary is not None else 0.0
 
     def _tunnel(self, session: Session) -> dict[str, Any]:
         slot = self._routes.slot(session.tunnel_uid)

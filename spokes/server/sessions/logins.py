@@ -67,7 +67,7 @@ class Logins:
             if self._routes.slot(tunnel.uid) is None:
                 await self._follower.catch_up()
         slot = self._routes.slot(tunnel.uid)
-        if slot is None or self._follower.is_barred(tunnel.uid):
+        if slot is None or self._follower.is_blocked(tunnel.uid):
             raise InactiveError("this tunnel was shut down or deleted", hint="ask the operator")
         return Found(tunnel, config, revision, slot)
 

@@ -23,11 +23,11 @@ class Session:
     generation: int
     id: str
     secret: str = field(repr=False)
-    leading: int | None  # the link that carries its messages; None between its loss and the client's `lead`
+    primary: int | None  # the link that carries its messages; None between its loss and the client's `lead`
     peer: str
     agent: Agent
     since: Since
-    moves: bool  # the client sends `lead`
+    supports_failover: bool  # the client names another primary link (`lead`) when it lost one
     links: set[int]
     config: TunConfig = field(default_factory=TunConfig)  # the rules that the client is known to have
     revision: int = 0  # of those rules
@@ -70,7 +70,7 @@ class Registry:
         return self._generations.get(tunnel_uid, 0)
 
     def open(
-        self, tunnel_uid: str, *, link: int, peer: str, agent: Agent, moves: bool = False
+        self, tunnel_uid: str, *, link: int, peer: str, agent: Agent, supports_failover: bool = False
     ) -> tuple[Session, Session | None]:
         """The new session, and the one it replaced."""
         replaced = self._by_tunnel.get(tunnel_uid)
@@ -83,11 +83,11 @@ class Registry:
             generation=generation,
             id=secrets.token_hex(8),
             secret=secrets.token_hex(32),
-            leading=link,
+            primary=link,
             peer=peer,
             agent=agent,
             since=Since(),
-            moves=moves,
+            supports_failover=supports_failover,
             links={link},
         )
         self._by_tunnel[tunnel_uid] = session
@@ -105,16 +105,16 @@ class Registry:
         session.links.add(link)
         return session
 
-    def lead(self, session: Session, link: int) -> int | None:
-        """This link leads from now on; the one that did, if it is still there."""
-        before, session.leading = session.leading, link
+    def set_primary(self, session: Session, link: int) -> int | None:
+        """This link is the primary one from now on; answers the one that was, if it is still there."""
+        before, session.primary = session.primary, link
         return before
 
     def part(self, session: Session, link: int) -> None:
         """The link is over."""
         session.links.discard(link)
-        if session.leading == link:
-            session.leading = None
+        if session.primary == link:
+            session.primary = None
 
     def is_live(self, session: Session) -> bool:
         return self._by_tunnel.get(session.tunnel_uid) is session

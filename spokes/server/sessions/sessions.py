@@ -1,4 +1,4 @@
-"""Sessions: one coroutine for each link, from its hello to its end; what begins, moves and ends a session.
+"""Sessions: one coroutine for each link, from its hello to its end; what begins, fails over and ends a session.
 
 Owns: what happens on a link event; the registry is told here and nowhere else. Never waits for a peer without a
 deadline before it is known, and never for an old session when a new one comes.
@@ -39,7 +39,6 @@ from spokes.server.routing.decisions import Decision, RulesChanged, TunnelBlocke
 from spokes.server.routing.public import PublicPorts
 from spokes.server.routing.routes import RouteTable
 from spokes.server.sessions.admission import Admission
-from spokes.server.sessions.attendance import Attendance, hear_goodbye
 from spokes.server.sessions.backlog import STORE_RETRY_S
 from spokes.server.sessions.copies import Copies
 from spokes.server.sessions.link import Link
@@ -47,7 +46,8 @@ from spokes.server.sessions.logins import Logins
 from spokes.server.sessions.presence import PresenceWriter
 from spokes.server.sessions.registry import Registry, Session
 from spokes.server.sessions.requests import Requests
-from spokes.server.sessions.strangers import Strangers
+from spokes.server.sessions.session_loop import SessionLoop, on_bye
+from spokes.server.sessions.unauthenticated import UnauthenticatedLinks
 from spokes.store import PresenceUpdate, Tunnel, TunnelState
 from spokes.wire.handshake import DRAINABLE, HELLO_DEADLINE_S, LEAD_DEADLINE_S, State
 from spokes.wire.messages import Address, Agent, Bye, Drain, Join, Joined, Lead, Leading, Login, Ready, Register
@@ -78,7 +78,7 @@ class Sessions:
         domain: str,
         on_failed: Callable[[Exception], None],
         hello_deadline_s: float = HELLO_DEADLINE_S,
-        lead_deadline_s: float = LEAD_DEADLINE_S,
+        primary_deadline_s: float = LEAD_DEADLINE_S,
     ) -> None:
         self._engine = engine
         self._registry = registry
@@ -87,10 +87,10 @@ class Sessions:
         self._availability = availability
         self._public = public
         self._below_domain = f".{domain}"
-        self._lead_deadline_s = lead_deadline_s
+        self._primary_deadline_s = primary_deadline_s
         self._on_failed = on_failed
         self._logins = Logins(store=store, admission=admission, follower=follower, routes=routes, domain=domain)
-        self._attendance = Attendance(
+        self._session_loop = SessionLoop(
             store=store,
             registry=registry,
             follower=follower,
@@ -101,7 +101,7 @@ class Sessions:
         self.copies = Copies()
         self._links: dict[int, Link] = {}
         self._control_links: defaultdict[str, set[int]] = defaultdict(set)  # by tunnel
-        self.strangers = Strangers(domain, deadline_s=hello_deadline_s)
+        self.unauthenticated = UnauthenticatedLinks(domain, deadline_s=hello_deadline_s)
         self._retry_after_s = 0.0
         self._draining = False
         follower.on_decision = self.take
@@ -129,9 +129,9 @@ class Sessions:
         link = Link(self._engine, link_id, _peer_text(data))
         self._links[link_id] = link
         if self._draining:
-            link.say_goodbye(ShutdownError("the server is stopping"), retry=True, retry_after_s=self._retry_after_s)
-        elif self.strangers.are_too_many(link.source):
-            link.say_goodbye(LimitError("too many links at once"), retry=True, retry_after_s=STORE_RETRY_S)
+            link.send_bye(ShutdownError("the server is stopping"), retry=True, retry_after_s=self._retry_after_s)
+        elif self.unauthenticated.are_too_many(link.source):
+            link.send_bye(LimitError("too many links at once"), retry=True, retry_after_s=STORE_RETRY_S)
         else:
             link.task = asyncio.get_running_loop().create_task(self._converse(link), name=f"link {link_id}")
 
@@ -164,7 +164,7 @@ class Sessions:
 
     async def _converse(self, link: Link) -> None:
         try:
-            agent, request = await self.strangers.meet(link)
+            agent, request = await self.unauthenticated.meet(link)
             match request:
                 case Register():
                     await self._logins.register(link, request)
@@ -175,19 +175,19 @@ class Sessions:
                 case _:
                     link.close()  # goodbye before anything was asked
         except (AdmissionRefusedError, CopyError) as error:
-            link.say_goodbye(error, retry=True, retry_after_s=error.retry_after_s)
+            link.send_bye(error, retry=True, retry_after_s=error.retry_after_s)
         except StoreError as error:
             log.error("session refused by the store", extra={"peer": link.peer, "detail": str(error)})
-            link.say_goodbye(error, retry=True, retry_after_s=STORE_RETRY_S)
+            link.send_bye(error, retry=True, retry_after_s=STORE_RETRY_S)
         except SpokesError as error:
             log.info("link refused", extra={"peer": link.peer, "code": error.code, "detail": str(error)})
-            link.say_goodbye(error, retry=error.retryable)
+            link.send_bye(error, retry=error.retryable)
         except asyncio.CancelledError:
             raise
         except Exception as error:
             log.warning("link failed", extra={"peer": link.peer})
             self._on_failed(error)
-            link.say_goodbye(InternalError("the server failed"), retry=True, retry_after_s=STORE_RETRY_S)
+            link.send_bye(InternalError("the server failed"), retry=True, retry_after_s=STORE_RETRY_S)
 
     async def _join(self, link: Link, request: Join) -> None:
         session = self._registry.join(request.session, link.id)
@@ -199,27 +199,27 @@ class Sessions:
             self._engine.bind_link(link.id, slot)
             match await link.receive():
                 case Lead():
-                    await self._lead(link, session)
+                    await self._fail_over(link, session)
                 case Bye() as bye:
-                    hear_goodbye(link, bye)
+                    on_bye(link, bye)
                 case _:  # the handshake lets a joined link say nothing else
                     link.close()
         finally:
             self._part(session, link)
 
-    async def _lead(self, link: Link, session: Session) -> None:
-        """The link takes the place of the leading one. What was on its way there may be lost: the client says its part
+    async def _fail_over(self, link: Link, session: Session) -> None:
+        """The link takes the place of the primary one. What was on its way there may be lost: the client says its part
         again, and hears the stored rules again."""
         if not self._registry.is_live(session):
             raise SessionUnknownError("this session is over", hint="log in again")
-        before = self._registry.lead(session, link.id)
+        before = self._registry.set_primary(session, link.id)
         session.peer = link.peer
         link.send(Leading())
         self._tell_address(session)
         if before is not None:  # dead for the client; we did not notice yet
             self._abort(before)
         log.info("session moved", extra={"tunnel_uid": session.tunnel_uid, "peer": link.peer})
-        await self._attendance.attend(link, session.tunnel_uid, session, bring_rules=True)
+        await self._session_loop.run(link, session.tunnel_uid, session, bring_rules=True)
 
     # one session
 
@@ -227,9 +227,9 @@ class Sessions:
         found = await self._logins.find(link, request)
         is_control = link.handshake.state is State.LOGGING_IN_CONTROL
         if not is_control:
-            sitting = self._leading_link(self._registry.get(found.tunnel.uid))
+            sitting = self._primary_link(self._registry.get(found.tunnel.uid))
             if await self.copies.admit(found.tunnel.uid, found.tunnel.hostname, link, sitting):
-                found = await self._logins.find(link, request)  # key and tunnel may have been barred meanwhile
+                found = await self._logins.find(link, request)  # key and tunnel may have been blocked meanwhile
         tunnel = found.tunnel
         ready = Ready(
             tunnel=tunnel.uid,
@@ -244,9 +244,9 @@ class Sessions:
             url=self._public.url(tunnel.hostname),
         )
         if is_control:
-            await self._attend_control(link, ready)
+            await self._run_control(link, ready)
             return
-        session = self._take_over(link, agent, tunnel, moves=request.moves)
+        session = self._take_over(link, agent, tunnel, supports_failover=request.moves)
         try:
             session.config, session.revision = found.config, found.revision
             session.hostname, session.url = ready.hostname, ready.url
@@ -260,26 +260,26 @@ class Sessions:
                     moves=request.moves,
                 )
             )
-            await self._attendance.attend(link, tunnel.uid, session)
+            await self._session_loop.run(link, tunnel.uid, session)
         finally:
             self._part(session, link)
 
-    async def _attend_control(self, link: Link, ready: Ready) -> None:
+    async def _run_control(self, link: Link, ready: Ready) -> None:
         if len(self._control_links.get(ready.tunnel, ())) >= CONTROL_LINK_COUNT_MAX:
             raise LimitError(f"a tunnel has at most {CONTROL_LINK_COUNT_MAX} control links at once")
         self._control_links[ready.tunnel].add(link.id)
         try:
             link.send(ready)
-            await self._attendance.attend(link, ready.tunnel, None)
+            await self._session_loop.run(link, ready.tunnel, None)
         finally:
             self._control_links[ready.tunnel].discard(link.id)
             if not self._control_links[ready.tunnel]:
                 del self._control_links[ready.tunnel]
 
-    def _take_over(self, link: Link, agent: Agent, tunnel: Tunnel, *, moves: bool) -> Session:
+    def _take_over(self, link: Link, agent: Agent, tunnel: Tunnel, *, supports_failover: bool) -> Session:
         """The tunnel's new session; nobody waits for the old one, whose peer may be long gone."""
         session, replaced = self._registry.open(
-            tunnel.uid, link=link.id, peer=link.peer, agent=agent, moves=moves
+            tunnel.uid, link=link.id, peer=link.peer, agent=agent, supports_failover=supports_failover
         )
         if replaced is not None:
             self._put_out(replaced, tunnel.hostname, link)
@@ -298,12 +298,12 @@ class Sessions:
 
     def _put_out(self, replaced: Session, hostname: str, by: Link) -> None:
         """From now on the replaced session serves nothing; its links are cut once it is known whether they live."""
-        leading, link_ids = self._leading_link(replaced), list(replaced.links)
+        primary, link_ids = self._primary_link(replaced), list(replaced.links)
 
         def cut() -> None:
-            if leading is not None and leading.id in self._links:
+            if primary is not None and primary.id in self._links:
                 error = ReplacedError("another client logged in as this tunnel")
-                leading.say_goodbye(error, retry=error.retryable)
+                primary.send_bye(error, retry=error.retryable)
             for link_id in link_ids:
                 self._engine.abort_link(link_id)
 
@@ -312,25 +312,25 @@ class Sessions:
             link = self._links.get(link_id)
             if link is not None and link.task is not None:
                 link.task.cancel()
-        if leading is None:
+        if primary is None:
             cut()
         else:
-            self.copies.when_known(replaced.tunnel_uid, hostname, leading, by, cut)
+            self.copies.when_known(replaced.tunnel_uid, hostname, primary, by, cut)
 
     def _part(self, session: Session, link: Link) -> None:
-        """A link of the session is over. The session goes on while another leads, or is about to: a client that lost
-        its leading link to the network names another one, unless it is an old one."""
-        led = session.leading == link.id
+        """A link of the session is over. The session goes on while another is the primary one, or is about to be: a
+        client that lost its primary link to the network names another one, unless it is an old client."""
+        was_primary = session.primary == link.id
         self._registry.part(session, link.id)
-        if session.links and (not led or (link.lost and session.moves)):
-            if led and self._registry.is_live(session):
-                asyncio.get_running_loop().call_later(self._lead_deadline_s, self._expect_lead, session)
+        if session.links and (not was_primary or (link.lost and session.supports_failover)):
+            if was_primary and self._registry.is_live(session):
+                asyncio.get_running_loop().call_later(self._primary_deadline_s, self._expect_primary, session)
             return
         self._leave(session)
 
-    def _expect_lead(self, session: Session) -> None:
-        if session.leading is None and self._registry.is_live(session):
-            log.info("no link leads the session", extra={"tunnel_uid": session.tunnel_uid})
+    def _expect_primary(self, session: Session) -> None:
+        if session.primary is None and self._registry.is_live(session):
+            log.info("session has no primary link", extra={"tunnel_uid": session.tunnel_uid})
             self._cut(session, HandshakeTimeoutError("no link took the lead"))
             self._leave(session)
 
@@ -349,9 +349,9 @@ class Sessions:
 
     def _cut(self, session: Session, error: SpokesError) -> None:
         """Ends a session now: a word to who still listens, then every link is aborted."""
-        leading = self._leading_link(session)
-        if leading is not None:
-            leading.say_goodbye(error, retry=error.retryable)
+        primary = self._primary_link(session)
+        if primary is not None:
+            primary.send_bye(error, retry=error.retryable)
         for link_id in session.links:
             self._abort(link_id)
 
@@ -361,13 +361,13 @@ class Sessions:
             link.task.cancel()
         self._engine.abort_link(link_id)
 
-    def _leading_link(self, session: Session | None) -> Link | None:
-        return self._links.get(session.leading) if session is not None and session.leading is not None else None
+    def _primary_link(self, session: Session | None) -> Link | None:
+        return self._links.get(session.primary) if session is not None and session.primary is not None else None
 
     def _end_link(self, link_id: int, error: SpokesError) -> None:
         link = self._links.get(link_id)
         if link is not None:
-            link.say_goodbye(error, retry=error.retryable)
+            link.send_bye(error, retry=error.retryable)
         self._abort(link_id)
 
     # what others decide
@@ -376,16 +376,16 @@ class Sessions:
         """Of a change of configuration: to the tunnel's session, where it has one."""
         match decision:
             case RulesChanged(tunnel_uid=tunnel_uid):
-                link = self._leading_link(self._registry.get(tunnel_uid))
+                link = self._primary_link(self._registry.get(tunnel_uid))
                 if link is not None:
                     link.tell(decision)
             case TunnelBlocked(tunnel_uid=tunnel_uid, reason=reason):
-                self._bar(tunnel_uid, reason)
+                self._block(tunnel_uid, reason)
             case TunnelDeleted(tunnel_uid=tunnel_uid, reason=reason):
-                self._bar(tunnel_uid, reason)
+                self._block(tunnel_uid, reason)
                 self._registry.forget_tunnel(tunnel_uid)
 
-    def _bar(self, tunnel_uid: str, error: SpokesError) -> None:
+    def _block(self, tunnel_uid: str, error: SpokesError) -> None:
         for link_id in list(self._control_links.get(tunnel_uid, ())):
             self._end_link(link_id, error)
         self._end_session(tunnel_uid, error)
@@ -397,7 +397,7 @@ class Sessions:
                 self._tell_address(session)
 
     def _tell_address(self, session: Session) -> None:
-        url, link = self._public.url(session.hostname), self._leading_link(session)
+        url, link = self._public.url(session.hostname), self._primary_link(session)
         if session.hostname and link is not None and url != session.url:
             session.url = url
             link.send(Address(url=url))
@@ -437,7 +437,7 @@ class Sessions:
         self._draining = True
         tasks = [link.task for link in self._links.values() if link.task is not None]
         for link in self._links.values():
-            link.say_goodbye(ShutdownError("the server is stopping"), retry=True, retry_after_s=self._retry_after_s)
+            link.send_bye(ShutdownError("the server is stopping"), retry=True, retry_after_s=self._retry_after_s)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -182,13 +182,13 @@ async def test_fault_in_what_a_link_or_an_event_meets_is_counted_and_an_alert(se
     def breaks(*_args):
         raise KeyError("a fault of ours")
 
-    monkeypatch.setattr(server.sessions.strangers, "_welcome", breaks)
+    monkeypatch.setattr(server.sessions.unauthenticated, "_welcome", breaks)
     engine.arrive().say(hello())
     await eventually(lambda: failures(server, "links") == 1)
     monkeypatch.setattr(server.sessions, "_link_up", breaks)
     engine.arrive()
     await eventually(lambda: failures(server, "events") == 1)
-    await server.notices.alerts.flush()
+    await server.notifications.alerts.flush()
     alerts = {(alert.kind, alert.subject) for alert in store.alerts.select(open_only=True)}
     assert alerts >= {("task", "links"), ("task", "events")}
 
@@ -197,7 +197,7 @@ async def test_event_that_cannot_be_told_is_set_aside_and_the_others_are_told(
     server, store, receiver, tunnel, monkeypatch  # noqa: F811
 ):
     await hook(server, store, receiver, kinds=("token",))
-    await server.notices.events.catch_up()
+    await server.notifications.events.catch_up()
     queue = type(server._store.store.deliveries).queue
 
     def refusing(self, new):
@@ -211,18 +211,18 @@ async def test_event_that_cannot_be_told_is_set_aside_and_the_others_are_told(
     await server.follower.catch_up()
     await eventually(lambda: len(receiver.posts) == 2)
     assert sorted(body["object"]["description"] for body in bodies(receiver)) == ["after", "before"]
-    assert [subject.kind for subject in server.notices.events.set_aside.subjects()] == ["token"]
+    assert [subject.kind for subject in server.notifications.events.set_aside.subjects()] == ["token"]
 
 
 async def test_events_queued_by_many_at_once_are_queued_once(server, store, receiver, monkeypatch):  # noqa: F811
     """Each reading waits for the store in between, so another can come into the middle of it."""
     await hook(server, store, receiver, kinds=("token",))
-    await server.notices.events.catch_up()
+    await server.notifications.events.catch_up()
     queued: list[NewDelivery] = []
     monkeypatch.setattr(type(server._store.store.deliveries), "queue", lambda self, new: queued.extend(new))
     for number in range(5):
         store.tokens.create(f"token {number}")
-    events = server.notices.events
+    events = server.notifications.events
     await asyncio.gather(*(events.catch_up() for _ in range(4)))
     assert len(queued) == 5
 

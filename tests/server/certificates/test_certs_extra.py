@@ -74,8 +74,8 @@ def leaf_in(folder):
 
 
 async def look(server):
-    await server.notices.certs_extra.look()
-    await server.notices.alerts.flush()
+    await server.notifications.certs_extra.look()
+    await server.notifications.alerts.flush()
 
 
 async def listed(server, name=NAME):
@@ -84,7 +84,7 @@ async def listed(server, name=NAME):
 
 
 def alerts(server):
-    return server.notices.alerts.subjects("certificate")
+    return server.notifications.alerts.subjects("certificate")
 
 
 async def test_pair_that_lies_there_at_the_start_is_in_force(server, root):
@@ -108,17 +108,17 @@ async def test_renewed_pair_counts_for_who_comes_next(server, root, authority):
 async def test_reload_looks_at_once(server, root, authority):
     leaf = authority.put(root / "other", "other.test")
     await server.reload()
-    await eventually(lambda: server.notices.shown.leads_to_name("other.test"))
+    await eventually(lambda: server.notifications.shown.leads_to_name("other.test"))
     assert await shown(server, "other.test") == der(leaf)
 
 
 async def test_kernel_tells_of_what_changes(server, root, authority):
     leaf = authority.put(root / "other", "other.test")
-    await eventually(lambda: server.notices.shown.leads_to_name("other.test"))
+    await eventually(lambda: server.notifications.shown.leads_to_name("other.test"))
     assert await shown(server, "other.test") == der(leaf)
     authority.put(root / "other", "another.test")
-    await eventually(lambda: server.notices.shown.leads_to_name("another.test"))
-    assert not server.notices.shown.leads_to_name("other.test")
+    await eventually(lambda: server.notifications.shown.leads_to_name("another.test"))
+    assert not server.notifications.shown.leads_to_name("other.test")
     shutil.rmtree(root / "other")
     await eventually(lambda: alerts(server) == [f"{FOLDER_NAME}/other"])
 
@@ -128,18 +128,18 @@ async def test_folder_of_folders_that_is_replaced_is_looked_through(server, root
         authority.put(root.parent / "next" / "pair", name)
         root.rename(root.parent / f"before-{name}")
         (root.parent / "next").rename(root)
-        await eventually(lambda name=name: server.notices.shown.leads_to_name(name))
+        await eventually(lambda name=name: server.notifications.shown.leads_to_name(name))
     authority.put(root / "pair", "third.test")
-    await eventually(lambda: server.notices.shown.leads_to_name("third.test"))
+    await eventually(lambda: server.notifications.shown.leads_to_name("third.test"))
 
 
 async def test_pair_that_is_half_written_is_awaited_without_an_alert(server, root, authority, caplog):
     leaf, key = authority.issue("whole.test")
     (root / "slow").mkdir()
     write(root / "slow" / "privkey.pem", key)
-    await eventually(lambda: server.notices.certs_extra.is_waiting_for("slow"))
+    await eventually(lambda: server.notifications.certs_extra.is_waiting_for("slow"))
     write(root / "slow" / "fullchain.pem", leaf + authority.intermediate)
-    await eventually(lambda: server.notices.shown.leads_to_name("whole.test"))
+    await eventually(lambda: server.notifications.shown.leads_to_name("whole.test"))
     assert "certificate not taken" not in caplog.text
 
 
@@ -183,7 +183,7 @@ async def test_folder_that_is_gone_stays_in_use_until_its_certificate_ends(serve
         with pytest.raises(ssl.SSLError):
             await shown(server, "a.example.net")
         await look(server)
-    assert server.notices.certs_extra.list() == []
+    assert server.notifications.certs_extra.list() == []
     assert not alerts(server)
 
 
@@ -246,9 +246,9 @@ async def test_clients_hear_which_address_to_show_as_certificates_come_and_go(co
     assert (await hears(peer, Answer)).result["url"] == secure
     authority.put(root / "elsewhere", "elsewhere.test")
     authority.put(root / "exact", tunnel.hostname)
-    await eventually(lambda: server.notices.shown.leads_to_name(tunnel.hostname))
+    await eventually(lambda: server.notifications.shown.leads_to_name(tunnel.hostname))
     authority.put(root / "wildcard", "other.test")
-    await eventually(lambda: server.notices.shown.leads_to_name("other.test"))
+    await eventually(lambda: server.notifications.shown.leads_to_name("other.test"))
     authority.put(root / "exact", "other.test", days=80)
     assert (await hears(peer, Address, count=2)).url == plain                    # nothing was said in between
     _, ready = await log_in(engine, key)

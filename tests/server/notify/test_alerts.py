@@ -47,12 +47,12 @@ def watch(board):
 @pytest.fixture
 def told(server):
     told = []
-    server.notices.alerts.listeners.append(told.append)
+    server.notifications.alerts.listeners.append(told.append)
     return told
 
 
 async def test_alert_is_raised_once_grows_and_is_resolved(server, store, told):
-    alerts = server.notices.alerts
+    alerts = server.notifications.alerts
     for _ in range(3):
         alerts.raise_("disk", "/data", Severity.WARNING, "9% free")
         await alerts.flush()
@@ -110,7 +110,7 @@ async def test_alert_that_stood_before_a_restart_is_resolved_after_it(server, st
 
 
 async def test_alert_waits_for_a_store_that_fails(server, store, monkeypatch, told):
-    alerts = server.notices.alerts
+    alerts = server.notifications.alerts
     with monkeypatch.context() as patch:
         patch.setattr(store.alerts, "open", lambda *_: (_ for _ in ()).throw(StoreError("away")))
         alerts.raise_("disk", "/data", Severity.WARNING, "9% free")
@@ -121,8 +121,8 @@ async def test_alert_waits_for_a_store_that_fails(server, store, monkeypatch, to
 
 
 async def test_alerts_real_looks_raise_nothing_on_a_healthy_server(server, store):
-    await server.notices.watch.look()
-    await server.notices.alerts.flush()
+    await server.notifications.watch.look()
+    await server.notifications.alerts.flush()
     assert [alert.kind for alert in store.alerts.select(open_only=True) if alert.kind != "disk"] == []
 
 
@@ -132,7 +132,7 @@ async def test_alert_of_a_silent_tunnel_comes_and_goes_with_it(engine, server, s
     never, _ = store.tunnels.create("never", domain="tun.example.net")
     tunnel, auth = store.tunnels.create("desk", domain="tun.example.net")
     await server.follower.catch_up()
-    server.notices.alert_offline_s = 1e-9
+    server.notifications.alert_offline_s = 1e-9
     peer, _ = await log_in(engine, auth.value)
     await server.presence.flush()
     peer.hang_up()
@@ -140,9 +140,9 @@ async def test_alert_of_a_silent_tunnel_comes_and_goes_with_it(engine, server, s
     await server.presence.flush()
 
     async def silent():
-        await server.notices.watch.look()
-        await server.notices.watch.look()
-        await server.notices.alerts.flush()
+        await server.notifications.watch.look()
+        await server.notifications.watch.look()
+        await server.notifications.alerts.flush()
         return [alert.subject for alert in store.alerts.select(open_only=True) if alert.kind == "offline"]
 
     assert await silent() == [tunnel.uid]

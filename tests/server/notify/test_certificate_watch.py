@@ -24,9 +24,9 @@ def watched(server):
     subject = str(server.directory / CHAIN_NAME)
 
     async def look() -> bool:
-        await server.notices.certificates.look()
-        await server.notices.alerts.flush()
-        return server.notices.alerts.is_open("certificate", subject)
+        await server.notifications.certificates.look()
+        await server.notifications.alerts.flush()
+        return server.notifications.alerts.is_open("certificate", subject)
 
     return look
 
@@ -52,13 +52,13 @@ def fingerprint_of(der):
 
 @pytest.mark.parametrize("name", [CHAIN_NAME, KEY_NAME])
 async def test_file_broken_is_an_alert_until_it_is_mended_and_the_good_pair_stays(server, watched, name):
-    in_use = server.notices.certificates.current
+    in_use = server.notifications.certificates.current
     path = server.directory / name
     good = path.read_bytes()
     for bad in (b"", b"garbage", good[: len(good) // 2]):
         path.write_bytes(bad)
         assert await watched()
-        assert server.notices.certificates.current is in_use
+        assert server.notifications.certificates.current is in_use
     path.unlink()
     assert await watched()
     path.write_bytes(good)
@@ -88,7 +88,7 @@ async def test_pair_with_another_key_is_shown_to_visitors_and_links_keep_theirs(
         pinned = await asyncio.to_thread(certificate_of, port, DOMAIN, LINK)
         for name in (KEY_NAME, CHAIN_NAME):
             (server.directory / name).write_bytes((other / name).read_bytes())
-        await server.notices.certificates.look()
+        await server.notifications.certificates.look()
         shown = await asyncio.to_thread(certificate_of, port, DOMAIN)
         assert shown == ssl.PEM_cert_to_DER_cert((other / CHAIN_NAME).read_text())
         assert await asyncio.to_thread(certificate_of, port, DOMAIN, BY_AUTHORITY) == shown
@@ -115,11 +115,11 @@ async def test_key_readable_by_everybody_is_an_alert(server, watched):
 
 
 async def test_new_certificate_of_the_same_key_is_taken(server, watched):
-    before = server.notices.certificates.current
+    before = server.notifications.certificates.current
     (server.directory / CHAIN_NAME).unlink()
     made = ensure_certificate(server.directory, DOMAIN)
     assert not await watched()
-    assert server.notices.certificates.current.chain_pem == made.chain_pem != before.chain_pem
+    assert server.notifications.certificates.current.chain_pem == made.chain_pem != before.chain_pem
     status = await asyncio.to_thread(call_control, server.directory / CONTROL_SOCKET_NAME, "status")
     assert status["certificates"][0]["expires"] == made.expires_at
 
@@ -130,7 +130,7 @@ async def test_new_certificate_is_shown_to_visitors_while_nothing_else_changes(c
     try:
         (server.directory / CHAIN_NAME).unlink()
         made = ensure_certificate(server.directory, DOMAIN)
-        await server.notices.certificates.look()
+        await server.notifications.certificates.look()
         port = server.addresses(ListenerKind.TLS)[0].port
         for name in (DOMAIN, f"some.{DOMAIN}"):
             shown = await asyncio.to_thread(certificate_of, port, name)
@@ -142,7 +142,7 @@ async def test_new_certificate_is_shown_to_visitors_while_nothing_else_changes(c
 
 async def test_files_are_looked_at_by_themselves(server, store):
     (server.directory / CHAIN_NAME).write_bytes(b"garbage")
-    await server.notices.watch.look()
+    await server.notifications.watch.look()
     await eventually(lambda: store.alerts.select(open_only=True))
     assert "holds no certificate" in store.alerts.select()[0].text
 

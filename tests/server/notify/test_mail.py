@@ -9,7 +9,7 @@ import pytest
 from spokes.errors import ConfigError
 from spokes.server.notify import mail
 from spokes.server.notify.mail import LINE_COUNT_MAX, Mailer, SmtpServer
-from spokes.server.notify.notices import make_mailer
+from spokes.server.notify.notifications import make_mailer
 from spokes.server.process.app import Server
 from spokes.store import Alert, Severity
 from tests.support.eventually import eventually
@@ -125,7 +125,7 @@ async def test_mail_of_a_whole_server_tells_an_alert(config):
         server = Server(with_mail, make_engine=FakeEngine)
         await server.start()
         try:
-            server.notices.alerts.raise_("disk", "/data", Severity.CRITICAL, "1% of the disk are free")
+            server.notifications.alerts.raise_("disk", "/data", Severity.CRITICAL, "1% of the disk are free")
             await eventually(lambda: receiver.messages)
         finally:
             server.hurry()

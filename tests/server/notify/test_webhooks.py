@@ -147,13 +147,13 @@ async def test_webhook_rule_removed_is_down_and_the_others_stay(engine, server, 
     await hears(peer, m.Accepted, 2)
     store.tokens.create("wakes")
     await server.follower.catch_up()
-    await server.notices.events.catch_up()
+    await server.notifications.events.catch_up()
     assert receiver.posts == []  # the rule is gone with its service: site.deleted tells that
 
 
 async def test_webhook_changes_made_while_no_server_ran_are_told(config, server, store, receiver):
     await hook(server, store, receiver, kinds=("token",))
-    await server.notices.events.catch_up()
+    await server.notifications.events.catch_up()
     url = config.store_url
     await server.stop()
     from spokes.store import Store
@@ -172,9 +172,9 @@ async def test_webhook_changes_made_while_no_server_ran_are_told(config, server,
 
 async def test_webhook_alert_is_told_raised_and_resolved(server, store, receiver):
     await hook(server, store, receiver, kinds=("alert",))
-    server.notices.alerts.raise_("disk", "/data", Severity.WARNING, "3% of the disk are free")
+    server.notifications.alerts.raise_("disk", "/data", Severity.WARNING, "3% of the disk are free")
     await eventually(lambda: len(receiver.posts) == 1)
-    server.notices.alerts.settle("disk", "/data")
+    server.notifications.alerts.settle("disk", "/data")
     await eventually(lambda: len(receiver.posts) == 2)
     assert [body["kind"] for body in bodies(receiver)] == ["alert.raised", "alert.resolved"]
     assert bodies(receiver)[0]["object"]["text"] == "3% of the disk are free"
@@ -196,7 +196,7 @@ async def test_webhook_test_arrives_whatever_is_wanted(server, store, receiver):
 @pytest.fixture
 async def impatient(server):
     """The server's dispatcher, trying again after a moment and four times in all."""
-    dispatcher = server.notices.dispatcher
+    dispatcher = server.notifications.dispatcher
     dispatcher._waits_s = (0.01, 0.01, 0.01)
     return dispatcher
 
@@ -227,7 +227,7 @@ async def test_delivery_refused_is_tried_again_then_fails_and_raises_an_alert(se
 
 @pytest.mark.parametrize("by_s", [-86_400.0, 86_400.0])
 async def test_clock_set_by_a_day_neither_stops_nor_hurries_deliveries(server, store, receiver, by_s):
-    dispatcher = server.notices.dispatcher
+    dispatcher = server.notifications.dispatcher
     webhook = await hook(server, store, receiver, kinds=("none",))
     receiver.answer = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -268,8 +268,8 @@ async def test_clock_set_back_while_no_server_ran_holds_up_no_delivery(config, s
 @pytest.mark.parametrize("end", ["delete", "switch off"])
 async def test_alert_of_a_webhook_ends_with_the_webhook(server, store, receiver, impatient, end):
     webhook = await hook(server, store, receiver, kinds=("none",))
-    server.notices.alerts.raise_("webhook", webhook.uid, Severity.WARNING, "it does not take its events")
-    await eventually(lambda: server.notices.alerts.is_open("webhook", webhook.uid))
+    server.notifications.alerts.raise_("webhook", webhook.uid, Severity.WARNING, "it does not take its events")
+    await eventually(lambda: server.notifications.alerts.is_open("webhook", webhook.uid))
     impatient.wake()
     if end == "delete":
         store.webhooks.delete(webhook.uid)
@@ -312,7 +312,7 @@ async def test_target_that_hangs_holds_back_nobody_else(server, store, receiver)
         quick = await hook(server, store, receiver, kinds=("none",))
         queue(store, slow, 50)
         queue(store, quick, 20)
-        server.notices.dispatcher.wake()
+        server.notifications.dispatcher.wake()
         await eventually(lambda: len(receiver.posts) == 20)
         assert hanging.open_max <= REQUEST_COUNT_PER_WEBHOOK_MAX
 
@@ -324,11 +324,11 @@ async def test_twenty_hanging_webhooks_of_a_tenant_hold_back_nobody_else(server,
         hanging.hangs = True
         for _ in range(20):
             queue(store, await hook(server, store, hanging, kinds=("none",), user_uid=user.uid), 50)
-        server.notices.dispatcher.wake()
+        server.notifications.dispatcher.wake()
         await eventually(lambda: hanging.open_max >= REQUEST_COUNT_MAX // 2)
         operators = await hook(server, store, receiver, kinds=("none",))
         queue(store, operators, 30)
-        server.notices.dispatcher.wake()
+        server.notifications.dispatcher.wake()
         await eventually(lambda: len(receiver.posts) == 30)
         assert hanging.open_max < REQUEST_COUNT_MAX
 
@@ -336,7 +336,7 @@ async def test_twenty_hanging_webhooks_of_a_tenant_hold_back_nobody_else(server,
 async def test_many_deliveries_are_bounded_requests_at_once(server, store, receiver):
     webhook = await hook(server, store, receiver, kinds=("none",))
     queue(store, webhook, 200)
-    server.notices.dispatcher.wake()
+    server.notifications.dispatcher.wake()
     await eventually(lambda: len(receiver.posts) == 200)
     assert receiver.open_max <= REQUEST_COUNT_PER_WEBHOOK_MAX
 
@@ -344,12 +344,12 @@ async def test_many_deliveries_are_bounded_requests_at_once(server, store, recei
 async def test_private_target_is_refused_unless_allowed(server, store, receiver):
     webhook = store.webhooks.create(receiver.url, kinds=("none",))
     queue(store, webhook)
-    server.notices.dispatcher.wake()
+    server.notifications.dispatcher.wake()
     await eventually(lambda: store.deliveries.select(webhook.uid)[0].state is DeliveryState.FAILED)
     assert store.deliveries.select(webhook.uid)[0].attempts == 1
     assert "not a public address" in store.deliveries.select(webhook.uid)[0].error
     assert receiver.connections == 0
-    await eventually(lambda: server.notices.alerts.is_open("webhook", webhook.uid))
+    await eventually(lambda: server.notifications.alerts.is_open("webhook", webhook.uid))
 
 
 async def test_webhook_switched_off_or_deleted_gets_nothing_until_it_is_switched_on(server, store, receiver):
@@ -358,8 +358,8 @@ async def test_webhook_switched_off_or_deleted_gets_nothing_until_it_is_switched
     queue(store, off)
     queue(store, gone)
     store.webhooks.delete(gone.uid)
-    server.notices.dispatcher.wake()
-    await server.notices.dispatcher._step()
+    server.notifications.dispatcher.wake()
+    await server.notifications.dispatcher._step()
     assert receiver.connections == 0
     store.webhooks.edit(off.uid, active=True)
     await server.follower.catch_up()
@@ -372,8 +372,8 @@ async def test_dispatcher_stops_with_requests_under_way(config, server, store):
         hanging.hangs = True
         webhook = await hook(server, store, hanging, kinds=("none",))
         queue(store, webhook, 3)
-        server.notices.dispatcher.wake()
+        server.notifications.dispatcher.wake()
         await eventually(lambda: hanging.open == 3)
         await server.stop()
         await eventually(lambda: hanging.open == 0)
-    assert isinstance(server.notices.dispatcher, WebhookDispatcher)
+    assert isinstance(server.notifications.dispatcher, WebhookDispatcher)

@@ -1,4 +1,4 @@
-"""Traffic and visits, from the engine's counters to the store's rows."""
+"""Traffic and records, from the engine's counters to the store's rows."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from spokes import clock
 from spokes.errors import StoreError
 from spokes.ids import new_uid
 from spokes.server.base.storethread import StoreThread
+from spokes.server.routing.access_records import AccessRecordWriter
 from spokes.server.routing.routes import RouteTable
 from spokes.server.routing.traffic import TrafficMeter
-from spokes.server.routing.visits import VisitWriter
 from spokes.store import Period
 from tests.support.fake_engine import FakeEngine
 
@@ -43,13 +43,13 @@ async def store(tmp_path):
 
 
 @pytest.fixture
-def visits(engine, routes, store):
-    return VisitWriter(engine, routes.counted, store, kept_s=3600.0, row_count_max=1000)
+def records(engine, routes, store):
+    return AccessRecordWriter(engine, routes.counted, store, kept_s=3600.0, row_count_max=1000)
 
 
 @pytest.fixture
-def meter(engine, routes, store, visits):
-    return TrafficMeter(engine, routes, store, visits)
+def meter(engine, routes, store, records):
+    return TrafficMeter(engine, routes, store, records)
 
 
 async def stored(store: StoreThread) -> dict[str, tuple[int, int, int]]:
@@ -149,8 +149,8 @@ async def test_visits_are_rows_with_the_object_they_came_to(engine, routes, stor
     assert (rows[0].established, rows[0].closed) == (1000.0, 1001.5)
 
 
-async def test_visits_beyond_the_bound_of_rows_are_removed_while_the_server_runs(engine, routes, store, meter, visits):
-    visits.row_count_max = 50
+async def test_visits_beyond_the_bound_of_rows_are_removed_while_the_server_runs(engine, routes, store, meter, records):
+    records.row_count_max = 50
     now = clock.wall_s()
     for batch in range(20):
         engine.visits = [

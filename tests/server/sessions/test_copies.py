@@ -40,9 +40,9 @@ async def test_copies_older_one_ends_newer_stays_and_the_operator_hears_both_add
         bye = await hears(again, m.Bye)
         assert (bye.code, bye.retry, bye.retry_after_s) == ("SPK-COPY", True, copies.WAIT_S)
         assert "203.0.113.9:41000" in bye.message
-    assert [session.leading for session in server.registry.sessions()] == [new.link]
-    await eventually(lambda: server.notices.alerts.subjects(copies.ALERT) == [tunnel.uid])
-    (alert,) = [one for one in server.notices._store.store.alerts.select() if one.kind == copies.ALERT]
+    assert [session.primary for session in server.registry.sessions()] == [new.link]
+    await eventually(lambda: server.notifications.alerts.subjects(copies.ALERT) == [tunnel.uid])
+    (alert,) = [one for one in server.notifications._store.store.alerts.select() if one.kind == copies.ALERT]
     assert "198.51.100.7:50000" in alert.text
     assert "203.0.113.9:41000" in alert.text
 
@@ -53,7 +53,7 @@ async def test_copies_one_that_went_away_makes_room_for_the_other(engine, server
     engine.links[new.link].silent = True  # its host was switched off
     again = await arrive(engine, key, OLD)
     await hears(again, m.Ready)
-    assert [session.leading for session in server.registry.sessions()] == [again.link]
+    assert [session.primary for session in server.registry.sessions()] == [again.link]
 
 
 async def test_copies_two_that_ask_at_once_both_hear_that_the_tunnel_is_taken(engine, server, registered):  # noqa: F811

@@ -118,7 +118,7 @@ async def test_session_second_login_takes_over_at_once(engine, server, registere
     second, two = await log_in(engine, registered[1])
     assert two.generation == one.generation + 1
     assert engine.links[second.link].tunnel is not None
-    assert [session.leading for session in server.registry.sessions()] == [second.link]
+    assert [session.primary for session in server.registry.sessions()] == [second.link]
     assert (await hears(first, m.Bye)).code == "SPK-REPLACED"
     await eventually(lambda: first.link in engine.ended)
 
@@ -178,7 +178,7 @@ async def test_session_control_mode_leaves_the_serving_session_alone(engine, ser
     assert serving.link in engine.links
     control.say(m.Bye(code="SPK-DONE"))
     await eventually(lambda: control.link in engine.ended)
-    assert server.registry.get(registered[0].uid).leading == serving.link
+    assert server.registry.get(registered[0].uid).primary == serving.link
 
 
 async def test_session_join_adds_links_up_to_the_limit(engine, registered):
@@ -211,7 +211,7 @@ async def test_session_join_wrong_secret_is_refused(engine, registered):
         assert (await hears(peer, m.Bye)).code == "SPK-SESSION"
 
 
-async def test_session_of_an_old_client_ends_with_its_leading_link(engine, server, store, registered):
+async def test_session_of_an_old_client_ends_with_its_primary_link(engine, server, store, registered):
     peer, ready = await log_in(engine, registered[1])
     assert not ready.moves
     further = await join(engine, ready)
@@ -222,7 +222,7 @@ async def test_session_of_an_old_client_ends_with_its_leading_link(engine, serve
     assert len(server.registry) == 0
 
 
-async def test_session_leading_link_lost_goes_on_over_the_one_that_takes_the_lead(engine, server, store, registered):
+async def test_session_primary_link_lost_goes_on_over_the_one_that_takes_its_place(engine, server, store, registered):
     tunnel, key = registered
     peer, ready = await log_in(engine, key, moves=True)
     assert ready.moves
@@ -231,7 +231,7 @@ async def test_session_leading_link_lost_goes_on_over_the_one_that_takes_the_lea
     further = await join(engine, ready)
     peer.hang_up()
     session = server.registry.get(tunnel.uid)
-    await eventually(lambda: session.leading is None)
+    await eventually(lambda: session.primary is None)
     further.say(m.Lead())
     await hears(further, m.Leading)
     assert [site.domain for site in (await hears(further, m.Config)).config.https] == ["a.example.org"]
@@ -255,17 +255,17 @@ async def test_session_lead_before_the_loss_was_noticed_cuts_the_old_link(engine
     await eventually(lambda: peer.link in engine.ended)
     session = server.registry.get(registered[0].uid)
     await eventually(lambda: session.links == {further.link})
-    assert session.leading == further.link
+    assert session.primary == further.link
 
 
-async def test_session_goodbye_on_the_leading_link_ends_it_although_it_moves(engine, server, registered):
+async def test_session_goodbye_on_the_primary_link_ends_it_although_it_could_fail_over(engine, server, registered):
     peer, ready = await log_in(engine, registered[1], moves=True)
     further = await join(engine, ready)
     peer.say(m.Bye(code="SPK-CLOSED"))
     await eventually(lambda: further.link in engine.ended and len(server.registry) == 0)
 
 
-async def test_session_protocol_broken_on_the_leading_link_ends_it_although_it_moves(engine, server, registered):
+async def test_session_protocol_broken_on_the_primary_link_ends_it_for_good(engine, server, registered):
     peer, ready = await log_in(engine, registered[1], moves=True)
     further = await join(engine, ready)
     peer.say_raw(b"garbage")
@@ -282,7 +282,7 @@ async def test_session_last_link_lost_goes_offline(engine, server, store, regist
 
 
 async def test_session_that_nobody_leads_ends_at_the_deadline(engine, server, registered):
-    server.sessions._lead_deadline_s = 0.05
+    server.sessions._primary_deadline_s = 0.05
     peer, ready = await log_in(engine, registered[1], moves=True)
     further = await join(engine, ready)
     peer.hang_up()
@@ -293,7 +293,7 @@ async def test_session_shut_down_while_nobody_leads_is_cut(engine, server, store
     peer, ready = await log_in(engine, registered[1], moves=True)
     further = await join(engine, ready)
     peer.hang_up()
-    await eventually(lambda: server.registry.get(registered[0].uid).leading is None)
+    await eventually(lambda: server.registry.get(registered[0].uid).primary is None)
     store.tunnels.set_state(registered[0].uid, TunnelState.SHUTDOWN)
     server.follower.wake()
     await eventually(lambda: further.link in engine.ended and len(server.registry) == 0)
@@ -491,7 +491,7 @@ async def test_session_does_not_look_at_changes_that_are_its_own_or_of_no_rule(
     uid = registered[0].uid
     peer, ready = await log_in(engine, registered[1])
     read = []
-    monkeypatch.setattr(server.sessions._attendance, "_read_config", read.append)
+    monkeypatch.setattr(server.sessions._session_loop, "_read_config", read.append)
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),), rules_rev=ready.rules_rev))
     revision = (await hears(peer, m.Accepted)).rules_rev
     store.tunnels.edit(uid, name="other")
@@ -648,7 +648,7 @@ async def test_session_of_a_key_that_is_changed_ends_at_once_and_stays_out(engin
         renewed = store.tunnels.set_auth_token(tunnel.uid, active=True).value
         await server.follower.catch_up()
     back, _ = await log_in(engine, renewed)
-    assert back.link in engine.links and not server.follower.is_barred(tunnel.uid)
+    assert back.link in engine.links and not server.follower.is_blocked(tunnel.uid)
 
 
 async def test_session_stopped_by_the_operator_is_told_to_stay_away_and_its_key_stays_good(engine, server, registered):
@@ -708,7 +708,7 @@ async def test_session_silent_link_is_closed_at_the_deadline(config):
 
     server = Server(config, make_engine=FakeEngine)
     await server.start()
-    server.sessions.strangers.deadline_s = 0.05
+    server.sessions.unauthenticated.deadline_s = 0.05
     engine = server._engine
     peer = engine.arrive()
     bye = await hears(peer, m.Bye)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Pace:
+class TokenBucket:
     """`await pace.turn(cost)` before each piece of work."""
 
     __slots__ = ("_burst_s", "_interval_s", "_next")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from spokes import clock
 from spokes.errors import SpokesError
 from spokes.server.base.storethread import StoreThread
-from spokes.server.routing.visits import VisitWriter
+from spokes.server.routing.access_records import AccessRecordWriter
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +24,14 @@ EVENTS_KEPT_S = 400 * DAY_S
 EVENT_COUNT_MAX = 1_000_000  # refused logins leave events too, so age alone is no bound
 
 
-async def keep_up(store: StoreThread, visits: VisitWriter) -> None:
+async def apply_retention(store: StoreThread, records: AccessRecordWriter) -> None:
     """For as long as the server runs."""
     while True:
-        await clean(store, visits)
+        await clean(store, records)
         await asyncio.sleep(INTERVAL_S)
 
 
-async def clean(store: StoreThread, visits: VisitWriter) -> None:
+async def clean(store: StoreThread, records: AccessRecordWriter) -> None:
     """Each by itself, and slice by slice: whoever needs the store's thread, or wants to write, comes in between."""
     one, now = store.store, clock.wall_s()
     works: dict[str, Callable[[], int]] = {
@@ -41,7 +41,7 @@ async def clean(store: StoreThread, visits: VisitWriter) -> None:
         "changes": lambda: one.changes.purge(now - CHANGES_KEPT_S, CHANGE_COUNT_MIN),
         "events": lambda: one.audit.purge(now - EVENTS_KEPT_S, EVENT_COUNT_MAX),
         "logins": one.logins.purge,
-        "visits": lambda: one.access_records.purge(now - visits.kept_s, visits.row_count_max),
+        "visits": lambda: one.access_records.purge(now - records.kept_s, records.row_count_max),
     }
     for what, work in works.items():
         try:

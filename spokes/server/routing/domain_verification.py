@@ -23,7 +23,7 @@ LOOK_INTERVAL_S = 3600.0
 RECHECK_S = 86_400.0
 
 
-class DomainProofs:
+class DomainVerification:
     """run() for as long as the server runs."""
 
     def __init__(self, store: StoreThread, resolvers: Sequence[Address]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from spokes import clock
 from spokes.errors import StoreError
-from spokes.server.process import upkeep
+from spokes.server.process import retention
 from spokes.store import Actor, Store
 from tests.support.stores import due_deliveries, fill, rows_of
 
@@ -35,7 +35,7 @@ async def test_clean_leaves_what_is_young(server, store):
     await fill_all(server, store)
     before = counts(server)
     assert min(before.values()) > 0
-    await upkeep.clean(server._store, server.visits)
+    await retention.clean(server._store, server.access_records)
     # The visit of fill() is from 1970.
     assert counts(server) == before | {"visit": 0}
 
@@ -44,16 +44,16 @@ async def test_clean_removes_what_is_old(server, store, later):
     await fill_all(server, store)
     pending = len([row for row in await server._store.run(due_deliveries, store, 4e9)])
     with clock.replaced(later):
-        await upkeep.clean(server._store, server.visits)
+        await retention.clean(server._store, server.access_records)
     assert counts(server) == dict.fromkeys(CLEANED, 0) | {"delivery": pending}
 
 
 async def test_clean_holds_events_to_their_number(server, store, monkeypatch):
-    monkeypatch.setattr(upkeep, "EVENT_COUNT_MAX", 3)
+    monkeypatch.setattr(retention, "EVENT_COUNT_MAX", 3)
     with store.audit.acting(Actor(kind="shell", name="mara")):
         for _ in range(5):
             store.audit.note("login")
-    await upkeep.clean(server._store, server.visits)
+    await retention.clean(server._store, server.access_records)
     assert [event.seq for event in store.audit.select()] == [5, 4, 3]
     assert store.audit.verify() is None
 
@@ -66,7 +66,7 @@ async def test_table_that_fails_leaves_the_others_to_their_turn(server, store, l
 
     monkeypatch.setattr(store.alerts, "purge", fail)
     with clock.replaced(later), caplog.at_level(logging.WARNING):
-        await upkeep.clean(server._store, server.visits)
+        await retention.clean(server._store, server.access_records)
     assert counts(server)["admin_event"] == 0 and counts(server)["alert"] == 1
     record, = [record for record in caplog.records if record.message == "old rows not removed"]
     assert record.what == "alerts"

@@ -1,13 +1,13 @@
-"""Pace: a burst goes at once, what follows is spread."""
+"""TokenBucket: a burst goes at once, what follows is spread."""
 
 import asyncio
 
-from spokes.server.base.pace import Pace
+from spokes.server.base.token_bucket import TokenBucket
 
 
 async def test_pace_burst_at_once_then_the_rate():
     loop = asyncio.get_running_loop()
-    pace = Pace(50, 20)
+    pace = TokenBucket(50, 20)
     begun = loop.time()
     for _ in range(19):
         await pace.turn()

@@ -35,7 +35,7 @@ from spokes.supervisor import Make, Supervisor
 ASIDE_ALERT = "change"
 
 
-class Notices:
+class Notifications:
     """Everything that may be told late and is never waited for."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Notices:
             aside.on_settled = self._no_longer_aside
         availability.on_moves = self.events.services_moved
         follower.on_changes = self.changed
-        sessions.strangers.on_client_clock = self._clocks.note
+        sessions.unauthenticated.on_client_clock = self._clocks.note
         self._copies = sessions.copies
         self._copies.on_copy = lambda uid, words: self.alerts.raise_(copies.ALERT, uid, Severity.WARNING, words)
         self.tickets = TicketKeys(engine, directory)
@@ -118,13 +118,13 @@ class Notices:
                 if not any(subject == str(one) for aside in self._asides for one in aside.subjects()):
                     self.alerts.settle(kind, subject)
 
-    def works(self) -> dict[str, Make]:
+    def tasks(self) -> dict[str, Make]:
         """To be run for as long as the server runs, by name."""
-        works: dict[str, Make] = {
+        tasks: dict[str, Make] = {
             "alerts": self.alerts.run, "watch": self.watch.run, "webhooks": self.dispatcher.run,
             "webhook events": self.events.run, "certs-extra": self.certs_extra.run,
         }
-        return works if self.mailer is None else {**works, "e-mail": self.mailer.run}
+        return tasks if self.mailer is None else {**tasks, "e-mail": self.mailer.run}
 
     def set_aside_count(self) -> int:
         return sum(aside.total_count for aside in self._asides)

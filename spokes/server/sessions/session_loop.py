@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 RULES_PER_TURN = 20  # how many rules weigh as much as a message: each may be a row and a change
 
 
-class Attendance:
+class SessionLoop:
     """Answers links that are logged in."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Attendance:
         self._domain = domain
         self._seals = PasswordSeals()
 
-    async def attend(
+    async def run(
         self, link: Link, tunnel_uid: str, session: Session | None, *, bring_rules: bool = False
     ) -> None:
         """Answers until goodbye; without a session, a control link's requests alone. The messages of a link are taken
@@ -60,7 +60,7 @@ class Attendance:
         `bring_rules`: sends the stored rules to the client first, whether it has them or not.
         """
         if session is None:
-            await self._attend_requests(link, tunnel_uid)
+            await self._run_requests(link, tunnel_uid)
             return
         backlog = Backlog(link, session, bring_config=self._bring_config, take_services=self._take_services)
         try:
@@ -74,10 +74,10 @@ class Attendance:
                     case WorkFailed(error=error):
                         raise error
                     case Services() as services:
-                        await link.pace.turn((len(services.https) + len(services.ports)) / RULES_PER_TURN)
+                        await link.bucket.turn((len(services.https) + len(services.ports)) / RULES_PER_TURN)
                         await backlog.take_services(services)
                     case Health() as health:
-                        await link.pace.turn(len(health.failing) / RULES_PER_TURN)
+                        await link.bucket.turn(len(health.failing) / RULES_PER_TURN)
                         self._take_health(session, health)
                     case Request() as request:
                         answer = await self._requests.answer(tunnel_uid, request)
@@ -85,20 +85,20 @@ class Attendance:
                             await backlog.store_answered()
                         link.send(answer)
                     case Bye() as bye:
-                        hear_goodbye(link, bye)
+                        on_bye(link, bye)
                         return
                     case _:
                         continue
         finally:
             backlog.cancel()
 
-    async def _attend_requests(self, link: Link, tunnel_uid: str) -> None:
+    async def _run_requests(self, link: Link, tunnel_uid: str) -> None:
         while True:
             match await link.receive():
                 case Request() as request:
                     link.send(await self._requests.answer(tunnel_uid, request))
                 case Bye() as bye:
-                    hear_goodbye(link, bye)
+                    on_bye(link, bye)
                     return
                 case _:
                     continue
@@ -155,7 +155,7 @@ class Attendance:
         return read_config(store, store.tunnels.get(tunnel_uid), self._domain)
 
 
-def hear_goodbye(link: Link, bye: Bye) -> None:
+def on_bye(link: Link, bye: Bye) -> None:
     if bye.reason in (Reason.PROTOCOL, Reason.LIMIT):  # a fault of ours, as the client sees it
         log.warning("client ended the link", extra={"peer": link.peer, "code": bye.code, "detail": bye.message})
     link.close()

@@ -1,8 +1,8 @@
-"""Visits: visitors' conns that are over, from the engine's rings into the store, in one batch an interval.
+"""Access records: visitors' conns that are over, from the engine's rings into the store, in one batch an interval.
 
-Bound: what the engine keeps between two intervals (VISIT_COUNT_MAX; more is dropped there, and counted), and that much
-waiting for the store. In the table: as many rows as configured and a tenth more.
-Fails: a store that fails is logged; that interval's visits are lost, because newer ones are coming.
+Bound: what the engine keeps between two intervals (ACCESS_RECORD_COUNT_MAX; more is dropped there, and counted), and as
+many waiting for the store. In the table: as many rows as configured and a tenth more.
+Fails: a store that fails is logged; that interval's records are lost, because newer ones are coming.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from spokes.store import Visit
 
 log = logging.getLogger(__name__)
 
-VISIT_COUNT_MAX = 16_384  # kept by the engine between two intervals
+ACCESS_RECORD_COUNT_MAX = 16_384  # kept by the engine between two intervals
 DAY_S = 86_400.0
 _HTTP, _PORT = 1, 2  # kinds of services, as the Admin API numbers them
 
 
-class VisitWriter:
+class AccessRecordWriter:
     def __init__(
         self,
         engine: Engine,
@@ -47,7 +47,7 @@ class VisitWriter:
     def read(self) -> None:
         for service, address, bytes_in, bytes_out, established, closed in self._engine.drain_visits():
             counted = self._counted(service)
-            if counted is None or len(self._pending) >= VISIT_COUNT_MAX:
+            if counted is None or len(self._pending) >= ACCESS_RECORD_COUNT_MAX:
                 continue
             self._pending.append(
                 Visit(
@@ -65,17 +65,19 @@ class VisitWriter:
 
     async def flush(self) -> None:
         """Writes what was read; does nothing when nothing was."""
-        visits, self._pending = self._pending, []
-        if not visits:
+        records, self._pending = self._pending, []
+        if not records:
             return
         try:
-            await self._store.run(self._store.store.access_records.add, visits)
-            self._written_count += len(visits)
+            await self._store.run(self._store.store.access_records.add, records)
+            self._written_count += len(records)
             if self._written_count > self.row_count_max // 10:
                 self._written_count = 0
                 await self.purge()
         except SpokesError as error:
-            log.warning("visits not written", extra={"count": len(visits), "code": error.code, "detail": str(error)})
+            log.warning(
+                "access records not written", extra={"count": len(records), "code": error.code, "detail": str(error)}
+            )
 
     async def purge(self) -> None:
         older_than = clock.wall_s() - self.kept_s

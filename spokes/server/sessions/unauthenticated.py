@@ -1,7 +1,7 @@
 """Links that have not said yet who they are: hello, welcome, and the one thing that they ask.
 
-Bound: STRANGER_COUNT_MAX of them, STRANGER_COUNT_PER_SOURCE_MAX from one address, a deadline for each.
-Fails: whatever a stranger sends ends its own link only.
+Bound: UNAUTHENTICATED_COUNT_MAX of them, UNAUTHENTICATED_COUNT_PER_SOURCE_MAX from one address, a deadline for each.
+Fails: whatever one of them sends ends it and nothing else.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from spokes.wire.messages import Agent, Hello, Message, ServerInfo, Welcome, cho
 
 log = logging.getLogger(__name__)
 
-STRANGER_COUNT_MAX = 4096
-STRANGER_COUNT_PER_SOURCE_MAX = 1024
+UNAUTHENTICATED_COUNT_MAX = 4096
+UNAUTHENTICATED_COUNT_PER_SOURCE_MAX = 1024
 CLOCK_SKEW_S_MAX = 300.0  # more than that is worth a line in the log; the client hears our time in welcome
 
 
-class Strangers:
+class UnauthenticatedLinks:
     """Counts them by source, and meets each."""
 
     def __init__(self, domain: str, *, deadline_s: float = HELLO_DEADLINE_S) -> None:
@@ -35,7 +35,8 @@ class Strangers:
         self.on_client_clock: Callable[[str, float], None] = _ignore
 
     def are_too_many(self, source: str) -> bool:
-        return self._counts.total() >= STRANGER_COUNT_MAX or self._counts[source] >= STRANGER_COUNT_PER_SOURCE_MAX
+        of_source = self._counts[source]
+        return self._counts.total() >= UNAUTHENTICATED_COUNT_MAX or of_source >= UNAUTHENTICATED_COUNT_PER_SOURCE_MAX
 
     async def meet(self, link: Link) -> tuple[Agent, Message]:
         """Hello and what follows it, within the deadline."""

@@ -4,7 +4,7 @@ import pytest
 
 from spokes import clock
 from spokes.config import Address
-from spokes.server.routing.domain_proofs import RECHECK_S, DomainProofs
+from spokes.server.routing.domain_verification import RECHECK_S, DomainVerification
 from spokes.store.proofs import LOST_AFTER_COUNT
 from tests.support.name_server import name_server
 
@@ -21,7 +21,7 @@ async def test_proof_whose_record_is_gone_is_lost_after_three_looks_and_not_look
     server, store, names
 ):
     user = store.users.create()
-    proofs = DomainProofs(server._store, [names.address])
+    proofs = DomainVerification(server._store, [names.address])
     names.put_txt("_spokes-proof", store.domain_verifications.challenge(user.uid, ZONE))
     store.domain_verifications.note_check(user.uid, ZONE, seen=True)
     before = store.domain_verifications.select()
@@ -41,5 +41,5 @@ async def test_name_server_that_is_away_takes_no_proof(server, store):
     user = store.users.create()
     store.domain_verifications.note_check(user.uid, ZONE, seen=True)
     before = store.domain_verifications.select()
-    await DomainProofs(server._store, [Address("127.0.0.1", 9)]).look(clock.wall_s() + RECHECK_S)
+    await DomainVerification(server._store, [Address("127.0.0.1", 9)]).look(clock.wall_s() + RECHECK_S)
     assert store.domain_verifications.select() == before

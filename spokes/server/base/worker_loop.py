@@ -18,7 +18,7 @@ async def wait_until_set(event: asyncio.Event, timeout_s: float) -> None:
         return
 
 
-async def work_when_woken(
+async def run_when_woken(
     woken: asyncio.Event,
     work: Callable[[], Awaitable[None]],
     *,
