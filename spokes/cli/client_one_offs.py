@@ -16,11 +16,11 @@ import msgspec
 from spokes.cli.client_console import OneAddressConsole
 from spokes.cli.client_run import YIELD, YIELDED, serve
 from spokes.cli.entry import EXIT_INTERRUPTED
-from spokes.cli.loop import run as run_loop
 from spokes.client.config import ClientConfig
 from spokes.client.config_edit import HeldConfig
 from spokes.client.local_caller import LocalCaller
 from spokes.errors import ConfigError, NotFoundError, RemoteError, ReplacedError, UnreachableError
+from spokes.event_loop import run as run_loop
 from spokes.wire.rules import Port, Site
 
 CLIENT_BACK_S = 2.0  # a client that ended may be started again by what supervises it

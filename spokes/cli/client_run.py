@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from spokes import collector
 from spokes.cli.client_console import write_log
 from spokes.cli.entry import EXIT_INTERRUPTED
-from spokes.cli.loop import run as run_loop
 from spokes.client.config import ClientConfig
 from spokes.client.config_edit import HeldConfig
+from spokes.event_loop import run as run_loop
 from spokes.log import setup_logging
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from spokes.cli.client_options import (
     read_secret,
     show,
 )
-from spokes.cli.loop import run as run_loop
 from spokes.cli.table import tasks_text
 from spokes.client.config import DEFAULT_SERVER_PORT, ClientConfig, give_to_unit, join_host_port, split_host_port
 from spokes.client.local_caller import LocalCaller
@@ -39,6 +38,7 @@ from spokes.client.tables import (
     site_table,
 )
 from spokes.errors import ConfigError, ServerKeyError, SpokesError
+from spokes.event_loop import run as run_loop
 from spokes.file_edit import require_writable, write_file
 from spokes.pins import parse_fingerprint
 

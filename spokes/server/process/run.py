@@ -11,10 +11,8 @@ import shlex
 import signal
 from collections.abc import Callable, Coroutine
 
-import uvloop
-
 import spokes
-from spokes import collector
+from spokes import collector, event_loop
 from spokes._fastpath.engine import ListenerKind
 from spokes.config import ServerConfig
 from spokes.errors import SpokesError
@@ -31,7 +29,7 @@ Echo = Callable[[str], None]
 def run_server(config: ServerConfig, *, reread: Callable[[], ServerConfig], echo: Echo) -> None:
     """Serves until told to stop. Fails: whatever Server.start fails with; KeyboardInterrupt, after all was ended in
     order, when it was Ctrl-C that stopped it."""
-    if uvloop.run(_serve(Server(config, reread=reread), echo)) is signal.SIGINT:
+    if event_loop.run(_serve(Server(config, reread=reread), echo)) is signal.SIGINT:
         raise KeyboardInterrupt
 
 

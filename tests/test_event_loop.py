@@ -1,4 +1,4 @@
-"""The event loop of `spoke`."""
+"""The event loop of both programs."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import signal
 import pytest
 import uvloop
 
-from spokes.cli.loop import run
+from spokes.event_loop import run
 
 
 async def running_loop() -> asyncio.AbstractEventLoop:
@@ -48,3 +48,13 @@ def test_run_ignored_interrupt_stays_ignored():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_run_that_took_signals_gives_them_back():
+    async def take() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    run(take())
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
