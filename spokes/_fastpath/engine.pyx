@@ -21,7 +21,7 @@ from spokes._fastpath.base.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
 from spokes._fastpath.base.types cimport (
     atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t,
 )
-from spokes._fastpath.base.visits cimport Visit, visits_free, visits_init, visits_take
+from spokes._fastpath.base.access_log cimport AccessRecord, access_log_free, access_log_init, access_log_take
 from spokes._fastpath.core.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
     COMMAND_PING, COMMAND_RELIEVE, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN,
@@ -87,9 +87,9 @@ JSON_SUFFIX = ".json"                   # of a page's code: the same for callers
 
 HANDSHAKE_BURST_S = 10                  # worth of handshakes that an address may begin at once
 END_AFTER_S_MAX = 86400.0
-TUNNEL_REST_S = 10.0                    # a closed slot is not used again while a worker may have commands about it
+TUNNEL_QUARANTINE_S = 10.0              # a closed slot is not used while a worker may have commands about it
 
-# PageId's order (conn.pxd).
+# PageId's order (http/page.pxd).
 PAGE_CODES = (
     "", "SPK-WELCOME", "SPK-UNKNOWN-HOST", "SPK-OFFLINE", "SPK-UPSTREAM-REFUSED", "SPK-UPSTREAM-UNREACHABLE",
     "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-BROKEN", "SPK-BAD-REQUEST", "SPK-HEAD-TOO-LARGE", "SPK-TIMEOUT",
@@ -99,7 +99,7 @@ PAGE_CODES = (
     "SPK-LOOP", "SPK-HTTPS", "SPK-PLAIN-HTTP", "SPK-BODY-TOO-LARGE", "SPK-NO-RULE", "SPK-UPSTREAM-BODY",
 )
 
-# Fault's order (outcome.pxd).
+# Fault's order (route/outcome.pxd).
 FAULT_CODES = (
     "", "SPK-UPSTREAM-REFUSED", "SPK-UPSTREAM-UNREACHABLE", "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-NAME", "SPK-LIMIT",
     "SPK-UPSTREAM-RESET", "SPK-UPSTREAM-CLOSED", "SPK-UPSTREAM-BROKEN", "SPK-UPSTREAM-TLS", "SPK-UPSTREAM-HEAD",
@@ -451,7 +451,8 @@ cdef class Engine:
             self.shared.worker_count = i + 1
             if rc < 0:
                 raise OSError(-rc, os.strerror(-rc))
-            if visit_count_max and visits_init(&self.shared.workers[i].loop.visits, visit_count_max // workers) < 0:
+            if visit_count_max \
+                    and access_log_init(&self.shared.workers[i].loop.access_log, visit_count_max // workers) < 0:
                 raise MemoryError
         self.worker_count = workers
         self.client_contexts = {}
@@ -481,7 +482,7 @@ cdef class Engine:
             free(self.services[i])
         free(self.services)
         for i in range(self.shared.worker_count):
-            visits_free(&self.shared.workers[i].loop.visits)
+            access_log_free(&self.shared.workers[i].loop.access_log)
         tls_context_free(self.shared.link_context)
         tls_context_free(self.shared.visitor_context)
         free(self.threads)
@@ -605,7 +606,7 @@ cdef class Engine:
     def open_tunnel(self):
         cdef Tunnel *tunnel
         cdef Tunnel **more
-        slot = self.rested_slot()
+        slot = self.quarantined_slot()
         if slot is not None:
             tunnel = self.tunnels[<uint32_t>slot]
             while tunnel.services != NULL:
@@ -647,15 +648,15 @@ cdef class Engine:
         slot.is_open = 0
         self.tunnels_free.append((tunnel, time.monotonic()))
 
-    cdef object rested_slot(self):
+    cdef object quarantined_slot(self):
         """A slot that nothing points at any more, nor does a command on its way to a worker; None where there is none.
 
-        One that has rested and is still in use rests again, behind the others: it must not hold them up."""
+        One that is still in use after its quarantine gets another, behind the others: it must not hold them up."""
         cdef Tunnel *tunnel
         now = time.monotonic()
         for _ in range(len(self.tunnels_free)):
             slot, closed = self.tunnels_free[0]
-            if now - closed < TUNNEL_REST_S:
+            if now - closed < TUNNEL_QUARANTINE_S:
                 return None
             self.tunnels_free.popleft()
             tunnel = self.tunnels[<uint32_t>slot]
@@ -679,7 +680,7 @@ cdef class Engine:
 
     def open_service(self, uint32_t tunnel):
         cdef Tunnel *owner = self.tunnel_at(tunnel)
-        cdef Service *service = self.rested_service()
+        cdef Service *service = self.quarantined_service()
         cdef Service **more
         if service == NULL:
             if self.service_count == self.service_capacity:
@@ -705,7 +706,7 @@ cdef class Engine:
         owner.services = service
         return service.id
 
-    cdef Service *rested_service(self) except? NULL:
+    cdef Service *quarantined_service(self) except? NULL:
         """A slot that no stream serves, nor does a worker know a route to it; NULL where there is none. What it has
         counted stays in its tunnel's sum."""
         cdef Service *service
@@ -713,7 +714,7 @@ cdef class Engine:
         now = time.monotonic()
         for _ in range(len(self.services_free)):
             slot, closed = self.services_free[0]
-            if now - closed < TUNNEL_REST_S:
+            if now - closed < TUNNEL_QUARANTINE_S:
                 return NULL
             self.services_free.popleft()
             service = self.services[<uint32_t>slot]
@@ -814,11 +815,11 @@ cdef class Engine:
 
     def drain_visits(self):
         cdef char text[46]
-        cdef Visit visit
+        cdef AccessRecord visit
         cdef uint32_t i
         cdef list visits = []
         for i in range(self.shared.worker_count):
-            while visits_take(&self.shared.workers[i].loop.visits, &visit):
+            while access_log_take(&self.shared.workers[i].loop.access_log, &visit):
                 address = text[:address_text(text, &visit.visitor)].decode("ascii")
                 visits.append((visit.service, address, visit.bytes_in, visit.bytes_out, visit.begin_ms / 1000.0,
                                visit.end_ms / 1000.0))

@@ -29,10 +29,10 @@ cdef void hand_over_all(Worker *worker) noexcept nogil:
     cdef Msg msg
     loop.handing = NULL
     while conn != NULL:
-        following = conn.next_parked
+        following = conn.next_deferred
         if conn.closed:
-            conn.next_parked = loop.parked
-            loop.parked = conn
+            conn.next_deferred = loop.deferred
+            loop.deferred = conn
             conn = following
             continue
         to = &worker.shared.workers[conn.worker_next - 1]
@@ -41,7 +41,7 @@ cdef void hand_over_all(Worker *worker) noexcept nogil:
         if not conn.dirty and not ring_is_tight(&to.commands) and (exchange == NULL or not exchange.task.queued):
             copy = conn_detach(conn)
         if copy == NULL:
-            conn.next_parked = kept
+            conn.next_deferred = kept
             kept = conn
         else:
             if exchange != NULL:

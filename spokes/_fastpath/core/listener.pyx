@@ -31,7 +31,7 @@ cdef void listener_pause(Worker *worker, Conn *listener) noexcept nogil:
         return
     listener.end.paused = 1
     poller_remove(worker.loop.epoll_fd, listener.fd)
-    listener.next_parked = worker.listeners_paused
+    listener.next_deferred = worker.listeners_paused
     worker.listeners_paused = listener
     worker.loop.stats.accept_paused_total += 1
     timer_set(&worker.loop.wheel, &worker.accept_timer, worker.loop.now_ms + ACCEPT_PAUSE_MS)
@@ -42,7 +42,7 @@ cdef void listeners_resume(void *owner) noexcept nogil:
     cdef Conn *listener
     while worker.listeners_paused != NULL:
         listener = worker.listeners_paused
-        worker.listeners_paused = listener.next_parked
+        worker.listeners_paused = listener.next_deferred
         listener.end.paused = 0
         if not listener.closed:
             poller_add(worker.loop.epoll_fd, listener.fd, EPOLLIN, listener)

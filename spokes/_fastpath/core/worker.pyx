@@ -30,10 +30,12 @@ from spokes._fastpath.flow.upstream cimport upstream_clear
 from spokes._fastpath.io.conn cimport Conn, conn_close
 from spokes._fastpath.io.conn_life cimport conn_new
 from spokes._fastpath.io.conn_state cimport ROLE_LINK, ROLE_LISTENER, ROLE_WAKE, Loop
-from spokes._fastpath.io.loop cimport conn_mark_dirty, loop_clear, loop_clock, loop_free_parked, loop_init, loop_settle
+from spokes._fastpath.io.loop cimport (
+    conn_mark_dirty, loop_clear, loop_clock, loop_free_deferred, loop_init, loop_settle,
+)
 from spokes._fastpath.link.link_end cimport link_bind, link_close_soon, link_fail
 from spokes._fastpath.link.link_send cimport link_control, link_drain, link_probe
-from spokes._fastpath.link.link_state cimport QUEUE_TURNS, Link
+from spokes._fastpath.link.link_state cimport QUEUE_SLOTS, Link
 from spokes._fastpath.link.stream_relief cimport link_relieve_kernel
 from spokes._fastpath.route.route cimport RouteTable, route_table_release
 from spokes._fastpath.route.tunnel cimport Tunnel
@@ -150,12 +152,12 @@ cdef int worker_init(Worker *worker, Shared *shared, uint32_t index) noexcept no
 
 
 cdef void revive_starved(Worker *worker) noexcept nogil:
-    """Sources were not read for want of memory: give their links another turn."""
+    """Sources were not read for want of memory: give their links another slot."""
     cdef Conn *conn = worker.loop.conns
     worker.loop.starved = 0
     while conn != NULL:
         if conn.role == ROLE_LINK and conn.end.owner != NULL \
-                and (<Link *>conn.end.owner).queues[QUEUE_TURNS].first != NULL:
+                and (<Link *>conn.end.owner).queues[QUEUE_SLOTS].first != NULL:
             conn_mark_dirty(conn)
         conn = conn.next
 
@@ -222,7 +224,7 @@ cdef void worker_close_all(Worker *worker) noexcept nogil:
             conn_close(conn, False)
     while loop_settle(loop) and i < 64:
         i += 1
-    loop_free_parked(loop)
+    loop_free_deferred(loop)
     links_free_ended(worker)
 
 
@@ -246,8 +248,8 @@ cdef void *worker_main(void *argument) noexcept nogil:
             hand_over_all(worker)
         if worker.pending_first != NULL:
             emit_pending(worker)
-        if loop.parked != NULL or loop.parked_items != NULL:
-            loop_free_parked(loop)
+        if loop.deferred != NULL or loop.deferred_frees != NULL:
+            loop_free_deferred(loop)
         if worker.ended != NULL:
             links_free_ended(worker)
     worker_close_all(worker)
@@ -275,7 +277,7 @@ cdef void worker_clear(Worker *worker) noexcept nogil:
     events_clear(worker)
     route_table_release(worker.loop.routes)
     worker.loop.routes = NULL
-    loop_free_parked(&worker.loop)
+    loop_free_deferred(&worker.loop)
     upstream_clear(&worker.loop)
     ring_free(&worker.commands)
     loop_clear(&worker.loop)

@@ -22,7 +22,7 @@ from spokes._fastpath.flow.exchange_request cimport down_ops
 from spokes._fastpath.flow.exchange_response cimport up_count
 from spokes._fastpath.flow.exchange_state cimport (
     DEADLINE_ASK, DEADLINE_BODY, DEADLINE_HEAD, DEADLINE_KEEP_ALIVE, DEADLINE_NONE, DEADLINE_RESPONSE, HALF_CLOSED_MS,
-    HEAD_MS, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_IDLE_MS, Exchange, exchange_deadline, exchange_park,
+    HEAD_MS, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_IDLE_MS, Exchange, exchange_deadline, exchange_defer_free,
 )
 from spokes._fastpath.flow.exchange_write cimport exchange_emit
 from spokes._fastpath.http.page cimport PAGE_TIMEOUT, PAGE_UPSTREAM_TIMEOUT
@@ -57,7 +57,7 @@ cdef Exchange *exchange_detach(Exchange *x) noexcept nogil:
     exchange_drop_up(x, False)
     timer_clear(&x.loop.wheel, &x.timer)
     memcpy(copy, x, sizeof(Exchange))
-    exchange_park(x)
+    exchange_defer_free(x)
     return copy
 
 

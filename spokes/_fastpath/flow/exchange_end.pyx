@@ -10,7 +10,7 @@ from spokes._fastpath.base.timer cimport timer_clear
 from spokes._fastpath.base.types cimport uint8_t
 from spokes._fastpath.flow.exchange_state cimport (
     DEADLINE_KEEP_ALIVE, KEEP_ALIVE_MS, REQUEST_DONE, REQUEST_HEAD, RESPONSE_NONE, Exchange, exchange_deadline,
-    exchange_park,
+    exchange_defer_free,
 )
 from spokes._fastpath.flow.exchange_write cimport exchange_emit, exchange_forget_replay, exchange_write_rest
 from spokes._fastpath.flow.files cimport file_close
@@ -58,7 +58,7 @@ cdef void exchange_free(Exchange *x) noexcept nogil:
     timer_clear(&x.loop.wheel, &x.timer)
     chain_clear(&x.loop.pool, &x.to_down)
     if not x.task.queued:
-        exchange_park(x)
+        exchange_defer_free(x)
 
 
 cdef void exchange_end(Exchange *x, bint abort) noexcept nogil:

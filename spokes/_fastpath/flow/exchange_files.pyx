@@ -1,6 +1,6 @@
-"""A directory's files as answers: the head at once, the body in the turns of the visitor's end.
+"""A directory's files as answers: the head at once, the body in the scheduling slots of the visitor's end.
 
-Bound: one turn's bytes read at a time, no buffer held. Fails: a file that became shorter ends the exchange at once.
+Bound: one slot's bytes read at a time, no buffer held. Fails: a file that became shorter ends the exchange at once.
 """
 from spokes._fastpath.base.types cimport uint8_t
 from spokes._fastpath.flow.exchange_end cimport (
@@ -13,12 +13,12 @@ from spokes._fastpath.http.http1 cimport HttpHead, http1_body_done, http1_body_s
 from spokes._fastpath.http.page cimport PAGE_NONE
 from spokes._fastpath.io.conn_state cimport HEAD_BYTES
 from spokes._fastpath.io.end cimport end_room_unread, end_wait_room, end_write
-from spokes._fastpath.link.link_state cimport STREAM_TURN_BYTES
+from spokes._fastpath.link.link_state cimport STREAM_SLOT_BYTES
 
 
 cdef void exchange_to_directory(Exchange *x, const Directory *directory, const HttpHead *head,
                                 const uint8_t *src) noexcept nogil:
-    """Answer from a file. Its bytes are read later, in this end's turns. The exchange may be dead afterwards."""
+    """Answer from a file. Its bytes are read later, in this end's slots. The exchange may be dead afterwards."""
     cdef FileAnswer answer
     exchange_drop_up(x, False)
     if x.request_phase != REQUEST_DONE or x.down.eof:
@@ -39,11 +39,11 @@ cdef void exchange_to_directory(Exchange *x, const Directory *directory, const H
 
 
 cdef void exchange_send_file(Exchange *x) noexcept nogil:
-    """One turn: read what the visitor's end has room for, and no more."""
+    """One slot: read what the visitor's end has room for, and no more."""
     cdef size_t room = end_room_unread(x.down)
     cdef ssize_t n
     if room > 0:
-        n = file_read(x.file, x.loop.head, room if room < STREAM_TURN_BYTES else STREAM_TURN_BYTES)
+        n = file_read(x.file, x.loop.head, room if room < STREAM_SLOT_BYTES else STREAM_SLOT_BYTES)
         if n <= 0:
             exchange_end(x, True)       # shorter than was promised, or unreadable: never a body that only looks whole
             return

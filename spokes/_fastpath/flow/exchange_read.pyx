@@ -8,15 +8,16 @@ from spokes._fastpath.base.types cimport RC_EOF
 from spokes._fastpath.flow.exchange_end cimport exchange_answered
 from spokes._fastpath.flow.exchange_state cimport (
     DEADLINE_ASK, DEADLINE_RESPONSE, HALF_CLOSED_ASK_MS, HALF_CLOSED_MS, HALF_CLOSED_MUTE_MS, REQUEST_BODY,
-    REQUEST_DONE, REQUEST_HEAD, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_NONE, Exchange, exchange_deadline, exchange_park,
+    REQUEST_DONE, REQUEST_HEAD, RESPONSE_BODY, RESPONSE_HEAD, RESPONSE_NONE, Exchange, exchange_deadline,
+    exchange_defer_free,
 )
 from spokes._fastpath.http.http1 cimport BODY_CHUNKED, BODY_UNTIL_CLOSE, http1_body_done
 from spokes._fastpath.io.conn_state cimport CONN_DIRECT_BYTES, EOF_TOLD, RX_BYTES, End
 from spokes._fastpath.io.end cimport (
-    end_can_read_from, end_has_ended, end_is_readable, end_pull, end_read, end_read_from, end_room, end_wait_room,
+    end_can_read_from, end_has_ended, end_is_readable, end_resume, end_read, end_read_from, end_room, end_wait_room,
 )
 from spokes._fastpath.io.loop cimport loop_task
-from spokes._fastpath.link.link_state cimport STREAM_TURN_BYTES
+from spokes._fastpath.link.link_state cimport STREAM_SLOT_BYTES
 
 cdef enum:
     PULL_SLACK_BYTES = 16384            # a read may be this much more than its target has room for: frames of chunks
@@ -69,7 +70,7 @@ cdef void exchange_read_up(Exchange *x) noexcept nogil:
             x.raw or (x.response.kind != BODY_CHUNKED and x.response.left > CONN_DIRECT_BYTES)):
         # Known to be all body: from the socket into the link's blocks without a copy.
         n = end_read_from(x.down, up, x.response.left if not x.raw and
-                          x.response.kind != BODY_UNTIL_CLOSE else STREAM_TURN_BYTES)
+                          x.response.kind != BODY_UNTIL_CLOSE else STREAM_SLOT_BYTES)
         if n > 0:
             if not x.raw and x.response.kind != BODY_UNTIL_CLOSE:
                 x.response.left -= n
@@ -87,7 +88,7 @@ cdef void exchange_read_up(Exchange *x) noexcept nogil:
 cdef void exchange_read_down(Exchange *x) noexcept nogil:
     cdef End *down = x.down
     if down.rx.bytes > 0 and wants_down(x):
-        end_pull(down)                  # first what came first: the next read may find the end
+        end_resume(down)                  # first what came first: the next read may find the end
         if x.dead:
             return
     if x.moving:
@@ -128,10 +129,10 @@ cdef void exchange_ready(End *end) noexcept nogil:
 cdef void exchange_task(void *owner) noexcept nogil:
     cdef Exchange *x = <Exchange *>owner
     if x.dead:
-        exchange_park(x)
+        exchange_defer_free(x)
         return
     if x.down.rx.bytes > 0 and wants_down(x):
-        end_pull(x.down)
+        end_resume(x.down)
         if x.dead:
-            return                      # exchange_free has parked it: the task was not queued when it ended
+            return                      # exchange_free has deferred it: the task was not queued when it ended
     exchange_read_both(x)

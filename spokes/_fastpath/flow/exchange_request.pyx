@@ -39,7 +39,7 @@ from spokes._fastpath.http.page cimport (
 )
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport HEAD_BYTES, End, EndOps
-from spokes._fastpath.io.end cimport end_abort, end_fin, end_hand_over, end_is_readable, end_pull, end_wait_room
+from spokes._fastpath.io.end cimport end_abort, end_fin, end_hand_over, end_is_readable, end_resume, end_wait_room
 from spokes._fastpath.io.loop cimport loop_task
 from spokes._fastpath.link.frame cimport SERVICE_HTTP, Open
 from spokes._fastpath.link.link_choice cimport link_is_busy, link_pick
@@ -348,7 +348,7 @@ cdef ssize_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_b
 
 # --- the visitor's end ------------------------------------------------------------------------------------------------
 
-cdef size_t down_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+cdef size_t down_on_data(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
     cdef Exchange *x = <Exchange *>end.owner
     cdef size_t taken = 0
     cdef ssize_t n
@@ -415,7 +415,7 @@ cdef void down_room(End *end) noexcept nogil:
         if x.dead:
             return
     if x.up != NULL:
-        end_pull(x.up)
+        end_resume(x.up)
         if x.dead:
             return
         if x.up != NULL and end_is_readable(x.up):
@@ -434,7 +434,7 @@ cdef void down_gone(End *end, int rc) noexcept nogil:
 
 
 cdef EndOps down_ops
-down_ops.take = down_take
+down_ops.on_data = down_on_data
 down_ops.eof = down_eof
 down_ops.room = down_room
 down_ops.gone = down_gone

@@ -33,7 +33,7 @@ from spokes._fastpath.http.http1 cimport (
 from spokes._fastpath.http.page cimport PAGE_NONE, PAGE_OFFLINE, PAGE_UNKNOWN_HOST
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport HEAD_BYTES, End, EndOps, loop_date
-from spokes._fastpath.io.end cimport end_fin, end_is_readable, end_pull, end_wait_room
+from spokes._fastpath.io.end cimport end_fin, end_is_readable, end_resume, end_wait_room
 from spokes._fastpath.io.loop cimport loop_task
 from spokes._fastpath.link.link_state cimport Stream
 from spokes._fastpath.route.outcome cimport (
@@ -121,7 +121,7 @@ cdef ssize_t exchange_response_head(Exchange *x, const uint8_t *src, size_t src_
     return n
 
 
-cdef size_t up_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+cdef size_t up_on_data(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
     cdef Exchange *x = <Exchange *>end.owner
     cdef size_t taken = 0
     cdef ssize_t n
@@ -140,7 +140,7 @@ cdef size_t up_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nog
                 break
             taken += n
             if x.raw:
-                end_pull_later(x)
+                end_resume_later(x)
             continue
         if x.response_phase != RESPONSE_BODY:
             # Bytes nobody asked for: this end cannot be trusted with another request.
@@ -167,7 +167,7 @@ cdef size_t up_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nog
     return taken
 
 
-cdef void end_pull_later(Exchange *x) noexcept nogil:
+cdef void end_resume_later(Exchange *x) noexcept nogil:
     """After 101 both sides are read again: bytes may have waited for it."""
     x.down.paused = 0
     loop_task(x.loop, &x.task)
@@ -193,7 +193,7 @@ cdef void up_room(End *end) noexcept nogil:
         if x.to_up.bytes > 0:
             end_wait_room(end)
             return
-    end_pull(x.down)
+    end_resume(x.down)
     if not x.dead and end_is_readable(x.down):
         loop_task(x.loop, &x.task)
 
@@ -317,7 +317,7 @@ cdef void up_gone(End *end, int rc) noexcept nogil:
 
 
 cdef EndOps up_ops
-up_ops.take = up_take
+up_ops.on_data = up_on_data
 up_ops.eof = up_eof
 up_ops.room = up_room
 up_ops.gone = up_gone

@@ -5,8 +5,8 @@ from spokes._fastpath.base.types cimport uint32_t, uint64_t, uint8_t
 from spokes._fastpath.flow.files cimport FileBody
 from spokes._fastpath.flow.upstream cimport UpstreamConn
 from spokes._fastpath.http.http1 cimport HttpBody
-from spokes._fastpath.io.conn_state cimport End, Loop, Parked, Task
-from spokes._fastpath.io.loop cimport loop_park
+from spokes._fastpath.io.conn_state cimport End, Loop, DeferredFree, Task
+from spokes._fastpath.io.loop cimport loop_defer_free
 from spokes._fastpath.link.frame cimport Visitor
 from spokes._fastpath.route.tunnel cimport Tunnel
 
@@ -47,7 +47,7 @@ cdef struct Exchange:                   # 288 bytes
     uint64_t coverage                   # of the certificate the visitor's TLS was terminated with, 0 = plain
     Chain to_up                         # heads that wait for room
     Chain to_down
-    Task task                           # … and, of an exchange that has ended and is in no list of tasks, its Parked
+    Task task                           # … and, of one that has ended and is in no list of tasks, its DeferredFree
     Timer timer
     HttpBody request
     HttpBody response
@@ -78,8 +78,8 @@ cdef struct Exchange:                   # 288 bytes
     uint8_t wants_json                  # pages for callers of the API, as long as this request is under way
     uint8_t dead
 
-cdef inline void exchange_park(Exchange *x) noexcept nogil:
-    loop_park(x.loop, <Parked *>&x.task, &x.loop.exchanges_slab, x)
+cdef inline void exchange_defer_free(Exchange *x) noexcept nogil:
+    loop_defer_free(x.loop, <DeferredFree *>&x.task, &x.loop.exchanges_slab, x)
 
 cdef inline void exchange_deadline(Exchange *x, uint8_t kind, uint64_t after_ms) noexcept nogil:
     """Kept where the visitor's own end is. Moves are lazy."""

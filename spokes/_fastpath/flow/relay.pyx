@@ -1,6 +1,6 @@
 """Raw flows: two ends, each the other's owner; `down` leads to the visitor, `up` to the service.
 
-A source is read in the other end's turn, straight into its blocks where it has a way for that; what arrives by itself
+A source is read in the other end's slot, straight into its blocks where it has a way for that; what arrives by itself
 is pushed as far as it goes. Who cannot take more pauses the other: a slow reader stops its own flow and no other.
 """
 from spokes._fastpath.base.reason cimport REASON_GONE, REASON_INTERNAL, REASON_LIMIT
@@ -10,11 +10,11 @@ from spokes._fastpath.flow.upstream cimport UpstreamConn, address_is_loop, upstr
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport EndOps
 from spokes._fastpath.io.end cimport (
-    end_abort, end_fin, end_finish, end_is_readable, end_move, end_pull, end_push, end_push_chain, end_refuse, end_room,
-    end_taken, end_wait_room,
+    end_abort, end_fin, end_finish, end_is_readable, end_move, end_push, end_push_chain, end_refuse, end_resume,
+    end_room, end_taken, end_wait_room,
 )
 from spokes._fastpath.link.frame cimport SERVICE_TLS
-from spokes._fastpath.link.link_state cimport STREAM_TURN_BYTES, Link, Stream
+from spokes._fastpath.link.link_state cimport STREAM_SLOT_BYTES, Link, Stream
 from spokes._fastpath.link.site_links cimport site_pick
 from spokes._fastpath.link.stream_open cimport stream_open
 from spokes._fastpath.route.outcome cimport (
@@ -60,7 +60,7 @@ cdef void relay_lost(End *end, uint8_t fault) noexcept nogil:
 
 # --- both ends --------------------------------------------------------------------------------------------------------
 
-cdef size_t relay_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+cdef size_t relay_on_data(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
     cdef End *to = <End *>end.owner
     cdef size_t taken
     relay_heard(end)
@@ -91,13 +91,13 @@ cdef void relay_room(End *end) noexcept nogil:
         if n == 0:
             break
         end_taken(source, n)
-    end_pull(source)
+    end_resume(source)
     if source.rx.bytes > 0 or end.closed or end.ops == NULL or end.fin or not end_is_readable(source):
         return
     if end_room(end) == 0:
         end_wait_room(end)
         return
-    n = end_move(end, source, STREAM_TURN_BYTES)
+    n = end_move(end, source, STREAM_SLOT_BYTES)
     if n > 0:
         relay_heard(source)
     if n >= 0:
@@ -147,21 +147,21 @@ cdef void dialled_gone(End *end, int rc) noexcept nogil:
 
 
 cdef EndOps flow_ops
-flow_ops.take = relay_take
+flow_ops.on_data = relay_on_data
 flow_ops.eof = relay_eof
 flow_ops.room = relay_room
 flow_ops.gone = relay_gone
 flow_ops.ready = relay_ready
 
 cdef EndOps tls_ops                     # of an end that leads to where TLS ends
-tls_ops.take = relay_take
+tls_ops.on_data = relay_on_data
 tls_ops.eof = relay_eof
 tls_ops.room = relay_room
 tls_ops.gone = tls_gone
 tls_ops.ready = relay_ready
 
 cdef EndOps dialled_ops                 # of a conn that was dialled here
-dialled_ops.take = relay_take
+dialled_ops.on_data = relay_on_data
 dialled_ops.eof = relay_eof
 dialled_ops.room = relay_room
 dialled_ops.gone = dialled_gone
@@ -175,7 +175,7 @@ cdef void relay_join(End *down, End *up, bint is_tls) noexcept nogil:
     up.owner = down
     if down.rx.bytes > 0 or end_is_readable(down):
         end_wait_room(up)
-    end_pull(up)
+    end_resume(up)
 
 
 cdef int relay_to_tunnel(End *down, Loop *loop, const Site *site, const Open *open) noexcept nogil:

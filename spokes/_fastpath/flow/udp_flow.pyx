@@ -16,7 +16,7 @@ from spokes._fastpath.base.reason cimport REASON_GONE, REASON_INTERNAL, REASON_N
 from spokes._fastpath.base.timer cimport timer_set
 from spokes._fastpath.base.types cimport atomic_get, atomic_set, uint32_t, uint64_t
 from spokes._fastpath.flow.fault cimport fault_of_dial, fault_reason
-from spokes._fastpath.flow.udp_listener cimport discard_take, nothing, port_idle_ms
+from spokes._fastpath.flow.udp_listener cimport discard_on_data, nothing, port_idle_ms
 from spokes._fastpath.flow.udp_state cimport UDP_BATCH, UDP_KEPT_BYTES_MAX, Peer
 from spokes._fastpath.flow.upstream cimport (
     address_forget, address_is_loop, address_note, upstream_note_fault, upstream_tell_loop,
@@ -80,7 +80,7 @@ cdef void flow_fault(Peer *flow, int rc) noexcept nogil:
     outcome_fault(&flow.upstream.outcomes, fault_of_dial(rc), flow.conn.loop.wall_ms)
 
 
-cdef bint flow_turn(Peer *flow, int rc) noexcept nogil:
+cdef bint flow_next_address(Peer *flow, int rc) noexcept nogil:
     """Nobody takes datagrams at the address. While none has answered the others are tried in turn: True where one is
     left; when all have refused, the next datagram begins again with the first."""
     cdef bint is_left = False
@@ -97,7 +97,8 @@ cdef bint flow_turn(Peer *flow, int rc) noexcept nogil:
 
 cdef void flow_refused(Peer *flow, int rc) noexcept nogil:
     """Of the last datagram, which is sent to the next address."""
-    if not flow_turn(flow, rc) or flow.kept == NULL or send(flow.conn.fd, flow.kept, flow.kept_bytes, MSG_NOSIGNAL) < 0:
+    if not flow_next_address(flow, rc) or flow.kept == NULL \
+            or send(flow.conn.fd, flow.kept, flow.kept_bytes, MSG_NOSIGNAL) < 0:
         flow.conn.loop.stats.datagrams_dropped += 1
 
 
@@ -126,7 +127,7 @@ cdef void flow_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) 
         if errno == EAGAIN or errno == EINTR or errno == EMSGSIZE or errno == ENOBUFS:
             break                       # says nothing of the service
         if _i == 0:
-            flow_turn(flow, -errno)
+            flow_next_address(flow, -errno)
             loop.stats.datagrams_dropped += 1
     loop.stats.datagrams_dropped += 1
 
@@ -206,7 +207,7 @@ cdef void flow_expired(void *owner) noexcept nogil:
 
 
 cdef EndOps flow_ops
-flow_ops.take = discard_take
+flow_ops.on_data = discard_on_data
 flow_ops.eof = flow_eof
 flow_ops.room = nothing
 flow_ops.gone = flow_gone

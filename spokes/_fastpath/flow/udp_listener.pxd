@@ -3,7 +3,7 @@ from spokes._fastpath.base.types cimport uint16_t, uint64_t, uint8_t
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport End, Loop
 
-cdef size_t discard_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil
+cdef size_t discard_on_data(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil
 cdef void nothing(End *end) noexcept nogil
 cdef uint64_t port_idle_ms(Loop *loop, uint16_t port) noexcept nogil
 cdef void udp_listen(Loop *loop, int fd, uint16_t port, uint64_t id) noexcept nogil     # server: a bound socket

@@ -34,7 +34,7 @@ cdef enum:
     SWEEP_MS_MAX = 10000
 
 
-cdef size_t discard_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+cdef size_t discard_on_data(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
     return src_bytes                    # DATA on a UDP stream means nothing
 
 
@@ -65,7 +65,7 @@ cdef void peer_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) 
 
 
 cdef EndOps peer_ops
-peer_ops.take = discard_take
+peer_ops.on_data = discard_on_data
 peer_ops.eof = peer_eof
 peer_ops.room = nothing
 peer_ops.gone = peer_gone

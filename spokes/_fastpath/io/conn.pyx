@@ -209,10 +209,10 @@ cdef void conn_close(Conn *conn, bint abort) noexcept nogil:
         loop.stats.visitors_open -= 1
     if conn.on_close != NULL:
         conn.on_close(conn)
-    if conn.worker_next:                # in loop.handing: parked when that list is walked
+    if conn.worker_next:                # in loop.handing: deferred when that list is walked
         return
-    conn.next_parked = loop.parked
-    loop.parked = conn
+    conn.next_deferred = loop.deferred
+    loop.deferred = conn
 
 
 cdef void conn_rx_keep(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept nogil:
@@ -229,7 +229,7 @@ cdef bint conn_hand_over(Conn *conn, uint64_t worker_mask, uint64_t *workers_tri
     for i in range(64):
         if worker_mask & ~workers_tried[0] & (<uint64_t>1 << i):
             conn.worker_next = <uint8_t>(i + 1)
-            conn.next_parked = conn.loop.handing
+            conn.next_deferred = conn.loop.handing
             conn.loop.handing = conn
             return True
     workers_tried[0] = 0

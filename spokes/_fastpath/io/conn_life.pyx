@@ -43,10 +43,10 @@ cdef Conn *conn_detach(Conn *conn) noexcept nogil:
     memcpy(copy, conn, sizeof(Conn))
     copy.loop = NULL
     copy.worker_next = 0
-    copy.next_parked = NULL
+    copy.next_deferred = NULL
     conn.closed = 1
-    conn.next_parked = loop.parked
-    loop.parked = conn
+    conn.next_deferred = loop.deferred
+    loop.deferred = conn
     return copy
 
 

@@ -6,7 +6,7 @@ from spokes._fastpath.base.stats cimport Stats
 from spokes._fastpath.base.throttle cimport Throttle
 from spokes._fastpath.base.timer cimport Timer, Wheel
 from spokes._fastpath.base.types cimport uint16_t, uint32_t, uint64_t, uint8_t
-from spokes._fastpath.base.visits cimport VisitRing
+from spokes._fastpath.base.access_log cimport AccessLog
 from spokes._fastpath.http.httpdate cimport HTTP_DATE_BYTES, httpdate_write
 from spokes._fastpath.http.page cimport Page
 from spokes._fastpath.route.route cimport RouteTable
@@ -49,7 +49,7 @@ cdef struct End:                        # one end of a flow; first member of wha
     uint8_t paused                      # set by the owner: it cannot take more until it pulls again
     uint8_t heard                       # set by the owner: its peer has said something
 
-ctypedef size_t (*end_take_fn)(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil
+ctypedef size_t (*end_data_fn)(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil
 ctypedef void (*end_fn)(End *end) noexcept nogil
 ctypedef void (*end_gone_fn)(End *end, int rc) noexcept nogil
 ctypedef size_t (*end_size_fn)(End *end) noexcept nogil
@@ -74,7 +74,7 @@ cdef struct EndKind:                    # what an end is: one constant table a k
     end_size_fn room_unread             # … of what may as well wait where it is: nothing while memory is short
     end_size_fn credit                  # how much the peer lets us send, whatever waits here
     end_write_fn write                  # no more than `room`, or our own last words
-    end_take_fn push                    # as much as it takes at once; what it does not waits with its owner
+    end_data_fn push                    # as much as it takes at once; what it does not waits with its owner
     end_push_chain_fn push_chain        # … without a copy: bytes, 0 = none this way, < 0 = wait for ops.room
     end_fn wait_room                    # ops.room will be called
     end_fn fin                          # our last byte has been written
@@ -93,7 +93,7 @@ cdef struct EndKind:                    # what an end is: one constant table a k
     end_loop_fn loop
 
 cdef struct EndOps:
-    end_take_fn take                    # bytes arrived: how many the owner takes now; the rest waits in rx
+    end_data_fn on_data                    # bytes arrived: how many the owner takes now; the rest waits in rx
     end_fn eof                          # the last byte has been taken
     end_fn room                         # output is possible again; pull what waits on the other end
     end_gone_fn gone                    # the end failed or was closed by its peer; do not touch it afterwards
@@ -109,8 +109,8 @@ cdef struct Task:                       # something to do later in the same pass
     void *owner
     uint8_t queued
 
-cdef struct Parked:                     # an object that ended in this pass; given back when the pass is over
-    Parked *next
+cdef struct DeferredFree:                     # an object that ended in this pass; given back when the pass is over
+    DeferredFree *next
     Slab *slab
     void *item
 
@@ -161,7 +161,7 @@ cdef struct Conn:                       # 256 bytes: without a gap between its f
     uint32_t linger_bytes               # what conn_linger has read and dropped; within a bound
     uint64_t *holder                    # of a visitor: what its address holds; NULL = not counted
     Conn *next_dirty
-    Conn *next_parked
+    Conn *next_deferred
     Conn *next                          # loop.conns
     Conn *prev
 
@@ -174,7 +174,7 @@ cdef struct Loop:                       # one worker's: everything here is touch
     Pool pool
     Wheel wheel
     Stats stats
-    VisitRing visits
+    AccessLog access_log
     Slab conns_slab
     Slab streams_slab
     Slab exchanges_slab
@@ -182,8 +182,8 @@ cdef struct Loop:                       # one worker's: everything here is touch
     Conn *conns                         # all of them
     Conn *dirty                         # have output to flush at the end of the pass
     Conn *held                          # dirty too, but to be flushed with what the next pass brings
-    Conn *parked                        # closed in this pass
-    Parked *parked_items
+    Conn *deferred                        # closed in this pass
+    DeferredFree *deferred_frees
     Conn *handing                       # to be handed to another worker
     Task *tasks_first
     Task *tasks_last

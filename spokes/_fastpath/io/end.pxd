@@ -69,7 +69,7 @@ cdef inline void end_finish(End *end) noexcept nogil:
 cdef inline Loop *end_loop(End *end) noexcept nogil:
     return end.kind.loop(end)
 
-cdef void end_pull(End *end) noexcept nogil                         # give the owner what waits in rx; reads nothing
+cdef void end_resume(End *end) noexcept nogil                         # give the owner what waits in rx; reads nothing
 cdef void end_tell_eof(End *end) noexcept nogil                     # once, when nothing waits in rx any more
 # One read of what is readable, offered to the owner; what it does not take is kept.
 cdef void end_read(End *end, size_t bytes_max) noexcept nogil

@@ -13,18 +13,18 @@ cdef void end_tell_eof(End *end) noexcept nogil:
         end.ops.eof(end)
 
 
-cdef void end_pull(End *end) noexcept nogil:
+cdef void end_resume(End *end) noexcept nogil:
     cdef Loop *loop
     cdef size_t have, taken
     end.paused = 0
     while end.rx.bytes > 0 and end.ops != NULL and not end.closed and not end.paused:
         loop = end_loop(end)
         have = end.rx.first.tail - end.rx.first.head
-        taken = end.ops.take(end, end.rx.first.data + end.rx.first.head, have)
+        taken = end.ops.on_data(end, end.rx.first.data + end.rx.first.head, have)
         if taken == 0 and have < end.rx.bytes and not end.closed and not end.paused:
             # Cut by a block's end: made contiguous, so that a head is seen whole.
             have = chain_copy(&end.rx, loop.join, JOIN_BYTES)
-            taken = end.ops.take(end, loop.join, have)
+            taken = end.ops.on_data(end, loop.join, have)
         if taken > end.rx.bytes:        # the owner ended and emptied it itself
             taken = end.rx.bytes
         if taken == 0 or end.closed:
@@ -55,7 +55,7 @@ cdef void end_read(End *end, size_t bytes_max) noexcept nogil:
         return
     chain_clear(&loop.pool, &end.rx)
     have += n
-    taken = end.ops.take(end, loop.rx, have)
+    taken = end.ops.on_data(end, loop.rx, have)
     if end.closed or end.ops == NULL:
         return
     if taken < have:

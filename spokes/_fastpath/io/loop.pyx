@@ -113,30 +113,30 @@ cdef void loop_hold(Conn *conn) noexcept nogil:
     conn.loop.held = conn
 
 
-cdef void loop_park(Loop *loop, Parked *parked, Slab *slab, void *item) noexcept nogil:
-    parked.slab = slab
-    parked.item = item
-    parked.next = loop.parked_items
-    loop.parked_items = parked
+cdef void loop_defer_free(Loop *loop, DeferredFree *deferred, Slab *slab, void *item) noexcept nogil:
+    deferred.slab = slab
+    deferred.item = item
+    deferred.next = loop.deferred_frees
+    loop.deferred_frees = deferred
 
 
-cdef void loop_free_parked(Loop *loop) noexcept nogil:
-    cdef Conn *conn = loop.parked
-    cdef Parked *parked
-    while loop.parked_items != NULL:
-        parked = loop.parked_items
-        loop.parked_items = parked.next
-        slab_put(parked.slab, parked.item)
+cdef void loop_free_deferred(Loop *loop) noexcept nogil:
+    cdef Conn *conn = loop.deferred
+    cdef DeferredFree *deferred
+    while loop.deferred_frees != NULL:
+        deferred = loop.deferred_frees
+        loop.deferred_frees = deferred.next
+        slab_put(deferred.slab, deferred.item)
     cdef Conn *kept = NULL
     while conn != NULL:
-        loop.parked = conn.next_parked
+        loop.deferred = conn.next_deferred
         if conn.dirty:                  # still in the list of the next round
-            conn.next_parked = kept
+            conn.next_deferred = kept
             kept = conn
         else:
             slab_put(&loop.conns_slab, conn)
-        conn = loop.parked
-    loop.parked = kept
+        conn = loop.deferred
+    loop.deferred = kept
 
 
 cdef void conn_list(Conn *conn) noexcept nogil:

@@ -75,7 +75,7 @@ cdef bint tune_again(int fd, uint32_t rtt_us) noexcept nogil:
 
 
 cdef void tune_unsent(int fd, int unsent_bytes) noexcept nogil:
-    """What lies unsent in the kernel cannot be overtaken by another stream's turn."""
+    """What lies unsent in the kernel cannot be overtaken by another stream's slot."""
     setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes, sizeof(unsent_bytes))
 
 

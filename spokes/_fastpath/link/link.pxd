@@ -1,4 +1,4 @@
-# A link's life on its worker: everything ready in one pass leaves in one write, in fair turns, within credit.
+# A link's life on its worker: what is ready in one pass leaves in one write, in fair scheduling slots, within credit.
 from spokes._fastpath.base.types cimport uint32_t
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.link.link_state cimport Link, LinkOps

@@ -1,4 +1,4 @@
-"""A link's life on its worker: everything ready in one pass leaves in one write, in fair turns, within credit.
+"""A link's life on its worker: what is ready in one pass leaves in one write, in fair scheduling slots, within credit.
 
 Owns: links, their streams.
 Bound: LINK_OUT_BYTES_MAX (+ reserve) waiting to be sent, stream_count_max streams, one backlog of datagrams.
@@ -21,7 +21,7 @@ from spokes._fastpath.link.link_receive cimport link_read
 from spokes._fastpath.link.link_send cimport link_ping, link_put
 from spokes._fastpath.link.link_state cimport (
     LINK_DEAD_MS, LINK_GATHER_BYTES_MAX, LINK_OUT_BYTES_MAX, LINK_OUT_BYTES_MIN, LINK_OUT_BYTES_START, PING_ACCEPTOR_MS,
-    PING_CONNECTOR_MS, QUEUE_TURNS, Stream,
+    PING_CONNECTOR_MS, QUEUE_SLOTS, Stream,
 )
 from spokes._fastpath.link.stream_credit cimport link_send_credits, queue_remove
 from spokes._fastpath.link.stream_relief cimport link_relieve
@@ -31,13 +31,13 @@ cdef enum:
     BROKEN_READS_MAX = 16               # 4 MiB: more than a kernel keeps of a conn that was reset
 
 
-cdef void link_take_turns(Link *link) noexcept nogil:
+cdef void link_run_slots(Link *link) noexcept nogil:
     cdef Stream *stream
-    cdef uint32_t turns = link.stream_count + 1
-    while link.queues[QUEUE_TURNS].first != NULL and link.conn.out.bytes < link.out_limit_bytes and turns > 0:
-        turns -= 1
-        stream = link.queues[QUEUE_TURNS].first
-        queue_remove(stream, QUEUE_TURNS)
+    cdef uint32_t slots_left = link.stream_count + 1
+    while link.queues[QUEUE_SLOTS].first != NULL and link.conn.out.bytes < link.out_limit_bytes and slots_left > 0:
+        slots_left -= 1
+        stream = link.queues[QUEUE_SLOTS].first
+        queue_remove(stream, QUEUE_SLOTS)
         if stream.end.ops != NULL and stream.end.wants_room:
             stream.end.wants_room = 0
             stream.end.ops.room(&stream.end)
@@ -55,7 +55,7 @@ cdef void link_flush(Conn *conn) noexcept nogil:
         if conn.writable and (conn.tls == NULL or conn.tls.tx.bytes == 0):
             if not backlog_is_empty(&link.backlog):
                 link_send_backlog(link)
-            link_take_turns(link)
+            link_run_slots(link)
             link_send_credits(link)
         before = conn.out.bytes
         if link.loop.gathering and 0 < before < LINK_GATHER_BYTES_MAX and conn.error == 0:
@@ -72,9 +72,9 @@ cdef void link_flush(Conn *conn) noexcept nogil:
             return
         if link.out_limit_bytes < LINK_OUT_BYTES_MAX and before >= link.out_limit_bytes and not link.is_slow:
             link.out_limit_bytes *= 2
-        if link.queues[QUEUE_TURNS].first == NULL and link.credits == NULL and backlog_is_empty(&link.backlog):
+        if link.queues[QUEUE_SLOTS].first == NULL and link.credits == NULL and backlog_is_empty(&link.backlog):
             break
-    if (link.queues[QUEUE_TURNS].first != NULL or link.credits != NULL or not backlog_is_empty(&link.backlog)) \
+    if (link.queues[QUEUE_SLOTS].first != NULL or link.credits != NULL or not backlog_is_empty(&link.backlog)) \
             and not link.loop.starved:
         conn_mark_dirty(conn)
 
@@ -84,7 +84,7 @@ cdef void link_ready(Conn *conn) noexcept nogil:
     if conn.readable and conn.error == 0:
         link_read(link)
     if not conn.closed and conn.writable and (conn.out.bytes > 0 or conn.tls.tx.bytes > 0
-                                              or link.queues[QUEUE_TURNS].first != NULL
+                                              or link.queues[QUEUE_SLOTS].first != NULL
                                               or not backlog_is_empty(&link.backlog)):
         conn_mark_dirty(conn)
 
@@ -138,7 +138,7 @@ cdef uint32_t test_last_id = 0          # where ids of new links begin; tests mo
 
 
 cdef EndOps link_conn_ops
-link_conn_ops.take = NULL
+link_conn_ops.on_data = NULL
 link_conn_ops.eof = NULL
 link_conn_ops.room = NULL
 link_conn_ops.gone = link_conn_gone

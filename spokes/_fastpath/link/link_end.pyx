@@ -14,7 +14,7 @@ from spokes._fastpath.link.backlog cimport Datagram, backlog_drop, backlog_first
 from spokes._fastpath.link.link_send cimport link_control
 from spokes._fastpath.link.link_state cimport LINK_BYE_MS, LINK_OUT_BYTES_MAX, LINK_OUT_RESERVE_BYTES, Stream
 from spokes._fastpath.link.stream cimport stream_gone
-from spokes._fastpath.link.stream_credit cimport stream_park
+from spokes._fastpath.link.stream_credit cimport stream_defer_free
 
 cdef extern from "string.h" nogil:
     size_t strlen(const char *text)
@@ -71,7 +71,7 @@ cdef void link_fail(Link *link, int rc) noexcept nogil:
     while link.credits != NULL:
         stream = link.credits
         link.credits = stream.credit_next
-        stream_park(stream)
+        stream_defer_free(stream)
     link.loop.stats.links_open -= 1
     if rc != RC_LOCAL and rc != RC_EOF:
         link.loop.stats.errors_total += 1

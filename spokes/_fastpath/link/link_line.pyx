@@ -37,7 +37,7 @@ cdef void link_free_line(Link *link) noexcept nogil:
 
 
 cdef void link_bound_line(Link *link) noexcept nogil:
-    """What bbr and cubic keep on their way over a slow line is a queue of ours that no turn can overtake: 18 segments
+    """What bbr and cubic keep on their way over a slow line is a queue of ours that no slot can overtake: 18 segments
     at 1 Mbit/s are 216 ms. It is bounded by what the line carries in its shortest round trip and LINE_QUEUE_US. Where
     half as much comes through then, the round trip was no queue of ours (the path has changed, or others fill it): for
     a while the kernel decides."""

@@ -12,7 +12,7 @@ from spokes._fastpath.base.timer cimport timer_set
 from spokes._fastpath.base.types cimport RC_GONE, RC_LIMIT, RC_PROTO, atomic_set, uint16_t, uint32_t, uint64_t, uint8_t
 from spokes._fastpath.io.conn cimport Conn, conn_recv, conn_rx_keep
 from spokes._fastpath.io.conn_state cimport CONN_DIRECT_BYTES, EOF_SEEN, RX_BYTES, End, Loop
-from spokes._fastpath.io.end cimport end_pull, end_tell_eof
+from spokes._fastpath.io.end cimport end_resume, end_tell_eof
 from spokes._fastpath.io.loop cimport conn_mark_dirty, loop_task
 from spokes._fastpath.link.frame cimport (
     FRAME_CONTROL, FRAME_CREDIT, FRAME_DATA, FRAME_DATAGRAM, FRAME_DRAIN, FRAME_FIN, FRAME_HEADER_BYTES, FRAME_OPEN,
@@ -52,7 +52,7 @@ cdef int link_data(Link *link, const uint8_t *src, size_t src_bytes) noexcept no
     stream_count_out(stream, src_bytes)
     waiting = end.rx.bytes > 0
     if not waiting and end.ops != NULL and not end.paused:
-        taken = end.ops.take(end, src, src_bytes)
+        taken = end.ops.on_data(end, src, src_bytes)
         if end.closed:
             return 0
         if taken > 0:
@@ -66,7 +66,7 @@ cdef int link_data(Link *link, const uint8_t *src, size_t src_bytes) noexcept no
             return RC_LIMIT
         stream_count_held(stream)
         if waiting and not end.paused:
-            end_pull(end)               # a head that was cut may be whole now
+            end_resume(end)               # a head that was cut may be whole now
             if end.closed:
                 return 0
         # Each stream with a byte to wait takes a block: one read of tiny frames could take thousands.
@@ -78,7 +78,7 @@ cdef int link_data(Link *link, const uint8_t *src, size_t src_bytes) noexcept no
     return 0
 
 
-cdef bint link_hear_id(Link *link, uint32_t id) noexcept nogil:
+cdef bint link_accept_id(Link *link, uint32_t id) noexcept nogil:
     """The peer opens this stream. False: it may not."""
     if not link.peer_last_id_wrapped and id < link.peer_last_id and is_newer_id(id, link.peer_last_id, True):
         link.peer_last_id_wrapped = 1
@@ -140,7 +140,7 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
         if stream.end.wants_room:
             stream_wait_room(stream)
     elif frame.type == FRAME_OPEN:
-        if is_our_id(link, frame.stream) or not link_hear_id(link, frame.stream):
+        if is_our_id(link, frame.stream) or not link_accept_id(link, frame.stream):
             return RC_PROTO
         if open_parse(&open, payload, frame.length) < 0:
             return RC_PROTO

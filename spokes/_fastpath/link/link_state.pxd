@@ -6,19 +6,19 @@ from spokes._fastpath.link.backlog cimport Backlog
 from spokes._fastpath.link.frame cimport Open, Visitor
 from spokes._fastpath.route.tunnel cimport Service, Tunnel
 
-# Links and their streams: frames in and out, credit, turns, liveness.
+# Links and their streams: frames in and out, credit, scheduling, liveness.
 cdef enum:
     LINK_OUT_BYTES_MAX = 262144         # frames gathered for one write
-    LINK_OUT_BYTES_MIN = 65536          # where a flush was not taken whole: less queued here means fresher turns
+    LINK_OUT_BYTES_MIN = 65536          # where a flush was not taken whole: less queued here means fresher slots
     LINK_OUT_BYTES_START = 32768        # where it is slow, as little as in the kernel (UNSENT_BYTES_MIN)
-    LINK_OUT_RESERVE_BYTES = 65536      # beyond it, for streams that do not wait for turns
+    LINK_OUT_RESERVE_BYTES = 65536      # beyond it, for streams that do not wait for a slot
     LINK_GATHER_BYTES_MAX = 16384       # a record's worth: it waits for no further pass
     LINK_OUT_BYTES_LIMIT = 8388608      # with answers and control messages: a peer that lets more pile up is cut off
     LINE_QUEUE_US = 20000               # what a slow line may hold of ours beyond its shortest round trip
     LINE_IN_FLIGHT_BYTES_MIN = 3072     # two segments
     LINE_MISSES_MAX = 4                 # looks, a quarter of a second each: bbr itself sends less for one of them
     LINE_FREE_MS = 10000                # a line that was bounded wrongly is left to the kernel for so long
-    STREAM_TURN_BYTES = 65528           # one turn: a frame that fills four blocks
+    STREAM_SLOT_BYTES = 65528           # one scheduling slot: a frame that fills four blocks
     TUNNEL_VISITOR_COUNTERS = 32768     # pairs of a tunnel and an address told apart
     STREAM_WINDOW_BYTES_MAX = 8388608
     STREAM_WINDOW_BYTES_MIN = 16384     # one block, where a tunnel or a visitor holds its share already
@@ -29,7 +29,7 @@ cdef enum:
     STREAM_STALL_MS_MAX = 10000         # an owner slower for what waits loses its stream where memory is short …
     STREAM_STALL_MS_MIN = 2000          # … after it was watched for so long
     BUSY_BYTES_PER_S = 1000000          # a link that carries more is busy: new streams go elsewhere when they can
-    LINK_BYE_MS = 2000                  # for a goodbye to a peer that broke the rules, all in all
+    LINK_BYE_MS = 2000                  # for a bye to a peer that broke the rules, all in all
     PEER_PINGS_PER_S_MAX = 100
     PEER_OPENS_PER_S_MAX = 50000
     PEER_CONTROLS_PER_S_MAX = 1000
@@ -52,7 +52,7 @@ cdef struct LinkOps:
     link_may_read_fn may_read           # False: the control plane is behind; try again soon
 
 cdef enum:                              # a link's queues of streams, first come, first served
-    QUEUE_TURNS = 0                     # … that want to send
+    QUEUE_SLOTS = 0                     # … that want to send: each gets a slot in turn
     QUEUE_WAITING = 1                   # … with bytes that their owner has not taken
     QUEUE_CREDIT = 2                    # … that want to send and have no credit
     QUEUE_COUNT = 3
@@ -62,7 +62,7 @@ cdef struct StreamQueue:
     Stream *last
     uint32_t count
 
-cdef struct StreamPlace:                # of a stream, in one of them
+cdef struct QueueNode:                # of a stream, in one of them
     Stream *next
     Stream *prev
 
@@ -134,7 +134,7 @@ cdef struct Stream:                     # 288 bytes
     End end                             # must be first
     Link *link
     Stream *hash_next
-    StreamPlace places[QUEUE_COUNT]     # … and, of a stream that has ended, its Parked: it stands in no queue
+    QueueNode nodes[QUEUE_COUNT]     # … and, of a stream that has ended, its DeferredFree: it stands in no queue
     Stream *credit_next
     uint64_t *holder                    # what its visitor's address holds; NULL = not counted
     Service *serves                     # whose counts its bytes are under; NULL = the tunnel's, if its link has one
@@ -145,9 +145,9 @@ cdef struct Stream:                     # 288 bytes
     uint64_t rx_taken                   # … and passed on
     uint64_t rx_limit
     uint64_t credit_us                  # when the last CREDIT was written
-    uint64_t visit_begin_ms             # wall clock: since when it serves that service …
-    uint64_t visit_bytes_in             # … and what it has carried since
-    uint64_t visit_bytes_out
+    uint64_t access_begin_ms             # wall clock: since when it serves that service …
+    uint64_t access_bytes_in             # … and what it has carried since
+    uint64_t access_bytes_out
     uint64_t waiting_taken              # taken since waiting_since_ms; both halve as they grow old
     # Of the loop's clock, its low 32 bits: only differences count, and none of 49 days is looked at.
     uint32_t waiting_since_ms           # since when something has waited

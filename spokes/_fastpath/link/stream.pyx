@@ -18,11 +18,11 @@ from spokes._fastpath.link.frame cimport (
 from spokes._fastpath.link.link_line cimport link_account
 from spokes._fastpath.link.link_send cimport link_append, link_put
 from spokes._fastpath.link.link_state cimport (
-    LINK_OUT_BYTES_MAX, LINK_OUT_RESERVE_BYTES, QUEUE_CREDIT, QUEUE_TURNS, STREAM_TURN_BYTES, is_queued,
+    LINK_OUT_BYTES_MAX, LINK_OUT_RESERVE_BYTES, QUEUE_CREDIT, QUEUE_SLOTS, STREAM_SLOT_BYTES, is_queued,
 )
-from spokes._fastpath.link.stream_count cimport stream_count_in, stream_end_visit
+from spokes._fastpath.link.stream_count cimport stream_count_in, stream_log_access
 from spokes._fastpath.link.stream_credit cimport (
-    queue_add, queue_remove, stream_count_held, stream_hold, stream_park, stream_unpromise,
+    queue_add, queue_remove, stream_count_held, stream_hold, stream_defer_free, stream_unpromise,
 )
 
 cdef extern from "sys/uio.h" nogil:
@@ -54,9 +54,9 @@ cdef void stream_drop(Stream *stream) noexcept nogil:
     place[0] = stream.hash_next
     stream.end.closed = 1
     stream.end.ops = NULL
-    queue_remove(stream, QUEUE_TURNS)
+    queue_remove(stream, QUEUE_SLOTS)
     queue_remove(stream, QUEUE_CREDIT)
-    stream_end_visit(stream)
+    stream_log_access(stream)
     chain_clear(&link.loop.pool, &stream.end.rx)
     stream_count_held(stream)
     stream_hold(stream, NULL)
@@ -66,7 +66,7 @@ cdef void stream_drop(Stream *stream) noexcept nogil:
     if link.tunnel != NULL:
         atomic_sub(&link.tunnel.stream_count, 1)
     if not stream.in_credits:           # else the flush that takes it out of the list parks it
-        stream_park(stream)
+        stream_defer_free(stream)
 
 
 cdef size_t stream_room(Stream *stream) noexcept nogil:
@@ -124,8 +124,8 @@ cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noex
         want = bytes_max
     if want > stream.read_bytes:
         want = stream.read_bytes
-    if want > STREAM_TURN_BYTES:
-        want = STREAM_TURN_BYTES
+    if want > STREAM_SLOT_BYTES:
+        want = STREAM_SLOT_BYTES
     if link.is_slow and want > link.out_limit_bytes:
         want = link.out_limit_bytes
     if want == 0:
@@ -174,8 +174,8 @@ cdef ssize_t stream_read_from(Stream *stream, Conn *conn, size_t bytes_max) noex
             conn.readable = 0
         if stream.read_bytes > BLOCK_BYTES and <size_t>n < stream.read_bytes // 4:
             stream.read_bytes //= 2
-    elif asked == stream.read_bytes and stream.read_bytes < STREAM_TURN_BYTES:
-        stream.read_bytes = stream.read_bytes * 2 if stream.read_bytes * 2 < STREAM_TURN_BYTES else STREAM_TURN_BYTES
+    elif asked == stream.read_bytes and stream.read_bytes < STREAM_SLOT_BYTES:
+        stream.read_bytes = stream.read_bytes * 2 if stream.read_bytes * 2 < STREAM_SLOT_BYTES else STREAM_SLOT_BYTES
     frame_put(header, FRAME_DATA, 0, stream.id, <uint32_t>n)
     # Link what was filled into the chain; give back what was not.
     left = n
@@ -213,14 +213,14 @@ cdef void stream_wait_room(Stream *stream) noexcept nogil:
     if stream.end.closed:
         return
     stream.end.wants_room = 1
-    if is_queued(stream, QUEUE_TURNS):
+    if is_queued(stream, QUEUE_SLOTS):
         return
-    if stream.tx_offset >= stream.tx_limit:     # CREDIT gives it a turn
+    if stream.tx_offset >= stream.tx_limit:     # CREDIT gives it a slot
         if not is_queued(stream, QUEUE_CREDIT):
             stream.credit_since_ms = <uint32_t>link.loop.now_ms
             queue_add(stream, QUEUE_CREDIT)
         return
-    queue_add(stream, QUEUE_TURNS)
+    queue_add(stream, QUEUE_SLOTS)
     if link.conn.writable:
         conn_mark_dirty(link.conn)
 

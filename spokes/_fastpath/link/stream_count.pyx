@@ -1,23 +1,23 @@
-"""What streams carry, counted for their service or tunnel, and the record of each visit that is over."""
+"""What streams carry, counted for their service or tunnel, and the access record of each that is over."""
 from spokes._fastpath.base.types cimport atomic_sub_acq
-from spokes._fastpath.base.visits cimport Visit, visits_put
+from spokes._fastpath.base.access_log cimport AccessRecord, access_log_put
 from spokes._fastpath.io.conn_state cimport Loop
 
 
-cdef void stream_end_visit(Stream *stream) noexcept nogil:
+cdef void stream_log_access(Stream *stream) noexcept nogil:
     """The record comes before the count: who sees that no stream serves a service any more finds all its records."""
     cdef Loop *loop = stream.link.loop
-    cdef Visit visit
+    cdef AccessRecord record
     if stream.serves == NULL:
         return
-    if loop.visits.visits != NULL:
-        visit.service = stream.serves.id
-        visit.bytes_in = stream.visit_bytes_in
-        visit.bytes_out = stream.visit_bytes_out
-        visit.begin_ms = stream.visit_begin_ms
-        visit.end_ms = loop.wall_ms
-        visit.visitor = stream.visitor.address
-        if not visits_put(&loop.visits, &visit):
+    if loop.access_log.records != NULL:
+        record.service = stream.serves.id
+        record.bytes_in = stream.access_bytes_in
+        record.bytes_out = stream.access_bytes_out
+        record.begin_ms = stream.access_begin_ms
+        record.end_ms = loop.wall_ms
+        record.visitor = stream.visitor.address
+        if not access_log_put(&loop.access_log, &record):
             loop.stats.visits_dropped += 1
     atomic_sub_acq(&stream.serves.streams_open, 1)
     stream.serves = NULL
@@ -26,11 +26,11 @@ cdef void stream_end_visit(Stream *stream) noexcept nogil:
 cdef void stream_serve(Stream *stream, Service *service) noexcept nogil:
     if stream.serves == service:
         return
-    stream_end_visit(stream)
+    stream_log_access(stream)
     if service == NULL:
         return
     stream.serves = service
-    stream.visit_begin_ms = stream.link.loop.wall_ms
-    stream.visit_bytes_in = stream.visit_bytes_out = 0
+    stream.access_begin_ms = stream.link.loop.wall_ms
+    stream.access_bytes_in = stream.access_bytes_out = 0
     atomic_add(&service.streams_total, 1)
     atomic_add(&service.streams_open, 1)

@@ -2,7 +2,7 @@
 from spokes._fastpath.base.types cimport uint32_t, uint64_t
 from spokes._fastpath.link.link_state cimport Link, Stream
 
-cdef void stream_park(Stream *stream) noexcept nogil
+cdef void stream_defer_free(Stream *stream) noexcept nogil
 cdef void queue_add(Stream *stream, int which) noexcept nogil
 cdef void queue_remove(Stream *stream, int which) noexcept nogil
 cdef void stream_count_held(Stream *stream) noexcept nogil

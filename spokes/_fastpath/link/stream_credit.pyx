@@ -4,35 +4,35 @@ from spokes._fastpath.base.buf cimport (
     pool_is_low, pool_promise, pool_promise_end, pool_share,
 )
 from spokes._fastpath.base.types cimport atomic_add, atomic_get, atomic_sub, uint8_t
-from spokes._fastpath.io.conn_state cimport Parked
-from spokes._fastpath.io.loop cimport conn_mark_dirty, loop_park
+from spokes._fastpath.io.conn_state cimport DeferredFree
+from spokes._fastpath.io.loop cimport conn_mark_dirty, loop_defer_free
 from spokes._fastpath.link.frame cimport FRAME_CREDIT, FRAME_WINDOW, STREAM_WINDOW_BYTES, put_u32, put_u64
 from spokes._fastpath.link.link_send cimport link_put
 from spokes._fastpath.link.link_state cimport (
     QUEUE_WAITING, STREAM_STALL_MS_MAX, STREAM_WINDOW_BYTES_MAX, STREAM_WINDOW_BYTES_MIN, STREAM_WINDOW_PARTS,
-    StreamPlace, StreamQueue, is_queued,
+    QueueNode, StreamQueue, is_queued,
 )
-from spokes._fastpath.link.tunnel_slots cimport stream_count_place
+from spokes._fastpath.link.tunnel_slots cimport stream_count_slot
 
 cdef enum:
     WINDOW_STREAM_PARTS = 8             # all that are open may begin to hold at once: each this part of an even share
     WINDOW_SLOW_US = 1000000            # half a window takes longer while bytes wait: it is too large for its reader
 
 
-cdef void stream_park(Stream *stream) noexcept nogil:
-    loop_park(stream.link.loop, <Parked *>stream.places, &stream.link.loop.streams_slab, stream)
+cdef void stream_defer_free(Stream *stream) noexcept nogil:
+    loop_defer_free(stream.link.loop, <DeferredFree *>stream.nodes, &stream.link.loop.streams_slab, stream)
 
 
 cdef void queue_add(Stream *stream, int which) noexcept nogil:
     cdef StreamQueue *queue = &stream.link.queues[which]
-    cdef StreamPlace *place = &stream.places[which]
+    cdef QueueNode *place = &stream.nodes[which]
     if is_queued(stream, which):
         return
     stream.queued |= <uint8_t>(1 << which)
     place.next = NULL
     place.prev = queue.last
     if queue.last != NULL:
-        queue.last.places[which].next = stream
+        queue.last.nodes[which].next = stream
     else:
         queue.first = stream
     queue.last = stream
@@ -41,15 +41,15 @@ cdef void queue_add(Stream *stream, int which) noexcept nogil:
 
 cdef void queue_remove(Stream *stream, int which) noexcept nogil:
     cdef StreamQueue *queue = &stream.link.queues[which]
-    cdef StreamPlace *place = &stream.places[which]
+    cdef QueueNode *place = &stream.nodes[which]
     if not is_queued(stream, which):
         return
     if place.prev != NULL:
-        place.prev.places[which].next = place.next
+        place.prev.nodes[which].next = place.next
     else:
         queue.first = place.next
     if place.next != NULL:
-        place.next.places[which].prev = place.prev
+        place.next.nodes[which].prev = place.prev
     else:
         queue.last = place.prev
     place.next = place.prev = NULL
@@ -196,7 +196,7 @@ cdef void link_send_credits(Link *link) noexcept nogil:
         stream.in_credits = 0
         stream.credit_next = NULL
         if stream.end.closed:
-            stream_park(stream)
+            stream_defer_free(stream)
             continue
         if stream.end.eof:
             continue
@@ -209,9 +209,9 @@ cdef void link_send_credits(Link *link) noexcept nogil:
 
 cdef void stream_hold(Stream *stream, uint64_t *holder) noexcept nogil:
     if stream.holder != NULL:
-        stream_count_place(stream, <uint64_t>-1)
+        stream_count_slot(stream, <uint64_t>-1)
         atomic_sub(stream.holder, <uint64_t>1 << HOLDER_SHIFT)
     stream.holder = holder
     if holder != NULL:
         atomic_add(holder, <uint64_t>1 << HOLDER_SHIFT)
-        stream_count_place(stream, 1)
+        stream_count_slot(stream, 1)

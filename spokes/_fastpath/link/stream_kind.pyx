@@ -4,7 +4,7 @@ from spokes._fastpath.base.reason cimport REASON_GONE, REASON_LIMIT
 from spokes._fastpath.base.types cimport uint16_t, uint64_t, uint8_t
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport LINGER_VISITOR_BYTES_MAX, End, EndOps, Loop
-from spokes._fastpath.io.end cimport end_pull
+from spokes._fastpath.io.end cimport end_resume
 from spokes._fastpath.link.link_state cimport Stream
 from spokes._fastpath.link.stream cimport (
     stream_close, stream_fin, stream_read_from, stream_room, stream_wait_room, stream_write,
@@ -80,7 +80,7 @@ cdef void stream_end_abort(End *end, uint16_t reason) noexcept nogil:
     stream_close(<Stream *>end, reason)
 
 
-cdef size_t farewell_take(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
+cdef size_t drain_close_on_data(End *end, const uint8_t *src, size_t src_bytes) noexcept nogil:
     """`owner` counts what was thrown away: who sends more than that means to go on for ever."""
     end.owner = <void *>(<size_t>end.owner + src_bytes)
     if <size_t>end.owner > LINGER_VISITOR_BYTES_MAX:
@@ -88,23 +88,23 @@ cdef size_t farewell_take(End *end, const uint8_t *src, size_t src_bytes) noexce
     return src_bytes
 
 
-cdef void farewell_eof(End *end) noexcept nogil:
+cdef void drain_close_eof(End *end) noexcept nogil:
     stream_close(<Stream *>end, REASON_GONE)
 
 
-cdef void farewell_room(End *end) noexcept nogil:
+cdef void drain_close_room(End *end) noexcept nogil:
     pass
 
 
-cdef void farewell_gone(End *end, int rc) noexcept nogil:
+cdef void drain_close_gone(End *end, int rc) noexcept nogil:
     pass
 
 
-cdef EndOps farewell_ops
-farewell_ops.take = farewell_take
-farewell_ops.eof = farewell_eof
-farewell_ops.room = farewell_room
-farewell_ops.gone = farewell_gone
+cdef EndOps drain_close_ops
+drain_close_ops.on_data = drain_close_on_data
+drain_close_ops.eof = drain_close_eof
+drain_close_ops.room = drain_close_room
+drain_close_ops.gone = drain_close_gone
 
 
 cdef void stream_end_linger(End *end, bint is_mid_request) noexcept nogil:
@@ -115,9 +115,9 @@ cdef void stream_end_linger(End *end, bint is_mid_request) noexcept nogil:
     if end.eof:
         stream_close(<Stream *>end, REASON_GONE)
         return
-    end.ops = &farewell_ops
+    end.ops = &drain_close_ops
     end.owner = NULL
-    end_pull(end)
+    end_resume(end)
 
 
 cdef void stream_end_finish(End *end) noexcept nogil:

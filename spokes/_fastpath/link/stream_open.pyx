@@ -10,7 +10,7 @@ from spokes._fastpath.link.stream cimport stream_find
 from spokes._fastpath.link.stream_count cimport stream_serve
 from spokes._fastpath.link.stream_credit cimport stream_hold, stream_narrow
 from spokes._fastpath.link.stream_kind cimport stream_kind
-from spokes._fastpath.link.tunnel_slots cimport address_holder, tunnel_has_place
+from spokes._fastpath.link.tunnel_slots cimport address_holder, tunnel_has_slot
 
 
 cdef int link_grow(Link *link) noexcept nogil:
@@ -67,7 +67,7 @@ cdef bint is_newer_id(uint32_t id, uint32_t last_id, bint wrapped) noexcept nogi
     return 0 < ahead < (<uint32_t>1 << 31) if wrapped else id > last_id
 
 
-cdef uint32_t link_take_id(Link *link) noexcept nogil:
+cdef uint32_t link_next_id(Link *link) noexcept nogil:
     """Of ids that begin again the ones still in use are left out; streams are far fewer than ids."""
     cdef uint32_t first = 2 if link.is_acceptor else 1
     cdef uint32_t id = link.last_id
@@ -90,11 +90,11 @@ cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcep
     if link.down or link.draining or link.stream_count >= link.stream_count_max:
         return NULL
     holder = address_holder(&link.loop.pool, &open.visitor.address)
-    if not tunnel_has_place(link, open) \
+    if not tunnel_has_slot(link, open) \
             or (holder != NULL and holder_bytes(atomic_get(holder)) > pool_share(&link.loop.pool, SHARE_VISITOR_MAX)):
         link.loop.stats.streams_refused += 1
         return NULL
-    stream = stream_new(link, link_take_id(link))
+    stream = stream_new(link, link_next_id(link))
     if stream == NULL:
         return NULL
     stream.service = open.service

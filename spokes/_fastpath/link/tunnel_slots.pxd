@@ -10,5 +10,5 @@ cdef uint64_t *address_holder(Pool *pool, const Address *address) noexcept nogil
 # Whether who holds so many of a tunnel's places may have one more: of the last quarter as many as stay free for others,
 # as spokes/shares.py has it.
 cdef bint tunnel_may_take(Link *link, uint64_t held) noexcept nogil
-cdef bint tunnel_has_place(Link *link, const Open *open) noexcept nogil
-cdef void stream_count_place(Stream *stream, uint64_t more) noexcept nogil
+cdef bint tunnel_has_slot(Link *link, const Open *open) noexcept nogil
+cdef void stream_count_slot(Stream *stream, uint64_t more) noexcept nogil

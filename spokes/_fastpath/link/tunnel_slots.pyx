@@ -28,7 +28,7 @@ cdef uint64_t *visitor_counter(Link *link, const Address *address) noexcept nogi
         address_hash(address, link.tunnel.slot * 0x9E3779B1u) % TUNNEL_VISITOR_COUNTERS]
 
 
-cdef bint tunnel_has_place(Link *link, const Open *open) noexcept nogil:
+cdef bint tunnel_has_slot(Link *link, const Open *open) noexcept nogil:
     """One address alone does not fill a tunnel, unless it is one that brings others' visitors. Datagrams have shares of
     their own (udp.pyx), in which who comes gets the place of somebody else."""
     cdef uint64_t limit = link.loop.tunnel_stream_count_max
@@ -40,7 +40,7 @@ cdef bint tunnel_has_place(Link *link, const Open *open) noexcept nogil:
     return tunnel_may_take(link, atomic_get(visitor_counter(link, &open.visitor.address)))
 
 
-cdef void stream_count_place(Stream *stream, uint64_t more) noexcept nogil:
+cdef void stream_count_slot(Stream *stream, uint64_t more) noexcept nogil:
     """`more`: 1, or as many as wrap to one less. Only streams of ours have places, and their links a tunnel."""
     cdef Link *link = stream.link
     if link.loop.tunnel_stream_count_max == 0 or link.tunnel == NULL or not is_our_id(link, stream.id):

@@ -37,7 +37,7 @@ DEADLINES = {
     "a closing conn: what is read of its peer and dropped": [
         ("LINGER_BYTES_MAX", 1 << 20), ("LINGER_VISITOR_BYTES_MAX", 1 << 20)
     ],
-    "a goodbye to a link's peer that broke the rules": [("LINK_BYE_MS", 1000)],
+    "a bye to a link's peer that broke the rules": [("LINK_BYE_MS", 1000)],
     "UDP peer silent": [("UDP_IDLE_MS", 1000)],
     "link silent": [
         ("PING_CONNECTOR_MS", 1000), ("PING_ACCEPTOR_MS", 1000), ("LINK_DEAD_MS", 1000)
