@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import binascii
 import datetime as dt
+import errno
 import functools
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,10 +72,11 @@ class _Found:
     responses: list[tuple[ocsp.OCSPResponse, bytes]] = field(default_factory=list)
 
 
-def read_pair(folder: Path, root: Path, now: dt.datetime) -> Pair:
-    """The pair in `folder`, which lies below `root`. Of several the one that lives longest."""
+def read_pair(folder: Path, root: Path, now: dt.datetime, names: Iterable[str] = ()) -> Pair:
+    """The pair in `folder`, which lies below `root`. Of several the one that lives longest. `names`: what is in it,
+    where that is known."""
     found = _Found()
-    for path, data in _files(folder, root):
+    for path, data in _files(folder, root, sorted(names or (one.name for one in folder.iterdir()))):
         _sort(found, path, data)
     if not found.certificates:
         raise CertificateError(f"{folder} holds no certificate", hint="put the chain (PEM) there")
@@ -119,21 +121,18 @@ def signature(folder: Path) -> tuple[tuple[str, int, int, int, int], ...]:
     return tuple(sorted(lines))
 
 
-def _files(folder: Path, root: Path) -> Iterator[tuple[str, bytes]]:
+def _files(folder: Path, root: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
     """Rights and kind are those of the file that was opened."""
-    with os.scandir(folder) as entries:
-        found = sorted((entry.name, entry) for number, entry in enumerate(entries) if number <= FILE_COUNT_MAX)
-    if len(found) > FILE_COUNT_MAX:
+    if len(names) > FILE_COUNT_MAX:
         raise CertificateError(f"{folder} holds more than {FILE_COUNT_MAX} files", hint="leave the pair alone there")
     if folder.is_symlink():
         _beneath(folder, root)
-    for name, entry in found:
+    for name in names:
         if name.startswith("."):
             continue
         path = f"{folder}/{name}"
-        real = _beneath(path, root) if entry.is_symlink() else path
         try:
-            fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = _open(path, root)
         except OSError as error:
             raise CertificateError(f"{path} cannot be read: {error.strerror}") from error
         try:
@@ -152,6 +151,16 @@ def _files(folder: Path, root: Path) -> Iterator[tuple[str, bytes]]:
         if b"PRIVATE KEY-----" in data and status.st_mode & 0o007:
             raise CertificateError(f"{path} can be read by everybody on this machine", hint=f"chmod 600 {path}")
         yield path, data
+
+
+def _open(path: str, root: Path) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    return os.open(_beneath(path, root), flags)  # a link
 
 
 def _beneath(path: Path | str, root: Path) -> str:

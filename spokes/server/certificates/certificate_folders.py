@@ -131,7 +131,8 @@ class CertificateFolders:
             return False
         folder = self.known.setdefault(name, Folder())
         try:
-            self._take(name, folder, read_pair(path, self.root, dt.datetime.fromtimestamp(clock.wall_s(), dt.UTC)))
+            wall = dt.datetime.fromtimestamp(clock.wall_s(), dt.UTC)
+            self._take(name, folder, read_pair(path, self.root, wall, [one[0] for one in now if one[0]]))
         except OSError as error:
             folder.error = CertificateError(f"{path} cannot be read: {error.strerror}")
         except (CertificateError, EngineError) as error:
