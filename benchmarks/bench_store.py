@@ -19,7 +19,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spokes.ids import new_uid
-from spokes.store import Actor, NewDelivery, PresenceUpdate, Store, TrafficDelta, TunnelState, Visit
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.domains import AllowDomains
+from spokes.model.operation import SYSTEM, perform
+from spokes.model.ports import AllocatePort
+from spokes.model.sites import PutSites
+from spokes.model.tunnels import CreateTunnel, EditTunnel
+from spokes.model.users import CreateUser
+from spokes.model.webhooks import CreateWebhook
+from spokes.store import NewDelivery, PresenceUpdate, Principal, Store, TrafficDelta, TunnelState, Visit
 
 ROUNDS = 21
 PAGE_COUNT = 100
@@ -37,16 +45,18 @@ class Fleet:
 
     def __init__(self, store: Store, tunnel_count: int) -> None:
         self.store = store
-        self.user = store.users.create(fullname="Mara Lind", check_domains=True)
-        store.users.allow_domains(self.user.uid, ["*.example.org"])
-        self.api_key, self.api_key_value = store.api_keys.create("benchmark")
+        self.user = perform(store, SYSTEM, CreateUser(fullname="Mara Lind", check_domains=True))
+        perform(store, SYSTEM, AllowDomains(self.user.uid, ["*.example.org"]))
+        self.api_key, self.api_key_value = perform(store, SYSTEM, CreateApiKey("benchmark"))
         self.cookie = store.logins.create(api_key_uid=self.api_key.uid)[1]
-        self.webhook = store.webhooks.create("https://hooks.example.org/spokes")
+        self.webhook = perform(store, SYSTEM, CreateWebhook("https://hooks.example.org/spokes"))
         self.uids: list[str] = []
         for number in range(tunnel_count):
-            tunnel, _ = store.tunnels.create(f"till {number}", f"calm-otter-{number}.{DOMAIN}", domain=DOMAIN)
-            store.sites.put(tunnel.uid, [{"domain": f"shop{number}.example.org", "destination": "127.0.0.1"}])
-            store.ports.allocate(tunnel.uid, 1_024 + number, 65_535)
+            hostname = f"calm-otter-{number}.{DOMAIN}"
+            tunnel, _ = perform(store, SYSTEM, CreateTunnel(name=f"till {number}", hostname=hostname, domain=DOMAIN))
+            site = {"domain": f"shop{number}.example.org", "destination": "127.0.0.1"}
+            perform(store, SYSTEM, PutSites(tunnel.uid, [site]))
+            perform(store, SYSTEM, AllocatePort(tunnel.uid, 1_024 + number, 65_535))
             self.uids.append(tunnel.uid)
         store.presence.write(
             PresenceUpdate(
@@ -76,8 +86,8 @@ def calls(fleet: Fleet) -> dict[str, Callable[[int], object]]:
         return list_page(0), services, store.traffic.usage_of_services(page, AT)
 
     def act(number: int) -> object:
-        with store.audit.acting(Actor(kind="shell")):
-            return store.tunnels.edit(uids[0], name=f"till {number}")
+        with store.audit.acting(Principal(kind="shell")):
+            return perform(store, SYSTEM, EditTunnel(uids[0], name=f"till {number}"))
 
     links = store.result_snapshots.take(uids)
     return {

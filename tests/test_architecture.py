@@ -190,3 +190,27 @@ def test_no_exchange_or_relay_casts_the_visitors_end():
     for path in sorted(ENGINE.rglob("*.pyx")):
         if path.stem.startswith("exchange") or path.stem == "relay":
             assert not re.search(r"<(?:Conn|Stream) \*>(?:x\.)?down\b", path.read_text()), path.name
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_configuration_is_written_by_operations_alone(path):
+    """A writing transaction of the change log begins in spokes/model/, or in the facet of something that happens."""
+    if room_of(path) in ("model", "store"):
+        return
+    imported = imported_modules(path)
+    assert "spokes.store.changes.Writer" not in imported
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            assert node.func.attr != "transaction", f"line {node.lineno}: ask for an operation of spokes/model/"
+
+
+HAPPENINGS = {
+    "access_records", "alerts", "audit", "changes", "consumer_offsets", "deliveries", "logins", "result_snapshots",
+}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "store").glob("*.py")), ids=lambda path: path.name)
+def test_facet_of_configuration_begins_no_transaction(path):
+    """It is given one, by the operation that checks."""
+    begins = re.search(r"_changes\.transaction\(", path.read_text())
+    assert not begins or path.stem in HAPPENINGS, path.name

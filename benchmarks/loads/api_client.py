@@ -13,6 +13,8 @@ from typing import Any
 
 from benchmarks.peers.spokes import DOMAIN, Control
 from benchmarks.processes import BenchmarkError, wait_until
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.operation import SYSTEM, perform
 from spokes.store import Store
 
 V1 = "/api/admin/v1.0"
@@ -65,7 +67,7 @@ class ApiClient:
 def create_key(control: Control) -> str:
     """The value of a new key of the system."""
     with open_store(control) as store:
-        return store.api_keys.create("benchmark")[1]
+        return perform(store, SYSTEM, CreateApiKey("benchmark"))[1]
 
 
 def open_store(control: Control) -> Store:

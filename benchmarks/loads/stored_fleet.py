@@ -10,6 +10,10 @@ from benchmarks.loads.api_client import open_store, wait_for_admin
 from benchmarks.peers import RunningPeer
 from benchmarks.peers.spokes import DOMAIN, Control, answers
 from benchmarks.processes import BenchmarkError
+from spokes.model.operation import SYSTEM, perform
+from spokes.model.sites import PutSites
+from spokes.model.tunnels import CreateTunnel
+from spokes.model.users import CreateUser
 from spokes.store import PresenceUpdate, TrafficDelta, TunnelState
 
 TUNNELS_PER_USER = 5
@@ -40,16 +44,17 @@ def _fill_store(control: Control, tunnel_count: int) -> StoredFleet:
     tunnel_uids, user_uids = [], []
     with open_store(control) as store:
         for number in range(-(-tunnel_count // TUNNELS_PER_USER)):
-            user = store.users.create(
+            user = perform(store, SYSTEM, CreateUser(
                 fullname=f"Mara Lind {number}", email=f"mara{number}@example.org", bandwidth_mb=1_000,
-            )
+            ))
             user_uids.append(user.uid)
         for number in range(tunnel_count):
             owner = user_uids[number // TUNNELS_PER_USER]
-            tunnel, _ = store.tunnels.create(
-                f"till {number}", f"calm-otter-{number}.{DOMAIN}", domain=DOMAIN, user_uid=owner,
-            )
-            store.sites.put(tunnel.uid, [{"domain": f"shop{number}.example.org", "destination": "127.0.0.1"}])
+            tunnel, _ = perform(store, SYSTEM, CreateTunnel(
+                name=f"till {number}", hostname=f"calm-otter-{number}.{DOMAIN}", domain=DOMAIN, user_uid=owner,
+            ))
+            site = {"domain": f"shop{number}.example.org", "destination": "127.0.0.1"}
+            perform(store, SYSTEM, PutSites(tunnel.uid, [site]))
             tunnel_uids.append(tunnel.uid)
         now = time.time()
         store.presence.write(

@@ -19,8 +19,7 @@ from spokes.admin.context import PERSON_SCOPES, Admin, Caller, CallerKind, Role,
 from spokes.admin.dispatch import caller_without_session
 from spokes.errors import InactiveError, LoginDelayedError, NotFoundError, NotSignedInError, StoreError, TokenError
 from spokes.ids import ZERO_UID
-from spokes.store import Actor, ApiKey, User
-from spokes.store.authority import key_stands, person_stands
+from spokes.store import ApiKey, Principal, User
 from spokes.store.logins import source_key
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,6 @@ class Authenticator:
         self._note_use(admin, key.uid, nobody.address)
         role = Role.ADMIN if key.user_uid == ZERO_UID else Role(admin.store.users.get(key.user_uid).role)
         return Caller(
-            checks=(key_stands(key.uid, key.scopes, key.user_uid, role, login_uid),),
             kind=CallerKind.KEY, uid=key.uid, name=key.description, role=role,
             scopes=frozenset(Scope(scope) for scope in key.scopes), user_uid=key.user_uid, login_uid=login_uid,
             cookie=nobody.cookie, address=nobody.address, agent=nobody.agent, secure=nobody.secure,
@@ -113,20 +111,19 @@ def _raise_if_early(wait_s: float) -> None:
 
 
 def _refuse(admin: Admin, caller: Caller, text: str, detail: dict[str, Any]) -> NoReturn:
-    with admin.store.audit.acting(caller.actor()):
+    with admin.store.audit.acting(caller.principal()):
         admin.store.audit.note("login.refused", detail={"agent": caller.agent, **detail})
     raise NotSignedInError(text)
 
 
-def note_login(admin: Admin, actor: Actor, detail: dict[str, Any]) -> None:
-    with admin.store.audit.acting(actor):
+def note_login(admin: Admin, principal: Principal, detail: dict[str, Any]) -> None:
+    with admin.store.audit.acting(principal):
         admin.store.audit.note("login", detail=detail)
 
 
 def _person_caller(nobody: Caller, user: User, login_uid: str) -> Caller:
     role = Role(user.role)
     return Caller(
-        checks=(person_stands(user.uid, role, login_uid),),
         kind=CallerKind.PERSON, uid=user.uid, name=user.email, role=role,
         scopes=PERSON_SCOPES, user_uid=user.uid, login_uid=login_uid,
         cookie=nobody.cookie, address=nobody.address, agent=nobody.agent, secure=nobody.secure,

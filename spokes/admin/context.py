@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 import spokes
 from spokes import clock
@@ -18,8 +19,10 @@ from spokes.config import Address, PortRange
 from spokes.control import Control
 from spokes.errors import ForbiddenError, NotFoundError
 from spokes.ids import ZERO_UID
-from spokes.store import Actor, Store
-from spokes.store.actors import Check
+from spokes.model.operation import Operation, perform
+from spokes.store import Principal, Store
+
+R = TypeVar("R")
 
 
 class Scope(StrEnum):
@@ -66,17 +69,18 @@ class Caller:
     address: str = ""
     agent: str = ""
     secure: bool = False                 # came over TLS
-    checks: tuple[Check, ...] = field(default=(), repr=False)    # whether they still are who they were
+    checked: bool = True                 # rights are looked at again in each transaction; see Principal
 
     @property
     def is_admin(self) -> bool:
         return self.role is Role.ADMIN
 
-    def actor(self) -> Actor:
-        """As admin events name the caller; scope.py has the blocks in which they change something."""
-        return Actor(
+    def principal(self) -> Principal:
+        """As operations are done and audit records name the caller."""
+        return Principal(
             kind=self.kind.value, uid=self.uid, name=self.name, address=self.address,
-            tenant_uid=ZERO_UID if self.is_admin else self.user_uid,
+            user_uid=self.user_uid, role=self.role.value if self.kind is not CallerKind.NOBODY else "",
+            scopes=tuple(sorted(self.scopes)), login_uid=self.login_uid, checked=self.checked,
         )
 
     def may_see(self, owner_uid: str) -> bool:
@@ -117,6 +121,10 @@ class Admin:
     path_prefix: str = ""                # what a front proxy puts before our paths; "" for none
     version: str = spokes.__version__
     started: clock.Since = field(default_factory=clock.Since)
+
+    def perform(self, caller: Caller, operation: Operation[R]) -> R:
+        """On the caller's behalf."""
+        return perform(self.store, caller.principal(), operation)
 
     @property
     def server_host(self) -> str:

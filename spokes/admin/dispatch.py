@@ -39,7 +39,7 @@ from spokes.errors import (
     StoreError,
 )
 from spokes.ids import ZERO_UID
-from spokes.store.authority import NOT_SIGNED_IN
+from spokes.model.authority import NOT_SIGNED_IN, standing
 from spokes.store.logins import source_key
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,8 @@ class Endpoint(Resource):
                 held.enter_context(self._body_places.room(source, length))
                 with nullcontext() if _is_here(req) else self._body_places.place(source, signed_in=is_known):
                     body = decode_body(_read_body(req, route.body_bytes_max), route.request)
-                self._admin.store.audit.require(*caller.checks)    # rights may have gone while the body came
+                # Rights may have gone while the body came.
+                self._admin.store.audit.require(*standing(caller.principal()))
             if route.whole_list:
                 held.enter_context(long_list_turn(self._admin.store))
             answer = route.handler(self._admin, caller, body, **params)

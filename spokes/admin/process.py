@@ -34,7 +34,7 @@ from spokes.control import CONTROL_SOCKET_NAME, Control
 from spokes.errors import StoreError
 from spokes.log import setup_logging
 from spokes.store import Store
-from spokes.store.tunnels import TUNNELS_PER_USER_MAX
+from spokes.store.settings import TUNNELS_PER_USER_MAX
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,8 @@ class LazyApp:
                 given = self._arguments
                 store = Store.open(self._store_url)
                 store.leave_checkpoints()
-                store.domain_verifications.required = given.domain_proof
-                store.tunnels.per_user_max = given.tunnels_per_user
+                store.settings.verified_domains_only = given.domain_proof
+                store.settings.tunnels_per_user_max = given.tunnels_per_user
                 admin = Admin(
                     store=store,
                     resolvers=tuple(given.resolver),

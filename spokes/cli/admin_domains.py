@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import click
 
-from spokes.cli.admin_shell import Shell, changing, reading, say, verb
+from spokes.cli.admin_shell import changing, reading, say, verb
 from spokes.cli.server_options import Settings, print_json
 from spokes.cli.table import print_table
+from spokes.model.domains import AllowDomains, RemoveDomains, ResetDomains
+from spokes.model.operation import Operation
 from spokes.phrases import counted
 from spokes.store import User
 
@@ -43,7 +45,7 @@ def list_domains(settings: Settings, user_name: str, as_json: bool) -> None:
 @verb
 def allow(settings: Settings, user_name: str, domains: tuple[str, ...], as_json: bool) -> None:
     """Allow domains too; `*.name` stands for every name below it."""
-    _change(settings, user_name, lambda shell, uid: shell.store.users.allow_domains(uid, domains), as_json=as_json)
+    _change(settings, user_name, lambda uid: AllowDomains(uid, domains), as_json=as_json)
 
 
 @domain.command("remove", epilog="Example: spokes user domain remove mara@example.org shop.example.org")
@@ -52,7 +54,7 @@ def allow(settings: Settings, user_name: str, domains: tuple[str, ...], as_json:
 @verb
 def remove(settings: Settings, user_name: str, domains: tuple[str, ...], as_json: bool) -> None:
     """Allow domains no more; services that stand go on."""
-    _change(settings, user_name, lambda shell, uid: shell.store.users.remove_domains(uid, domains), as_json=as_json)
+    _change(settings, user_name, lambda uid: RemoveDomains(uid, domains), as_json=as_json)
 
 
 @domain.command("reset", epilog="Example: spokes user domain reset mara@example.org")
@@ -60,12 +62,12 @@ def remove(settings: Settings, user_name: str, domains: tuple[str, ...], as_json
 @verb
 def reset(settings: Settings, user_name: str, as_json: bool) -> None:
     """Empty the list of allowed domains."""
-    _change(settings, user_name, lambda shell, uid: shell.store.users.reset_domains(uid), as_json=as_json)
+    _change(settings, user_name, ResetDomains, as_json=as_json)
 
 
-def _change(settings: Settings, user_name: str, change: Callable[[Shell, str], User], *, as_json: bool) -> None:
+def _change(settings: Settings, user_name: str, change: Callable[[str], Operation[User]], *, as_json: bool) -> None:
     with changing(settings) as shell:
-        changed = change(shell, shell.user(user_name).uid)
+        changed = shell.perform(change(shell.user(user_name).uid))
     if as_json:
         print_json({"domains": list(changed.domains), "checkDomains": changed.check_domains})
         return

@@ -9,6 +9,7 @@ from spokes.cli.admin_shell import changing, moment, plain, print_object, readin
 from spokes.cli.server_options import Settings, print_json
 from spokes.cli.table import print_table
 from spokes.ids import ZERO_UID
+from spokes.model.api_keys import CreateApiKey, DeleteApiKey, EditApiKey
 from spokes.store.rows import SCOPES
 
 
@@ -31,7 +32,7 @@ def create(
     """Create a key and print its value, this once."""
     with changing(settings) as shell:
         user_uid = shell.user(user_name).uid if user_name else ZERO_UID
-        key, value = shell.store.api_keys.create(description, scopes=scopes, user_uid=user_uid)
+        key, value = shell.perform(CreateApiKey(description, scopes=scopes, user_uid=user_uid))
     if as_json:
         print_json(plain(key_object(key)) | {"value": value})
     else:
@@ -71,7 +72,7 @@ def edit(settings: Settings, key_id: str, description: str | None, active: bool 
     if description is None and active is None:
         raise click.UsageError("nothing to change: give --description, --active or --inactive")
     with changing(settings) as shell:
-        key = shell.store.api_keys.edit(key_id.lower(), description=description, active=active)
+        key = shell.perform(EditApiKey(key_id.lower(), description=description, active=active))
     if as_json:
         print_object(key_object(key))
     else:
@@ -84,7 +85,7 @@ def edit(settings: Settings, key_id: str, description: str | None, active: bool 
 def revoke(settings: Settings, key_id: str, as_json: bool) -> None:
     """Delete a key; its sessions end at once."""
     with changing(settings) as shell:
-        shell.store.api_keys.delete(key_id.lower())
+        shell.perform(DeleteApiKey(key_id.lower()))
     if as_json:
         print_json({"id": key_id.lower()})
     else:

@@ -12,6 +12,7 @@ from spokes.admin.passwords import hash_password, new_totp_secret, provisioning_
 from spokes.cli.admin_shell import changing, reading, say, verb
 from spokes.cli.server_options import Settings, print_json
 from spokes.errors import ValueRefusedError
+from spokes.model.passwords import SetPassword, SetTotp
 
 PASSWORD_VARIABLE = "SPOKES_PASSWORD"    # noqa: S105  the variable's name
 
@@ -35,7 +36,7 @@ def password(settings: Settings, user_name: str, password_file: Path | None, rem
         shell.user(user_name)            # before anybody types a password for nobody
     password_hash = "" if remove else hash_password(_read_password(password_file))
     with changing(settings) as shell:
-        one = shell.store.users.set_password(shell.user(user_name).uid, password_hash)
+        one = shell.perform(SetPassword(shell.user(user_name).uid, password_hash))
     if as_json:
         print_json({"id": one.uid, "hasPassword": bool(password_hash)})
     else:
@@ -73,7 +74,7 @@ def enrol(settings: Settings, user_name: str, no_confirm: bool, as_json: bool) -
         if step is None:
             raise ValueRefusedError("the code does not fit", hint="check the authenticator's clock; nothing is changed")
     with changing(settings) as shell:
-        shell.store.users.set_totp(one.uid, secret)
+        shell.perform(SetTotp(one.uid, secret))
         if step is not None:
             shell.store.users.use_totp_step(one.uid, step)
     if as_json:
@@ -88,7 +89,7 @@ def enrol(settings: Settings, user_name: str, no_confirm: bool, as_json: bool) -
 def off(settings: Settings, user_name: str, as_json: bool) -> None:
     """Turn the second factor off, for somebody who lost theirs; their sessions end."""
     with changing(settings) as shell:
-        one = shell.store.users.set_totp(shell.user(user_name).uid, "")
+        one = shell.perform(SetTotp(shell.user(user_name).uid, ""))
     if as_json:
         print_json({"id": one.uid, "hasTotp": False})
     else:

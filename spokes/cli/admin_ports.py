@@ -9,6 +9,7 @@ from spokes.cli.admin_shell import changing, plain, print_object, reading, say, 
 from spokes.cli.server_options import Settings, print_json, setting_option
 from spokes.cli.table import print_table
 from spokes.errors import NotFoundError
+from spokes.model.ports import AllocatePort, ReleasePort
 from spokes.wire.rules import UNIX_PREFIX
 
 range_option = setting_option(
@@ -61,7 +62,7 @@ def allocate(settings: Settings, tunnel_name: str, as_json: bool) -> None:
     """Allocate the lowest free port to a tunnel; a running server listens on it at once."""
     with changing(settings) as shell:
         tunnel, ports = shell.tunnel(tunnel_name), shell.tcp_ports()
-        number = shell.store.ports.allocate(tunnel.uid, ports.begin, ports.end)
+        number = shell.perform(AllocatePort(tunnel.uid, ports.begin, ports.end))
     if as_json:
         print_object(PortTunnel(port=number, tunnel_uid=tunnel.uid))
     else:
@@ -77,7 +78,7 @@ def release(settings: Settings, number: int, as_json: bool) -> None:
         own = next((one for one in shell.store.ports.select() if one.port == number), None)
         if own is None:
             raise NotFoundError(f"port {number} is not allocated", hint="`spokes port list` shows those that are")
-        shell.store.ports.release(own.tunnel_uid, number)
+        shell.perform(ReleasePort(own.tunnel_uid, number))
     if as_json:
         print_object(PortTunnel(port=number, tunnel_uid=own.tunnel_uid))
     else:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -34,7 +34,10 @@ from spokes.control import Control
 from spokes.errors import NoServerError, NotFoundError
 from spokes.ids import ZERO_UID, canonical_host, is_uid
 from spokes.log import escape
+from spokes.model.operation import Operation
 from spokes.store import Store, Tunnel, TunnelState, User
+
+R = TypeVar("R")
 
 SYSTEM = "system"                        # who owns what is no user's
 
@@ -54,6 +57,10 @@ class Shell:
     store: Store
     admin: Admin
     caller: Caller
+
+    def perform(self, operation: Operation[R]) -> R:
+        """On behalf of who types."""
+        return self.admin.perform(self.caller, operation)
 
     def ask_server(self) -> dict[str, Any] | None:
         """What a running server says of itself; None if none runs. Its options may differ from our configuration."""
@@ -124,7 +131,7 @@ def _shell(settings: Settings) -> Iterator[Shell]:
 def changing(settings: Settings) -> Iterator[Shell]:
     """For a verb that changes the store: events name who typed it, and a running server knows when it returns."""
     with _shell(settings) as shell:
-        with shell.store.audit.acting(shell.caller.actor()):
+        with shell.store.audit.acting(shell.caller.principal()):
             yield shell
         tell_server(shell.config)
 

@@ -8,6 +8,7 @@ from spokes.cli.admin_shell import changing, reading, verb
 from spokes.cli.server_options import Settings, print_json
 from spokes.cli.table import print_table, time_text
 from spokes.errors import NotFoundError
+from spokes.model.tokens import CreateToken, DeleteToken, EditToken
 from spokes.store import Token
 
 
@@ -40,12 +41,12 @@ def create(
 ) -> None:
     """Create a token and print its value."""
     with changing(settings) as shell:
-        made = shell.store.tokens.create(
+        made = shell.perform(CreateToken(
             description,
             active=not inactive,
             tunnel_count_max=max_tunnels or 0,
             tunnels_per_hour_max=max_tunnels_per_hour or 0,
-        )
+        ))
     if as_json:
         print_json(_facts(made) | {"value": made.value})
     else:
@@ -104,13 +105,13 @@ def edit(
         before = next((one for one in shell.store.tokens.select() if one.uid == token_id), None)
         if before is None:
             raise NotFoundError("unknown registration token", hint="`spokes token list` shows the ids")
-        edited = shell.store.tokens.edit(
+        edited = shell.perform(EditToken(
             token_id,
             before.description if description is None else description,
             before.active if active is None else active,
             tunnel_count_max=max_tunnels,
             tunnels_per_hour_max=max_tunnels_per_hour,
-        )
+        ))
     if as_json:
         print_json(_facts(edited))
     else:
@@ -123,7 +124,7 @@ def edit(
 def delete(settings: Settings, token_id: str, as_json: bool) -> None:
     """Delete a token; tunnels registered with it go on."""
     with changing(settings) as shell:
-        shell.store.tokens.delete(token_id)
+        shell.perform(DeleteToken(token_id))
     if as_json:
         print_json({"id": token_id})
     else:

@@ -29,6 +29,14 @@ from spokes.cli.table import print_table
 from spokes.concealment import concealed
 from spokes.ids import ZERO_UID
 from spokes.model.objects import Tunnel
+from spokes.model.tunnels import (
+    AssignTunnel,
+    CreateTunnel,
+    DeleteTunnel,
+    RenewTunnelKey,
+    SetTunnelKey,
+    SetTunnelState,
+)
 from spokes.store import TunnelState
 from spokes.store.tunnels import VISIBLE
 
@@ -141,10 +149,10 @@ def create(
 ) -> None:
     """Make a tunnel without a registration token, and print the key its client logs in with."""
     with changing(settings) as shell:
-        made, token = shell.store.tunnels.create(
-            name, hostname, domain=shell.domain(), user_uid=_owner(shell, user_name) if user_name else ZERO_UID,
-            uid=uid and uid.lower(),
-        )
+        made, token = shell.perform(CreateTunnel(
+            name=name, hostname=hostname, domain=shell.domain(), uid=uid and uid.lower(),
+            user_uid=_owner(shell, user_name) if user_name else ZERO_UID,
+        ))
         answer = NewTunnelAnswer(tunnel=tunnel_object(shell.admin, made), token=auth_token_object(made, token))
     if as_json:
         print_json({"tunnel": plain(answer.tunnel), "token": plain(answer.token)})
@@ -167,10 +175,10 @@ def assign(
 ) -> None:
     """Give a tunnel to a user (or `system`) and enable it. Traffic counts for the new owner from now on."""
     with changing(settings) as shell:
-        changed, _ = shell.store.tunnels.assign(
-            shell.tunnel(tunnel_name).uid, _owner(shell, user_name), name=name, hostname=hostname,
+        changed, _ = shell.perform(AssignTunnel(
+            uid=shell.tunnel(tunnel_name).uid, user_uid=_owner(shell, user_name), name=name, hostname=hostname,
             domain=shell.domain(),
-        )
+        ))
         one = tunnel_object(shell.admin, changed)
     if as_json:
         print_object(one)
@@ -217,7 +225,7 @@ def delete(settings: Settings, tunnel_name: str, yes: bool, as_json: bool) -> No
     with changing(settings) as shell:
         one = shell.tunnel(tunnel_name)
         confirm(f"Delete {one.hostname} for good?", yes=yes)
-        shell.store.tunnels.delete(one.uid)
+        shell.perform(DeleteTunnel(one.uid))
     if as_json:
         print_json({"id": one.uid})
     else:
@@ -252,7 +260,7 @@ def renew_key(settings: Settings, tunnel_name: str, as_json: bool) -> None:
     """Give the tunnel another key and print it; the session of the old one ends."""
     with changing(settings) as shell:
         one = shell.tunnel(tunnel_name)
-        token = shell.store.tunnels.renew_auth_token(one.uid)
+        token = shell.perform(RenewTunnelKey(one.uid))
     if as_json:
         print_object(auth_token_object(one, token))
         return
@@ -265,7 +273,7 @@ def renew_key(settings: Settings, tunnel_name: str, as_json: bool) -> None:
 def _set_key(settings: Settings, tunnel_name: str, *, active: bool, as_json: bool) -> None:
     with changing(settings) as shell:
         one = shell.tunnel(tunnel_name)
-        token = shell.store.tunnels.set_auth_token(one.uid, active=active)
+        token = shell.perform(SetTunnelKey(one.uid, active=active))
     if as_json:
         print_json({"id": one.uid, "active": token.active})
     else:
@@ -301,7 +309,7 @@ def config(settings: Settings, tunnel_name: str, secrets: bool, as_json: bool) -
 def _set_state(settings: Settings, tunnel_name: str, state: TunnelState, done: str, *, as_json: bool) -> None:
     with changing(settings) as shell:
         one = shell.tunnel(tunnel_name)
-        changed = shell.store.tunnels.set_state(one.uid, state)
+        changed = shell.perform(SetTunnelState(one.uid, state))
     if as_json:
         print_json({"id": one.uid, "state": int(changed.state)})
     else:

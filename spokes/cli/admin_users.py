@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -27,10 +27,10 @@ from spokes.cli.admin_shell import (
 )
 from spokes.cli.server_options import Command, Settings, print_json
 from spokes.cli.table import print_table
+from spokes.model.users import COUNT_MAX, CreateUser, DeleteUser, EditUser
 from spokes.phrases import counted
 from spokes.store import User
 from spokes.store.rows import ADMIN_ROLE, ROLES
-from spokes.store.users import COUNT_MAX, UserProperties
 
 ANY = "any"
 _MEGABYTES_OF = {"": 1, "M": 1, "G": 1_000, "T": 1_000_000}
@@ -177,7 +177,7 @@ def create(settings: Settings, uid: str | None, inactive: bool, as_json: bool, *
     properties = _properties(given)
     properties["active"] = not inactive
     with changing(settings) as shell:
-        made = shell.store.users.create(uid=uid and uid.lower(), **properties)
+        made = shell.perform(CreateUser(uid=uid and uid.lower(), **properties))
     if as_json:
         print_object(person_object(made, 0))
         return
@@ -235,16 +235,16 @@ def delete(settings: Settings, user_name: str, yes: bool, as_json: bool) -> None
         one = shell.user(user_name)
         count = len(shell.store.tunnels.of_user(one.uid))
         confirm(f"Delete {_named(one)} and {counted(count, 'tunnel')} for good?", yes=yes)
-        tunnels = shell.store.users.delete(one.uid)
+        tunnels = shell.perform(DeleteUser(one.uid))
     if as_json:
         print_json({"id": one.uid, "tunnels": tunnels})
     else:
         say(f"User {_named(one)} is deleted, with {counted(len(tunnels), 'tunnel')}")
 
 
-def _edit(settings: Settings, user_name: str, changes: UserProperties, done: str, *, as_json: bool) -> None:
+def _edit(settings: Settings, user_name: str, changes: dict[str, Any], done: str, *, as_json: bool) -> None:
     with changing(settings) as shell:
-        edited = shell.store.users.edit(shell.user(user_name).uid, **changes)
+        edited = shell.perform(EditUser(shell.user(user_name).uid, **changes))
         person = _person(shell, edited)
     if as_json:
         print_object(person)
@@ -252,7 +252,7 @@ def _edit(settings: Settings, user_name: str, changes: UserProperties, done: str
         say(f"User {_named(edited)} {done}")
 
 
-def _properties(given: dict[str, Any]) -> UserProperties:
+def _properties(given: dict[str, Any]) -> dict[str, Any]:
     """What the options name, in the store's words."""
     properties = {name: given[name] for name in ("email", "fullname", "phone", "role") if given.get(name) is not None}
     if given.get("bandwidth") is not None:
@@ -263,7 +263,7 @@ def _properties(given: dict[str, Any]) -> UserProperties:
         properties |= {"check_ports": given["ports"] >= 0, "max_ports": max(0, given["ports"])}
     if given.get("check_domains") is not None:
         properties["check_domains"] = given["check_domains"]
-    return cast(UserProperties, properties)
+    return properties
 
 
 def _person(shell: Shell, one: User) -> Person:
@@ -271,7 +271,7 @@ def _person(shell: Shell, one: User) -> Person:
 
 
 def _default_max(shell: Shell, one: User) -> int:
-    return 0 if one.role == ADMIN_ROLE else shell.store.tunnels.per_user_max
+    return 0 if one.role == ADMIN_ROLE else shell.store.settings.tunnels_per_user_max
 
 
 def _named(one: User) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+from msgspec import UNSET
 
 from spokes.admin.resources import webhooks as webhook_calls
 from spokes.admin.schema.webhooks import DeliveryRequest, WebhookRequest, delivery_object, webhook_object
@@ -25,7 +27,7 @@ from spokes.cli.table import print_table
 from spokes.errors import ValueRefusedError
 from spokes.ids import ZERO_UID
 from spokes.model.webhook import EVERYTHING, SUBJECTS
-from spokes.store.webhooks import WebhookChanges, WebhookProperties
+from spokes.model.webhooks import CreateWebhook, DeleteWebhook, EditWebhook
 
 SECRET_CHARS_MIN = 16                    # as the Admin API
 
@@ -84,14 +86,12 @@ def create(
     user_name: str | None, allow_private: bool, inactive: bool, as_json: bool,
 ) -> None:
     """Make a webhook and print the secret that signs its deliveries, this once."""
-    properties = WebhookProperties(
-        description=description, kinds=_checked_kinds(kinds), active=not inactive, allow_private=allow_private
-    )
-    if secret_file is not None:
-        properties["secret"] = _read_secret(secret_file)
     with changing(settings) as shell:
-        user_uid = shell.user(user_name).uid if user_name else ZERO_UID
-        made = shell.store.webhooks.create(url, user_uid=user_uid, **properties)
+        made = shell.perform(CreateWebhook(
+            url, user_uid=shell.user(user_name).uid if user_name else ZERO_UID, description=description,
+            kinds=_checked_kinds(kinds), active=not inactive, allow_private=allow_private,
+            secret=UNSET if secret_file is None else _read_secret(secret_file),
+        ))
     if as_json:
         print_json(plain(webhook_object(made)) | {"secret": made.secret})
     else:
@@ -114,7 +114,7 @@ def edit(
     secret_file: Path | None, allow_private: bool | None, active: bool | None, as_json: bool,
 ) -> None:
     """Change what is named of a webhook."""
-    changes = WebhookChanges()
+    changes: dict[str, Any] = {}
     if url is not None:
         changes["url"] = url
     if description is not None:
@@ -130,7 +130,7 @@ def edit(
     if not changes:
         raise click.UsageError("nothing to change: `spokes webhook edit --help` shows what can be")
     with changing(settings) as shell:
-        edited = shell.store.webhooks.edit(webhook_id.lower(), **changes)
+        edited = shell.perform(EditWebhook(webhook_id.lower(), **changes))
     if as_json:
         print_object(webhook_object(edited))
     else:
@@ -146,7 +146,7 @@ def delete(settings: Settings, webhook_id: str, yes: bool, as_json: bool) -> Non
     with changing(settings) as shell:
         one = shell.store.webhooks.get(webhook_id.lower())
         confirm(f"Delete the webhook {one.url} and what was to be sent there?", yes=yes)
-        shell.store.webhooks.delete(one.uid)
+        shell.perform(DeleteWebhook(one.uid))
     if as_json:
         print_json({"id": one.uid})
     else:

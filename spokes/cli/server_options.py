@@ -152,7 +152,7 @@ def open_store(config: ServerConfig) -> Store:
     """The store of the server's data directory, whether a server runs there or not. One that is not there is an error:
     a directory that was mistyped is no empty server."""
     store = Store.open(config.store_url, create=False)
-    store.tunnels.per_user_max = config.tunnels_per_user_max
+    store.settings.tunnels_per_user_max = config.tunnels_per_user_max
     return store
 
 

@@ -49,8 +49,6 @@ from spokes.store.rows import (
     Webhook,
 )
 from spokes.store.rows_admin import (
-    Actor,
-    ActorKind,
     AdminEvent,
     Alert,
     Delivery,
@@ -59,11 +57,13 @@ from spokes.store.rows_admin import (
     Login,
     NewDelivery,
     PageLink,
+    Principal,
+    PrincipalKind,
     Severity,
 )
 from spokes.store.rows_traffic import Period, Traffic, TrafficBy, TrafficDelta, TrafficSum, Usage, Visit
-from spokes.store.rules import RuleLists
 from spokes.store.rulestate import RuleStates
+from spokes.store.settings import Settings
 from spokes.store.sites import Sites
 from spokes.store.tokens import Tokens
 from spokes.store.traffic import TrafficLog
@@ -73,10 +73,42 @@ from spokes.store.visits import Visits
 from spokes.store.webhooks import Webhooks
 
 __all__ = [
-    "Actor", "ActorKind", "AdminEvent", "Alert", "ApiKey", "AuthToken", "Change", "Delivery", "DeliveryState",
-    "DomainProof", "Kind", "Login", "NewDelivery", "Op", "PageLink", "Period", "Port", "PortMap", "PresenceUpdate",
-    "RuleSet", "Severity", "Site", "SiteResult", "Store", "Token", "Traffic", "TrafficBy", "TrafficDelta",
-    "TrafficSum", "Tunnel", "TunnelState", "Usage", "User", "UserVersion", "Visit", "Webhook",
+    "AdminEvent",
+    "Alert",
+    "ApiKey",
+    "AuthToken",
+    "Change",
+    "Delivery",
+    "DeliveryState",
+    "DomainProof",
+    "Kind",
+    "Login",
+    "NewDelivery",
+    "Op",
+    "PageLink",
+    "Period",
+    "Port",
+    "PortMap",
+    "PresenceUpdate",
+    "Principal",
+    "PrincipalKind",
+    "RuleSet",
+    "Severity",
+    "Site",
+    "SiteResult",
+    "Store",
+    "Token",
+    "Traffic",
+    "TrafficBy",
+    "TrafficDelta",
+    "TrafficSum",
+    "Tunnel",
+    "TunnelState",
+    "Usage",
+    "User",
+    "UserVersion",
+    "Visit",
+    "Webhook",
 ]
 
 CHECKPOINT_PAGES = 10_000                # 40 MB of SQLite's log; by itself it is 1,000
@@ -89,20 +121,20 @@ class Store:
         self._db = db
         self.secrets = Secrets(db)
         self.changes = ChangeLog(db)
+        self.settings = Settings()
         # What is configured, with a change log.
-        hostnames = Hostnames(db)
-        self.domain_verifications = Proofs(db, self.changes, self.secrets)
-        self.tokens = Tokens(db, self.changes, self.secrets)
-        self.tunnels = Tunnels(db, self.changes, self.secrets, hostnames, self.tokens)
+        self.hostnames = Hostnames(db)
+        self.tokens = Tokens(db, self.secrets)
+        self.tunnels = Tunnels(db, self.secrets)
         self.rules = RuleStates(db)
-        self.sites = Sites(db, self.changes, hostnames, self.tunnels, self.rules, self.domain_verifications)
-        self.ports = Ports(db, self.changes, self.tunnels, self.rules)
-        self.portmaps = PortMaps(db, self.changes, self.tunnels, self.rules)
-        self.rule_lists = RuleLists(self.changes, self.tunnels, self.rules, self.sites, self.ports)
-        self.users = Users(db, self.changes, self.tunnels)
-        self.api_keys = ApiKeys(db, self.changes, self.secrets)
-        self.webhooks = Webhooks(db, self.changes)
+        self.sites = Sites(db)
+        self.ports = Ports(db)
+        self.portmaps = PortMaps(db)
+        self.users = Users(db)
+        self.api_keys = ApiKeys(db, self.secrets)
+        self.webhooks = Webhooks(db)
         # What happens.
+        self.domain_verifications = Proofs(db, self.secrets)
         self.presence = Presence(db)
         self.logins = Logins(db, self.changes, self.secrets)
         self.deliveries = Deliveries(db, self.changes)

@@ -1,4 +1,4 @@
-"""API keys of the Admin API: found by a keyed hash; the value is shown once and kept nowhere."""
+"""API keys of the Admin API: found by a keyed hash; the value is kept nowhere."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from typing import Any
 
 import peewee
 
-from spokes.errors import InactiveError, NotFoundError, TokenError, ValueRefusedError
-from spokes.ids import ZERO_UID, is_secret, is_uid, new_secret, new_uid
-from spokes.store.base import Read, Secrets, checked_text, cleaned_text
-from spokes.store.changes import ChangeLog
+from spokes.errors import InactiveError, NotFoundError, TokenError
+from spokes.ids import ZERO_UID, is_secret, is_uid
+from spokes.store.base import Secrets, View, cleaned_text
+from spokes.store.changes import Writer
 from spokes.store.db import Database
-from spokes.store.limits import check_room, find_user
 from spokes.store.logged import API_KEYS
-from spokes.store.logins import end_logins
 from spokes.store.models import ApiKeyModel, UserModel
 from spokes.store.models_admin import ApiKeyUseModel
-from spokes.store.rows import SCOPES, ApiKey
+from spokes.store.rows import ApiKey
 from spokes.store.statement import Statement
-
-PREFIX_DIGITS = 8
-API_KEY_COUNT_MAX = 100                  # of one user, or of the system
 
 # As presence: all of them travel as one parameter, keys that are gone are passed over.
 _UPSERT = """
@@ -41,7 +36,9 @@ _POSTGRESQL_UPSERT = _UPSERT.format(
     source="jsonb_array_elements(CAST({} AS jsonb)) AS uses (value)", uid="value->>0",
 )
 
-_OF_USER = API_KEYS.where(ApiKeyModel.user_uid)
+_COUNT_OF_USER = Statement(
+    lambda uid: ApiKeyModel.select(peewee.fn.COUNT(ApiKeyModel.uid)).where(ApiKeyModel.user_uid == uid)
+)
 _FIND = Statement(lambda uid: _query().where(ApiKeyModel.uid == uid))
 _FIND_BY_VALUE = Statement(
     lambda value_hash: _query(UserModel.active)
@@ -51,29 +48,9 @@ _FIND_BY_VALUE = Statement(
 
 
 class ApiKeys:
-    def __init__(self, db: Database, changes: ChangeLog, secrets: Secrets) -> None:
+    def __init__(self, db: Database, secrets: Secrets) -> None:
         self._db = db
-        self._changes = changes
         self._secrets = secrets
-
-    def create(
-        self, description: str, *, scopes: Sequence[str] = ("read", "write"), user_uid: str = ZERO_UID
-    ) -> tuple[ApiKey, str]:
-        """A key, and its value, which nobody can look up later."""
-        description = checked_text(description, "description")
-        if not scopes or not set(scopes) <= set(SCOPES):
-            raise ValueRefusedError(f"scopes are some of {', '.join(SCOPES)}")
-        value = new_secret()
-        with self._changes.transaction() as tx:
-            if user_uid != ZERO_UID:
-                find_user(tx.read, user_uid)
-            check_room(tx, _OF_USER(user_uid), API_KEY_COUNT_MAX, "API key")
-            key = ApiKey(
-                uid=new_uid(), created=tx.now, modified=tx.now, active=True, description=description,
-                prefix=value[:PREFIX_DIGITS], scopes=tuple(scope for scope in SCOPES if scope in scopes),
-                user_uid=user_uid,
-            )
-            return tx.insert(key, value_hash=self._secrets.hash(value)), value
 
     def find(self, value: str) -> ApiKey:
         """TokenError if there is none with this value, InactiveError if it or its user is switched off."""
@@ -85,8 +62,11 @@ class ApiKeys:
                 return key
         raise TokenError("unknown API key", hint="`spokes apikey create` on the server makes one")
 
-    def get(self, uid: str) -> ApiKey:
-        return self._api_key(self._db.read, uid)
+    def get(self, uid: str, view: View | None = None) -> ApiKey:
+        if is_uid(uid):
+            for row in (view or self._db).rows(_FIND(uid)):
+                return _read(row)
+        raise NotFoundError("unknown API key")
 
     def select(self, *, user_uid: str | None = None) -> list[ApiKey]:
         """Oldest first, inactive ones too; `user_uid` zero: the system's."""
@@ -95,28 +75,6 @@ class ApiKeys:
             query = query.where(ApiKeyModel.user_uid == (user_uid if is_uid(user_uid) else ""))
         return [_read(row) for row in self._db.rows(query)]
 
-    def edit(self, uid: str, *, description: str | None = None, active: bool | None = None) -> ApiKey:
-        """Change what is given. Deactivation ends its logins."""
-        if description is not None:
-            description = checked_text(description, "description")
-        with self._changes.transaction() as tx:
-            key = self._api_key(tx.read, uid)
-            changed = replace(
-                key, description=key.description if description is None else description,
-                active=key.active if active is None else active,
-            )
-            if changed == key:
-                return key
-            if not changed.active:
-                end_logins(tx, api_key_uid=uid)
-            return tx.update(replace(changed, modified=tx.now))
-
-    def delete(self, uid: str) -> None:
-        """Its logins end."""
-        with self._changes.transaction() as tx:
-            end_logins(tx, api_key_uid=uid)
-            tx.delete(self._api_key(tx.read, uid))
-
     def touch(self, uses: Mapping[str, tuple[float, str]]) -> None:
         """Note when and from where keys were used last, in one statement: {uid: (Unix seconds, address)}."""
         rows = [(uid, when, cleaned_text(address)) for uid, (when, address) in sorted(uses.items()) if is_uid(uid)]
@@ -124,12 +82,14 @@ class ApiKeys:
             statement = _SQLITE_UPSERT if self._db.is_sqlite else _POSTGRESQL_UPSERT
             self._db.alone(lambda: self._db.query(statement, (json.dumps(rows),)))
 
-    @staticmethod
-    def _api_key(read: Read, uid: str) -> ApiKey:
-        if is_uid(uid):
-            for row in read(_FIND(uid)):
-                return _read(row)
-        raise NotFoundError("unknown API key")
+    # --- inside a transaction --------------------------------------------------------------------------------------
+
+    def insert(self, tx: Writer, key: ApiKey, value: str) -> ApiKey:
+        return tx.insert(key, value_hash=self._secrets.hash(value))
+
+    def count_of_user(self, view: View, user_uid: str) -> int:
+        """Zero: the system's."""
+        return int(view.rows(_COUNT_OF_USER(user_uid))[0][0])
 
 
 def _query(*more: peewee.Node) -> peewee.ModelSelect[ApiKeyModel]:

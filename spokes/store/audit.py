@@ -8,16 +8,15 @@ from dataclasses import asdict
 
 from spokes import clock
 from spokes.ids import ZERO_UID, is_uid
-from spokes.store import actors
-from spokes.store.actors import Check
 from spokes.store.audit_chain import ANCHOR_KEY, HEAD_KEY, continues, place
 from spokes.store.base import PURGE_COUNT_MAX, Present, is_printable
 from spokes.store.changes import SEQ_MAX, ChangeLog
 from spokes.store.db import Database
 from spokes.store.models import canonical_json
 from spokes.store.models_admin import AdminEventModel
+from spokes.store.principal import Check, acting, aside, checking, current_principal
 from spokes.store.rows import Json
-from spokes.store.rows_admin import Actor, AdminEvent
+from spokes.store.rows_admin import AdminEvent, Principal
 from spokes.store.statement import Statement
 
 BATCH_COUNT = 1_000                      # events held in memory at once when all are read
@@ -34,12 +33,12 @@ class Audit:
         self._db = db
         self._changes = changes
 
-    def acting(self, actor: Actor, *checks: Check, user_uid: str = ZERO_UID) -> AbstractContextManager[None]:
-        """`with store.acting(actor):` every mutation of this thread or task leaves an event that names the actor.
+    def acting(self, principal: Principal, *checks: Check) -> AbstractContextManager[None]:
+        """`with store.audit.acting(principal):` what this thread or task changes leaves audit records that name it.
 
-        It happens only if all `checks` hold in its transaction. `user_uid`: who the actor is, or whose key.
+        It happens only if all `checks` hold in its transaction.
         """
-        return actors.acting(actor, *checks, user_uid=user_uid)
+        return acting(principal, *checks)
 
     def require(self, *checks: Check) -> None:
         """Raises what the first one that does not hold raises, now and without keeping other writers out."""
@@ -48,18 +47,18 @@ class Audit:
             check(present)
 
     def checking(self, *checks: Check) -> AbstractContextManager[None]:
-        """As acting(), for whom no event is to name."""
-        return actors.checking(*checks)
+        """As acting(), for whom no record is to name."""
+        return checking(*checks)
 
     def note(
         self, action: str, object_kind: str = "", object_uid: str = ZERO_UID, detail: Json | None = None
     ) -> None:
-        """An event for what is no mutation: a login, a refusal, a stop. Somebody must be acting."""
-        actor = actors.current_actor()
-        if actor is None:
-            raise LookupError("an event needs an actor: call this inside `with store.acting(…)`")
+        """A record of what is no mutation: a login, a refusal, a stop. Somebody must be acting."""
+        principal = current_principal()
+        if principal is None:
+            raise LookupError("a record needs a principal: call this inside `with store.audit.acting(…)`")
         # One that is only counted takes no turn at writing: strangers can cause as many as they like.
-        if self._changes.event_budget.admits(actor, action, clock.wall_s()):
+        if self._changes.event_budget.admits(principal, action, clock.wall_s()):
             with self._changes.transaction() as tx:
                 tx.note(action, object_kind, object_uid, detail, admitted=True)
         else:
@@ -68,7 +67,7 @@ class Audit:
     def write_counted(self) -> None:
         """Those that were counted for a minute; each writing transaction does so too."""
         if self._changes.event_budget.has_due(clock.wall_s()):
-            with actors.aside(), self._changes.transaction():
+            with aside(), self._changes.transaction():
                 pass                     # its end writes them
 
     def select(

@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from spokes.ids import ZERO_UID
 from spokes.store.rows import Json
-from spokes.store.rows_admin import Actor, ActorKind
+from spokes.store.rows_admin import Principal, PrincipalKind
 
 SOURCE_COUNT_MAX = 10_000
 COUNTED_MAX = 100
 COUNT_INTERVAL_S = 60.0
-MANY = Actor(kind="nobody", name="many sources")
+MANY = Principal(kind="nobody", name="many sources")
 
 
 class Budget(NamedTuple):
@@ -48,7 +48,7 @@ class Counted:
     """An event that stands for many."""
 
     key: _Key
-    actor: Actor
+    principal: Principal
     action: str
     count: int
     first: float
@@ -65,9 +65,9 @@ class EventBudget:
         self._left: OrderedDict[_Key, tuple[float, float]] = OrderedDict()     # what is left, and when it was looked at
         self._counted: dict[_Key, Counted] = {}
 
-    def admits(self, actor: Actor, action: str, now: float) -> bool:
+    def admits(self, principal: Principal, action: str, now: float) -> bool:
         """Whether it is an event of its own; else it is counted."""
-        found = _budgets(actor, action)
+        found = _budgets(principal, action)
         if not found:
             return True
         with self._lock:
@@ -75,8 +75,8 @@ class EventBudget:
                 return True
             key = _Key(found[0][0], action)
             if key not in self._counted and len(self._counted) >= COUNTED_MAX:
-                key, actor = _Key("", action), MANY
-            counted = self._counted.setdefault(key, Counted(key, actor, action, 0, now))
+                key, principal = _Key("", action), MANY
+            counted = self._counted.setdefault(key, Counted(key, principal, action, 0, now))
             counted.count += 1
             return False
 
@@ -111,12 +111,12 @@ class EventBudget:
         return has_some
 
 
-def _budgets(actor: Actor, action: str) -> list[tuple[str, Budget]]:
+def _budgets(principal: Principal, action: str) -> list[tuple[str, Budget]]:
     """The sources that it is taken from, the one that it is counted for first; none: it is not limited."""
     if action == "login.refused":
-        return [(f"{actor.uid} {actor.address}", REFUSED), ("", REFUSED_IN_ALL)]
+        return [(f"{principal.uid} {principal.address}", REFUSED), ("", REFUSED_IN_ALL)]
     if action in ("login", "logout"):
-        return [(f"{actor.uid} {actor.address}", SIGNING_IN), (actor.uid, SIGNING_IN_ALL)]
-    if actor.kind == ActorKind.CLIENT:
-        return [(actor.uid, OF_TENANT)]
-    return [] if actor.tenant_uid == ZERO_UID else [(actor.tenant_uid, OF_TENANT)]
+        return [(f"{principal.uid} {principal.address}", SIGNING_IN), (principal.uid, SIGNING_IN_ALL)]
+    if principal.kind == PrincipalKind.CLIENT:
+        return [(principal.uid, OF_TENANT)]
+    return [] if principal.tenant_uid == ZERO_UID else [(principal.tenant_uid, OF_TENANT)]

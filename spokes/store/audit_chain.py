@@ -20,7 +20,7 @@ from spokes.store.base import cleaned_text
 from spokes.store.models import MetaModel, canonical_json
 from spokes.store.models_admin import AdminEventModel
 from spokes.store.rows import Json
-from spokes.store.rows_admin import Actor
+from spokes.store.rows_admin import Principal
 from spokes.store.statement import Statement
 
 HEAD_KEY = "admin_event.head"
@@ -41,7 +41,7 @@ _SET_PLACE = Statement(
 class Deed:
     """What an event will tell, before it has a place in the chain."""
 
-    actor: Actor
+    principal: Principal
     action: str
     object_kind: str
     object_uid: str
@@ -66,11 +66,12 @@ def append(db: peewee.Database, deeds: Sequence[Deed], now: float) -> None:
     seq, previous_hash = place(db, HEAD_KEY)
     for deed in deeds:
         seq += 1
-        actor = deed.actor
+        principal = deed.principal
         row: dict[str, Any] = {
-            "seq": seq, "time": now, "actor_kind": str(actor.kind), "actor_uid": actor.uid,
-            "actor_name": cleaned_text(actor.name), "address": cleaned_text(actor.address), "action": deed.action,
-            "object_kind": deed.object_kind, "object_uid": deed.object_uid, "before": concealed(deed.before),
+            "seq": seq, "time": now, "actor_kind": str(principal.kind), "actor_uid": principal.uid,
+            "actor_name": cleaned_text(principal.name), "address": cleaned_text(principal.address),
+            "action": deed.action, "object_kind": deed.object_kind, "object_uid": deed.object_uid,
+            "before": concealed(deed.before),
             "after": concealed(deed.after), "previous_hash": previous_hash,
         }
         row["hash"] = previous_hash = _digest(row)

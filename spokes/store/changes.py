@@ -5,8 +5,8 @@ the same call in the same transaction, so neither can be without the other. `seq
 without gaps: it is counted in the `position` row, which a writing transaction locks first and holds to its end, so a
 reader that sees seq n sees all before it. Presence never comes through here.
 
-While an actor acts (actors.py), the same calls also leave an admin event, again in the same transaction; and what the
-actor's rights rest on is looked at first (authority.py).
+While a principal acts (principal.py), the same calls also leave an audit record, again in the same transaction; and
+what must hold for it is looked at first.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import peewee
 from spokes import clock
 from spokes.ids import ZERO_UID
 from spokes.store import audit_chain
-from spokes.store.actors import current_acting
 from spokes.store.audit_budget import Counted, EventBudget
 from spokes.store.base import PURGE_COUNT_MAX
 from spokes.store.db import Database, Query, fetch_raw
 from spokes.store.logged import TABLES, LoggedTable
 from spokes.store.models import ChangeModel, PositionModel, RuleStateModel, canonical_json
+from spokes.store.principal import current_acting
 from spokes.store.rows import (
     ApiKey,
     AuthToken,
@@ -82,7 +82,7 @@ class Writer:
         self._seq = seq
         self._changes: list[tuple[Any, ...]] = []
         self._ruled: dict[str, None] = {}  # tunnels whose rules are touched
-        self._actor = current_acting().actor
+        self._principal = current_acting().principal
         self._deeds: list[audit_chain.Deed] = []
         self._admitted: list[audit_chain.Deed] = []      # of which the budget was asked before
         self._counted: list[Counted] = []                # events that are written with the transaction
@@ -119,7 +119,7 @@ class Writer:
         table = TABLES[type(row)]
         row = replace(row, rev=self._next_seq())
         columns = table.values(row)
-        before = self._stored(row.uid, table) if self._actor else None
+        before = self._stored(row.uid, table) if self._principal else None
         if table.update(row.uid, {**columns, **unlogged}).execute(self._db) != 1:
             raise LookupError(f"{table.kind} {row.uid} vanished inside its own transaction")
         self._append(table.kind, Op.PUT, row, columns)
@@ -136,10 +136,10 @@ class Writer:
     def note(
         self, action: str, object_kind: str, object_uid: str, detail: Json | None = None, *, admitted: bool = False
     ) -> None:
-        """An admin event that belongs to no row; none without an actor. `admitted`: the budget of events was asked."""
-        if self._actor is not None:
+        """A record that belongs to no row; none without a principal. `admitted`: the budget was asked."""
+        if self._principal is not None:
             (self._admitted if admitted else self._deeds).append(audit_chain.Deed(
-                actor=self._actor, action=action, object_kind=object_kind, object_uid=object_uid, after=detail
+                principal=self._principal, action=action, object_kind=object_kind, object_uid=object_uid, after=detail
             ))
 
     def set_place(self, key: str, seq: int, digest: str) -> None:
@@ -151,12 +151,12 @@ class Writer:
 
     def flush(self) -> None:
         """Write events, position and changes: last statements of the transaction."""
-        deeds = [deed for deed in self._deeds if self._event_budget.admits(deed.actor, deed.action, self.now)]
+        deeds = [deed for deed in self._deeds if self._event_budget.admits(deed.principal, deed.action, self.now)]
         deeds += self._admitted
         self._counted = self._event_budget.due(self.now)
         for one in self._counted:
             deeds.append(audit_chain.Deed(
-                actor=one.actor, action=one.action, object_kind="", object_uid=ZERO_UID, after=one.detail()
+                principal=one.principal, action=one.action, object_kind="", object_uid=ZERO_UID, after=one.detail()
             ))
         if deeds:
             audit_chain.append(self._db, deeds, self.now)
@@ -179,7 +179,7 @@ class Writer:
         self._changes.append((self._seq, self._epoch, kind.value, op.value, row.uid, text, self.now))
 
     def _note(self, kind: Kind, uid: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
-        if self._actor is None:
+        if self._principal is None:
             return
         verb = "create" if before is None else "delete" if after is None else "edit"
         if before is not None and after is not None:
@@ -191,7 +191,8 @@ class Writer:
             before = {name: before[name] for name in differing}
             after = {name: after[name] for name in differing}
         self._deeds.append(audit_chain.Deed(
-            actor=self._actor, action=f"{kind}.{verb}", object_kind=kind, object_uid=uid, before=before, after=after
+            principal=self._principal, action=f"{kind}.{verb}", object_kind=kind, object_uid=uid, before=before,
+            after=after,
         ))
 
     def _stored(self, uid: str, table: LoggedTable[Any]) -> dict[str, Any]:

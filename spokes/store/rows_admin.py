@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from spokes.ids import ZERO_UID
-from spokes.store.rows import Json
+from spokes.store.rows import ADMIN_ROLE, Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,23 +64,50 @@ class Delivery:
     finished: float | None
 
 
-class ActorKind(StrEnum):
-    KEY = "key"
+class PrincipalKind(StrEnum):
+    NOBODY = "nobody"                    # not known: who signs in, who shows a registration token
+    KEY = "key"                          # an API key
     PERSON = "person"
-    SHELL = "shell"
-    SERVER = "server"
-    CLIENT = "client"
+    SHELL = "shell"                      # the `spokes` verbs, on the server's own host
+    SERVER = "server"                    # the server itself
+    CLIENT = "client"                    # a tunnel, by its session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Actor:
-    """Who does something: what admin events name."""
+class Principal:
+    """Who asks for something, and the rights it was found to have: what audit records name."""
 
-    kind: str                            # an ActorKind
-    uid: str = ZERO_UID
+    kind: str                            # a PrincipalKind
+    uid: str = ZERO_UID                  # of the API key, the person or the tunnel
     name: str = ""
     address: str = ""
-    tenant_uid: str = ZERO_UID           # the user whose share of events it takes; zero: an administrator's, unbounded
+    user_uid: str = ZERO_UID             # whose objects are theirs; zero: the system's
+    role: str = ""                       # one of ROLES; "": owns nothing, may nothing
+    scopes: tuple[str, ...] = ()         # of an API key
+    login_uid: str = ""                  # of the cookie session that it came by; "" without one
+    checked: bool = True                 # rights are looked at again in the transaction; not for what must be undone
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == ADMIN_ROLE
+
+    @property
+    def tenant_uid(self) -> str:
+        """The user whose share of audit records it takes; zero: an administrator's, unbounded."""
+        return ZERO_UID if self.is_admin else self.user_uid
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether its operations leave audit records; what servers and clients do by themselves is in their logs."""
+        return self.kind in (PrincipalKind.KEY, PrincipalKind.PERSON, PrincipalKind.SHELL)
+
+    def unconditional(self) -> Principal:
+        """To undo what was begun on its behalf, whatever became of its rights meanwhile."""
+        return replace(self, checked=False, role=ADMIN_ROLE)
+
+    def may_see(self, owner_uid: str) -> bool:
+        """Whether objects of this owner exist for it."""
+        return self.is_admin or (owner_uid != ZERO_UID and owner_uid == self.user_uid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,16 +7,14 @@ overwritten by a list that does not know of it.
 
 from __future__ import annotations
 
-from spokes.errors import LimitError, RulesChangedError, UnmanagedError
 from spokes.ids import is_uid
-from spokes.store.base import Read
+from spokes.store.base import View
 from spokes.store.changes import Writer
 from spokes.store.db import Database
 from spokes.store.models import JsonText, RuleStateModel
 from spokes.store.rows import RuleSet
 from spokes.store.statement import Statement
 
-RULES_BYTES_MAX = 900_000                # of one tunnel: they travel as one control message, of 1 MiB at most
 _JSON = JsonText()
 
 _FIND = Statement(
@@ -56,47 +54,20 @@ class RuleStates:
             sites=sites, ports=ports, portmaps=portmaps,
         )
 
-    def require_managed(self, tunnel_uid: str) -> None:
-        """UnmanagedError when the client was last seen refusing rules from here."""
-        self.managed_or_raise(self._db.read, tunnel_uid)
-
-    # --- below -----------------------------------------------------------------------------------------------------
-
-    def managed_or_raise(self, read: Read, tunnel_uid: str) -> None:
-        if self.state(read, tunnel_uid)[1]:
-            raise UnmanagedError(
-                "this client takes no rules from the server", hint="its configuration file says unmanaged"
-            )
-
-    def require_rev(self, tx: Writer, tunnel_uid: str, base_rev: int | None) -> int:
-        """The present revision; RulesChangedError unless it is `base_rev` (None: whatever it is)."""
-        rev, _ = self.state(tx.read, tunnel_uid)
-        if base_rev is not None and base_rev != rev:
-            raise RulesChangedError("the rules were changed at the server meanwhile", hint="read them again")
-        return rev
-
-    def note_unmanaged(self, tx: Writer, tunnel_uid: str, unmanaged: bool) -> None:
-        """Unlogged: what a node saw of a client is no configuration."""
-        if self.state(tx.read, tunnel_uid)[1] != unmanaged:
-            note = RuleStateModel.insert(tunnel_uid=tunnel_uid, unmanaged=unmanaged).on_conflict(
-                conflict_target=[RuleStateModel.tunnel_uid], preserve=[RuleStateModel.unmanaged]
-            )
-            note.execute(self._db.peewee)
-
-    def check_bytes(self, tunnel_uid: str) -> None:
-        """Called inside a transaction, behind its writes."""
-        (size_bytes,), = self._db.query(_COUNT_RULE_BYTES, (tunnel_uid,) * 3)
-        if size_bytes > RULES_BYTES_MAX:
-            raise too_many_bytes()
-
-    @staticmethod
-    def state(read: Read, tunnel_uid: str) -> tuple[int, bool]:
-        for rev, unmanaged in read(_FIND(tunnel_uid)):
+    def state(self, tunnel_uid: str, view: View | None = None) -> tuple[int, bool]:
+        """(revision, whether the client was last seen refusing rules from here)."""
+        for rev, unmanaged in (view or self._db).rows(_FIND(tunnel_uid)):
             return rev, bool(unmanaged)
         return 0, False
 
+    def note_unmanaged(self, tx: Writer, tunnel_uid: str, unmanaged: bool) -> None:
+        """Unlogged: what a node saw of a client is no configuration."""
+        if self.state(tunnel_uid, tx)[1] != unmanaged:
+            tx.unlogged(RuleStateModel.insert(tunnel_uid=tunnel_uid, unmanaged=unmanaged).on_conflict(
+                conflict_target=[RuleStateModel.tunnel_uid], preserve=[RuleStateModel.unmanaged]
+            ))
 
-def too_many_bytes() -> LimitError:
-    return LimitError(
-        f"the rules of a tunnel may take {RULES_BYTES_MAX} bytes, with their certificates", hint="remove some first"
-    )
+    def count_bytes(self, tunnel_uid: str) -> int:
+        """Of all rules of a tunnel as they are stored. Called inside a transaction, behind its writes."""
+        ((size_bytes,),) = self._db.query(_COUNT_RULE_BYTES, (tunnel_uid,) * 3)
+        return int(size_bytes)

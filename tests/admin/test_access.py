@@ -6,7 +6,10 @@ import pytest
 
 from spokes.admin.app import create_app
 from spokes.admin.context import Role, Scope
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.users import CreateUser
 from tests.support.admin import ADMINISTRATOR, OWN, Api
+from tests.support.operations import do
 
 UNKNOWN = "f" * 32
 
@@ -46,9 +49,9 @@ def test_key_scopes_unknown_are_400(api, scopes):
 
 
 def test_key_basic_caller_has_only_their_own(api, caller, store):
-    own, other = store.users.create(), store.users.create()
-    theirs, _ = store.api_keys.create("another's", user_uid=other.uid)
-    system, _ = store.api_keys.create("system's")
+    own, other = do(store, CreateUser()), do(store, CreateUser())
+    theirs, _ = do(store, CreateApiKey("another's", user_uid=other.uid))
+    system, _ = do(store, CreateApiKey("system's"))
     caller.caller = dataclasses.replace(ADMINISTRATOR, role=Role.BASIC, user_uid=own.uid)
     made = api.post(f"{OWN}/key/create", {"description": "mine"}).json["key"]
     assert made["userID"] == own.uid
@@ -60,9 +63,9 @@ def test_key_basic_caller_has_only_their_own(api, caller, store):
 
 
 def test_login_list_shows_own_and_ends_them(admin, store):
-    _, first = store.api_keys.create("first")
-    user = store.users.create()
-    _, second = store.api_keys.create("second", user_uid=user.uid)
+    _, first = do(store, CreateApiKey("first"))
+    user = do(store, CreateUser())
+    _, second = do(store, CreateApiKey("second", user_uid=user.uid))
     api = Api(create_app(admin))
     cookies = [
         {"Cookie": api.post("auth", {"key": key}).headers["set-cookie"].partition(";")[0]} for key in (first, second)

@@ -7,7 +7,12 @@ from spokes.admin.app import create_app
 from spokes.clock import ManualClock
 from spokes.errors import StoreError
 from spokes.ids import new_secret
+from spokes.model.api_keys import CreateApiKey, DeleteApiKey, EditApiKey
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import CreateTunnel
+from spokes.model.users import CreateUser, EditUser
 from tests.support.admin import Api
+from tests.support.operations import do
 
 TLS = {"X-Forwarded-Proto": "https"}
 
@@ -20,7 +25,7 @@ def api(admin) -> Api:
 
 @pytest.fixture
 def key(store) -> str:
-    return store.api_keys.create("operations")[1]
+    return do(store, CreateApiKey("operations"))[1]
 
 
 @pytest.fixture
@@ -63,8 +68,8 @@ def test_session_plain_cookie_over_tls_is_not_taken(api, key):
 
 
 def test_auth_wrong_keys_all_get_the_same_answer(api, store, key):
-    inactive, value = store.api_keys.create("old")
-    store.api_keys.edit(inactive.uid, active=False)
+    inactive, value = do(store, CreateApiKey("old"))
+    do(store, EditApiKey(inactive.uid, active=False))
     answers = {
         api.post("auth", {"key": wrong}, headers={"X-Real-IP": f"192.0.2.{number}"}).text
         for number, wrong in enumerate([value, new_secret(), "", "x", key.upper(), "%s%s", "\u0000"])
@@ -139,20 +144,20 @@ def test_session_survives_a_new_process(admin, api, key):
 
 @pytest.mark.parametrize("end", ["deactivate", "delete"])
 def test_session_ends_with_its_key(api, store, end):
-    made, value = store.api_keys.create("short")
+    made, value = do(store, CreateApiKey("short"))
     cookie = sign_in(api, value)
     if end == "delete":
-        store.api_keys.delete(made.uid)
+        do(store, DeleteApiKey(made.uid))
     else:
-        store.api_keys.edit(made.uid, active=False)
+        do(store, EditApiKey(made.uid, active=False))
     assert api.get("ping", headers={"Cookie": cookie}).status_code == 401
 
 
 def test_session_of_a_users_key_ends_with_the_user(api, store):
-    user = store.users.create(email="mara@example.org")
-    _, value = store.api_keys.create("mara's", user_uid=user.uid)
+    user = do(store, CreateUser(email="mara@example.org"))
+    _, value = do(store, CreateApiKey("mara's", user_uid=user.uid))
     cookie = sign_in(api, value)
-    store.users.edit(user.uid, active=False)
+    do(store, EditUser(user.uid, active=False))
     assert api.get("ping", headers={"Cookie": cookie}).status_code == 401
     assert api.get("ping", headers={"Authorization": f"Bearer {value}"}).status_code == 401
 
@@ -190,7 +195,7 @@ def test_bearer_use_that_cannot_be_noted_refuses_nobody(api, store, key, monkeyp
 
 
 def test_scopes_of_a_key_are_kept(api, store):
-    _, reader = store.api_keys.create("reader", scopes=("read",))
+    _, reader = do(store, CreateApiKey("reader", scopes=("read",)))
     headers = {"Authorization": f"Bearer {reader}"}
     assert api.get("user/list", headers=headers).status_code == 200
     result = api.post("user/create", {}, headers=headers)
@@ -218,11 +223,11 @@ def test_login_and_refusal_and_logout_leave_events(api, store, key):
 
 
 def test_read_key_sees_nothing_that_one_logs_in_with(api, store):
-    token = store.tokens.create("branch")
-    tunnel, auth = store.tunnels.create("desk", domain="tun.example.net")
+    token = do(store, CreateToken("branch"))
+    tunnel, auth = do(store, CreateTunnel(name="desk", domain="tun.example.net"))
     answers = {}
     for scopes in (("read",), ("read", "write")):
-        _, value = store.api_keys.create("k", scopes=scopes)
+        _, value = do(store, CreateApiKey("k", scopes=scopes))
         headers = {"Authorization": f"Bearer {value}"}
         answers[scopes] = [
             api.get(path, headers=headers)

@@ -13,9 +13,17 @@ import pytest
 
 from spokes.admin.app import create_app
 from spokes.admin.context import Scope
+from spokes.model.api_keys import CreateApiKey, DeleteApiKey, EditApiKey
+from spokes.model.portmaps import PutPortMaps
+from spokes.model.ports import AllocatePort
+from spokes.model.sites import PutSites
+from spokes.model.tunnels import AssignTunnel, SetTunnelState
+from spokes.model.users import CreateUser, DeleteUser, EditUser
+from spokes.model.webhooks import CreateWebhook, EditWebhook
 from spokes.store import TunnelState
 from tests.admin.tunnel_cases import DOMAIN, basic, new_tunnel
 from tests.support.admin import ADMINISTRATOR, HEADERS, OWN, Api
+from tests.support.operations import do
 
 PROMOTION = {"email": "new@example.org", "role": "admin"}
 
@@ -28,13 +36,13 @@ def sessions(admin) -> Api:
 
 @pytest.fixture
 def boss(store):
-    store.users.create(email="other@example.org", role="admin")
-    return store.users.create(email="boss@example.org", role="admin")
+    do(store, CreateUser(email="other@example.org", role="admin"))
+    return do(store, CreateUser(email="boss@example.org", role="admin"))
 
 
 @pytest.fixture
 def boss_key(store, boss):
-    return store.api_keys.create("boss", user_uid=boss.uid)
+    return do(store, CreateApiKey("boss", user_uid=boss.uid))
 
 
 @contextmanager
@@ -65,11 +73,11 @@ class LateByte(io.BytesIO):
 
 
 REVOCATIONS = {
-    "user deleted": lambda store, key: store.users.delete(key.user_uid),
-    "user deactivated": lambda store, key: store.users.edit(key.user_uid, active=False),
-    "role taken": lambda store, key: store.users.edit(key.user_uid, role="basic"),
-    "key deleted": lambda store, key: store.api_keys.delete(key.uid),
-    "key switched off": lambda store, key: store.api_keys.edit(key.uid, active=False),
+    "user deleted": lambda store, key: do(store, DeleteUser(key.user_uid)),
+    "user deactivated": lambda store, key: do(store, EditUser(key.user_uid, active=False)),
+    "role taken": lambda store, key: do(store, EditUser(key.user_uid, role="basic")),
+    "key deleted": lambda store, key: do(store, DeleteApiKey(key.uid)),
+    "key switched off": lambda store, key: do(store, EditApiKey(key.uid, active=False)),
 }
 
 
@@ -138,16 +146,16 @@ TUNNEL_CALLS = {
 
 @pytest.mark.parametrize("call", TUNNEL_CALLS)
 def test_tunnel_handed_over_just_before_its_owner_writes_is_not_touched(api, store, caller, monkeypatch, call):
-    before, after = store.users.create(), store.users.create()
+    before, after = do(store, CreateUser()), do(store, CreateUser())
     tunnel = new_tunnel(store, user_uid=before.uid)
-    store.sites.put(tunnel.uid, [{"domain": "old.example"}])
-    store.ports.allocate(tunnel.uid, 22000, 22010)
-    store.portmaps.put(tunnel.uid, [{"listenPort": 5, "dstPort": 6, "transport": "tcp", "destination": ""}])
+    do(store, PutSites(tunnel.uid, [{"domain": "old.example"}]))
+    do(store, AllocatePort(tunnel.uid, 22000, 22010))
+    do(store, PutPortMaps(tunnel.uid, [{"listenPort": 5, "dstPort": 6, "transport": "tcp", "destination": ""}]))
     caller.caller, api.user_uid = basic(before.uid), before.uid
     rules = store.rules.read(tunnel.uid)
 
     def hand_over():
-        store.tunnels.assign(tunnel.uid, after.uid, name="", domain=DOMAIN)
+        do(store, AssignTunnel(uid=tunnel.uid, user_uid=after.uid, name="", domain=DOMAIN))
 
     with before_the_next_write(store, monkeypatch, hand_over):
         result = TUNNEL_CALLS[call](api, tunnel.uid)
@@ -158,11 +166,11 @@ def test_tunnel_handed_over_just_before_its_owner_writes_is_not_touched(api, sto
 
 
 def test_tunnel_shut_down_just_before_its_owner_links_it_stays_shut_down(api, store, caller, monkeypatch):
-    owner = store.users.create()
+    owner = do(store, CreateUser())
     tunnel = new_tunnel(store, user_uid=owner.uid)
     caller.caller, api.user_uid = basic(owner.uid), owner.uid
     with before_the_next_write(
-        store, monkeypatch, lambda: store.tunnels.set_state(tunnel.uid, TunnelState.SHUTDOWN)
+        store, monkeypatch, lambda: do(store, SetTunnelState(tunnel.uid, TunnelState.SHUTDOWN))
     ):
         result = TUNNEL_CALLS["create"](api, tunnel.uid)
     assert (result.status_code, result.json["code"]) == (403, "SPK-FORBIDDEN")
@@ -170,10 +178,10 @@ def test_tunnel_shut_down_just_before_its_owner_links_it_stays_shut_down(api, st
 
 
 def test_webhook_let_inside_just_before_its_user_moves_it_stays_where_it_is(api, store, caller, monkeypatch):
-    user = store.users.create()
-    webhook = store.webhooks.create("https://hooks.example.org/a", user_uid=user.uid)
+    user = do(store, CreateUser())
+    webhook = do(store, CreateWebhook("https://hooks.example.org/a", user_uid=user.uid))
     caller.caller = basic(user.uid)
-    with before_the_next_write(store, monkeypatch, lambda: store.webhooks.edit(webhook.uid, allow_private=True)):
+    with before_the_next_write(store, monkeypatch, lambda: do(store, EditWebhook(webhook.uid, allow_private=True))):
         result = api.post(f"{OWN}/webhook/edit", {"webhookID": webhook.uid, "url": "http://10.0.0.1/"})
     assert result.status_code == 403
     assert store.webhooks.get(webhook.uid).url == webhook.url
@@ -182,9 +190,9 @@ def test_webhook_let_inside_just_before_its_user_moves_it_stays_where_it_is(api,
 def test_password_of_somebody_just_made_administrator_is_not_set_by_a_key_that_makes_none(
     api, store, caller, monkeypatch
 ):
-    user = store.users.create(email="mara@example.org")
+    user = do(store, CreateUser(email="mara@example.org"))
     caller.caller = dataclasses.replace(ADMINISTRATOR, scopes=frozenset({Scope.WRITE}))
-    with before_the_next_write(store, monkeypatch, lambda: store.users.edit(user.uid, role="admin")):
+    with before_the_next_write(store, monkeypatch, lambda: do(store, EditUser(user.uid, role="admin"))):
         result = api.post(f"{OWN}/person/password", {"userID": user.uid, "password": "correct horse battery"})
     assert result.status_code == 403
     assert store.users.get(user.uid).password_hash == ""
@@ -223,7 +231,7 @@ def test_administrators_take_no_rights_from_themselves(sessions, store, boss, bo
 def test_two_administrators_who_put_each_other_out_leave_one(sessions, store, boss, boss_key, monkeypatch):
     """Both calls were let in; the second one to write has no rights left."""
     other = store.users.find_by_email("other@example.org")
-    _, other_value = store.api_keys.create("other", user_uid=other.uid)
+    _, other_value = do(store, CreateApiKey("other", user_uid=other.uid))
 
     def other_is_quicker():
         headers = {"Authorization": f"Bearer {other_value}"}

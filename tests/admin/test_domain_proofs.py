@@ -9,8 +9,12 @@ import pytest
 from spokes.admin.app import create_app
 from spokes.admin.context import EVERY_SCOPE, Caller, CallerKind, Role
 from spokes.config import Address
+from spokes.model.domains import AllowDomains, NoteDomainCheck
+from spokes.model.tunnels import CreateTunnel
+from spokes.model.users import CreateUser
 from tests.support.admin import OWN, V1, Api
 from tests.support.name_server import name_server
+from tests.support.operations import do
 
 ZONE = "example.org"
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -24,9 +28,9 @@ def names():
 
 @pytest.fixture
 def user(store):
-    store.domain_verifications.required = True
-    user = store.users.create(check_domains=True)
-    return store.users.allow_domains(user.uid, [f"*.{ZONE}", ZONE])
+    store.settings.verified_domains_only = True
+    user = do(store, CreateUser(check_domains=True))
+    return do(store, AllowDomains(user.uid, [f"*.{ZONE}", ZONE]))
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def prove(api, user, domain=ZONE):
 
 def test_user_proves_a_domain_and_its_rules_are_taken(api, store, caller, user, names):
     names.put_txt("_spokes-proof")
-    tunnel, _ = store.tunnels.create("desk", domain="tun.example.net", user_uid=user.uid)
+    tunnel, _ = do(store, CreateTunnel(name="desk", domain="tun.example.net", user_uid=user.uid))
     caller.caller = person(user.uid)
     path = f"{V1}/tunnel/traffic/http/update/{tunnel.uid}"
     sites = {"sites": [{"domain": f"shop.{ZONE}", "destination": "127.0.0.1", "port": 80}]}
@@ -63,14 +67,14 @@ def test_user_proves_a_domain_and_its_rules_are_taken(api, store, caller, user, 
 
 def test_prove_domain_of_somebody_else_or_not_allowed_is_404(api, store, caller, user):
     assert prove(api, user, "example.com").status_code == 404
-    other = store.users.create()
+    other = do(store, CreateUser())
     caller.caller = person(other.uid)
     assert prove(api, user).status_code == 404
     assert api.get(f"{OWN}/domain/proofs/{user.uid}").status_code == 404
 
 
 def test_prove_without_an_answer_of_a_name_server_is_503_and_changes_nothing(admin, caller, store, user):
-    store.domain_verifications.note_check(user.uid, ZONE, seen=True)
+    do(store, NoteDomainCheck(user.uid, ZONE, seen=True))
     before = store.domain_verifications.select()
     api = Api(create_app(dataclasses.replace(admin, resolvers=(Address("127.0.0.1", 9),)), authenticate=caller))
     refused = prove(api, user)

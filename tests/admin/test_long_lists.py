@@ -9,8 +9,10 @@ from spokes.admin import dispatch, long_lists
 from spokes.admin.app import create_app
 from spokes.admin.routes import ROUTES
 from spokes.admin.schema.tunnels import SearchAnswer, TunnelsAnswer
+from spokes.model.tunnels import CreateTunnel
 from tests.admin.conftest import DOMAIN
 from tests.support.admin import Api
+from tests.support.operations import do
 from tests.support.processes import wait_until
 
 LISTS = ("tunnel/list/active", "tunnel/list/online", "user/tunnel/list/" + "0" * 32)
@@ -45,7 +47,7 @@ def test_long_lists_are_made_one_at_a_time_and_short_ones_are_not(
 ):
     monkeypatch.setattr(long_lists, "LONG_COUNT", 2)
     for number in range(tunnel_count):
-        store.tunnels.create(f"t{number}", domain=DOMAIN)
+        do(store, CreateTunnel(name=f"t{number}", domain=DOMAIN))
     app = create_app(admin, authenticate=caller)
     with ThreadPoolExecutor(len(LISTS)) as pool:
         answers = [pool.submit(Api(app).get, path) for path in LISTS]

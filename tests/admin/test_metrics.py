@@ -11,7 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from spokes.admin.app import create_app, create_metrics_app
 from spokes.admin.context import Role, Scope
 from spokes.admin.metrics import POOL, WORKER, render_metrics
+from spokes.model.api_keys import CreateApiKey
 from tests.support.admin import ADMINISTRATOR, Api
+from tests.support.operations import do
 
 TUNNEL = "3b1f0c5d7e9a42868fd0c1b2a3948576"
 SITE = "4c2f0c5d7e9a42868fd0c1b2a3948576"
@@ -106,7 +108,7 @@ def control(control):
 
 
 def test_metrics_take_a_key_and_no_content_type(admin, control, store):
-    _, value = store.api_keys.create("scraper", scopes=("read",))
+    _, value = do(store, CreateApiKey("scraper", scopes=("read",)))
     client = Api(create_app(admin)).client
     result = client.simulate_get("/metrics", headers={"Authorization": f"Bearer {value}"})
     assert (result.status_code, result.content) == (200, render_metrics(FIGURES))

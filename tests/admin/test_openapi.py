@@ -20,9 +20,14 @@ from spokes.admin.schema.people import PasswordRequest
 from spokes.admin.schema.tunnels import CreateTunnelRequest
 from spokes.admin.schema.users import DomainsRequest, UserRequest
 from spokes.errors import RequestError
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import CreateTunnel
+from spokes.model.users import CreateUser
 from spokes.store import Store
 from spokes.wire.rules import LIMITS
 from tests.support.admin import HEADERS, Api, FakeControl
+from tests.support.operations import do
 
 EXAMPLE_COUNT = 10                       # for each operation
 
@@ -36,10 +41,10 @@ LEFT_OUT = ("positive_data_acceptance", "negative_data_rejection", "ignored_auth
 def described(tmp_path_factory):
     """The description of an app with some objects in it, and a key for it."""
     store = Store.open(f"sqlite:///{tmp_path_factory.mktemp('openapi') / 'spokes.db'}")
-    _, key = store.api_keys.create("property tests", scopes=("read", "write", "replication"))
-    user = store.users.create(email="mara@example.org")
-    store.tunnels.create("desk", domain="tun.example.net", user_uid=user.uid)
-    store.tokens.create("offices")
+    _, key = do(store, CreateApiKey("property tests", scopes=("read", "write", "replication")))
+    user = do(store, CreateUser(email="mara@example.org"))
+    do(store, CreateTunnel(name="desk", domain="tun.example.net", user_uid=user.uid))
+    do(store, CreateToken("offices"))
     admin = Admin(store=store, control=FakeControl(), domain="tun.example.net")
     yield schemathesis.openapi.from_wsgi("/api/admin/openapi.json", create_app(admin)), key
     store.close()
@@ -230,7 +235,7 @@ VALUES = {
     ("member", "value"), [(member, value) for member, values in VALUES.items() for value in values]
 )
 def test_value_that_means_something_is_taken_as_its_schema_says(api, store, member, value):
-    user = store.users.create()
+    user = do(store, CreateUser())
     calls = {
         "email": ("user/edit", UserRequest, {"userID": user.uid, "email": value}),
         "fullname": ("user/edit", UserRequest, {"userID": user.uid, "fullname": value}),

@@ -12,8 +12,12 @@ from spokes.admin.context import PERSON_SCOPES, Role, Scope
 from spokes.admin.hash_turns import Rank
 from spokes.admin.passwords import hash_password, verify_login, verify_password
 from spokes.clock import ManualClock
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.passwords import SetPassword, SetTotp
+from spokes.model.users import CreateUser
 from spokes.store.logins import DEVICE_LIFETIME_S
 from tests.support.admin import ADMINISTRATOR, OWN, Api
+from tests.support.operations import do
 
 PASSWORD = "correct horse battery"
 EMAIL = "mara@example.org"
@@ -39,8 +43,8 @@ def password_hash() -> str:
 
 @pytest.fixture
 def person(store, password_hash):
-    user = store.users.create(email=EMAIL)
-    return store.users.set_password(user.uid, password_hash)
+    user = do(store, CreateUser(email=EMAIL))
+    return do(store, SetPassword(user.uid, password_hash))
 
 
 def login(api: Api, password: str = PASSWORD, code: str = "", email: str = EMAIL, source: str = "192.0.2.1"):
@@ -72,12 +76,12 @@ def test_login_gives_the_same_cookie_as_a_key(sessions, person):
 
 
 def test_login_everything_wrong_gets_the_same_answer(sessions, store, person, password_hash):
-    off = store.users.create(email="off@example.org", active=False)
-    store.users.set_password(off.uid, password_hash)
-    store.users.create(email="none@example.org")
-    locked = store.users.create(email="locked@example.org")
-    store.users.set_password(locked.uid, password_hash)
-    store.users.set_totp(locked.uid, pyotp.random_base32())
+    off = do(store, CreateUser(email="off@example.org", active=False))
+    do(store, SetPassword(off.uid, password_hash))
+    do(store, CreateUser(email="none@example.org"))
+    locked = do(store, CreateUser(email="locked@example.org"))
+    do(store, SetPassword(locked.uid, password_hash))
+    do(store, SetTotp(locked.uid, pyotp.random_base32()))
     tries = [
         (EMAIL, "wrong"), (EMAIL, ""), ("nobody@example.org", PASSWORD), ("", PASSWORD), ("off@example.org", PASSWORD),
         ("none@example.org", ""), ("none@example.org", PASSWORD), ("locked@example.org", PASSWORD), ("%s", "%s"),
@@ -114,9 +118,9 @@ def test_totp_wrong_codes_from_many_addresses_delay_the_code_not_others(
     sessions, store, person, password_hash, wall
 ):
     secret = pyotp.random_base32()
-    store.users.set_totp(person.uid, secret)
-    colleague = store.users.create(email="colleague@example.org")
-    store.users.set_password(colleague.uid, password_hash)
+    do(store, SetTotp(person.uid, secret))
+    colleague = do(store, CreateUser(email="colleague@example.org"))
+    do(store, SetPassword(colleague.uid, password_hash))
     totp = pyotp.TOTP(secret)
     wrong = f"{(int(totp.at(int(wall.wall_s()))) + 1) % 1_000_000:06}"
     answer = login(sessions, code=wrong, source="2001:db8:0:1::1")
@@ -130,7 +134,7 @@ def test_totp_wrong_codes_from_many_addresses_delay_the_code_not_others(
 
 def test_totp_removed_ends_other_sessions(sessions, store, person, wall):
     secret = pyotp.random_base32()
-    store.users.set_totp(person.uid, secret)
+    do(store, SetTotp(person.uid, secret))
     first, second, third = (pyotp.TOTP(secret).at(int(wall.wall_s()) + off_s) for off_s in (-30, 0, 30))
     cookie, other = cookie_of(login(sessions, code=first)), cookie_of(login(sessions, code=second))
     body = {"password": PASSWORD}
@@ -197,19 +201,19 @@ def test_login_where_the_person_has_a_session_comes_early_though_others_fail_the
 def test_device_mark_is_of_one_person_one_password_and_one_server(sessions, store, person, password_hash, wall):
     mark = store.logins.device_mark(person, "d" * 32)
     assert store.logins.known_device(person, mark) == "d" * 32
-    other = store.users.set_password(store.users.create(email="o@example.org").uid, password_hash)
+    other = do(store, SetPassword(do(store, CreateUser(email="o@example.org")).uid, password_hash))
     assert store.logins.known_device(other, mark) is None
     changed_end = mark[:-1] + ("0" if mark[-1] != "0" else "1")
     for forged in ("", ".", "..", "x.1.y", changed_end, "\u0660" + mark, mark + "\x00"):
         assert store.logins.known_device(person, forged) is None
-    changed = store.users.set_password(person.uid, hash_password(PASSWORD + "x"))
+    changed = do(store, SetPassword(person.uid, hash_password(PASSWORD + "x")))
     assert store.logins.known_device(changed, mark) is None
     wall.advance(DEVICE_LIFETIME_S)
     assert store.logins.known_device(person, mark) is None
 
 
 def test_device_cookie_over_tls_is_bound_to_this_host_and_given_to_people_alone(sessions, store, person):
-    _, key = store.api_keys.create("operations")
+    _, key = do(store, CreateApiKey("operations"))
     tls = {"X-Forwarded-Proto": "https"}
     cookies = sessions.post(f"{OWN}/login", {"email": EMAIL, "password": PASSWORD}, headers=tls).cookies
     assert set(cookies) == {"__Host-spokes", "__Host-spokes-device"}
@@ -254,7 +258,7 @@ def test_totp_confirm_needs_the_password(sessions, person):
 
 def test_totp_confirm_over_a_factor_needs_its_code(sessions, person, store, wall):
     old, new = pyotp.TOTP(pyotp.random_base32()), pyotp.TOTP(pyotp.random_base32())
-    store.users.set_totp(person.uid, old.secret)
+    do(store, SetTotp(person.uid, old.secret))
     cookie = cookie_of(login(sessions, code=old.at(int(wall.wall_s()) - 30)))
     body = {"password": PASSWORD, "secret": new.secret, "code": new.at(int(wall.wall_s()))}
     for code in ({}, {"currentCode": body["code"]}):
@@ -292,7 +296,7 @@ def test_password_by_an_administrator_lets_a_person_in(api, sessions, store):
 
 
 def test_role_nobody_takes_their_own(api, caller, store):
-    user = store.users.create(email=EMAIL, role="admin")
+    user = do(store, CreateUser(email=EMAIL, role="admin"))
     caller.caller = dataclasses.replace(ADMINISTRATOR, uid=user.uid, user_uid=user.uid)
     assert api.post(f"{OWN}/person/edit", {"userID": user.uid, "role": "basic"}).status_code == 403
     assert api.post(f"{OWN}/person/edit", {"userID": user.uid, "Active": False}).status_code == 403
@@ -301,7 +305,7 @@ def test_role_nobody_takes_their_own(api, caller, store):
 
 
 def test_basic_person_changes_nobody_else(api, caller, store):
-    own, other = store.users.create(), store.users.create()
+    own, other = do(store, CreateUser()), do(store, CreateUser())
     caller.caller = dataclasses.replace(ADMINISTRATOR, role=Role.BASIC, user_uid=own.uid)
     assert api.post(f"{OWN}/person/password", {"userID": other.uid, "password": PASSWORD}).status_code == 404
     assert api.post(f"{OWN}/person/totp/remove", {"userID": other.uid}).status_code == 404
@@ -315,8 +319,8 @@ def test_key_cannot_act_as_a_person(api, person):
 
 
 def test_administrators_are_made_by_who_may_do_what_they_may(api, caller, store):
-    basic = store.users.create(fullname="Mara")
-    admin = store.users.create(fullname="Jo", role="admin")
+    basic = do(store, CreateUser(fullname="Mara"))
+    admin = do(store, CreateUser(fullname="Jo", role="admin"))
     caller.caller = dataclasses.replace(ADMINISTRATOR, scopes=frozenset((Scope.WRITE,)))
     refused = [
         api.post(f"{OWN}/person/create", {"fullname": "x", "role": "admin"}),

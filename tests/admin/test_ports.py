@@ -6,10 +6,13 @@ import pytest
 
 from spokes.admin.app import create_app
 from spokes.config import PortRange
+from spokes.model.ports import AllocatePort
+from spokes.model.users import CreateUser
 from tests.admin.tunnel_cases import new_tunnel
 from tests.support import admin_shapes as shapes
 from tests.support.admin import Api
 from tests.support.admin_shapes import check_shape
+from tests.support.operations import do
 
 TCP = "tunnel/traffic/tcp"
 PORTMAP = "tunnel/traffic/portmap"
@@ -67,7 +70,7 @@ def test_allocate_with_every_port_held_is_503_and_keeps_none(api, tunnel, contro
 
 
 def test_allocate_limit_of_the_owner_is_403(api, store):
-    mara = store.users.create(fullname="Mara", check_ports=True, max_ports=1)
+    mara = do(store, CreateUser(fullname="Mara", check_ports=True, max_ports=1))
     first, second = (new_tunnel(store, user_uid=mara.uid) for _ in range(2))
     assert api.get(f"{TCP}/allocate/{first.uid}").status_code == 200
     assert api.get(f"{TCP}/allocate/{second.uid}").status_code == 403
@@ -80,7 +83,7 @@ def test_release_takes_the_forwarding_along(api, tunnel, store, rules):
     assert rules() == []
     assert api.get("port/list").json["ports"] == []
     other = new_tunnel(store)
-    store.ports.allocate(other.uid, 22001, 22001)
+    do(store, AllocatePort(other.uid, 22001, 22001))
     for body, status in (({"port": 22001}, 404), ({"port": 0}, 400), ({}, 400), (None, 400)):
         assert api.post(f"{TCP}/release/{tunnel.uid}", body).status_code == status
     assert store.ports.select(other.uid)

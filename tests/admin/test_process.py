@@ -9,8 +9,10 @@ import time
 
 import pytest
 
+from spokes.model.api_keys import CreateApiKey
 from spokes.store import Store
 from tests.support.admin_process import AdminProcess, admin_process, request
+from tests.support.operations import do
 from tests.support.sanitized import IS_SANITIZED
 
 BODY_DEADLINE_S = 1.0
@@ -28,7 +30,7 @@ def running():
 @pytest.fixture(scope="module")
 def key(running) -> str:
     with Store.open(running.store_url) as store:
-        return store.api_keys.create("test")[1]
+        return do(store, CreateApiKey("test"))[1]
 
 
 def signed_in(running: AdminProcess, key: str) -> str:
@@ -135,7 +137,7 @@ def test_slow_bodies_of_strangers_never_hold_every_thread(running, key):
 @pytest.mark.parametrize("padding", [0, 60_000])
 def test_slow_bodies_of_two_users_keep_no_whole_body_waiting(running, padding):
     with Store.open(running.store_url) as store:     # each key of the system is a caller of its own
-        key, *slow_keys = (store.api_keys.create("test")[1] for _ in range(3))
+        key, *slow_keys = (do(store, CreateApiKey("test"))[1] for _ in range(3))
     search = "/api/admin/v1.0/tunnel/search"
     with contextlib.ExitStack() as stack:
         wires = []

@@ -10,8 +10,11 @@ import pytest
 from spokes.admin.places import SharedPlaces
 from spokes.admin.sending import SMALL_BYTES, Sending
 from spokes.errors import AdmissionRefusedError
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.users import CreateUser
 from spokes.store import Store
 from tests.support.admin_process import admin_process, request
+from tests.support.operations import do
 from tests.support.processes import wait_until
 
 USERS = "/api/admin/v1.0/user/list"
@@ -140,8 +143,8 @@ def test_lists_that_a_user_does_not_read_hold_up_nobody_else():
     with admin_process() as running:
         with Store.open(running.store_url) as store:
             for number in range(2_000):
-                store.users.create(fullname=f"user {number} " + "x" * 200)
-            keys = [store.api_keys.create(name)[1] for name in ("greedy", "victim")]
+                do(store, CreateUser(fullname=f"user {number} " + "x" * 200))
+            keys = [do(store, CreateApiKey(name))[1] for name in ("greedy", "victim")]
         greedy, victim = ({"Authorization": f"Bearer {key}"} for key in keys)
         with contextlib.ExitStack() as stack:
             for _ in range(12):

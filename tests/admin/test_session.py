@@ -3,15 +3,18 @@ from __future__ import annotations
 import dataclasses
 
 from spokes.admin.context import Role
+from spokes.model.tunnels import CreateTunnel, SetTunnelState
+from spokes.model.users import CreateUser
 from spokes.store import PresenceUpdate, TunnelState
 from tests.support.admin import ADMINISTRATOR
+from tests.support.operations import do
 
 
 def test_info_counts_tunnels_and_alerts(api, store, admin, control):
     control.answers["status"] = {"uptime_s": 77}
-    tunnels = [store.tunnels.create(f"t{number}", domain="tun.example.net")[0] for number in range(3)]
+    tunnels = [do(store, CreateTunnel(name=f"t{number}", domain="tun.example.net"))[0] for number in range(3)]
     store.presence.write([PresenceUpdate(tunnel_uid=tunnels[0].uid, state=TunnelState.ONLINE, last_active=1.0)])
-    store.tunnels.set_state(tunnels[1].uid, TunnelState.SHUTDOWN)
+    do(store, SetTunnelState(tunnels[1].uid, TunnelState.SHUTDOWN))
     store.alerts.open("disk", "/", "warning", "nearly full")
     answer = api.get("info").json
     assert answer.pop("uptime") == 77
@@ -22,9 +25,9 @@ def test_info_counts_tunnels_and_alerts(api, store, admin, control):
 
 
 def test_info_basic_caller_gets_their_own_figures(api, store, caller):
-    user = store.users.create()
-    store.tunnels.create("theirs", domain="tun.example.net", user_uid=user.uid)
-    store.tunnels.create("another's", domain="tun.example.net")
+    user = do(store, CreateUser())
+    do(store, CreateTunnel(name="theirs", domain="tun.example.net", user_uid=user.uid))
+    do(store, CreateTunnel(name="another's", domain="tun.example.net"))
     store.alerts.open("disk", "/", "warning", "nearly full")
     caller.caller = dataclasses.replace(ADMINISTRATOR, role=Role.BASIC, user_uid=user.uid)
     answer = api.get("info").json

@@ -11,10 +11,16 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import NameOID
 
 from spokes.admin.passwords import hash_text, verify_password
+from spokes.model.domains import AllowDomains
+from spokes.model.ports import AllocatePort
+from spokes.model.rule_lists import ReplaceRules
 from spokes.model.rules import HASH_COUNT_MAX
+from spokes.model.sites import PutSites
+from spokes.model.users import CreateUser
 from tests.admin.tunnel_cases import DOMAIN, new_tunnel
 from tests.support import admin_shapes as shapes
 from tests.support.admin_shapes import check_shape
+from tests.support.operations import do
 
 UPDATE, REMOVE = "tunnel/traffic/http/update", "tunnel/traffic/http/remove"
 EXAMPLE = {"sites": [{
@@ -116,15 +122,15 @@ def test_update_firewall_bare_addresses_and_both_families_pass(update, rules):
 
 def test_update_domain_of_another_tunnel_is_409(update, store, rules):
     other = new_tunnel(store, "other")
-    store.sites.put(other.uid, [{"domain": "taken.example.org"}])
+    do(store, PutSites(other.uid, [{"domain": "taken.example.org"}]))
     for domain in ("taken.example.org", other.hostname):
         assert update({"domain": "a.example.org"}, {"domain": domain}).status_code == 409
     assert rules() == {}
 
 
 def test_update_domain_not_allowed_to_the_owner_is_403(api, store):
-    mara = store.users.create(fullname="Mara", check_domains=True)
-    store.users.allow_domains(mara.uid, ["*.mara.example"])
+    mara = do(store, CreateUser(fullname="Mara", check_domains=True))
+    do(store, AllowDomains(mara.uid, ["*.mara.example"]))
     tunnel = new_tunnel(store, user_uid=mara.uid)
     for domain, status in (("shop.mara.example", 200), ("shop.example.org", 403), (tunnel.hostname, 200)):
         assert api.post(f"{UPDATE}/{tunnel.uid}", {"sites": [{"domain": domain}]}).status_code == status
@@ -184,8 +190,8 @@ def test_remove_all_or_none(api, tunnel, update, rules, control):
 
 
 def test_unmanaged_client_changes_of_rules_are_409_and_say_so(api, tunnel, store, update):
-    port = store.ports.allocate(tunnel.uid, 22000, 22999)
-    store.rule_lists.replace(tunnel.uid, [{"domain": "a.example.org"}], {}, unmanaged=True)
+    port = do(store, AllocatePort(tunnel.uid, 22000, 22999))
+    do(store, ReplaceRules(tunnel.uid, [{"domain": "a.example.org"}], {}, unmanaged=True))
     for answer in (
         update({"domain": "b.example.org"}),
         api.post(f"{REMOVE}/{tunnel.uid}", {"domains": ["a.example.org"]}),

@@ -8,8 +8,11 @@ import pytest
 
 from spokes.admin.context import Role
 from spokes.ids import ZERO_UID, new_uid
+from spokes.model.tunnels import CreateTunnel
+from spokes.model.users import CreateUser
 from spokes.store import TrafficDelta, Visit
 from tests.support.admin import ADMINISTRATOR, OWN
+from tests.support.operations import do
 
 DAY = 1_800_057_600                      # 2027-01-16T00:00:00Z
 DOMAIN = "tun.example.net"
@@ -18,8 +21,8 @@ DOMAIN = "tun.example.net"
 @pytest.fixture
 def fleet(store):
     """Two users with a tunnel each; the first one's has two services with traffic in two hours."""
-    users = [store.users.create(email=f"{name}@example.org") for name in ("mara", "noor")]
-    tunnels = [store.tunnels.create("desk", domain=DOMAIN, user_uid=user.uid)[0] for user in users]
+    users = [do(store, CreateUser(email=f"{name}@example.org")) for name in ("mara", "noor")]
+    tunnels = [do(store, CreateTunnel(name="desk", domain=DOMAIN, user_uid=user.uid))[0] for user in users]
     services = [new_uid(), new_uid(), tunnels[1].uid]
 
     def delta(service, tunnel, count):

@@ -5,11 +5,16 @@ import pytest
 from spokes import clock
 from spokes.errors import ControlError, InactiveError
 from spokes.ids import ZERO_UID
+from spokes.model.ports import AllocatePort, PutPortRules
+from spokes.model.sites import PutSites
+from spokes.model.tunnels import DeleteTunnel, EditTunnel, SetTunnelState
+from spokes.model.users import CreateUser
 from spokes.store import PresenceUpdate, TrafficDelta, TunnelState
 from tests.admin.tunnel_cases import DOMAIN, UNKNOWN, basic, new_tunnel, put_online
 from tests.support import admin_shapes as shapes
 from tests.support.admin import V1
 from tests.support.admin_shapes import check_shape
+from tests.support.operations import do
 
 
 @pytest.fixture
@@ -68,7 +73,7 @@ def test_search_null_body_finds_everything_in_pages(api, store):
 ])  # fmt: skip
 def test_search_conditions_are_joined(api, store, control, tunnel, condition, hit):
     put_online(store, control, tunnel)
-    store.sites.put(tunnel.uid, [{"domain": "cafe.example.org", "port": 1}])
+    do(store, PutSites(tunnel.uid, [{"domain": "cafe.example.org", "port": 1}]))
     answer = api.post("tunnel/search", condition).json
     assert [one["id"] for one in answer["tunnels"]] == [tunnel.uid] * hit
     assert (answer["total"], len(answer["links"])) == (hit, hit)
@@ -84,8 +89,8 @@ def test_page_frozen_ids_filled_with_present_data(api, store, tunnel):
     other = new_tunnel(store, "other")
     (link,) = api.get("tunnel/list").json["links"]
     new_tunnel(store, "later")
-    store.tunnels.edit(other.uid, name="renamed")
-    store.tunnels.delete(tunnel.uid)
+    do(store, EditTunnel(other.uid, name="renamed"))
+    do(store, DeleteTunnel(tunnel.uid))
     (shown,) = api.get(f"tunnel/page/{link['uid']}").json["tunnels"]
     assert (shown["id"], shown["name"]) == (other.uid, "renamed")
     for unknown in (UNKNOWN, link["uid"][:-1] + "9"):
@@ -97,8 +102,8 @@ def test_lists_by_state(api, store, control):
     for tunnel in (online, offline):
         put_online(store, control, tunnel)
     del control.answers["live"]["tunnels"][offline.uid]          # gone this moment; the store has not heard of it
-    store.tunnels.set_state(shut.uid, TunnelState.SHUTDOWN)
-    store.tunnels.delete(deleted.uid)
+    do(store, SetTunnelState(shut.uid, TunnelState.SHUTDOWN))
+    do(store, DeleteTunnel(deleted.uid))
     for path, expected in (("active", {init.uid: 1, online.uid: 2, offline.uid: 3}), ("online", {online.uid: 2})):
         answer = api.get(f"tunnel/list/{path}").json
         check_shape(answer, {**shapes.ENVELOPE, "total": shapes.number, "tunnels": [shapes.TUNNEL]})
@@ -108,7 +113,7 @@ def test_lists_by_state(api, store, control):
 
 
 def test_list_online_is_what_the_server_knows_newest_first(api, caller, store, control):
-    owner = store.users.create()
+    owner = do(store, CreateUser())
     time = clock.ManualClock()
     with clock.replaced(time):
         tunnels = []
@@ -118,7 +123,7 @@ def test_list_online_is_what_the_server_knows_newest_first(api, caller, store, c
         for tunnel in tunnels:
             put_online(store, control, tunnel)
     first, second, shut, unseen = tunnels
-    store.tunnels.set_state(shut.uid, TunnelState.SHUTDOWN)       # its session is about to end
+    do(store, SetTunnelState(shut.uid, TunnelState.SHUTDOWN))       # its session is about to end
     store.presence.write([PresenceUpdate(tunnel_uid=unseen.uid, state=TunnelState.OFFLINE, last_active=1.0)])
     control.answers["live"]["tunnels"][UNKNOWN] = control.answers["live"]["tunnels"][first.uid]
     answer = api.get("tunnel/list/online").json
@@ -138,11 +143,11 @@ def test_lists_details_only_by_the_literal_true(api, store, control, tunnel, que
 
 
 def test_info_services_with_their_traffic_and_what_answers_now(api, store, control, tunnel):
-    served, broken = store.sites.put(tunnel.uid, [
+    served, broken = do(store, PutSites(tunnel.uid, [
         {"domain": "a.example.org", "secure": True}, {"domain": "b.example.org"}
-    ])  # fmt: skip
-    port, bare = (store.ports.allocate(tunnel.uid, 22000, 22999) for _ in range(2))
-    store.ports.put_rules(tunnel.uid, {port: {"dstPort": 22}})
+    ]))  # fmt: skip
+    port, bare = (do(store, AllocatePort(tunnel.uid, 22000, 22999)) for _ in range(2))
+    do(store, PutPortRules(tunnel.uid, {port: {"dstPort": 22}}))
     put_online(store, control, tunnel, sites=("a.example.org",), ports=(port,))
     store.traffic.add(clock.wall_s(), [
         TrafficDelta(service_uid=served.uid, tunnel_uid=tunnel.uid, bytes_in=2, bytes_out=3)
@@ -188,7 +193,7 @@ def test_auth_token_is_the_one_the_client_logs_in_with(api, store, tunnel):
 def test_config_as_the_contract_shows(api, store, control, tunnel):
     """Example 18: every member that it shows, in its very form."""
     put_online(store, control, tunnel)
-    first, second = (store.ports.allocate(tunnel.uid, 22001, 22999) for _ in range(2))
+    first, second = (do(store, AllocatePort(tunnel.uid, 22001, 22999)) for _ in range(2))
     api.post(f"tunnel/traffic/http/update/{tunnel.uid}", {"sites": [
         {"domain": "shop.example.org", "secure": True, "destination": "127.0.0.1", "port": 8080, "redirect": True}
     ]})  # fmt: skip
@@ -249,9 +254,9 @@ POSTS = (
 
 
 def test_unknown_deleted_and_somebody_elses_tunnel_is_404_everywhere(api, store, caller, control):
-    mara = store.users.create(fullname="Mara")
+    mara = do(store, CreateUser(fullname="Mara"))
     deleted, theirs = new_tunnel(store, user_uid=mara.uid), new_tunnel(store)
-    store.tunnels.delete(deleted.uid)
+    do(store, DeleteTunnel(deleted.uid))
     caller.caller = basic(mara.uid)
     before = store.changes.position()
     for uid in (UNKNOWN, ZERO_UID, deleted.uid, theirs.uid):
@@ -268,10 +273,10 @@ def test_unknown_deleted_and_somebody_elses_tunnel_is_404_everywhere(api, store,
 @pytest.mark.parametrize("term", ["\u00e4\u00f6", "\u00c4\u00d6", "b\u00fcro", "kasse \u00c4"])
 def test_search_non_ascii_term_shows_a_basic_caller_only_their_own(api, store, caller, term):
     """Compared here and not in the database: the owner is a condition there all the same."""
-    mara = store.users.create(fullname="Mara")
+    mara = do(store, CreateUser(fullname="Mara"))
     own, theirs = (new_tunnel(store, "Ladenkasse \u00c4\u00d6", user_uid=uid) for uid in (mara.uid, ZERO_UID))
-    store.sites.put(own.uid, [{"domain": "b\u00fcro.example.org"}])
-    store.sites.put(theirs.uid, [{"domain": "b\u00fcro.example.net"}])
+    do(store, PutSites(own.uid, [{"domain": "b\u00fcro.example.org"}]))
+    do(store, PutSites(theirs.uid, [{"domain": "b\u00fcro.example.net"}]))
 
     def found():
         answer = api.post("tunnel/search", {"term": term}).json
@@ -283,11 +288,11 @@ def test_search_non_ascii_term_shows_a_basic_caller_only_their_own(api, store, c
 
 
 def test_basic_caller_sees_only_their_own_in_every_list(api, store, caller, control):
-    mara = store.users.create(fullname="Mara")
+    mara = do(store, CreateUser(fullname="Mara"))
     own, theirs = new_tunnel(store, "own", user_uid=mara.uid), new_tunnel(store, "theirs")
     for tunnel in (own, theirs):
         put_online(store, control, tunnel)
-        store.ports.allocate(tunnel.uid, 22000, 22999)
+        do(store, AllocatePort(tunnel.uid, 22000, 22999))
     (everybodys,) = api.get("tunnel/list").json["links"]
     caller.caller = basic(mara.uid)
     assert walk(api, api.get("tunnel/list").json["links"]) == [own.uid]

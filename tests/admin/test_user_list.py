@@ -6,7 +6,10 @@ from spokes import clock
 from spokes.admin import months, user_list
 from spokes.admin.schema.users import user_object
 from spokes.admin.user_list import UserList
+from spokes.model.tunnels import CreateTunnel
+from spokes.model.users import CreateUser, DeleteUser, EditUser
 from spokes.store import TrafficDelta
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
 
@@ -30,21 +33,21 @@ def as_stored(store) -> list:
 
 
 def test_user_list_makes_again_only_what_was_written(store, made):
-    users = [store.users.create(fullname=f"u{n}") for n in range(3)]
+    users = [do(store, CreateUser(fullname=f"u{n}")) for n in range(3)]
     found = UserList()
     assert found.read(store) == as_stored(store)
     assert sorted(made) == sorted(user.uid for user in users)
     made.clear()
     assert found.read(store) == as_stored(store) and made == []
-    store.users.edit(users[1].uid, phone="+49 30")
+    do(store, EditUser(users[1].uid, phone="+49 30"))
     assert found.read(store) == as_stored(store) and made == [users[1].uid]
-    store.users.delete(users[0].uid)
-    new = store.users.create(fullname="new")
+    do(store, DeleteUser(users[0].uid))
+    new = do(store, CreateUser(fullname="new"))
     assert found.read(store) == as_stored(store) and made == [users[1].uid, new.uid]
 
 
 def test_user_list_takes_one_that_was_restored_with_the_same_number(store):
-    user = store.users.create(fullname="before")
+    user = do(store, CreateUser(fullname="before"))
     found = UserList()
     found.read(store)
     with store._db.write():
@@ -54,9 +57,9 @@ def test_user_list_takes_one_that_was_restored_with_the_same_number(store):
 
 
 def test_user_list_tells_whose_traffic_is_used_up(store):
-    user = store.users.create(bandwidth_mb=1)
-    free = store.users.create()
-    tunnel, _ = store.tunnels.create("t", domain=DOMAIN, user_uid=user.uid)
+    user = do(store, CreateUser(bandwidth_mb=1))
+    free = do(store, CreateUser())
+    tunnel, _ = do(store, CreateTunnel(name="t", domain=DOMAIN, user_uid=user.uid))
     found, time = UserList(), clock.ManualClock()
     with clock.replaced(time):
         assert [one.bandwidth_used_up for one in found.read(store)] == [False, False]
@@ -64,7 +67,7 @@ def test_user_list_tells_whose_traffic_is_used_up(store):
         store.traffic.add(clock.wall_s(), [delta])
         time.advance(months.LIFETIME_S)
         assert {one.id: one.bandwidth_used_up for one in found.read(store)} == {user.uid: True, free.uid: False}
-        store.users.edit(user.uid, bandwidth_mb=2)
+        do(store, EditUser(user.uid, bandwidth_mb=2))
         assert [one.bandwidth_used_up for one in found.read(store)] == [False, False]
 
 

@@ -4,18 +4,22 @@ import pytest
 
 from spokes.errors import ControlError, InactiveError, TokenError
 from spokes.ids import ZERO_UID
+from spokes.model.sites import PutSites
+from spokes.model.tunnels import DeleteTunnel, SetTunnelState
+from spokes.model.users import CreateUser, EditUser
 from spokes.store import TunnelState
 from tests.admin.tunnel_cases import DOMAIN, UNKNOWN, basic, new_tunnel, put_online
 from tests.support import admin_shapes as shapes
 from tests.support.admin import OWN
 from tests.support.admin_shapes import check_shape
+from tests.support.operations import do
 
 CHOSEN = "61d2b7a4c8f94e0d9b3a5c6d7e8f9012"
 
 
 @pytest.fixture
 def mara(store):
-    return store.users.create(fullname="Mara")
+    return do(store, CreateUser(fullname="Mara"))
 
 
 def create(api, **members):
@@ -45,7 +49,7 @@ def test_create_id_of_ones_own_and_then_linked_to_a_user(api, store, mara):
     assert (linked["tunnel"]["userID"], linked["tunnel"]["name"]) == (mara.uid, "mara's")
     (listed,) = api.get(f"user/tunnel/list/{mara.uid}").json["tunnels"]
     assert listed == linked["tunnel"]
-    store.tunnels.delete(CHOSEN)
+    do(store, DeleteTunnel(CHOSEN))
     assert create(api, tunID=CHOSEN).status_code == 404
 
 
@@ -68,7 +72,7 @@ def test_create_unknown_user_is_404(api):
 
 
 def test_create_limit_of_the_user_is_403(api, store, mara):
-    store.users.edit(mara.uid, max_tunnels=1)
+    do(store, EditUser(mara.uid, max_tunnels=1))
     assert create(api, userID=mara.uid).status_code == 200
     assert create(api, userID=mara.uid).status_code == 403
 
@@ -84,7 +88,7 @@ def test_create_basic_caller_only_for_themselves(api, store, caller, mara):
 
 def test_create_does_not_let_a_basic_caller_undo_a_shutdown(api, store, caller, mara):
     tunnel = new_tunnel(store, user_uid=mara.uid)
-    store.tunnels.set_state(tunnel.uid, TunnelState.SHUTDOWN)
+    do(store, SetTunnelState(tunnel.uid, TunnelState.SHUTDOWN))
     again = {"userID": mara.uid, "tunID": tunnel.uid, "name": "desk", "hostname": ""}
     administrator, caller.caller = caller.caller, basic(mara.uid)
     result = api.post("user/tunnel/create", again)
@@ -128,9 +132,9 @@ def test_list_of_user_unknown_one_is_404_and_the_systems_are_zeros(api, store, m
 
 
 def test_tunnel_delete_takes_its_rules_along_and_only_the_owners(api, caller, store, control):
-    owner, other = store.users.create(), store.users.create()
+    owner, other = do(store, CreateUser()), do(store, CreateUser())
     tunnel = new_tunnel(store, user_uid=owner.uid)
-    store.sites.put(tunnel.uid, [{"domain": "a.example.org"}])
+    do(store, PutSites(tunnel.uid, [{"domain": "a.example.org"}]))
     path = "/api/admin/v1.1/tunnel/delete"
     caller.caller = basic(other.uid)
     assert api.post(path, {"tunID": tunnel.uid}).status_code == 404
@@ -143,15 +147,15 @@ def test_tunnel_delete_takes_its_rules_along_and_only_the_owners(api, caller, st
 
 
 def test_create_basic_user_without_a_maximum_has_the_servers(api, store, mara):
-    store.tunnels.per_user_max = 2
+    store.settings.tunnels_per_user_max = 2
     assert [create(api, userID=mara.uid).status_code for _ in range(3)] == [200, 200, 403]
     assert api.post("user/edit", {"userID": mara.uid, "Active": True, "maxTunnels": 3}).status_code == 200
     assert [create(api, userID=mara.uid).status_code for _ in range(2)] == [200, 403]
-    boss = store.users.create(role="admin")
+    boss = do(store, CreateUser(role="admin"))
     for owner in (boss.uid, ZERO_UID):
         assert [create(api, userID=owner).status_code for _ in range(3)] == [200, 200, 200]
-    store.tunnels.per_user_max = 0
-    other = store.users.create()
+    store.settings.tunnels_per_user_max = 0
+    other = do(store, CreateUser())
     assert [create(api, userID=other.uid).status_code for _ in range(3)] == [200, 200, 200]
 
 

@@ -7,8 +7,10 @@ import pytest
 from spokes.admin.context import Role
 from spokes.clock import wall_s
 from spokes.ids import ZERO_UID, is_uid
+from spokes.model.tunnels import CreateTunnel
 from spokes.store import TrafficDelta
 from tests.support.admin import ADMINISTRATOR
+from tests.support.operations import do
 
 UNKNOWN = "f" * 32
 OWN = "90aa1f6e2c4b4d7cb8e5f60718293a4b"
@@ -74,7 +76,7 @@ def test_user_activate_changes_nothing_else(api, control):
 
 def test_user_delete_takes_the_tunnels_along(api, store):
     user = create(api)
-    tunnel, _ = store.tunnels.create("desk", domain="tun.example.net", user_uid=user["id"])
+    tunnel, _ = do(store, CreateTunnel(name="desk", domain="tun.example.net", user_uid=user["id"]))
     assert api.get(f"user/delete/{user['id']}").json["message"] == "user deleted, with 1 tunnel"
     assert store.tunnels.get(tunnel.uid).deleted_at is not None
     assert api.get(f"user/delete/{user['id']}").status_code == 404
@@ -82,7 +84,7 @@ def test_user_delete_takes_the_tunnels_along(api, store):
 
 def test_bandwidth_cap_sets_the_limit_and_the_flag_follows_the_usage(api, store):
     user = create(api)
-    tunnel, _ = store.tunnels.create("desk", domain="tun.example.net", user_uid=user["id"])
+    tunnel, _ = do(store, CreateTunnel(name="desk", domain="tun.example.net", user_uid=user["id"]))
     store.traffic.add(wall_s(), [TrafficDelta(
         service_uid=tunnel.uid, tunnel_uid=tunnel.uid, bytes_in=1_000_000, bytes_out=1_000_000, conns=1
     )])

@@ -6,8 +6,11 @@ import pytest
 
 from spokes.admin.context import Role
 from spokes.ids import is_secret
+from spokes.model.users import CreateUser
+from spokes.model.webhooks import CreateWebhook
 from spokes.store import NewDelivery
 from tests.support.admin import ADMINISTRATOR, OWN
+from tests.support.operations import do
 
 URL = "https://hooks.example.org/spokes"
 UNKNOWN = "f" * 32
@@ -67,7 +70,7 @@ def test_deliveries_are_listed_by_page_and_sent_again(api, store):
 
 
 def test_webhook_basic_caller_has_only_their_own_and_no_private_networks(api, caller, store):
-    own = store.users.create()
+    own = do(store, CreateUser())
     theirs = create(api)["webhook"]["id"]
     store.deliveries.queue([NewDelivery(webhook_uid=theirs, kind="tunnel.up", body="{}")])
     delivery, = store.deliveries.select(theirs)
@@ -77,7 +80,7 @@ def test_webhook_basic_caller_has_only_their_own_and_no_private_networks(api, ca
     assert api.get(f"{OWN}/webhook/list").json["webhooks"] == [mine]
     assert api.post(f"{OWN}/webhook/create", {"url": URL, "allowPrivate": True}).status_code == 403
     assert api.post(f"{OWN}/webhook/edit", {"webhookID": mine["id"], "allowPrivate": True}).status_code == 403
-    trusted = store.webhooks.create(URL, user_uid=own.uid, allow_private=True).uid
+    trusted = do(store, CreateWebhook(URL, user_uid=own.uid, allow_private=True)).uid
     assert api.post(f"{OWN}/webhook/edit", {"webhookID": trusted, "url": "http://10.0.0.1/"}).status_code == 403
     assert api.post(f"{OWN}/webhook/edit", {"webhookID": trusted, "url": URL, "active": False}).status_code == 200
     moved = {"webhookID": trusted, "url": "http://10.0.0.1/", "allowPrivate": False}

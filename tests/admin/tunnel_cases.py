@@ -7,15 +7,17 @@ from typing import Any
 
 from spokes import clock
 from spokes.admin.context import Caller, Role
+from spokes.model.tunnels import CreateTunnel
 from spokes.store import PresenceUpdate, Store, Tunnel, TunnelState
 from tests.support.admin import ADMINISTRATOR, FakeControl
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
 UNKNOWN = "f" * 32
 
 
 def new_tunnel(store: Store, name: str = "shop till 4", **more: Any) -> Tunnel:
-    return store.tunnels.create(name, domain=DOMAIN, **more)[0]
+    return do(store, CreateTunnel(name=name, domain=DOMAIN, **more))[0]
 
 
 def put_online(

@@ -4,8 +4,10 @@ import stat
 
 import pytest
 
+from spokes.model.users import DeleteUser
 from spokes.server.base.datadir import DataLock
 from spokes.store import Store
+from tests.support.operations import do
 from tests.support.stores import fill, rows_of
 
 
@@ -25,7 +27,7 @@ def test_backup_and_restore_bring_everything_back(spokes, filled, tmp_path):
     with Store.open(url) as store:
         before = [user.uid for user in store.users.select()]
         for uid in before:
-            store.users.delete(uid)
+            do(store, DeleteUser(uid))
     assert "--force" in spokes("restore", file, "--store", url, code=1).err
     counts = spokes.json("restore", file, "--force", "--store", url)["tables"]
     assert counts["user"] == len(before)

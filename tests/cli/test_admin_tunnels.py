@@ -6,6 +6,8 @@ import pytest
 
 from spokes.errors import InactiveError, TokenError
 from spokes.ids import ZERO_UID
+from spokes.model.sites import PutSites
+from tests.support.operations import do
 
 DOMAIN = "tun.test"
 
@@ -51,7 +53,7 @@ def test_tunnel_assigned_to_a_user_and_back_to_the_system(spokes, tunnel):
 def test_tunnel_config_hides_secrets_unless_asked(spokes, tunnel):
     rule = {"domain": "a.example.org", "destination": "127.0.0.1", "port": 80, "password": "hash", "privateKey": "pem"}
     with spokes.store() as store:
-        store.sites.put(tunnel["id"], [rule])
+        do(store, PutSites(tunnel["id"], [rule]))
     (hidden,) = (config := spokes.json("tunnel", "config", tunnel["id"]))["https"]
     assert (hidden["password"], hidden["privateKey"], hidden["port"]) == ("…", "…", 80)
     assert "key" not in config

@@ -5,7 +5,12 @@ import pytest
 
 from spokes.cli.admin_shell import login_name
 from spokes.cli.server import main_group
-from spokes.store import Actor, NewDelivery, PresenceUpdate, TunnelState
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.tunnels import CreateTunnel
+from spokes.model.users import CreateUser
+from spokes.model.webhooks import CreateWebhook
+from spokes.store import NewDelivery, PresenceUpdate, Principal, TunnelState
+from tests.support.operations import do
 from tests.support.stores import due_deliveries
 
 HOSTILE = "\x1b[2J\x07\u202egnp.exe\u2066\nroot | admin\t" + "W" * 150
@@ -85,19 +90,19 @@ def test_mutations_leave_events_that_name_who_typed(spokes):
 
 def test_hostile_texts_are_escaped_in_every_listing(spokes):
     with spokes.store() as store:
-        user = store.users.create(fullname="W" * 255, email="a|b@example.org")
-        tunnel, _ = store.tunnels.create("x |", domain="tun.test", user_uid=user.uid)
+        user = do(store, CreateUser(fullname="W" * 255, email="a|b@example.org"))
+        tunnel, _ = do(store, CreateTunnel(name="x |", domain="tun.test", user_uid=user.uid))
         store.presence.write([PresenceUpdate(
             tunnel_uid=tunnel.uid, state=TunnelState.OFFLINE, last_active=1.0, address=HOSTILE, version=HOSTILE,
             os=HOSTILE, arch=HOSTILE,
         )])
-        key, _ = store.api_keys.create("k")
+        key, _ = do(store, CreateApiKey("k"))
         store.api_keys.touch({key.uid: (1.0, HOSTILE)})
-        webhook = store.webhooks.create("https://hooks.example.org/")
+        webhook = do(store, CreateWebhook("https://hooks.example.org/"))
         store.deliveries.queue([NewDelivery(webhook_uid=webhook.uid, kind="test", body=HOSTILE)])
         store.deliveries.finish(due_deliveries(store, 4e9)[0].uid, error=HOSTILE)
         store.alerts.open("disk", HOSTILE, "warning", HOSTILE)
-        with store.audit.acting(Actor(kind="person", name=HOSTILE, address=HOSTILE)):
+        with store.audit.acting(Principal(kind="person", name=HOSTILE, address=HOSTILE)):
             store.audit.note("login.refused", detail={"email": HOSTILE})
     for line in (
         ("user", "list"), ("user", "show", user.uid), ("apikey", "list"), ("tunnel", "list"), ("tunnel", "search"),

@@ -7,9 +7,9 @@ import pytest
 
 from spokes.client.rule_limits import check_rule_count, with_refused, within_limits
 from spokes.errors import LimitError
-from spokes.store.ports import PORT_COUNT_MAX as STORED_PORT_COUNT_MAX
-from spokes.store.rulestate import RULES_BYTES_MAX as STORED_RULES_BYTES_MAX
-from spokes.store.sites import SITE_COUNT_MAX as STORED_SITE_COUNT_MAX
+from spokes.model.ports import PORT_COUNT_MAX as STORED_PORT_COUNT_MAX
+from spokes.model.rule_state import RULES_BYTES_MAX as STORED_RULES_BYTES_MAX
+from spokes.model.sites import SITE_COUNT_MAX as STORED_SITE_COUNT_MAX
 from spokes.wire.messages import Accepted, Services, decode_message, encode_message
 from spokes.wire.parts import MESSAGE_BYTES_MAX, split_message
 from spokes.wire.rules import LIST_COUNT_MAX, PORT_COUNT_MAX, RULES_BYTES_MAX, SITE_COUNT_MAX, Port, Site

@@ -16,7 +16,10 @@ from typing import ClassVar
 import pytest
 
 from spokes.control import CONTROL_SOCKET_NAME, call_control
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.tunnels import AssignTunnel
 from spokes.store import Store
+from tests.support.operations import do
 from tests.support.ports import free_port_range
 from tests.support.processes import DOMAIN, Client, ServerProcess, wait_until
 
@@ -32,7 +35,7 @@ class Operator:
     def __init__(self, server: ServerProcess) -> None:
         self.server = server
         with Store.open(f"sqlite:///{server.data / 'spokes.db'}") as store:
-            _, self.key = store.api_keys.create("test")
+            _, self.key = do(store, CreateApiKey("test"))
         self.cookie = ""
 
     def call(
@@ -98,7 +101,7 @@ def owned(server, operator, client, web):
     assert (status, answer["status"]) == (200, True)
     uid = answer["user"]["id"]
     with Store.open(f"sqlite:///{server.data / 'spokes.db'}") as store:
-        store.tunnels.assign(client.tunnel, uid, name="desk", hostname=None, domain=DOMAIN)
+        do(store, AssignTunnel(uid=client.tunnel, user_uid=uid, name="desk", hostname=None, domain=DOMAIN))
     call_control(server.data / CONTROL_SOCKET_NAME, "changed")
     return uid
 

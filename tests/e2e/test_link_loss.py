@@ -10,8 +10,10 @@ import threading
 import pytest
 
 from spokes.control import CONTROL_SOCKET_NAME, call_control
+from spokes.model.sites import PutSites
 from spokes.store import Store
 from tests.support.cutting_proxy import CuttingProxy, cutting_proxy
+from tests.support.operations import do
 from tests.support.processes import ServerProcess, wait_until
 from tests.support.upstreams import connect, read_exactly, tcp_upstream
 
@@ -76,7 +78,7 @@ def test_primary_link_cut_other_streams_and_the_session_go_on(server, client):
 
         store = Store.open(str(server.data / "spokes.db"))
         try:
-            store.sites.put(client.tunnel, [{"domain": "pushed.test", "port": upstream.port}])
+            do(store, PutSites(client.tunnel, [{"domain": "pushed.test", "port": upstream.port}]))
         finally:
             store.close()
         call_control(server.data / CONTROL_SOCKET_NAME, "changed")

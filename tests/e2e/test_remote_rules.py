@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from spokes.model.api_keys import CreateApiKey
 from spokes.store import Store
 from tests.e2e.test_client import document, echo_port, started, web_ports
 from tests.support.admin import HEADERS, V1
+from tests.support.operations import do
 from tests.support.ports import free_port_range
 from tests.support.processes import DOMAIN, Client, ServerProcess, wait_until
 
@@ -28,7 +30,7 @@ class RemoteApi:
         self._server = server
         self._headers = {**HEADERS, "Host": DOMAIN}
         with Store.open(str(server.data / "spokes.db")) as store:
-            _, key = store.api_keys.create("e2e")
+            _, key = do(store, CreateApiKey("e2e"))
         wait_until(lambda: server.serves(DOMAIN), within_s=30, what="the admin app")
         status, answer, cookie = self._send("POST", "auth", {"key": key})
         assert (status, answer["status"]) == (200, True), answer

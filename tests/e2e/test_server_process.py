@@ -13,7 +13,9 @@ import time
 import pytest
 
 from spokes.control import call_control
+from spokes.model.tunnels import SetTunnelState
 from spokes.store import Store, TunnelState
+from tests.support.operations import do
 from tests.support.processes import DOMAIN, Client, ServerProcess, run, udp_echo, wait_until
 
 pytestmark = pytest.mark.e2e
@@ -88,7 +90,7 @@ def test_tunnel_shut_down_by_the_operator_is_out_within_a_second(server, client,
     process = client.start("http", web.port)
     wait_until(lambda: server.serves(client.hostname))
     with Store.open(f"sqlite:///{server.data}/spokes.db") as store:
-        store.tunnels.set_state(client.tunnel, TunnelState.SHUTDOWN)
+        do(store, SetTunnelState(client.tunnel, TunnelState.SHUTDOWN))
         call_control(server.data / "control.sock", "changed")
     wait_until(lambda: server.serves(client.hostname, 503), within_s=1)
     wait_until(lambda: "SPK-INACTIVE" in process.log())

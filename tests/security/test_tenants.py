@@ -15,9 +15,20 @@ from spokes.admin.passwords import hash_password
 from spokes.admin.routes import ROUTES
 from spokes.admin.routing import Route
 from spokes.ids import new_uid
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.domains import AllowDomains
+from spokes.model.passwords import SetPassword
+from spokes.model.portmaps import PutPortMaps
+from spokes.model.ports import AllocatePort
+from spokes.model.sites import PutSites
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import CreateTunnel
+from spokes.model.users import CreateUser
+from spokes.model.webhooks import CreateWebhook
 from spokes.store import Store
 from spokes.store.deliveries import NewDelivery
 from tests.support.admin import Api, FakeControl
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
 PASSWORD = "correct horse battery"
@@ -58,18 +69,18 @@ class Victim:
     """A user with one of everything."""
 
     def __init__(self, store: Store, password_hash: str) -> None:
-        user = store.users.create(email="victim@example.org", fullname="victim", phone="victim")
-        store.users.set_password(user.uid, password_hash)
-        store.users.allow_domains(user.uid, [SITE])
-        tunnel, token = store.tunnels.create("victim's desk", None, domain=DOMAIN, user_uid=user.uid)
-        store.sites.put(tunnel.uid, [{"domain": SITE, "port": 80}], domain=DOMAIN)
-        store.ports.allocate(tunnel.uid, 22000, 22009)
+        user = do(store, CreateUser(email="victim@example.org", fullname="victim", phone="victim"))
+        do(store, SetPassword(user.uid, password_hash))
+        do(store, AllowDomains(user.uid, [SITE]))
+        tunnel, token = do(store, CreateTunnel(name="victim's desk", hostname=None, domain=DOMAIN, user_uid=user.uid))
+        do(store, PutSites(tunnel.uid, [{"domain": SITE, "port": 80}], domain=DOMAIN))
+        do(store, AllocatePort(tunnel.uid, 22000, 22009))
         portmap = {"listenPort": 5432, "dstPort": 22000, "destination": "", "transport": "tcp", "label": MARK}
-        store.portmaps.put(tunnel.uid, [portmap])
-        key, key_value = store.api_keys.create("victim's key", user_uid=user.uid)
-        registration = store.tokens.create("victim's token")
+        do(store, PutPortMaps(tunnel.uid, [portmap]))
+        key, key_value = do(store, CreateApiKey("victim's key", user_uid=user.uid))
+        registration = do(store, CreateToken("victim's token"))
         login, cookie = store.logins.create(user_uid=user.uid, address="192.0.2.99", agent="victim's browser")
-        webhook = store.webhooks.create("https://victim.example.org/", user_uid=user.uid)
+        webhook = do(store, CreateWebhook("https://victim.example.org/", user_uid=user.uid))
         store.deliveries.queue([NewDelivery(webhook_uid=webhook.uid, kind="tunnel.up", body='"victim"')])
         delivery, = store.deliveries.select(webhook.uid)
         page, = store.result_snapshots.take([tunnel.uid])
@@ -100,8 +111,8 @@ def victim(store, password_hash) -> Victim:
 @pytest.fixture
 def tenant(store, password_hash) -> Api:
     """Signed in as a basic user with a tunnel of their own, whose session is real."""
-    user = store.users.create(email="tenant@example.org")
-    store.users.set_password(user.uid, password_hash)
+    user = do(store, CreateUser(email="tenant@example.org"))
+    do(store, SetPassword(user.uid, password_hash))
     _, cookie = store.logins.create(user_uid=user.uid)
     api = Api(create_app(Admin(store=store, control=FakeControl(metrics={}), domain=DOMAIN)))
     api.headers["Cookie"] = f"spokes={cookie}"

@@ -10,11 +10,19 @@ from spokes import clock
 from spokes.concealment import CONCEALED
 from spokes.errors import NotFoundError
 from spokes.ids import ZERO_UID, new_uid
-from spokes.store import Actor, Store, TunnelState, audit
-from spokes.store.actors import current_actor
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.passwords import SetPassword
+from spokes.model.sites import PutSites
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import CreateTunnel, SetTunnelState
+from spokes.model.users import CreateUser, DeleteUser, EditUser
+from spokes.model.webhooks import CreateWebhook
+from spokes.store import Principal, Store, TunnelState, audit
+from spokes.store.principal import current_principal
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
-MARA = Actor(kind="person", uid="ab" * 16, name="Mara", address="198.51.100.7")
+MARA = Principal(kind="person", uid="ab" * 16, name="Mara", address="198.51.100.7")
 
 
 def actions(store):
@@ -23,12 +31,12 @@ def actions(store):
 
 def test_acting_every_mutation_leaves_an_event(store):
     with store.audit.acting(MARA):
-        user = store.users.create(fullname="x")
-        store.users.edit(user.uid, fullname="y")
-        tunnel, _ = store.tunnels.create("t", domain=DOMAIN, user_uid=user.uid)
-        store.tunnels.set_state(tunnel.uid, TunnelState.SHUTDOWN)
-        store.tunnels.set_state(tunnel.uid, TunnelState.INIT)
-        store.users.delete(user.uid)
+        user = do(store, CreateUser(fullname="x"))
+        do(store, EditUser(user.uid, fullname="y"))
+        tunnel, _ = do(store, CreateTunnel(name="t", domain=DOMAIN, user_uid=user.uid))
+        do(store, SetTunnelState(tunnel.uid, TunnelState.SHUTDOWN))
+        do(store, SetTunnelState(tunnel.uid, TunnelState.INIT))
+        do(store, DeleteUser(user.uid))
     assert actions(store) == [
         "user.create", "user.edit", "tunnel.create", "auth_token.create", "tunnel.shutdown", "tunnel.enable",
         "auth_token.delete", "tunnel.delete", "user.delete",
@@ -42,7 +50,7 @@ def test_acting_every_mutation_leaves_an_event(store):
 
 
 def test_without_an_actor_no_event(store):
-    store.users.create()
+    do(store, CreateUser())
     assert store.audit.select() == []
     with pytest.raises(LookupError):
         store.audit.note("login")
@@ -50,31 +58,31 @@ def test_without_an_actor_no_event(store):
 
 def test_acting_ends_with_its_block_and_nests(store):
     with store.audit.acting(MARA):
-        with store.audit.acting(Actor(kind="shell", name="root")):
-            store.users.create()
-        assert current_actor() == MARA
-    assert current_actor() is None
+        with store.audit.acting(Principal(kind="shell", name="root")):
+            do(store, CreateUser())
+        assert current_principal() == MARA
+    assert current_principal() is None
     assert store.audit.select()[0].actor_name == "root"
 
 
 def test_refused_mutation_leaves_no_event(store):
     with store.audit.acting(MARA), pytest.raises(NotFoundError):
-        store.users.edit(new_uid(), active=False)
+        do(store, EditUser(new_uid(), active=False))
     assert store.audit.select() == []
 
 
 def test_event_secrets_are_concealed(store):
     with store.audit.acting(MARA):
-        user = store.users.create()
-        store.users.set_password(user.uid, "SECRET-1")
-        store.users.set_password(user.uid, "SECRET-2")
-        store.tokens.create("t")
-        store.webhooks.create("https://hooks.example.org", secret="SECRET-3")
-        _, value = store.api_keys.create("k")
-        tunnel, auth = store.tunnels.create("t", domain=DOMAIN)
-        store.sites.put(tunnel.uid, [
+        user = do(store, CreateUser())
+        do(store, SetPassword(user.uid, "SECRET-1"))
+        do(store, SetPassword(user.uid, "SECRET-2"))
+        do(store, CreateToken("t"))
+        do(store, CreateWebhook("https://hooks.example.org", secret="SECRET-3"))
+        _, value = do(store, CreateApiKey("k"))
+        tunnel, auth = do(store, CreateTunnel(name="t", domain=DOMAIN))
+        do(store, PutSites(tunnel.uid, [
             {"domain": "a.example.org", "password": "SECRET-4", "privateKey": "SECRET-5", "x": [{"secret": "SECRET-6"}]}
-        ])
+        ]))
     text = "".join(store.audit.export())
     for secret in ("SECRET", value, auth.value, store.tokens.select()[0].value):
         assert secret not in text
@@ -85,7 +93,7 @@ def test_event_secrets_are_concealed(store):
 
 @pytest.mark.parametrize("text", ["\x00", "\ud800", "a\nb\x1b[0m", "'; DROP TABLE admin_event; --", "x" * 999])
 def test_event_hostile_actor_and_detail(store, text):
-    with store.audit.acting(Actor(kind="client", name=text, address=text)):
+    with store.audit.acting(Principal(kind="client", name=text, address=text)):
         store.audit.note("login.refused", "login", ZERO_UID, {"agent": text.replace("\ud800", "")})
     event, = store.audit.select()
     assert event.actor_name.isprintable()
@@ -97,7 +105,7 @@ def test_list_events_filters_and_pages(store):
     with store.audit.acting(MARA):
         for n in range(3):
             store.audit.note("login", object_uid="1" * 32, detail={"n": n})
-    with store.audit.acting(Actor(kind="key", uid="cd" * 16)):
+    with store.audit.acting(Principal(kind="key", uid="cd" * 16)):
         store.audit.note("login.refused")
         store.audit.note("loginx")
     assert [event.seq for event in store.audit.select()] == [5, 4, 3, 2, 1]
@@ -112,7 +120,7 @@ def test_list_events_filters_and_pages(store):
 
 def test_export_events_can_be_proven_by_others(store):
     with store.audit.acting(MARA):
-        store.users.create(fullname="Jörg \U0001f680")
+        do(store, CreateUser(fullname="Jörg \U0001f680"))
         store.audit.note("stop", detail={"why": "upgrade"})
     previous = "0" * 64
     for line in store.audit.export():
@@ -178,10 +186,12 @@ def test_purge_events_keeps_the_chain_of_the_rest(store):
 
 WRITER = """
 import sys
-from spokes.store import Actor, Store
-with Store.open(sys.argv[1]) as store, store.audit.acting(Actor(kind="shell", name=sys.argv[2])):
+from spokes.model.operation import SYSTEM, perform
+from spokes.model.users import CreateUser
+from spokes.store import Principal, Store
+with Store.open(sys.argv[1]) as store, store.audit.acting(Principal(kind="shell", name=sys.argv[2])):
     for n in range(25):
-        store.users.create(fullname=f"{sys.argv[2]} {n}")
+        perform(store, SYSTEM, CreateUser(fullname=f"{sys.argv[2]} {n}"))
         store.audit.note("stop", detail={"n": n})
 """
 
@@ -206,8 +216,8 @@ def test_all_events_reads_in_batches(store, monkeypatch):
 
 def test_mutation_of_many_rows_is_one_chain(tmp_path):
     with Store.open(str(tmp_path / "s.db")) as store, store.audit.acting(MARA):
-        tunnel, _ = store.tunnels.create("t", domain=DOMAIN)
-        store.sites.put(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)])
+        tunnel, _ = do(store, CreateTunnel(name="t", domain=DOMAIN))
+        do(store, PutSites(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)]))
         assert len(list(store.audit.all_records())) == 1002
         assert store.audit.verify() is None
 

@@ -5,11 +5,13 @@ import pytest
 from spokes import clock
 from spokes.clock import ManualClock
 from spokes.errors import StoreError
-from spokes.store import Actor, audit_chain
+from spokes.model.tokens import CreateToken, EditToken
+from spokes.store import Principal, audit_chain
 from spokes.store.audit_budget import COUNTED_MAX, OF_TENANT, REFUSED_IN_ALL, EventBudget
+from tests.support.operations import do
 
 TENANT = "7e" * 16
-STRANGER = Actor(kind="nobody", address="192.0.2.1")
+STRANGER = Principal(kind="nobody", address="192.0.2.1")
 
 
 @pytest.fixture
@@ -67,26 +69,26 @@ def test_refusals_that_are_only_counted_write_nothing(store, manual):
 
 def test_refusals_of_many_addresses_are_bounded_together_and_all_counted(store, manual):
     for number in range(1_000):
-        refuse(store, Actor(kind="nobody", address=f"2001:db8:{number:x}::1"))
+        refuse(store, Principal(kind="nobody", address=f"2001:db8:{number:x}::1"))
     assert len(store.audit.select(limit=1_000)) == REFUSED_IN_ALL.burst
     manual.advance(60)
-    store.tokens.create("any write tells them")
+    do(store, CreateToken("any write tells them"))
     events = store.audit.select(limit=1_000)
     assert len(events) <= REFUSED_IN_ALL.burst + COUNTED_MAX + 1
     assert sum((event.after or {}).get("count", 1) for event in events) == 1_000
 
 
 def test_mutations_of_a_tenant_are_bounded_and_those_of_others_are_all_told(store, manual):
-    tenant = Actor(kind="person", uid=TENANT, name="tenant", tenant_uid=TENANT)
-    other_key = Actor(kind="key", uid="8e" * 16, name="the tenant's key", tenant_uid=TENANT)
-    admin = Actor(kind="person", uid="9e" * 16, name="admin")
+    tenant = Principal(kind="person", uid=TENANT, name="tenant", user_uid=TENANT, role="basic")
+    other_key = Principal(kind="key", uid="8e" * 16, name="the tenant's key", user_uid=TENANT, role="basic")
+    admin = Principal(kind="person", uid="9e" * 16, name="admin")
     count = int(OF_TENANT.burst)
-    token = store.tokens.create("t")
+    token = do(store, CreateToken("t"))
     for number in range(count + 20):
         with store.audit.acting(tenant if number % 2 else other_key):
-            store.tokens.edit(token.uid, description=f"a {number}", active=True)
+            do(store, EditToken(token.uid, description=f"a {number}", active=True))
         with store.audit.acting(admin):
-            store.tokens.edit(token.uid, description=f"b {number}", active=True)
+            do(store, EditToken(token.uid, description=f"b {number}", active=True))
     assert len(store.audit.select(actor=admin.uid, limit=1_000)) == count + 20
     by_tenant = store.audit.select(actor=TENANT, limit=1_000) + store.audit.select(actor=other_key.uid, limit=1_000)
     assert len(by_tenant) == count
@@ -107,7 +109,7 @@ def test_counted_sources_are_bounded_and_none_is_lost():
     budget = EventBudget()
     for number in range(3 * COUNTED_MAX):
         for _ in range(2):
-            budget.admits(Actor(kind="nobody", address=str(number)), "login.refused", 0.0)
+            budget.admits(Principal(kind="nobody", address=str(number)), "login.refused", 0.0)
     counted = budget.due(60.0)
     assert len(counted) <= COUNTED_MAX + 1
     assert sum(one.count for one in counted) + REFUSED_IN_ALL.burst == 6 * COUNTED_MAX

@@ -8,10 +8,13 @@ import threading
 import pytest
 
 from spokes.errors import StoreError
+from spokes.model.tokens import CreateToken
+from spokes.model.users import DeleteUser
 from spokes.store import DeliveryState, Store
 from spokes.store.backup import RESTORED, backup, restore
 from spokes.store.db import Database
 from spokes.store.migrations import MIGRATIONS, migrate
+from tests.support.operations import do
 from tests.support.stores import due_deliveries, fill, rows_of
 from tests.support.threads import join_thread
 
@@ -51,7 +54,7 @@ def test_backup_beside_a_writer_is_of_one_moment(store, store_url, path):
     def write():
         try:
             while not done.is_set():
-                store.tokens.create("t")
+                do(store, CreateToken("t"))
         except Exception as error:
             failures.append(error)
 
@@ -102,8 +105,8 @@ def test_database_that_this_user_may_not_read_is_not_taken_for_missing(store_url
 def test_restore_brings_all_back_in_a_new_epoch(store, store_url, keys, path):
     backup(store_url, path)
     saved = rows_of(str(path))
-    store.users.delete(store.users.select()[0].uid)
-    store.tokens.create("later")
+    do(store, DeleteUser(store.users.select()[0].uid))
+    do(store, CreateToken("later"))
     assert restore(path, store_url, force=True)["tunnel"] == 2
     rows = rows_of(store_url)
     for table in saved.keys() - {"position", "delivery", *NOT_RESTORED}:

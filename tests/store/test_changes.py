@@ -11,12 +11,33 @@ import pytest
 from spokes import clock
 from spokes.errors import SpokesError, StoreError
 from spokes.ids import new_uid
+from spokes.model.api_keys import CreateApiKey, DeleteApiKey, EditApiKey
+from spokes.model.domains import AllowDomains, RemoveDomains, ResetDomains
+from spokes.model.operation import operations
+from spokes.model.passwords import SetPassword, SetTotp
+from spokes.model.portmaps import PutPortMaps, RemovePortMaps
+from spokes.model.ports import AllocatePort, PutPortRules, ReleasePort
+from spokes.model.rule_lists import ReplaceRules
+from spokes.model.sites import PutSites, RemoveSites
+from spokes.model.tokens import CreateToken, DeleteToken, EditToken
+from spokes.model.tunnels import (
+    AssignTunnel,
+    CreateTunnel,
+    DeleteTunnel,
+    EditTunnel,
+    RegisterTunnel,
+    RenewTunnelKey,
+    SetTunnelKey,
+    SetTunnelState,
+)
+from spokes.model.users import CreateUser, DeleteUser, EditUser
+from spokes.model.webhooks import CreateWebhook, DeleteWebhook, EditWebhook
 from spokes.store import (
-    Actor,
     Kind,
     NewDelivery,
     Op,
     PresenceUpdate,
+    Principal,
     Store,
     TrafficBy,
     TrafficDelta,
@@ -24,6 +45,7 @@ from spokes.store import (
     Visit,
 )
 from spokes.store.changes import CHANGE_COUNT_MAX
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
 
@@ -33,15 +55,15 @@ class World:
 
     def __init__(self, store):
         self.store = store
-        self.token = store.tokens.create("t")
-        self.tunnel, self.key = store.tunnels.register(self.token.value, "a", domain=DOMAIN)
-        self.site, = store.sites.put(self.tunnel.uid, [{"domain": "a.example.org"}])
-        self.port = store.ports.allocate(self.tunnel.uid, 22000, 22999)
-        store.portmaps.put(self.tunnel.uid, [{"listenPort": 5432, "dstPort": 22001, "transport": "tcp"}])
-        self.user = store.users.create(fullname="Mara")
-        store.users.allow_domains(self.user.uid, ["old.example.org"])
-        self.api_key, self.api_key_value = store.api_keys.create("k")
-        self.webhook = store.webhooks.create("https://hooks.example.org/a")
+        self.token = do(store, CreateToken("t"))
+        self.tunnel, self.key = do(store, RegisterTunnel(token=self.token.value, name="a", domain=DOMAIN))
+        self.site, = do(store, PutSites(self.tunnel.uid, [{"domain": "a.example.org"}]))
+        self.port = do(store, AllocatePort(self.tunnel.uid, 22000, 22999))
+        do(store, PutPortMaps(self.tunnel.uid, [{"listenPort": 5432, "dstPort": 22001, "transport": "tcp"}]))
+        self.user = do(store, CreateUser(fullname="Mara"))
+        do(store, AllowDomains(self.user.uid, ["old.example.org"]))
+        self.api_key, self.api_key_value = do(store, CreateApiKey("k"))
+        self.webhook = do(store, CreateWebhook("https://hooks.example.org/a"))
         store.deliveries.queue([NewDelivery(webhook_uid=self.webhook.uid, kind="tunnel.up", body="{}")])
         self.delivery, = store.deliveries.select(self.webhook.uid)
         self.login, self.cookie = store.logins.create(api_key_uid=self.api_key.uid)
@@ -52,61 +74,65 @@ class World:
 
 PUT, DEL = Op.PUT, Op.DEL
 NEW_TUNNEL = [(PUT, Kind.TUNNEL), (PUT, Kind.AUTH_TOKEN)]
-# For every public function that changes what is configured: a call, and the changes it must append.
+# For every operation: a call, and the changes it must append.
 MUTATIONS = {
-    "tokens.create": (lambda w: w.store.tokens.create("x"), [(PUT, Kind.TOKEN)]),
-    "tokens.edit": (lambda w: w.store.tokens.edit(w.token.uid, "x", False), [(PUT, Kind.TOKEN)]),
-    "tokens.delete": (lambda w: w.store.tokens.delete(w.token.uid), [(DEL, Kind.TOKEN)]),
-    "tunnels.register": (lambda w: w.store.tunnels.register(w.token.value, "x", domain=DOMAIN), NEW_TUNNEL),
-    "tunnels.create": (lambda w: w.store.tunnels.create("x", domain=DOMAIN), NEW_TUNNEL),
-    "tunnels.edit": (lambda w: w.store.tunnels.edit(w.tunnel.uid, name="x"), [(PUT, Kind.TUNNEL)]),
-    "tunnels.set_state": (
-        lambda w: w.store.tunnels.set_state(w.tunnel.uid, TunnelState.SHUTDOWN), [(PUT, Kind.TUNNEL)]
+    "token.create": (lambda w: do(w.store, CreateToken("x")), [(PUT, Kind.TOKEN)]),
+    "token.edit": (lambda w: do(w.store, EditToken(w.token.uid, "x", False)), [(PUT, Kind.TOKEN)]),
+    "token.delete": (lambda w: do(w.store, DeleteToken(w.token.uid)), [(DEL, Kind.TOKEN)]),
+    "tunnel.register": (
+        lambda w: do(w.store, RegisterTunnel(token=w.token.value, name="x", domain=DOMAIN)), NEW_TUNNEL
     ),
-    "tunnels.delete": (
-        lambda w: w.store.tunnels.delete(w.tunnel.uid),
+    "tunnel.create": (lambda w: do(w.store, CreateTunnel(name="x", domain=DOMAIN)), NEW_TUNNEL),
+    "tunnel.edit": (lambda w: do(w.store, EditTunnel(w.tunnel.uid, name="x")), [(PUT, Kind.TUNNEL)]),
+    "tunnel.set_state": (
+        lambda w: do(w.store, SetTunnelState(w.tunnel.uid, TunnelState.SHUTDOWN)), [(PUT, Kind.TUNNEL)]
+    ),
+    "tunnel.delete": (
+        lambda w: do(w.store, DeleteTunnel(w.tunnel.uid)),
         [(DEL, Kind.SITE), (DEL, Kind.PORT), (DEL, Kind.PORTMAP), (DEL, Kind.AUTH_TOKEN), (PUT, Kind.TUNNEL)],
     ),
-    "sites.put": (
-        lambda w: w.store.sites.put(w.tunnel.uid, [{"domain": "a.example.org", "port": 1}]), [(PUT, Kind.SITE)]
+    "site.put": (
+        lambda w: do(w.store, PutSites(w.tunnel.uid, [{"domain": "a.example.org", "port": 1}])), [(PUT, Kind.SITE)]
     ),
-    "sites.remove": (lambda w: w.store.sites.remove(w.tunnel.uid, ["a.example.org"]), [(DEL, Kind.SITE)]),
-    "ports.allocate": (lambda w: w.store.ports.allocate(w.tunnel.uid, 22000, 22999), [(PUT, Kind.PORT)]),
-    "ports.release": (lambda w: w.store.ports.release(w.tunnel.uid, w.port), [(DEL, Kind.PORT)]),
-    "rule_lists.replace": (
-        lambda w: w.store.rule_lists.replace(w.tunnel.uid, [{"domain": "b.example.org"}], {w.port: {"dstPort": 22}}),
+    "site.remove": (lambda w: do(w.store, RemoveSites(w.tunnel.uid, ["a.example.org"])), [(DEL, Kind.SITE)]),
+    "port.allocate": (lambda w: do(w.store, AllocatePort(w.tunnel.uid, 22000, 22999)), [(PUT, Kind.PORT)]),
+    "port.release": (lambda w: do(w.store, ReleasePort(w.tunnel.uid, w.port)), [(DEL, Kind.PORT)]),
+    "rules.replace": (
+        lambda w: do(w.store, ReplaceRules(w.tunnel.uid, [{"domain": "b.example.org"}], {w.port: {"dstPort": 22}})),
         [(DEL, Kind.SITE), (PUT, Kind.SITE), (PUT, Kind.PORT)],
     ),
-    "portmaps.put": (
-        lambda w: w.store.portmaps.put(w.tunnel.uid, [{"listenPort": 5432, "transport": "udp"}]), [(PUT, Kind.PORTMAP)]
+    "portmap.put": (
+        lambda w: do(w.store, PutPortMaps(w.tunnel.uid, [{"listenPort": 5432, "transport": "udp"}])),
+        [(PUT, Kind.PORTMAP)],
     ),
-    "portmaps.remove": (lambda w: w.store.portmaps.remove(w.tunnel.uid, [5432]), [(DEL, Kind.PORTMAP)]),
-    "ports.put_rules": (
-        lambda w: w.store.ports.put_rules(w.tunnel.uid, {w.port: {"dstPort": 22}}), [(PUT, Kind.PORT)]
+    "portmap.remove": (lambda w: do(w.store, RemovePortMaps(w.tunnel.uid, [5432])), [(DEL, Kind.PORTMAP)]),
+    "port.put_rules": (
+        lambda w: do(w.store, PutPortRules(w.tunnel.uid, {w.port: {"dstPort": 22}})), [(PUT, Kind.PORT)]
     ),
-    "tunnels.set_auth_token": (
-        lambda w: w.store.tunnels.set_auth_token(w.tunnel.uid, active=False), [(PUT, Kind.AUTH_TOKEN)]
+    "tunnel_key.set": (
+        lambda w: do(w.store, SetTunnelKey(w.tunnel.uid, active=False)), [(PUT, Kind.AUTH_TOKEN)]
     ),
-    "tunnels.renew_auth_token": (lambda w: w.store.tunnels.renew_auth_token(w.tunnel.uid), [(PUT, Kind.AUTH_TOKEN)]),
-    "tunnels.assign": (
-        lambda w: w.store.tunnels.assign(w.tunnel.uid, w.user.uid, name="x", domain=DOMAIN), [(PUT, Kind.TUNNEL)]
+    "tunnel_key.renew": (lambda w: do(w.store, RenewTunnelKey(w.tunnel.uid)), [(PUT, Kind.AUTH_TOKEN)]),
+    "tunnel.assign": (
+        lambda w: do(w.store, AssignTunnel(uid=w.tunnel.uid, user_uid=w.user.uid, name="x", domain=DOMAIN)),
+        [(PUT, Kind.TUNNEL)],
     ),
-    "users.create": (lambda w: w.store.users.create(fullname="x"), [(PUT, Kind.USER)]),
-    "users.edit": (lambda w: w.store.users.edit(w.user.uid, fullname="x"), [(PUT, Kind.USER)]),
-    "users.delete": (lambda w: w.store.users.delete(w.user.uid), [(DEL, Kind.USER)]),
-    "users.set_password": (lambda w: w.store.users.set_password(w.user.uid, "hash"), [(PUT, Kind.USER)]),
-    "users.set_totp": (lambda w: w.store.users.set_totp(w.user.uid, "secret"), [(PUT, Kind.USER)]),
-    "users.allow_domains": (lambda w: w.store.users.allow_domains(w.user.uid, ["a.example.org"]), [(PUT, Kind.USER)]),
-    "users.remove_domains": (
-        lambda w: w.store.users.remove_domains(w.user.uid, ["old.example.org"]), [(PUT, Kind.USER)]
+    "user.create": (lambda w: do(w.store, CreateUser(fullname="x")), [(PUT, Kind.USER)]),
+    "user.edit": (lambda w: do(w.store, EditUser(w.user.uid, fullname="x")), [(PUT, Kind.USER)]),
+    "user.delete": (lambda w: do(w.store, DeleteUser(w.user.uid)), [(DEL, Kind.USER)]),
+    "user.set_password": (lambda w: do(w.store, SetPassword(w.user.uid, "hash")), [(PUT, Kind.USER)]),
+    "user.set_totp": (lambda w: do(w.store, SetTotp(w.user.uid, "secret")), [(PUT, Kind.USER)]),
+    "domain.allow": (lambda w: do(w.store, AllowDomains(w.user.uid, ["a.example.org"])), [(PUT, Kind.USER)]),
+    "domain.remove": (
+        lambda w: do(w.store, RemoveDomains(w.user.uid, ["old.example.org"])), [(PUT, Kind.USER)]
     ),
-    "users.reset_domains": (lambda w: w.store.users.reset_domains(w.user.uid), [(PUT, Kind.USER)]),
-    "api_keys.create": (lambda w: w.store.api_keys.create("x"), [(PUT, Kind.API_KEY)]),
-    "api_keys.edit": (lambda w: w.store.api_keys.edit(w.api_key.uid, active=False), [(PUT, Kind.API_KEY)]),
-    "api_keys.delete": (lambda w: w.store.api_keys.delete(w.api_key.uid), [(DEL, Kind.API_KEY)]),
-    "webhooks.create": (lambda w: w.store.webhooks.create("https://hooks.example.org/b"), [(PUT, Kind.WEBHOOK)]),
-    "webhooks.edit": (lambda w: w.store.webhooks.edit(w.webhook.uid, active=False), [(PUT, Kind.WEBHOOK)]),
-    "webhooks.delete": (lambda w: w.store.webhooks.delete(w.webhook.uid), [(DEL, Kind.WEBHOOK)]),
+    "domain.reset": (lambda w: do(w.store, ResetDomains(w.user.uid)), [(PUT, Kind.USER)]),
+    "api_key.create": (lambda w: do(w.store, CreateApiKey("x")), [(PUT, Kind.API_KEY)]),
+    "api_key.edit": (lambda w: do(w.store, EditApiKey(w.api_key.uid, active=False)), [(PUT, Kind.API_KEY)]),
+    "api_key.delete": (lambda w: do(w.store, DeleteApiKey(w.api_key.uid)), [(DEL, Kind.API_KEY)]),
+    "webhook.create": (lambda w: do(w.store, CreateWebhook("https://hooks.example.org/b")), [(PUT, Kind.WEBHOOK)]),
+    "webhook.edit": (lambda w: do(w.store, EditWebhook(w.webhook.uid, active=False)), [(PUT, Kind.WEBHOOK)]),
+    "webhook.delete": (lambda w: do(w.store, DeleteWebhook(w.webhook.uid)), [(DEL, Kind.WEBHOOK)]),
 }
 # The rest of the store's public face changes nothing that is configured, or is no configuration.
 QUIET = {
@@ -126,7 +152,6 @@ QUIET = {
     "consumer_offsets.read": lambda w: w.store.consumer_offsets.read("a consumer"),
     "consumer_offsets.write": lambda w: w.store.consumer_offsets.write("a consumer", 1, 2),
     "rules.read": lambda w: w.store.rules.read(w.tunnel.uid),
-    "rules.require_managed": lambda w: w.store.rules.require_managed(w.tunnel.uid),
     "presence.write": lambda w: w.store.presence.write(
         [PresenceUpdate(tunnel_uid=w.tunnel.uid, state=TunnelState.ONLINE, last_active=1.0)]
     ),
@@ -134,12 +159,8 @@ QUIET = {
     "changes.position": lambda w: w.store.changes.position(),
     "changes.after": lambda w: w.store.changes.after(0),
     "changes.bodies_before": lambda w: w.store.changes.bodies_before(w.store.changes.after(0)),
-    "domain_verifications.required": lambda w: w.store.domain_verifications.required,
     "leave_checkpoints": lambda w: w.store.leave_checkpoints(),
     "domain_verifications.challenge": lambda w: w.store.domain_verifications.challenge(w.user.uid, "shop.example.org"),
-    "domain_verifications.note_check": lambda w: w.store.domain_verifications.note_check(
-        w.user.uid, "shop.example.org", seen=True
-    ),
     "domain_verifications.select": lambda w: w.store.domain_verifications.select(),
     "tunnels.get_many": lambda w: w.store.tunnels.get_many([w.tunnel.uid]),
     "tunnels.uids": lambda w: w.store.tunnels.uids(),
@@ -185,7 +206,6 @@ QUIET = {
     "audit.checking": None,
     "audit.require": None,
     "tunnels.locked": lambda w: w.store.tunnels.locked(),
-    "tunnels.per_user_max": None,
     "audit.note": lambda w: note_event(w.store),
     "audit.write_counted": lambda w: w.store.audit.write_counted(),
     "audit.select": lambda w: w.store.audit.select(),
@@ -221,17 +241,22 @@ QUIET = {
     "access_records.purge": lambda w: w.store.access_records.purge(1e12, 10),
 }
 
-# Parts of other facets' transactions.
+# What operations work with, inside their transaction.
 WITHIN = {
-    "changes.event_budget", "changes.transaction", "secrets.hash", "secrets.key", "tunnels.find", "tunnels.live",
-    "tunnels.delete_within", "tokens.usable", "ports.own", "ports.put_rule", "sites.checked_list", "sites.replace_all",
-    "rules.state", "rules.require_rev", "rules.managed_or_raise", "rules.note_unmanaged", "rules.check_bytes",
-    "domain_verifications.proved",
+    "changes.event_budget", "changes.transaction", "secrets.hash", "secrets.key", "settings.tunnels_per_user_max",
+    "settings.verified_domains_only", "hostnames.holders_of_hostnames", "hostnames.holders_of_sites",
+    "hostnames.former", "hostnames.has_others_below", "hostnames.hold", "tokens.get", "tokens.find_by_value",
+    "tokens.insert", "tunnels.find", "tunnels.live", "tunnels.insert_auth_token", "tunnels.update_auth_token",
+    "tunnels.delete_parts", "tunnels.count_of_user", "tunnels.count_of_token", "tunnels.registered_since",
+    "rules.state", "rules.note_unmanaged", "rules.count_bytes", "ports.get", "ports.allocated", "ports.count_of_user",
+    "users.find", "users.insert", "users.update", "users.is_email_of_another", "users.delete_parts",
+    "api_keys.insert", "api_keys.count_of_user", "webhooks.count_of_user", "domain_verifications.find",
+    "domain_verifications.put", "domain_verifications.proved", "domain_verifications.delete_of_user",
 }
 
 
 def note_event(store):
-    with store.audit.acting(Actor(kind="shell")):
+    with store.audit.acting(Principal(kind="shell")):
         store.audit.note("session.stop")
 
 
@@ -240,7 +265,11 @@ def test_public_face_every_function_is_named_here(store):
     for name, facet in vars(store).items():
         if not name.startswith("_"):
             public |= {f"{name}.{part}" for part, _ in inspect.getmembers(facet) if not part.startswith("_")}
-    assert public == MUTATIONS.keys() | QUIET.keys() | WITHIN
+    assert public == QUIET.keys() | WITHIN
+
+
+def test_every_operation_is_named_here():
+    assert operations().keys() == MUTATIONS.keys() | {"domain.note_check"}     # which is no configuration
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
@@ -290,8 +319,8 @@ def test_replaying_the_log_gives_the_rows(store):
     for name in MUTATIONS:
         if name.rpartition(".")[2] not in ("delete", "remove", "release"):
             MUTATIONS[name][0](world := another_world(store))
-    store.tunnels.delete(world.tunnel.uid)
-    store.users.delete(world.user.uid)
+    do(store, DeleteTunnel(world.tunnel.uid))
+    do(store, DeleteUser(world.user.uid))
     objects = {}
     for change in all_changes(store):
         if change.op == Op.PUT:
@@ -324,12 +353,12 @@ def test_change_row_is_the_row_that_was_written(store):
         Kind.SITE: world.site, Kind.PORT: store.ports.select()[0], Kind.PORTMAP: store.portmaps.select()[0],
         Kind.USER: store.users.get(world.user.uid), Kind.API_KEY: world.api_key, Kind.WEBHOOK: world.webhook,
     }
-    store.tokens.delete(world.token.uid)
+    do(store, DeleteToken(world.token.uid))
     assert store.changes.after(0)[-1].row() is None
 
 
 def test_change_row_unknown_kind_or_form_stops_with_words(store):
-    change = store.changes.after(store.tokens.create("t").rev - 1)[0]
+    change = store.changes.after(do(store, CreateToken("t")).rev - 1)[0]
     for strange in (replace(change, kind="teapot"), replace(change, body={**change.body, "lid": "open"})):
         with pytest.raises(StoreError, match="does not know"):
             strange.row()
@@ -337,7 +366,7 @@ def test_change_row_unknown_kind_or_form_stops_with_words(store):
 
 def test_changes_after_bounds(store):
     for n in range(5):
-        store.tokens.create(f"t{n}")
+        do(store, CreateToken(f"t{n}"))
     assert [change.seq for change in store.changes.after(0, 2)] == [1, 2]
     assert [change.seq for change in store.changes.after(3)] == [4, 5]
     assert store.changes.after(5) == store.changes.after(10**30) == store.changes.after(0, 0) == []
@@ -346,25 +375,29 @@ def test_changes_after_bounds(store):
 
 
 def test_changes_after_never_more_than_its_bound(store):
-    tunnel, _ = store.tunnels.create("a", domain=DOMAIN)
-    store.rule_lists.replace(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)], {})
-    store.rule_lists.replace(tunnel.uid, [], {})
+    tunnel, _ = do(store, CreateTunnel(name="a", domain=DOMAIN))
+    do(store, ReplaceRules(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)], {}))
+    do(store, ReplaceRules(tunnel.uid, [], {}))
     assert len(store.changes.after(0, 10**6)) == CHANGE_COUNT_MAX
     assert [change.seq for change in all_changes(store)] == list(range(1, 2003))
 
 
 def test_rev_of_a_recreated_object_is_newer_than_its_deletion(store):
     world = World(store)
-    store.sites.remove(world.tunnel.uid, ["a.example.org"])
+    do(store, RemoveSites(world.tunnel.uid, ["a.example.org"]))
     deletion = store.changes.after(0)[-1]
-    site, = store.sites.put(world.tunnel.uid, [{"domain": "a.example.org"}])
+    site, = do(store, PutSites(world.tunnel.uid, [{"domain": "a.example.org"}]))
     assert site.rev > deletion.rev > world.site.rev
 
 
 def test_changes_are_seen_by_another_process(tmp_path):
     url = f"sqlite:///{tmp_path / 's.db'}"
     with Store.open(url) as store:
-        program = f"from spokes.store import Store\nwith Store.open({url!r}) as s: s.tokens.create('from afar')"
+        program = (
+            "from spokes.model.operation import SYSTEM, perform\nfrom spokes.model.tokens import CreateToken\n"
+            f"from spokes.store import Store\nwith Store.open({url!r}) as s: "
+            "perform(s, SYSTEM, CreateToken('from afar'))"
+        )
         subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
         assert store.changes.position() == (1, 1)
         assert store.changes.after(0)[0].body["description"] == "from afar"
@@ -391,9 +424,9 @@ def test_no_mutation_but_through_the_log(tmp_path):
 def another_world(store):
     """One more of everything, beside what stands."""
     for site in store.sites.select():
-        store.sites.remove(site.tunnel_uid, [site.domain])
+        do(store, RemoveSites(site.tunnel_uid, [site.domain]))
     for webhook in store.webhooks.select():
-        store.webhooks.delete(webhook.uid)
+        do(store, DeleteWebhook(webhook.uid))
     return World(store)
 
 
@@ -421,12 +454,12 @@ def test_purge_changes_keeps_the_young_and_a_number_of_the_newest(store):
     with clock.replaced(time):
         for n in range(6):
             time.advance(10)
-            store.tokens.create(f"t{n}")
+            do(store, CreateToken(f"t{n}"))
         assert store.changes.purge(time.wall_s() + 1, 100) == 0
         assert store.changes.purge(time.wall_s() - 1_000, 0) == 0
         assert store.changes.purge(time.wall_s() - 15, 3) == 3
         assert [change.seq for change in store.changes.after(0)] == [4, 5, 6]
         assert store.changes.purge(time.wall_s() - 5, 0) == 2
         assert store.changes.position()[1] == 6
-        store.tokens.create("next")
+        do(store, CreateToken("next"))
         assert [change.seq for change in store.changes.after(0)] == [6, 7]

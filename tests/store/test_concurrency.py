@@ -4,7 +4,12 @@ import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from spokes.model.ports import AllocatePort, ReleasePort
+from spokes.model.rule_lists import ReplaceRules
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import CreateTunnel, DeleteTunnel, EditTunnel, RegisterTunnel
 from spokes.store import PresenceUpdate, Store, TunnelState
+from tests.support.operations import do
 from tests.support.threads import join_thread
 
 THREADS = 8
@@ -31,15 +36,15 @@ def all_seqs(store):
 
 
 def test_threads_registering_and_allocating_no_duplicates_and_no_gap(store):
-    token = store.tokens.create("t").value
+    token = do(store, CreateToken("t")).value
 
     def work(n):
         registered, ports = [], []
         for k in range(5):
-            tunnel, key = store.tunnels.register(token, f"t{n}-{k}", domain=DOMAIN)
+            tunnel, key = do(store, RegisterTunnel(token=token, name=f"t{n}-{k}", domain=DOMAIN))
             registered.append((tunnel.uid, tunnel.hostname, key))
-            ports += [store.ports.allocate(tunnel.uid, 22000, 22999) for _ in range(3)]
-            store.ports.release(tunnel.uid, ports.pop())
+            ports += [do(store, AllocatePort(tunnel.uid, 22000, 22999)) for _ in range(3)]
+            do(store, ReleasePort(tunnel.uid, ports.pop()))
         return registered, ports
 
     results = at_once(THREADS, work)
@@ -56,31 +61,31 @@ def test_threads_registering_and_allocating_no_duplicates_and_no_gap(store):
 def test_two_stores_on_one_database_take_turns(store, store_url):
     """Two programs (server and admin API), each with threads of its own."""
     with Store.open(store_url) as second:
-        tunnel, _ = store.tunnels.create("a", domain=DOMAIN)
+        tunnel, _ = do(store, CreateTunnel(name="a", domain=DOMAIN))
         ports = at_once(THREADS, lambda n: [
-            (store, second)[n % 2].ports.allocate(tunnel.uid, 22000, 22999) for _ in range(8)
+            do((store, second)[n % 2], AllocatePort(tunnel.uid, 22000, 22999)) for _ in range(8)
         ])
         assert sorted(itertools.chain(*ports)) == list(range(22000, 22000 + THREADS * 8))
         assert all_seqs(store) == all_seqs(second) == list(range(1, 3 + THREADS * 8))
 
 
 def test_one_name_wanted_by_all_goes_to_one(store):
-    token = store.tokens.create("t").value
-    tunnels = [store.tunnels.register(token, "a", domain=DOMAIN)[0] for _ in range(THREADS)]
+    token = do(store, CreateToken("t")).value
+    tunnels = [do(store, RegisterTunnel(token=token, name="a", domain=DOMAIN))[0] for _ in range(THREADS)]
 
     def claim(n):
-        return store.rule_lists.replace(tunnels[n].uid, [{"domain": "shop.example.org"}], {}).sites[0].error is None
+        return do(store, ReplaceRules(tunnels[n].uid, [{"domain": "shop.example.org"}], {})).sites[0].error is None
 
     assert sum(at_once(THREADS, claim)) == 1
     assert len(store.sites.select()) == 1
 
 
 def test_last_port_wanted_by_all_goes_to_one(store):
-    tunnels = [store.tunnels.create("a", domain=DOMAIN)[0] for _ in range(THREADS)]
+    tunnels = [do(store, CreateTunnel(name="a", domain=DOMAIN))[0] for _ in range(THREADS)]
 
     def allocate(n):
         try:
-            return store.ports.allocate(tunnels[n].uid, 22000, 22000)
+            return do(store, AllocatePort(tunnels[n].uid, 22000, 22000))
         except Exception as error:
             return error.code
 
@@ -102,21 +107,21 @@ def test_reader_beside_writers_never_sees_a_gap(store):
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    at_once(THREADS, lambda n: [store.tokens.create(f"{n}-{k}") for k in range(15)])
+    at_once(THREADS, lambda n: [do(store, CreateToken(f"{n}-{k}")) for k in range(15)])
     done.set()
     join_thread(reader)
     assert seen == list(range(1, THREADS * 15 + 1))
 
 
 def test_presence_beside_writers_neither_waits_for_ever_nor_fails(store):
-    tunnels = [store.tunnels.create("a", domain=DOMAIN)[0] for _ in range(THREADS)]
+    tunnels = [do(store, CreateTunnel(name="a", domain=DOMAIN))[0] for _ in range(THREADS)]
 
     def work(n):
         if n == 0:
-            store.tunnels.delete(tunnels[0].uid)
+            do(store, DeleteTunnel(tunnels[0].uid))
         for k in range(10):
             if n % 2:
-                store.tunnels.edit(tunnels[n].uid, name=f"{n}-{k}")
+                do(store, EditTunnel(tunnels[n].uid, name=f"{n}-{k}"))
             else:
                 order = tunnels if n % 4 else list(reversed(tunnels))
                 store.presence.write([

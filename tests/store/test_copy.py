@@ -3,11 +3,15 @@
 import pytest
 
 from spokes.errors import SchemaTooNewError, StoreError
+from spokes.model.rule_lists import ReplaceRules
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import CreateTunnel
 from spokes.store import Store
 from spokes.store.copy import COPY_COUNT, copy_store
 from spokes.store.db import Database
 from spokes.store.migrations import MIGRATIONS, Migration, migrate
 from spokes.store.tables import MODELS
+from tests.support.operations import do
 from tests.support.stores import fill, rows_of
 
 
@@ -43,15 +47,15 @@ def test_copy_store_target_holds_the_same_in_every_table(filled, target_url):
         assert store.logins.find(keys["cookie"])
         assert store.audit.verify() is None
         seq = store.changes.position()[1]
-        assert store.tokens.create("next").rev == seq + 1
+        assert do(store, CreateToken("next")).rev == seq + 1
 
 
 def test_copy_store_many_rows_in_batches(store_url, target_url):
     with Store.open(store_url) as store:
-        tunnel, _ = store.tunnels.create("t", domain="tun.example.net")
+        tunnel, _ = do(store, CreateTunnel(name="t", domain="tun.example.net"))
         for _ in range(3):
-            store.rule_lists.replace(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)], {})
-            store.rule_lists.replace(tunnel.uid, [], {})
+            do(store, ReplaceRules(tunnel.uid, [{"domain": f"s{n}.example.org"} for n in range(1000)], {}))
+            do(store, ReplaceRules(tunnel.uid, [], {}))
     told = []
     counts = copy_store(store_url, target_url, lambda table, count: told.append((table, count)))
     assert counts["change"] == 6002
@@ -124,7 +128,7 @@ def test_copy_store_source_of_another_schema_refused(empty_url, target_url):
 def test_copy_store_text_that_postgresql_cannot_keep_says_so(tmp_path, postgresql):
     source_url, target_url = str(tmp_path / "s.db"), postgresql.create_database()
     with Store.open(source_url) as store:
-        token = store.tokens.create("t")
+        token = do(store, CreateToken("t"))
         with store._db.write():
             store._db.query("UPDATE token SET description = {} WHERE uid = {}", ("a\x00b", token.uid))
     with pytest.raises(StoreError):

@@ -1,5 +1,6 @@
 """Addresses, files and what is said when they are no good."""
 
+import functools
 import logging
 import os
 import sqlite3
@@ -11,7 +12,10 @@ import pytest
 
 from spokes.errors import SpokesError, StoreError
 from spokes.ids import new_uid
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import RegisterTunnel
 from spokes.store import CHECKPOINT_PAGES, Store, connections
+from tests.support.operations import do
 from tests.support.threads import join_thread
 
 
@@ -19,7 +23,7 @@ from tests.support.threads import join_thread
 def test_open_sqlite_by_path_or_address(tmp_path, form):
     path = tmp_path / "a b.db"
     with Store.open(form.format(path)) as store:
-        store.tokens.create("t")
+        do(store, CreateToken("t"))
         assert store.where == str(path)
     with sqlite3.connect(path) as raw:
         assert raw.execute("SELECT COUNT(*) FROM token").fetchone() == (1,)
@@ -29,7 +33,7 @@ def test_open_sqlite_relative_path_is_pinned_to_the_directory_of_that_moment(tmp
     monkeypatch.chdir(tmp_path)
     with Store.open("s.db") as store:
         monkeypatch.chdir("/")
-        thread = threading.Thread(target=store.tokens.create, args=("made by another connection",), daemon=True)
+        thread = threading.Thread(target=do, args=(store, CreateToken("made by another connection")), daemon=True)
         thread.start()
         join_thread(thread)
         assert len(store.tokens.select()) == 1
@@ -49,7 +53,7 @@ def test_sqlite_files_are_the_owner_s_only(tmp_path):
     umask = os.umask(0)
     try:
         with Store.open(str(tmp_path / "s.db")) as store:
-            store.tokens.create("t")
+            do(store, CreateToken("t"))
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     finally:
         os.umask(umask)
@@ -129,12 +133,12 @@ def test_open_directory_not_writable_is_said(tmp_path):
 def test_open_truncated_database_is_a_store_error(tmp_path):
     path = tmp_path / "s.db"
     with Store.open(str(path)) as store:
-        store.tokens.create("t")
+        do(store, CreateToken("t"))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StoreError, match="damaged"), Store.open(str(path)) as store:
         store.tokens.select()
-        store.tokens.create("t")
+        do(store, CreateToken("t"))
 
 
 def test_write_while_another_program_holds_the_lock_waits_then_says_so(tmp_path, monkeypatch):
@@ -144,25 +148,26 @@ def test_write_while_another_program_holds_the_lock_waits_then_says_so(tmp_path,
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="another program holds the database locked") as failure:
-            store.tokens.create("t")
+            do(store, CreateToken("t"))
         assert failure.value.retryable
         assert store.tokens.select() == []                     # readers do not wait for writers
         other.execute("ROLLBACK")
         other.close()
-        assert store.tokens.create("t").rev == 1
+        assert do(store, CreateToken("t")).rev == 1
 
 
 def test_closed_store_says_so(store):
     store.close()
-    for call in (store.tokens.select, lambda: store.tokens.create("t"), store.changes.position, store.presence.reset):
+    make = functools.partial(do, store, CreateToken("t"))
+    for call in (store.tokens.select, make, store.changes.position, store.presence.reset):
         with pytest.raises(StoreError, match="closed"):
             call()
 
 
 def test_store_logging_everything_logs_no_secret(store, caplog):
     with caplog.at_level(logging.DEBUG):
-        token = store.tokens.create("t")
-        _, key = store.tunnels.register(token.value, "a", domain="tun.example.net")
+        token = do(store, CreateToken("t"))
+        _, key = do(store, RegisterTunnel(token=token.value, name="a", domain="tun.example.net"))
         store.tunnels.find_by_key(key)
     assert token.value not in caplog.text
     assert key not in caplog.text

@@ -2,8 +2,11 @@ import pytest
 
 from spokes import clock
 from spokes.errors import NotFoundError
+from spokes.model.users import CreateUser
+from spokes.model.webhooks import CreateWebhook, DeleteWebhook, EditWebhook
 from spokes.store import DeliveryState, NewDelivery, deliveries
 from spokes.store.deliveries import QUEUE_FULL
+from tests.support.operations import do
 from tests.support.stores import due_deliveries
 
 PENDING, DELIVERED, FAILED = DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.FAILED
@@ -19,7 +22,7 @@ def time():
 
 @pytest.fixture
 def webhook(store):
-    return store.webhooks.create("https://hooks.example.org")
+    return do(store, CreateWebhook("https://hooks.example.org"))
 
 
 def queue(store, webhook, *bodies, subject=""):
@@ -46,7 +49,7 @@ def test_due_deliveries_in_order_per_subject(store, webhook, time):
 
 
 def test_due_deliveries_limit_and_webhooks_that_are_named(store, webhook):
-    other = store.webhooks.create("https://other.example.org")
+    other = do(store, CreateWebhook("https://other.example.org"))
     queue(store, webhook, *(f"w{n}" for n in range(5)))
     queue(store, other, "o")
     assert bodies(due_deliveries(store, FAR, 2)) == ["w0", "w1"]
@@ -55,10 +58,10 @@ def test_due_deliveries_limit_and_webhooks_that_are_named(store, webhook):
 
 def test_due_deliveries_of_an_inactive_webhook_wait(store, webhook):
     queue(store, webhook, "a")
-    store.webhooks.edit(webhook.uid, active=False)
+    do(store, EditWebhook(webhook.uid, active=False))
     assert due_deliveries(store, FAR) == []
     assert store.deliveries.next_at() is None
-    store.webhooks.edit(webhook.uid, active=True)
+    do(store, EditWebhook(webhook.uid, active=True))
     assert bodies(due_deliveries(store, FAR)) == ["a"]
 
 
@@ -110,7 +113,7 @@ def test_delivery_calls_unknown_uid(store, webhook, uid):
 def test_delete_webhook_takes_its_deliveries(store, webhook):
     queue(store, webhook, "a")
     delivery, = due_deliveries(store, FAR)
-    store.webhooks.delete(webhook.uid)
+    do(store, DeleteWebhook(webhook.uid))
     assert store.deliveries.finish(delivery.uid, http_status=200) is None
     queue(store, webhook, "late")                            # an event that was on its way
     assert due_deliveries(store, FAR) == store.deliveries.select(webhook.uid) == []
@@ -127,7 +130,7 @@ def test_list_deliveries_pages_join_to_the_whole(store, webhook):
 
 def test_queue_deliveries_over_the_bound_fails_the_oldest(store, webhook, monkeypatch):
     monkeypatch.setattr(deliveries, "PENDING_COUNT_MAX", 3)
-    other = store.webhooks.create("https://other.example.org")
+    other = do(store, CreateWebhook("https://other.example.org"))
     queue(store, other, "o")
     queue(store, webhook, *"abc")
     queue(store, webhook, *"de")
@@ -138,8 +141,8 @@ def test_queue_deliveries_over_the_bound_fails_the_oldest(store, webhook, monkey
 
 def test_queue_deliveries_of_a_user_has_a_bound_of_its_own(store, monkeypatch):
     monkeypatch.setattr(deliveries, "PENDING_OF_USER_COUNT_MAX", 2)
-    of_user = store.webhooks.create("https://hooks.example.org", user_uid=store.users.create().uid)
-    of_system = store.webhooks.create("https://hooks.example.org")
+    of_user = do(store, CreateWebhook("https://hooks.example.org", user_uid=do(store, CreateUser()).uid))
+    of_system = do(store, CreateWebhook("https://hooks.example.org"))
     for webhook in (of_user, of_system):
         queue(store, webhook, *"abc")
     assert bodies(due_deliveries(store, FAR)) == ["b", "c", "a", "b", "c"]
@@ -184,8 +187,8 @@ def test_purge_deliveries_only_what_is_over(store, webhook, time):
 def test_purge_deliveries_of_one_owner_push_out_nobody_elses(store, webhook, time, monkeypatch):
     """However many one has, and although those of the others are older."""
     monkeypatch.setattr(deliveries, "PURGE_COUNT_MAX", 4)
-    quiet, loud = store.users.create(), store.users.create()
-    hooks = {name: store.webhooks.create(f"https://{name}.example.org", user_uid=user.uid)
+    quiet, loud = do(store, CreateUser()), do(store, CreateUser())
+    hooks = {name: do(store, CreateWebhook(f"https://{name}.example.org", user_uid=user.uid))
              for name, user in (("quiet", quiet), ("loud", loud), ("loud2", loud))}
     hooks["system"] = webhook
     for name, count in (("quiet", 2), ("system", 3), ("loud", 9), ("loud2", 9)):

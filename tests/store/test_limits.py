@@ -7,7 +7,14 @@ import pytest
 
 from spokes.errors import NotFoundError, PolicyError, SpokesError
 from spokes.ids import ZERO_UID, new_uid
+from spokes.model.domains import AllowDomains
+from spokes.model.ports import AllocatePort, ReleasePort
+from spokes.model.rule_lists import ReplaceRules
+from spokes.model.sites import PutSites
+from spokes.model.tunnels import AssignTunnel, CreateTunnel, DeleteTunnel
+from spokes.model.users import CreateUser, EditUser
 from spokes.store import SiteResult
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
 
@@ -15,24 +22,24 @@ DOMAIN = "tun.example.net"
 @pytest.fixture
 def owned(store):
     """(user, tunnel) with every check on and nothing allowed."""
-    user = store.users.create(check_domains=True, check_ports=True)
-    return user, store.tunnels.create("a", domain=DOMAIN, user_uid=user.uid)[0]
+    user = do(store, CreateUser(check_domains=True, check_ports=True))
+    return user, do(store, CreateTunnel(name="a", domain=DOMAIN, user_uid=user.uid))[0]
 
 
 def test_put_sites_domain_not_allowed_refuses_all(store, owned):
     user, tunnel = owned
-    store.users.allow_domains(user.uid, ["shop.example.org"])
+    do(store, AllowDomains(user.uid, ["shop.example.org"]))
     with pytest.raises(PolicyError, match=r"other\.example\.org") as refusal:
-        store.sites.put(tunnel.uid, [{"domain": "shop.example.org"}, {"domain": "other.example.org"}])
+        do(store, PutSites(tunnel.uid, [{"domain": "shop.example.org"}, {"domain": "other.example.org"}]))
     assert (refusal.value.code, refusal.value.http_status) == ("SPK-NOT-ALLOWED", 403)
     assert store.sites.select() == []
 
 
 def test_replace_rules_domain_not_allowed_refused_alone(store, owned):
     user, tunnel = owned
-    store.users.allow_domains(user.uid, ["shop.example.org"])
+    do(store, AllowDomains(user.uid, ["shop.example.org"]))
     sites = [{"domain": "shop.example.org"}, {"domain": "other.example.org"}]
-    good, bad = store.rule_lists.replace(tunnel.uid, sites, {}).sites
+    good, bad = do(store, ReplaceRules(tunnel.uid, sites, {})).sites
     assert good == SiteResult("shop.example.org")
     assert bad.error.code == "SPK-NOT-ALLOWED"
     assert [site.domain for site in store.sites.select()] == ["shop.example.org"]
@@ -44,79 +51,79 @@ def test_replace_rules_domain_not_allowed_refused_alone(store, owned):
 ])
 def test_put_sites_wildcard_stands_for_names_below(store, owned, host, allowed):
     user, tunnel = owned
-    store.users.allow_domains(user.uid, ["*.example.org", "shop.example.com"])
+    do(store, AllowDomains(user.uid, ["*.example.org", "shop.example.com"]))
     if allowed:
-        assert store.sites.put(tunnel.uid, [{"domain": host}])
+        assert do(store, PutSites(tunnel.uid, [{"domain": host}]))
     else:
         with pytest.raises(PolicyError):
-            store.sites.put(tunnel.uid, [{"domain": host}])
+            do(store, PutSites(tunnel.uid, [{"domain": host}]))
 
 
 def test_put_sites_own_hostname_always_allowed(store, owned):
     _, tunnel = owned
-    assert store.sites.put(tunnel.uid, [{"domain": tunnel.hostname}], domain=DOMAIN)
-    other, _ = store.tunnels.create("b", domain=DOMAIN, user_uid=tunnel.user_uid)
+    assert do(store, PutSites(tunnel.uid, [{"domain": tunnel.hostname}], domain=DOMAIN))
+    other, _ = do(store, CreateTunnel(name="b", domain=DOMAIN, user_uid=tunnel.user_uid))
     with pytest.raises(SpokesError):
-        store.sites.put(other.uid, [{"domain": tunnel.hostname}], domain=DOMAIN)
+        do(store, PutSites(other.uid, [{"domain": tunnel.hostname}], domain=DOMAIN))
 
 
 def test_put_sites_without_the_check_or_an_owner_free(store, owned):
     user, tunnel = owned
-    store.users.edit(user.uid, check_domains=False)
-    assert store.sites.put(tunnel.uid, [{"domain": "a.example.org"}])
-    system, _ = store.tunnels.create("s", domain=DOMAIN)
-    assert store.sites.put(system.uid, [{"domain": "b.example.org"}])
+    do(store, EditUser(user.uid, check_domains=False))
+    assert do(store, PutSites(tunnel.uid, [{"domain": "a.example.org"}]))
+    system, _ = do(store, CreateTunnel(name="s", domain=DOMAIN))
+    assert do(store, PutSites(system.uid, [{"domain": "b.example.org"}]))
 
 
 def test_allocate_port_counts_over_all_tunnels_of_the_user(store, owned):
     user, tunnel = owned
-    second, _ = store.tunnels.create("b", domain=DOMAIN, user_uid=user.uid)
+    second, _ = do(store, CreateTunnel(name="b", domain=DOMAIN, user_uid=user.uid))
     with pytest.raises(PolicyError):
-        store.ports.allocate(tunnel.uid, 22000, 22999)
-    store.users.edit(user.uid, max_ports=2)
-    store.ports.allocate(tunnel.uid, 22000, 22999)
-    port = store.ports.allocate(second.uid, 22000, 22999)
+        do(store, AllocatePort(tunnel.uid, 22000, 22999))
+    do(store, EditUser(user.uid, max_ports=2))
+    do(store, AllocatePort(tunnel.uid, 22000, 22999))
+    port = do(store, AllocatePort(second.uid, 22000, 22999))
     with pytest.raises(PolicyError):
-        store.ports.allocate(tunnel.uid, 22000, 22999)
-    store.ports.release(second.uid, port)
-    assert store.ports.allocate(tunnel.uid, 22000, 22999) == port
-    store.users.edit(user.uid, check_ports=False)
-    assert store.ports.allocate(tunnel.uid, 22000, 22999)
+        do(store, AllocatePort(tunnel.uid, 22000, 22999))
+    do(store, ReleasePort(second.uid, port))
+    assert do(store, AllocatePort(tunnel.uid, 22000, 22999)) == port
+    do(store, EditUser(user.uid, check_ports=False))
+    assert do(store, AllocatePort(tunnel.uid, 22000, 22999))
 
 
 def test_create_tunnel_over_the_limit_refused_until_one_is_deleted(store):
-    user = store.users.create(max_tunnels=2)
-    first, _ = store.tunnels.create("a", domain=DOMAIN, user_uid=user.uid)
-    store.tunnels.create("b", domain=DOMAIN, user_uid=user.uid)
+    user = do(store, CreateUser(max_tunnels=2))
+    first, _ = do(store, CreateTunnel(name="a", domain=DOMAIN, user_uid=user.uid))
+    do(store, CreateTunnel(name="b", domain=DOMAIN, user_uid=user.uid))
     before = store.changes.position()
     with pytest.raises(PolicyError):
-        store.tunnels.create("c", domain=DOMAIN, user_uid=user.uid)
+        do(store, CreateTunnel(name="c", domain=DOMAIN, user_uid=user.uid))
     assert store.changes.position() == before
-    store.tunnels.delete(first.uid)
-    store.tunnels.create("c", domain=DOMAIN, user_uid=user.uid)
+    do(store, DeleteTunnel(first.uid))
+    do(store, CreateTunnel(name="c", domain=DOMAIN, user_uid=user.uid))
 
 
 def test_assign_tunnel_counts_only_what_is_new_to_the_user(store):
-    user = store.users.create(max_tunnels=1)
-    own, _ = store.tunnels.create("a", domain=DOMAIN, user_uid=user.uid)
-    foreign, _ = store.tunnels.create("b", domain=DOMAIN)
-    assert store.tunnels.assign(own.uid, user.uid, name="renamed", domain=DOMAIN)[0].name == "renamed"
+    user = do(store, CreateUser(max_tunnels=1))
+    own, _ = do(store, CreateTunnel(name="a", domain=DOMAIN, user_uid=user.uid))
+    foreign, _ = do(store, CreateTunnel(name="b", domain=DOMAIN))
+    assert do(store, AssignTunnel(uid=own.uid, user_uid=user.uid, name="renamed", domain=DOMAIN))[0].name == "renamed"
     with pytest.raises(PolicyError):
-        store.tunnels.assign(foreign.uid, user.uid, name="b", domain=DOMAIN)
+        do(store, AssignTunnel(uid=foreign.uid, user_uid=user.uid, name="b", domain=DOMAIN))
     with pytest.raises(NotFoundError):
-        store.tunnels.assign(foreign.uid, new_uid(), name="b", domain=DOMAIN)
+        do(store, AssignTunnel(uid=foreign.uid, user_uid=new_uid(), name="b", domain=DOMAIN))
     assert store.tunnels.get(foreign.uid).user_uid == ZERO_UID
 
 
 def test_last_free_port_of_a_user_wanted_by_all_goes_to_one(store):
-    user = store.users.create(check_ports=True, max_ports=1)
-    tunnels = [store.tunnels.create(f"t{n}", domain=DOMAIN, user_uid=user.uid)[0] for n in range(6)]
+    user = do(store, CreateUser(check_ports=True, max_ports=1))
+    tunnels = [do(store, CreateTunnel(name=f"t{n}", domain=DOMAIN, user_uid=user.uid))[0] for n in range(6)]
     ready = threading.Barrier(len(tunnels))
 
     def allocate(tunnel):
         ready.wait()
         try:
-            return store.ports.allocate(tunnel.uid, 22000, 22999)
+            return do(store, AllocatePort(tunnel.uid, 22000, 22999))
         except PolicyError as error:
             return error.code
 

@@ -5,8 +5,11 @@ import pytest
 from spokes import clock
 from spokes.errors import ValueRefusedError
 from spokes.ids import ZERO_UID, is_secret, new_uid
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.users import CreateUser
 from spokes.store import logins
 from spokes.store.logins import FAILURE_MEMORY_S, LOGIN_COUNT_MAX, LOGIN_LIFETIME_S, end_logins, source_key
+from tests.support.operations import do
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def time():
 
 @pytest.fixture
 def api_key(store):
-    return store.api_keys.create("k")[0]
+    return do(store, CreateApiKey("k"))[0]
 
 
 def test_create_login_is_found_by_its_cookie_alone(store, api_key):
@@ -79,7 +82,7 @@ def test_end_login_ends_this_one_only(store, api_key):
 
 def test_end_logins_of_a_person_but_one(store, api_key):
     end = functools.partial(end_in_transaction, store)
-    user = store.users.create()
+    user = do(store, CreateUser())
     mine = [store.logins.create(user_uid=user.uid) for _ in range(3)]
     _, key_cookie = store.logins.create(api_key_uid=api_key.uid)
     end(user_uid=user.uid, but=mine[0][0].uid)
@@ -98,7 +101,7 @@ def end_in_transaction(store, **whose):
 
 
 def test_list_logins_live_ones_newest_first(store, api_key, time):
-    user = store.users.create()
+    user = do(store, CreateUser())
     store.logins.create(api_key_uid=api_key.uid, lifetime_s=1)
     made = []
     for _ in range(3):
@@ -166,11 +169,11 @@ def test_source_key_one_subscriber_is_one_source(source, key):
 
 
 def test_has_login_from_while_the_session_lives(store):
-    user, time = store.users.create(), clock.ManualClock()
+    user, time = do(store, CreateUser()), clock.ManualClock()
     with clock.replaced(time):
         store.logins.create(user_uid=user.uid, address="198.51.100.7", lifetime_s=60)
         assert store.logins.has_from("198.51.100.7") and store.logins.has_from("198.51.100.7", user.uid)
-        assert not store.logins.has_from("198.51.100.7", store.users.create().uid)
+        assert not store.logins.has_from("198.51.100.7", do(store, CreateUser()).uid)
         assert not store.logins.has_from("198.51.100.8") and not store.logins.has_from("")
         time.advance(61)
         assert not store.logins.has_from("198.51.100.7") and not store.logins.has_from("198.51.100.7", user.uid)

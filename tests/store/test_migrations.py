@@ -3,12 +3,14 @@ import threading
 import pytest
 
 from spokes.errors import SchemaTooNewError, StoreError
+from spokes.model.tokens import CreateToken
 from spokes.password_hash import fits, hash_of
 from spokes.store import Store
 from spokes.store.db import Database
 from spokes.store.migrations import MIGRATIONS, Migration, migrate, schema_version
 from spokes.store.models import canonical_json
 from spokes.store.tables import MODELS
+from tests.support.operations import do
 from tests.support.threads import join_thread
 
 NEXT = MIGRATIONS[-1].version + 1
@@ -72,7 +74,7 @@ def test_open_version_1_database_keeps_its_rows(database, empty_url):
         assert [port.port for port in store.ports.select(tunnel.uid)] == [22001]
         assert store.secrets.get("hash_key") == "ab" * 32
         assert store.changes.position() == (1, 3)
-        assert store.tokens.create("next").rev == 4
+        assert do(store, CreateToken("next")).rev == 4
 
 
 def test_migrated_rules_know_their_newest_change(database, empty_url):

@@ -3,12 +3,14 @@ import logging
 import pytest
 
 from spokes.ids import new_uid
+from spokes.model.tunnels import CreateTunnel, DeleteTunnel
 from spokes.store import PresenceUpdate, TunnelState
+from tests.support.operations import do
 
 
 @pytest.fixture
 def tunnels(store):
-    return [store.tunnels.create(f"t{n}", domain="tun.example.net")[0] for n in range(3)]
+    return [do(store, CreateTunnel(name=f"t{n}", domain="tun.example.net"))[0] for n in range(3)]
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def test_write_presence_two_updates_of_one_tunnel_last_counts(store, tunnels):
 
 
 def test_write_presence_unknown_and_deleted_tunnels_are_passed_over(store, tunnels):
-    store.tunnels.delete(tunnels[0].uid)
+    do(store, DeleteTunnel(tunnels[0].uid))
     store.presence.write([
         update(tunnels[0], TunnelState.ONLINE), update(tunnels[1], TunnelState.ONLINE),
         PresenceUpdate(tunnel_uid=new_uid(), state=TunnelState.ONLINE, last_active=1.0),

@@ -5,8 +5,12 @@ import time
 import pytest
 
 from spokes.ids import ZERO_UID
+from spokes.model.ports import AllocatePort
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import RegisterTunnel
 from spokes.store import PresenceUpdate, TunnelState
 from spokes.store.models import TunnelModel
+from tests.support.operations import do
 
 COUNT = 10_000
 DOMAIN = "tun.example.net"
@@ -41,8 +45,8 @@ def test_ten_thousand_tunnels_times_are_told(store, store_url, record_property):
 
     uids = fill(store)
     print()
-    token = store.tokens.create("t").value
-    first, key = timed("register one more", lambda: store.tunnels.register(token, "x", domain=DOMAIN))
+    token = do(store, CreateToken("t")).value
+    first, key = timed("register one more", lambda: do(store, RegisterTunnel(token=token, name="x", domain=DOMAIN)))
     listed = timed("list_tunnels", store.tunnels.select)
     for share in (100, 1):
         updates = [
@@ -56,7 +60,7 @@ def test_ten_thousand_tunnels_times_are_told(store, store_url, record_property):
     online = timed("list_tunnels, all online", store.tunnels.select)
     timed("reset_presence", store.presence.reset)
     timed("find_tunnel_by_key", lambda: store.tunnels.find_by_key(key))
-    timed("allocate_port", lambda: store.ports.allocate(first.uid, 22000, 22999))
+    timed("allocate_port", lambda: do(store, AllocatePort(first.uid, 22000, 22999)))
 
     assert len(listed) == COUNT + 1
     assert len({tunnel.hostname for tunnel in listed}) == COUNT + 1

@@ -1,8 +1,12 @@
 import pytest
 
 from spokes.errors import LimitError, NameRefusedError, NotFoundError, TakenError, ValueRefusedError
+from spokes.model.rule_lists import ReplaceRules
+from spokes.model.sites import SITE_COUNT_MAX, PutSites, RemoveSites
+from spokes.model.tunnels import CreateTunnel, DeleteTunnel
+from spokes.model.users import CreateUser
 from spokes.store import SiteResult
-from spokes.store.sites import SITE_COUNT_MAX
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
 RULE = {
@@ -12,12 +16,12 @@ RULE = {
 
 
 def replace_sites(store, tunnel_uid, sites, **more):
-    return store.rule_lists.replace(tunnel_uid, sites, {}, **more).sites
+    return do(store, ReplaceRules(tunnel_uid, sites, {}, **more)).sites
 
 
 @pytest.fixture
 def tunnels(store):
-    return [store.tunnels.create(f"t{n}", domain=DOMAIN)[0] for n in range(2)]
+    return [do(store, CreateTunnel(name=f"t{n}", domain=DOMAIN))[0] for n in range(2)]
 
 
 def domains(store, tunnel=None):
@@ -25,7 +29,7 @@ def domains(store, tunnel=None):
 
 
 def test_put_sites_keeps_the_rule_as_given_under_the_canonical_domain(store, tunnels):
-    (site,) = store.sites.put(tunnels[0].uid, [RULE])
+    (site,) = do(store, PutSites(tunnels[0].uid, [RULE]))
     assert site.domain == "shop.example.org"
     assert site.rule == {**RULE, "domain": "shop.example.org"}
     assert store.sites.select() == store.sites.select(tunnels[0].uid) == [site]
@@ -33,26 +37,26 @@ def test_put_sites_keeps_the_rule_as_given_under_the_canonical_domain(store, tun
 
 
 def test_put_sites_replaces_only_the_domains_named(store, tunnels):
-    first = store.sites.put(tunnels[0].uid, [{"domain": "a.example.org", "port": 1}, {"domain": "b.example.org"}])
-    (changed,) = store.sites.put(tunnels[0].uid, [{"domain": "A.example.org", "tls": 2}])
+    first = do(store, PutSites(tunnels[0].uid, [{"domain": "a.example.org", "port": 1}, {"domain": "b.example.org"}]))
+    (changed,) = do(store, PutSites(tunnels[0].uid, [{"domain": "A.example.org", "tls": 2}]))
     assert (changed.uid, changed.created) == (first[0].uid, first[0].created)
     assert changed.rule == {"domain": "a.example.org", "tls": 2}             # complete: the old port is gone
     assert store.sites.select() == [changed, first[1]]
 
 
 def test_put_sites_domain_of_another_refuses_all(store, tunnels):
-    store.sites.put(tunnels[0].uid, [{"domain": "a.example.org"}])
+    do(store, PutSites(tunnels[0].uid, [{"domain": "a.example.org"}]))
     before = store.changes.position()
     with pytest.raises(TakenError, match=r"a\.example\.org"):
-        store.sites.put(tunnels[1].uid, [{"domain": "b.example.org"}, {"domain": "a.example.org"}])
+        do(store, PutSites(tunnels[1].uid, [{"domain": "b.example.org"}, {"domain": "a.example.org"}]))
     assert domains(store) == ["a.example.org"]
     assert store.changes.position() == before
 
 
 def test_put_sites_hostname_of_another_tunnel_is_taken_and_of_oneself_is_not(store, tunnels):
     with pytest.raises(TakenError):
-        store.sites.put(tunnels[0].uid, [{"domain": tunnels[1].hostname.upper()}])
-    (site,) = store.sites.put(tunnels[1].uid, [{"domain": tunnels[1].hostname}])
+        do(store, PutSites(tunnels[0].uid, [{"domain": tunnels[1].hostname.upper()}]))
+    (site,) = do(store, PutSites(tunnels[1].uid, [{"domain": tunnels[1].hostname}]))
     assert site.domain == tunnels[1].hostname
 
 
@@ -63,7 +67,7 @@ def test_put_sites_hostname_of_another_tunnel_is_taken_and_of_oneself_is_not(sto
 ])
 def test_put_sites_no_proper_rule_refused(store, tunnels, rule):
     with pytest.raises(ValueRefusedError):
-        store.sites.put(tunnels[0].uid, [{"domain": "ok.example.org"}, rule])
+        do(store, PutSites(tunnels[0].uid, [{"domain": "ok.example.org"}, rule]))
     assert domains(store) == []
 
 
@@ -72,12 +76,12 @@ def test_put_sites_deeply_nested_rule_refused(store, tunnels):
     for _ in range(100_000):
         nested = [nested]
     with pytest.raises(ValueRefusedError):
-        store.sites.put(tunnels[0].uid, [{"domain": "a.example.org", "x": nested}])
+        do(store, PutSites(tunnels[0].uid, [{"domain": "a.example.org", "x": nested}]))
 
 
 @pytest.mark.parametrize("text", ["\x00", "\ud800", "'; DROP TABLE site; --", "%s {} ?", "\U0001f680"])
 def test_put_sites_odd_text_in_a_rule_comes_back_unchanged(store, tunnels, text):
-    store.sites.put(tunnels[0].uid, [{"domain": "a.example.org", text: [text]}])
+    do(store, PutSites(tunnels[0].uid, [{"domain": "a.example.org", text: [text]}]))
     assert store.sites.select()[0].rule == {"domain": "a.example.org", text: [text]}
     assert store.changes.after(0)[-1].body["rule"] == {"domain": "a.example.org", text: [text]}
 
@@ -85,30 +89,30 @@ def test_put_sites_odd_text_in_a_rule_comes_back_unchanged(store, tunnels, text)
 def test_put_sites_reserved_under_the_server_s_domain_refused(store, tunnels):
     for host in ("admin." + DOMAIN, "API." + DOMAIN, DOMAIN, "a.www." + DOMAIN):
         with pytest.raises(NameRefusedError):
-            store.sites.put(tunnels[0].uid, [{"domain": host}], domain=DOMAIN)
-    assert store.sites.put(tunnels[0].uid, [{"domain": "admin.example.org"}], domain=DOMAIN)
+            do(store, PutSites(tunnels[0].uid, [{"domain": host}], domain=DOMAIN))
+    assert do(store, PutSites(tunnels[0].uid, [{"domain": "admin.example.org"}], domain=DOMAIN))
 
 
 def test_put_sites_over_the_bound_refused(store, tunnels):
-    store.sites.put(tunnels[0].uid, [{"domain": f"s{n}.example.org"} for n in range(SITE_COUNT_MAX)])
+    do(store, PutSites(tunnels[0].uid, [{"domain": f"s{n}.example.org"} for n in range(SITE_COUNT_MAX)]))
     with pytest.raises(LimitError):
-        store.sites.put(tunnels[0].uid, [{"domain": "one-more.example.org"}])
+        do(store, PutSites(tunnels[0].uid, [{"domain": "one-more.example.org"}]))
     assert len(store.sites.select()) == SITE_COUNT_MAX
 
 
 def test_remove_sites_unknown_domain_refuses_all(store, tunnels):
-    store.sites.put(tunnels[0].uid, [{"domain": "a.example.org"}, {"domain": "b.example.org"}])
-    store.sites.put(tunnels[1].uid, [{"domain": "c.example.org"}])
+    do(store, PutSites(tunnels[0].uid, [{"domain": "a.example.org"}, {"domain": "b.example.org"}]))
+    do(store, PutSites(tunnels[1].uid, [{"domain": "c.example.org"}]))
     for unknown in ("x.example.org", "c.example.org"):
         with pytest.raises(NotFoundError):
-            store.sites.remove(tunnels[0].uid, ["a.example.org", unknown])
+            do(store, RemoveSites(tunnels[0].uid, ["a.example.org", unknown]))
     assert domains(store) == ["a.example.org", "b.example.org", "c.example.org"]
-    store.sites.remove(tunnels[0].uid, ["A.example.org.", "a.example.org"])
+    do(store, RemoveSites(tunnels[0].uid, ["A.example.org.", "a.example.org"]))
     assert domains(store, tunnels[0]) == ["b.example.org"]
 
 
 def test_replace_sites_whole_list_is_applied(store, tunnels):
-    store.sites.put(tunnels[0].uid, [{"domain": "old.example.org"}, {"domain": "kept.example.org", "port": 1}])
+    do(store, PutSites(tunnels[0].uid, [{"domain": "old.example.org"}, {"domain": "kept.example.org", "port": 1}]))
     kept = store.sites.select()[0]
     rules = [{"domain": "Kept.example.org", "port": 1}, {"domain": "new.example.org"}]
     results = replace_sites(store, tunnels[0].uid, rules)
@@ -118,7 +122,7 @@ def test_replace_sites_whole_list_is_applied(store, tunnels):
 
 
 def test_replace_sites_refuses_single_domains(store, tunnels):
-    store.sites.put(tunnels[1].uid, [{"domain": "taken.example.org"}])
+    do(store, PutSites(tunnels[1].uid, [{"domain": "taken.example.org"}]))
     results = replace_sites(store, tunnels[0].uid, [
         {"domain": "taken.example.org"}, {"domain": "free.example.org"}, {"domain": "admin." + DOMAIN}, None,
         {"domain": "a b"}, {"domain": tunnels[1].hostname},
@@ -142,7 +146,7 @@ def test_replace_sites_same_list_writes_nothing(store, tunnels):
 
 
 def test_replace_sites_empty_list_removes_all(store, tunnels):
-    store.sites.put(tunnels[0].uid, [{"domain": "a.example.org"}])
+    do(store, PutSites(tunnels[0].uid, [{"domain": "a.example.org"}]))
     assert replace_sites(store, tunnels[0].uid, []) == []
     assert domains(store) == []
 
@@ -157,8 +161,8 @@ def test_replace_sites_over_the_bound_refuses_the_rest(store, tunnels):
 
 def test_replace_rules_name_of_a_deleted_tunnel_is_held_in_words_of_its_own(store, tunnels):
     gone, _ = tunnels
-    other, _ = store.tunnels.create("other", domain=DOMAIN, user_uid=store.users.create().uid)
-    store.tunnels.delete(gone.uid)
+    other, _ = do(store, CreateTunnel(name="other", domain=DOMAIN, user_uid=do(store, CreateUser()).uid))
+    do(store, DeleteTunnel(gone.uid))
     (result,) = replace_sites(store, other.uid, [{"domain": gone.hostname}], domain=DOMAIN)
     assert result.error.code == "SPK-HELD"
     assert "30 days" in str(result.error)

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from spokes.model.tokens import CreateToken
 from spokes.store.logged import TABLES
 from spokes.store.models import MetaModel
 from spokes.store.rows import Token
 from spokes.store.statement import EachOf, Statement
+from tests.support.operations import do
 
 INSERT = Statement(lambda key, value: MetaModel.insert(key=key, value=value))
 FIND = Statement(lambda key: MetaModel.select(MetaModel.value, MetaModel.key).where(MetaModel.key == key))
@@ -72,7 +74,7 @@ def test_each_of_any_number_of_texts(db):
 
 
 def test_logged_table_of_every_kind_reads_what_it_wrote(store):
-    token = store.tokens.create("a token")
+    token = do(store, CreateToken("a token"))
     table = TABLES[Token]
     row, = store._db.rows(table.find(token.uid))
     assert table.read(row) == token

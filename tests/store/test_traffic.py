@@ -3,8 +3,11 @@ from datetime import UTC, datetime
 import pytest
 
 from spokes.ids import ZERO_UID, new_uid
+from spokes.model.tunnels import CreateTunnel, DeleteTunnel
+from spokes.model.users import CreateUser
 from spokes.store import Period, TrafficDelta, Usage
 from spokes.store.traffic import DAYS_KEPT_S, HOURS_KEPT_S, period_start
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
 SITE, PORT = "51" * 16, "52" * 16
@@ -25,7 +28,7 @@ def delta(tunnel_uid, service_uid=SITE, bytes_in=1, bytes_out=10, conns=1):
 
 @pytest.fixture
 def tunnels(store):
-    return [store.tunnels.create(f"t{n}", domain=DOMAIN)[0].uid for n in range(2)]
+    return [do(store, CreateTunnel(name=f"t{n}", domain=DOMAIN))[0].uid for n in range(2)]
 
 
 @pytest.mark.parametrize(("period", "moment", "start"), [
@@ -81,10 +84,10 @@ def test_usage_of_services(store, tunnels):
 
 
 def test_usage_of_users_with_deleted_tunnels(store, tunnels):
-    user = store.users.create()
-    own = [store.tunnels.create("o", domain=DOMAIN, user_uid=user.uid)[0].uid for _ in range(2)]
+    user = do(store, CreateUser())
+    own = [do(store, CreateTunnel(name="o", domain=DOMAIN, user_uid=user.uid))[0].uid for _ in range(2)]
     store.traffic.add(NOW, [delta(own[0]), delta(own[1]), delta(tunnels[0])])
-    store.tunnels.delete(own[1])
+    do(store, DeleteTunnel(own[1]))
     assert store.traffic.usage_of_user(user.uid, NOW) == Usage(22, 22)
     assert store.traffic.month_of_users(NOW) == {user.uid: 22, ZERO_UID: 11}
     assert store.traffic.usage_of_user(new_uid(), NOW) == store.traffic.usage_of_user("\x00", NOW) == Usage(0, 0)

@@ -2,7 +2,12 @@ import pytest
 
 from spokes import clock
 from spokes.ids import ZERO_UID, new_uid
+from spokes.model.ports import AllocatePort
+from spokes.model.sites import PutSites
+from spokes.model.tunnels import CreateTunnel, DeleteTunnel, SetTunnelState
+from spokes.model.users import CreateUser
 from spokes.store import PresenceUpdate, TunnelState
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
 
@@ -13,7 +18,7 @@ def fleet(store):
     named = {}
     for n, name in enumerate(("till 4", "Ladenkasse ÄÖ", "100%_\\ off", "gone", "shut")):
         with clock.replaced(clock.ManualClock(wall_s=1_800_000_000.0 + n)):
-            named[name] = store.tunnels.create(name, f"host-{n}.{DOMAIN}", domain=DOMAIN)[0].uid
+            named[name] = do(store, CreateTunnel(name=name, hostname=f"host-{n}.{DOMAIN}", domain=DOMAIN))[0].uid
     store.presence.write([
         PresenceUpdate(
             tunnel_uid=named["till 4"], state=TunnelState.ONLINE, last_active=1.0, address="198.51.100.7",
@@ -24,9 +29,9 @@ def fleet(store):
             version="1.12.0", os="windows", arch="arm64",
         ),
     ])
-    store.sites.put(named["Ladenkasse ÄÖ"], [{"domain": "shop.example.org"}, {"domain": "büro.example.org"}])
-    store.tunnels.delete(named["gone"])
-    store.tunnels.set_state(named["shut"], TunnelState.SHUTDOWN)
+    do(store, PutSites(named["Ladenkasse ÄÖ"], [{"domain": "shop.example.org"}, {"domain": "büro.example.org"}]))
+    do(store, DeleteTunnel(named["gone"]))
+    do(store, SetTunnelState(named["shut"], TunnelState.SHUTDOWN))
     return named
 
 
@@ -53,8 +58,8 @@ def test_list_tunnels_pages_join_to_the_whole(store, fleet):
 
 
 def test_list_tunnels_by_owner(store, fleet):
-    user = store.users.create()
-    own, _ = store.tunnels.create("mine", domain=DOMAIN, user_uid=user.uid)
+    user = do(store, CreateUser())
+    own, _ = do(store, CreateTunnel(name="mine", domain=DOMAIN, user_uid=user.uid))
     assert store.tunnels.of_user(user.uid) == store.tunnels.select(user_uid=user.uid) == [own]
     assert store.tunnels.search("", user_uid=user.uid) == store.tunnels.uids(user_uid=user.uid) == [own.uid]
     assert own.uid not in store.tunnels.uids(user_uid=ZERO_UID)
@@ -66,10 +71,10 @@ def test_count_active_tunnels_neither_deleted_nor_shut_down(store, fleet):
     assert {state: states.count(state) for state in TunnelState} == dict.fromkeys(TunnelState, 1)
     assert store.tunnels.count_active() == (len(may_run), 1)
     online, = store.tunnels.select(states=[TunnelState.ONLINE])
-    store.tunnels.set_state(online.uid, TunnelState.SHUTDOWN)
+    do(store, SetTunnelState(online.uid, TunnelState.SHUTDOWN))
     assert store.tunnels.count_active() == (2, 0)
-    store.tunnels.set_state(online.uid, TunnelState.INIT)
-    store.tunnels.delete(online.uid)
+    do(store, SetTunnelState(online.uid, TunnelState.INIT))
+    do(store, DeleteTunnel(online.uid))
     assert store.tunnels.count_active() == (2, 0)
 
 
@@ -81,7 +86,7 @@ def test_get_tunnels_in_the_order_asked_for(store, fleet):
 
 
 def test_services_of_many_tunnels_in_one_statement(store, fleet):
-    port = store.ports.allocate(fleet["till 4"], 22000, 22999)
+    port = do(store, AllocatePort(fleet["till 4"], 22000, 22999))
     before = store.statement_count
     sites = store.sites.select([fleet["till 4"], fleet["Ladenkasse ÄÖ"], "\x00"])
     ports = store.ports.select(fleet.values())

@@ -2,29 +2,32 @@ import pytest
 
 from spokes.errors import LimitError, NotFoundError, ValueRefusedError
 from spokes.ids import ZERO_UID, is_secret, new_uid
-from spokes.store import webhooks
+from spokes.model import webhooks
+from spokes.model.users import CreateUser
+from spokes.model.webhooks import CreateWebhook, DeleteWebhook, EditWebhook
+from tests.support.operations import do
 
 URL = "https://hooks.example.org/spokes?x=1"
 
 
 def test_create_webhook_bare_has_a_secret_of_its_own(store):
-    webhook = store.webhooks.create(URL)
+    webhook = do(store, CreateWebhook(URL))
     assert is_secret(webhook.secret)
     assert webhook.secret not in repr(webhook)
     assert (webhook.active, webhook.kinds, webhook.user_uid, webhook.allow_private) == (True, (), ZERO_UID, False)
     assert store.webhooks.get(webhook.uid) == webhook
-    assert store.webhooks.create(URL).secret != webhook.secret
+    assert do(store, CreateWebhook(URL)).secret != webhook.secret
 
 
 def test_edit_webhook_changes_what_is_named_only(store):
-    webhook = store.webhooks.create(URL, description="a", kinds=["tunnel.up"], secret="hush")
-    edited = store.webhooks.edit(webhook.uid, url="http://b.example.org", kinds=["b", "a", "b"], active=False)
+    webhook = do(store, CreateWebhook(URL, description="a", kinds=["tunnel.up"], secret="hush"))
+    edited = do(store, EditWebhook(webhook.uid, url="http://b.example.org", kinds=["b", "a", "b"], active=False))
     assert (edited.description, edited.secret, edited.kinds) == ("a", "hush", ("a", "b"))
     before = store.changes.position()
-    assert store.webhooks.edit(webhook.uid, active=False) == edited
+    assert do(store, EditWebhook(webhook.uid, active=False)) == edited
     assert store.changes.position() == before
     with pytest.raises(TypeError):
-        store.webhooks.edit(webhook.uid, user_uid="x")
+        do(store, EditWebhook(webhook.uid, user_uid="x"))
 
 
 @pytest.mark.parametrize("url", [
@@ -34,7 +37,7 @@ def test_edit_webhook_changes_what_is_named_only(store):
 ])
 def test_create_webhook_unfit_address_refused(store, url):
     with pytest.raises(ValueRefusedError):
-        store.webhooks.create(url)
+        do(store, CreateWebhook(url))
     assert store.webhooks.select() == []
 
 
@@ -44,31 +47,31 @@ def test_create_webhook_unfit_address_refused(store, url):
 ])
 def test_create_webhook_unfit_text_refused(store, properties):
     with pytest.raises(ValueRefusedError):
-        store.webhooks.create(URL, **properties)
+        do(store, CreateWebhook(URL, **properties))
 
 
 @pytest.mark.parametrize("text", ["'; DROP TABLE webhook; --", "<b>", "%s {} ?", "\U0001f680"])
 def test_create_webhook_hostile_text_comes_back_unchanged(store, text):
-    webhook = store.webhooks.create(URL, description=text, kinds=[text], secret=text)
+    webhook = do(store, CreateWebhook(URL, description=text, kinds=[text], secret=text))
     assert store.webhooks.select() == [webhook]
     assert (webhook.description, webhook.kinds, webhook.secret) == (text, (text,), text)
 
 
 def test_list_webhooks_by_owner(store):
-    user = store.users.create()
-    system, own = store.webhooks.create(URL), store.webhooks.create(URL, user_uid=user.uid)
+    user = do(store, CreateUser())
+    system, own = do(store, CreateWebhook(URL)), do(store, CreateWebhook(URL, user_uid=user.uid))
     assert store.webhooks.select(user_uid=user.uid) == [own]
     assert store.webhooks.select(user_uid=ZERO_UID) == [system]
     assert store.webhooks.select(user_uid="\x00") == []
     with pytest.raises(NotFoundError):
-        store.webhooks.create(URL, user_uid=new_uid())
+        do(store, CreateWebhook(URL, user_uid=new_uid()))
 
 
 @pytest.mark.parametrize("uid", ["f" * 32, "", "\x00", "\ud800"])
 def test_webhook_calls_unknown_uid_not_found(store, uid):
     for call in (
-        lambda: store.webhooks.get(uid), lambda: store.webhooks.edit(uid, active=False),
-        lambda: store.webhooks.delete(uid),
+        lambda: store.webhooks.get(uid), lambda: do(store, EditWebhook(uid, active=False)),
+        lambda: do(store, DeleteWebhook(uid)),
     ):
         with pytest.raises(NotFoundError):
             call()
@@ -76,10 +79,10 @@ def test_webhook_calls_unknown_uid_not_found(store, uid):
 
 def test_create_webhook_beyond_the_number_of_an_owner_refused(store, monkeypatch):
     monkeypatch.setattr(webhooks, "WEBHOOK_COUNT_MAX", 2)
-    user = store.users.create()
-    made = [store.webhooks.create("https://hooks.example.org", user_uid=user.uid) for _ in range(2)]
+    user = do(store, CreateUser())
+    made = [do(store, CreateWebhook("https://hooks.example.org", user_uid=user.uid)) for _ in range(2)]
     with pytest.raises(LimitError):
-        store.webhooks.create("https://hooks.example.org", user_uid=user.uid)
-    store.webhooks.create("https://hooks.example.org")
-    store.webhooks.delete(made[0].uid)
-    store.webhooks.create("https://hooks.example.org", user_uid=user.uid)
+        do(store, CreateWebhook("https://hooks.example.org", user_uid=user.uid))
+    do(store, CreateWebhook("https://hooks.example.org"))
+    do(store, DeleteWebhook(made[0].uid))
+    do(store, CreateWebhook("https://hooks.example.org", user_uid=user.uid))

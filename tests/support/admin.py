@@ -16,7 +16,8 @@ HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 V1 = "/api/admin/v1.0"
 OWN = "/api/admin/v1.1"
 ADMINISTRATOR = Caller(
-    kind=CallerKind.KEY, uid="a" * 32, name="test key", role=Role.ADMIN, scopes=EVERY_SCOPE, address="198.51.100.7"
+    kind=CallerKind.KEY, uid="a" * 32, name="test key", role=Role.ADMIN, scopes=EVERY_SCOPE, address="198.51.100.7",
+    checked=False,                       # no store knows this key
 )
 
 

@@ -1,9 +1,19 @@
 """A store with at least one row in every table, and how to compare two stores whole."""
 
 from spokes.ids import new_uid
-from spokes.store import Actor, Delivery, NewDelivery, PresenceUpdate, Store, TrafficDelta, TunnelState, Visit
+from spokes.model.api_keys import CreateApiKey
+from spokes.model.domains import AllowDomains, NoteDomainCheck
+from spokes.model.portmaps import PutPortMaps
+from spokes.model.ports import AllocatePort
+from spokes.model.sites import PutSites
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import AssignTunnel, CreateTunnel, DeleteTunnel
+from spokes.model.users import CreateUser
+from spokes.model.webhooks import CreateWebhook
+from spokes.store import Delivery, NewDelivery, PresenceUpdate, Principal, Store, TrafficDelta, TunnelState, Visit
 from spokes.store.db import Database
 from spokes.store.tables import MODELS
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
 
@@ -15,23 +25,24 @@ def due_deliveries(store: Store, now: float, limit: int = 100) -> list[Delivery]
 
 def fill(store: Store) -> dict[str, str]:
     """One of everything, odd characters included; the secrets by which some of it is found."""
-    with store.audit.acting(Actor(kind="shell", name="Jörg \U0001f680")):
-        store.tokens.create("tab\u2192, back\\slash, \\N, \\.")
-        user = store.users.create(fullname="Mara \\t Lind", email="mara@example.org", check_domains=True)
-        store.users.allow_domains(user.uid, ["*.example.org"])
-        tunnel, auth = store.tunnels.create("t", domain=DOMAIN, user_uid=user.uid)
-        site, = store.sites.put(tunnel.uid, [{"domain": "a.example.org", "x": ["\x00", "\ud800", 1.5, None, True]}])
-        store.ports.allocate(tunnel.uid, 22000, 22999)
-        store.portmaps.put(tunnel.uid, [{"listenPort": 8080, "transport": "tcp", "destination": "a.example.org:443"}])
-        gone, _ = store.tunnels.create("gone", domain=DOMAIN)
-        store.tunnels.assign(gone.uid, user.uid, name="", hostname="gone-on." + DOMAIN, domain=DOMAIN)
-        store.tunnels.delete(gone.uid)
-        api_key, api_key_value = store.api_keys.create("k")
-        webhook = store.webhooks.create("https://hooks.example.org", kinds=["a", "b"])
+    with store.audit.acting(Principal(kind="shell", name="Jörg \U0001f680")):
+        do(store, CreateToken("tab\u2192, back\\slash, \\N, \\."))
+        user = do(store, CreateUser(fullname="Mara \\t Lind", email="mara@example.org", check_domains=True))
+        do(store, AllowDomains(user.uid, ["*.example.org"]))
+        tunnel, auth = do(store, CreateTunnel(name="t", domain=DOMAIN, user_uid=user.uid))
+        site, = do(store, PutSites(tunnel.uid, [{"domain": "a.example.org", "x": ["\x00", "\ud800", 1.5, None, True]}]))
+        do(store, AllocatePort(tunnel.uid, 22000, 22999))
+        portmap = {"listenPort": 8080, "transport": "tcp", "destination": "a.example.org:443"}
+        do(store, PutPortMaps(tunnel.uid, [portmap]))
+        gone, _ = do(store, CreateTunnel(name="gone", domain=DOMAIN))
+        do(store, AssignTunnel(uid=gone.uid, user_uid=user.uid, name="", hostname="gone-on." + DOMAIN, domain=DOMAIN))
+        do(store, DeleteTunnel(gone.uid))
+        api_key, api_key_value = do(store, CreateApiKey("k"))
+        webhook = do(store, CreateWebhook("https://hooks.example.org", kinds=["a", "b"]))
     store.presence.write([
         PresenceUpdate(tunnel_uid=tunnel.uid, state=TunnelState.ONLINE, last_active=1.0 / 3, address="198.51.100.7")
     ])
-    store.domain_verifications.note_check(user.uid, "*.example.org", seen=True)
+    do(store, NoteDomainCheck(user.uid, "*.example.org", seen=True))
     store.api_keys.touch({api_key.uid: (1e9 / 3, "2001:db8::1")})
     _, cookie = store.logins.create(api_key_uid=api_key.uid, agent="curl")
     store.logins.note_failure("198.51.100.7")

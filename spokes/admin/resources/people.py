@@ -6,10 +6,6 @@ factor with the present password and code, and the person's other sessions end w
 
 from __future__ import annotations
 
-from typing import cast
-
-from msgspec import UNSET
-
 from spokes import clock
 from spokes.admin.auth import LOGIN_LIFETIME_S, check_not_delayed, note_login, refuse_login
 from spokes.admin.context import Admin, Caller, CallerKind, Role
@@ -39,19 +35,16 @@ from spokes.admin.schema.people import (
     RemoveTotpRequest,
     person_object,
 )
-from spokes.admin.scope import changing
 from spokes.errors import ForbiddenError, ValueRefusedError
 from spokes.ids import ZERO_UID, new_uid
-from spokes.store import Actor, ActorKind
+from spokes.model.authority import secrets_stand
+from spokes.model.passwords import WRONG_PASSWORD, Held, SetPassword, SetTotp
+from spokes.model.users import CreateUser, EditUser, is_email
+from spokes.store import Principal, PrincipalKind
 from spokes.store import User as StoredUser
-from spokes.store.actors import Check
-from spokes.store.authority import secrets_stand
-from spokes.store.limits import find_user
 from spokes.store.logins import DEVICE_LIFETIME_S, account_source, source_key
-from spokes.store.users import UserProperties, is_email
 
 WRONG_LOGIN = "e-mail address, password or code is wrong"
-WRONG_PASSWORD = "the present password is wrong"  # noqa: S105  words
 TOTP_SECRET_CHARS = 32
 
 
@@ -70,12 +63,12 @@ def login(admin: Admin, caller: Caller, body: LoginRequest) -> Reply:
         # What is no address may be a password in the wrong field.
         detail = {"email": body.email if is_email(body.email) else "…"}
         refuse_login(admin, caller, WRONG_LOGIN, source=source, detail=detail)
-    with admin.store.audit.checking(secrets_stand(user, WRONG_LOGIN)):
+    with admin.store.audit.checking(secrets_stand(user.uid, user.password_hash, user.totp_secret, WRONG_LOGIN)):
         _, cookie = admin.store.logins.create(
             user_uid=user.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
         )
-    actor = Actor(kind=ActorKind.PERSON, uid=user.uid, name=user.email, address=caller.address)
-    note_login(admin, actor, {"agent": caller.agent})
+    principal = Principal(kind=PrincipalKind.PERSON, uid=user.uid, name=user.email, address=caller.address)
+    note_login(admin, principal, {"agent": caller.agent})
     return Reply(
         answer=Answer(message="signed in"), session=SessionCookie(value=cookie, max_age_s=LOGIN_LIFETIME_S),
         device=SessionCookie(
@@ -110,11 +103,8 @@ def get(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> PersonAns
 
 def create(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
     """Make a user with a role and a limit of tunnels."""
-    if body.role == "admin":
-        caller.check_may_make_admins()
-    with changing(admin, caller):
-        uid = body.user_uid if body.user_uid != ZERO_UID else None
-        user = admin.store.users.create(uid=uid, **_properties_of(body))
+    uid = body.user_uid if body.user_uid != ZERO_UID else None
+    user = admin.perform(caller, CreateUser(uid=uid, role=body.role, **properties_of(body)))
     admin.control.changed()
     return PersonAnswer(person=_object(admin, user))
 
@@ -122,10 +112,7 @@ def create(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
 def edit(admin: Admin, caller: Caller, body: PersonRequest) -> PersonAnswer:
     """Change a user, also the role and the limit of tunnels."""
     check_person(body.user_uid)
-    if body.role == "admin":
-        caller.check_may_make_admins()
-    with changing(admin, caller):
-        user = admin.store.users.edit(body.user_uid, **_properties_of(body))
+    user = admin.perform(caller, EditUser(body.user_uid, role=body.role, **properties_of(body)))
     admin.control.changed()
     return PersonAnswer(person=_object(admin, user))
 
@@ -137,8 +124,9 @@ def set_password(admin: Admin, caller: Caller, body: PasswordRequest) -> Answer:
     """Set one's own password, or as an administrator somebody's."""
     user = _whose(admin, caller, body.user_uid, body.current)
     password_hash = hash_password(body.password, owner=caller.user_uid)
-    with changing(admin, caller, _may_set_secrets(caller, user)):
-        admin.store.users.set_password(user.uid, password_hash, but_login=caller.login_uid)
+    admin.perform(
+        caller, SetPassword(user.uid, password_hash, but_login=caller.login_uid, held=_held(caller, user))
+    )
     return Answer(message="password set; other sessions have ended")
 
 
@@ -160,8 +148,7 @@ def confirm_totp(admin: Admin, caller: Caller, body: ConfirmTotpRequest) -> Answ
     step = totp_step(secret, body.code)
     if step is None:
         raise ValueRefusedError("the code does not fit; check the authenticator's clock")
-    with changing(admin, caller, _may_set_secrets(caller, user)):
-        admin.store.users.set_totp(user.uid, secret, but_login=caller.login_uid)
+    admin.perform(caller, SetTotp(user.uid, secret, but_login=caller.login_uid, held=_held(caller, user)))
     admin.store.users.use_totp_step(user.uid, step)
     return Answer(message="second factor is on")
 
@@ -171,8 +158,7 @@ def remove_totp(admin: Admin, caller: Caller, body: RemoveTotpRequest) -> Answer
     user = _whose(admin, caller, body.user_uid, body.password)
     if user.uid == caller.uid:
         _check_code(admin, caller, user, body.code)
-    with changing(admin, caller, _may_set_secrets(caller, user)):
-        admin.store.users.set_totp(user.uid, "", but_login=caller.login_uid)
+    admin.perform(caller, SetTotp(user.uid, "", but_login=caller.login_uid, held=_held(caller, user)))
     return Answer(message="second factor is off")
 
 
@@ -228,13 +214,9 @@ def _whose(admin: Admin, caller: Caller, user_uid: str, password: str) -> Stored
     return user
 
 
-def _may_set_secrets(caller: Caller, user: StoredUser) -> Check:
-    """Hashing takes its time: what was held against the person's own password still counts, and the other person whom
-    an administrator lets in was not made an administrator meanwhile.
-    """
-    if user.uid == caller.uid:
-        return secrets_stand(user, WRONG_PASSWORD)
-    return lambda tx: _check_may_let_in(caller, find_user(tx.read, user.uid))
+def _held(caller: Caller, user: StoredUser) -> Held | None:
+    """Hashing takes its time: what was held against the person's own password still counts."""
+    return Held(user.password_hash, user.totp_secret) if user.uid == caller.uid else None
 
 
 def _check_may_let_in(caller: Caller, user: StoredUser) -> None:
@@ -262,13 +244,6 @@ def _check_password(admin: Admin, caller: Caller, user: StoredUser, password: st
 def _source_of_person(user: StoredUser, caller: Caller) -> str:
     """Of one who is signed in, apart from their logins: strangers cannot delay it."""
     return account_source(f"signed in {user.uid}", caller.address)
-
-
-def _properties_of(body: PersonRequest) -> UserProperties:
-    properties = dict(properties_of(body))
-    if body.role is not UNSET:
-        properties["role"] = body.role
-    return cast(UserProperties, properties)
 
 
 def _object(admin: Admin, user: StoredUser) -> Person:

@@ -7,7 +7,8 @@ import msgspec
 from spokes.admin.context import Admin, Caller
 from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.rules import RemovePortMapsRequest, RulesAnswer, UpdatePortMapsRequest, portmap_of
-from spokes.admin.scope import changing_tunnel, own_tunnel
+from spokes.admin.scope import own_tunnel
+from spokes.model.portmaps import PutPortMaps, RemovePortMaps
 from spokes.model.rules import checked_portmap
 from spokes.phrases import counted
 
@@ -16,12 +17,12 @@ def update(admin: Admin, caller: Caller, body: UpdatePortMapsRequest, *, tunnel_
     """Add or replace the maps named by listening port and transport; the others stay. All or none."""
     own_tunnel(admin, caller, tunnel_uid)
     portmaps = [msgspec.to_builtins(checked_portmap(portmap_of(rule))) for rule in body.portmaps]
+    count = 0
     if portmaps:
-        with changing_tunnel(admin, caller, tunnel_uid):
-            portmaps = admin.store.portmaps.put(tunnel_uid, portmaps)
+        count = len(admin.perform(caller, PutPortMaps(tunnel_uid, portmaps)))
         admin.control.changed()
     return RulesAnswer(
-        message=f"{counted(len(portmaps), 'port map')} updated", warning="kept, but not served in this version"
+        message=f"{counted(count, 'port map')} updated", warning="kept, but not served in this version"
     )
 
 
@@ -29,7 +30,6 @@ def remove(admin: Admin, caller: Caller, body: RemovePortMapsRequest, *, tunnel_
     """Of both transports; all or none."""
     own_tunnel(admin, caller, tunnel_uid)
     if body.listen_ports:
-        with changing_tunnel(admin, caller, tunnel_uid):
-            admin.store.portmaps.remove(tunnel_uid, body.listen_ports)
+        admin.perform(caller, RemovePortMaps(tunnel_uid, body.listen_ports))
         admin.control.changed()
     return Answer()

@@ -16,8 +16,10 @@ from spokes.admin.schema.rules import (
     RulesAnswer,
     UpdatePortsRequest,
 )
-from spokes.admin.scope import changing_tunnel, own_tunnel, owner_filter
+from spokes.admin.scope import own_tunnel, owner_filter
 from spokes.errors import AddressInUseError, ValueRefusedError
+from spokes.model.operation import perform
+from spokes.model.ports import AllocatePort, PutPortRules, ReleasePort
 from spokes.model.rules import checked_port, warning_of
 from spokes.phrases import counted
 
@@ -45,15 +47,14 @@ def allocate(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Po
     busy: list[int] = []
     try:
         while True:
-            with changing_tunnel(admin, caller, tunnel_uid):
-                port = admin.store.ports.allocate(
-                    tunnel_uid, admin.tcp_ports.begin, admin.tcp_ports.end, without=busy
-                )
+            port = admin.perform(
+                caller, AllocatePort(tunnel_uid, admin.tcp_ports.begin, admin.tcp_ports.end, without=tuple(busy))
+            )
             if not admin.control.is_refused_port(port):
                 return PortsAnswer(ports=[PortTunnel(port=port, tunnel_uid=tunnel_uid)])
             busy.append(port)
-            with admin.store.audit.acting(caller.actor()):     # whatever became of the caller: nobody else would do it
-                admin.store.ports.release(tunnel_uid, port)
+            # Whatever became of the caller: nobody else would do it.
+            perform(admin.store, caller.principal().unconditional(), ReleasePort(tunnel_uid, port))
             if len(busy) == BUSY_PORTS_MAX:
                 words = f"ports {busy[0]}-{busy[-1]} are in use by other programs on the server"
                 raise AddressInUseError(words, hint="free them, or move the range with tcp_ports")
@@ -67,8 +68,7 @@ def release(admin: Admin, caller: Caller, body: ReleasePortRequest, *, tunnel_ui
     own_tunnel(admin, caller, tunnel_uid)
     if body.port == 0:
         raise ValueRefusedError("the port to release is missing")
-    with changing_tunnel(admin, caller, tunnel_uid):
-        admin.store.ports.release(tunnel_uid, body.port)
+    admin.perform(caller, ReleasePort(tunnel_uid, body.port))
     admin.control.changed()
     return Answer(message=f"port {body.port} released")
 
@@ -88,7 +88,6 @@ def reset(admin: Admin, caller: Caller, body: ResetPortsRequest, *, tunnel_uid: 
 
 def _put(admin: Admin, caller: Caller, tunnel_uid: str, rules: dict[int, dict[str, object]], done: str) -> RulesAnswer:
     if rules:
-        with changing_tunnel(admin, caller, tunnel_uid):
-            admin.store.ports.put_rules(tunnel_uid, rules)
+        admin.perform(caller, PutPortRules(tunnel_uid, rules))
         admin.control.changed()
     return RulesAnswer(message=f"{counted(len(rules), 'port')} {done}", warning=warning_of(rules.values()))

@@ -9,8 +9,8 @@ from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.session import AuthRequest, InfoAnswer, LicenseAnswer
 from spokes.errors import ControlError, NotSignedInError
 from spokes.ids import ZERO_UID
-from spokes.store import Actor, ActorKind, TunnelState
-from spokes.store.authority import key_stands
+from spokes.model.authority import key_stands
+from spokes.store import Principal, PrincipalKind, TunnelState
 
 _ACTIVE = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)
 
@@ -22,8 +22,8 @@ def auth(admin: Admin, caller: Caller, body: AuthRequest) -> Reply:
         _, cookie = admin.store.logins.create(
             api_key_uid=key.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
         )
-    actor = Actor(kind=ActorKind.KEY, uid=key.uid, name=key.description, address=caller.address)
-    note_login(admin, actor, {"agent": caller.agent, "version": body.version, "os": body.os, "arch": body.arch})
+    principal = Principal(kind=PrincipalKind.KEY, uid=key.uid, name=key.description, address=caller.address)
+    note_login(admin, principal, {"agent": caller.agent, "version": body.version, "os": body.os, "arch": body.arch})
     return Reply(
         answer=Answer(message="signed in"), session=SessionCookie(value=cookie, max_age_s=LOGIN_LIFETIME_S)
     )
@@ -65,7 +65,7 @@ def logout(admin: Admin, caller: Caller, body: None) -> Reply:
     """End the session."""
     if not caller.login_uid or not admin.store.logins.end(caller.login_uid):
         raise NotSignedInError("there is no session to end")
-    with admin.store.audit.acting(caller.actor()):     # whose session is over
+    with admin.store.audit.acting(caller.principal()):     # whose session is over
         admin.store.audit.note("logout")
     return Reply(answer=Answer(message="signed out"), session=SessionCookie(value="", max_age_s=0))
 

@@ -14,7 +14,7 @@ from spokes.admin.schema.tokens import (
     TokensAnswer,
     token_object,
 )
-from spokes.admin.scope import changing
+from spokes.model.tokens import CreateToken, DeleteToken, EditToken
 
 
 def list_all(admin: Admin, caller: Caller, body: None) -> TokensAnswer:
@@ -27,23 +27,20 @@ def list_all(admin: Admin, caller: Caller, body: None) -> TokensAnswer:
 
 def create(admin: Admin, caller: Caller, body: CreateTokenRequest) -> TokenAnswer:
     """Make a registration token."""
-    with changing(admin, caller):
-        token = admin.store.tokens.create(body.description, active=body.active)
+    token = admin.perform(caller, CreateToken(body.description, active=body.active))
     admin.control.changed()
     return TokenAnswer(token=token_object(token))
 
 
 def edit(admin: Admin, caller: Caller, body: EditTokenRequest) -> TokenAnswer:
     """Change a registration token: both values replace the old ones."""
-    with changing(admin, caller):
-        token = admin.store.tokens.edit(body.token_uid, body.description, body.active)
+    token = admin.perform(caller, EditToken(body.token_uid, body.description, body.active))
     admin.control.changed()
     return TokenAnswer(token=token_object(token))
 
 
 def delete(admin: Admin, caller: Caller, body: DeleteTokenRequest) -> Answer:
     """Tunnels that were registered with it go on."""
-    with changing(admin, caller):
-        admin.store.tokens.delete(body.token_uid)
+    admin.perform(caller, DeleteToken(body.token_uid))
     admin.control.changed()
     return Answer(message="token deleted")

@@ -18,9 +18,10 @@ from spokes.admin.schema.tunnels import (
     TunnelAnswer,
     TunnelsAnswer,
 )
-from spokes.admin.scope import changing_tunnel, own_tunnel, owner_filter
+from spokes.admin.scope import own_tunnel, owner_filter
 from spokes.admin.tunnel_objects import auth_token_object, live_tunnels, tunnel_object, tunnel_objects
 from spokes.model.objects import Tunnel
+from spokes.model.tunnels import SetTunnelState
 from spokes.store import Tunnel as StoredTunnel
 from spokes.store import TunnelState
 from spokes.wire.rules import TunConfig, with_rules
@@ -99,8 +100,7 @@ def config(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Conf
 def shutdown(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Answer:
     """End its session and refuse further ones, until an administrator names it again."""
     own_tunnel(admin, caller, tunnel_uid)
-    with changing_tunnel(admin, caller, tunnel_uid):
-        admin.store.tunnels.set_state(tunnel_uid, TunnelState.SHUTDOWN)
+    admin.perform(caller, SetTunnelState(tunnel_uid, TunnelState.SHUTDOWN))
     admin.control.changed()
     return Answer(message="tunnel shut down")
 

@@ -14,14 +14,12 @@ from spokes.admin.schema.tunnels import (
     TunnelRequest,
     TunnelsAnswer,
 )
-from spokes.admin.scope import changing, changing_tunnel, own_tunnel
+from spokes.admin.scope import own_tunnel
 from spokes.admin.tunnel_objects import auth_token_object, tunnel_object, tunnel_objects
-from spokes.errors import ControlError, ForbiddenError, NoServerError, NotFoundError, TakenError
+from spokes.errors import ControlError, NoServerError, NotFoundError
 from spokes.ids import ZERO_UID
+from spokes.model.tunnels import AssignTunnel, CreateTunnel, DeleteTunnel, RenewTunnelKey, SetTunnelKey
 from spokes.store import PresenceUpdate, TunnelState
-from spokes.store.actors import Check
-from spokes.store.authority import is_shut_down, owner_of_tunnel
-from spokes.store.base import View
 
 
 def create(admin: Admin, caller: Caller, body: CreateTunnelRequest) -> NewTunnelAnswer:
@@ -29,16 +27,14 @@ def create(admin: Admin, caller: Caller, body: CreateTunnelRequest) -> NewTunnel
     caller.check_sees(body.user_uid, "user")
     hostname = body.hostname or None
     if body.tunnel_uid != ZERO_UID and _exists(admin, caller, body.tunnel_uid):
-        with changing(admin, caller, _may_link(caller, body.tunnel_uid)):
-            tunnel, token = admin.store.tunnels.assign(
-                body.tunnel_uid, body.user_uid, name=body.name, hostname=hostname, domain=admin.domain
-            )
+        tunnel, token = admin.perform(caller, AssignTunnel(
+            uid=body.tunnel_uid, user_uid=body.user_uid, name=body.name, hostname=hostname, domain=admin.domain
+        ))
     else:
         uid = body.tunnel_uid if body.tunnel_uid != ZERO_UID else None
-        with changing(admin, caller):
-            tunnel, token = admin.store.tunnels.create(
-                body.name, hostname, domain=admin.domain, user_uid=body.user_uid, uid=uid
-            )
+        tunnel, token = admin.perform(caller, CreateTunnel(
+            name=body.name, hostname=hostname, domain=admin.domain, user_uid=body.user_uid, uid=uid
+        ))
     admin.control.changed()
     return NewTunnelAnswer(tunnel=tunnel_object(admin, tunnel), token=auth_token_object(tunnel, token))
 
@@ -58,7 +54,7 @@ def stop(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Answer
     admin.store.presence.write(
         [PresenceUpdate(tunnel_uid=tunnel_uid, state=TunnelState.OFFLINE, last_active=clock.wall_s())]
     )
-    with admin.store.audit.acting(caller.actor()):     # it is done, whatever became of the caller
+    with admin.store.audit.acting(caller.principal()):     # it is done, whatever became of the caller
         admin.store.audit.note("tunnel.stop", "tunnel", tunnel_uid, {"name": tunnel.name})
     return Answer(message="tunnel stopped")
 
@@ -66,8 +62,7 @@ def stop(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Answer
 def delete(admin: Admin, caller: Caller, body: TunnelRequest) -> Answer:
     """Delete a tunnel for good, with its rules and ports; its host name goes to nobody else for 30 days."""
     tunnel = own_tunnel(admin, caller, body.tunnel_uid)
-    with changing_tunnel(admin, caller, tunnel.uid):
-        admin.store.tunnels.delete(tunnel.uid)
+    admin.perform(caller, DeleteTunnel(tunnel.uid))
     admin.control.changed()
     return Answer(message="tunnel deleted")
 
@@ -75,8 +70,7 @@ def delete(admin: Admin, caller: Caller, body: TunnelRequest) -> Answer:
 def edit_key(admin: Admin, caller: Caller, body: EditTunnelKeyRequest) -> AuthTokenAnswer:
     """Switch the key that a tunnel's client logs in with on or off; off ends its session."""
     tunnel = own_tunnel(admin, caller, body.tunnel_uid)
-    with changing_tunnel(admin, caller, tunnel.uid):
-        token = admin.store.tunnels.set_auth_token(tunnel.uid, active=body.active)
+    token = admin.perform(caller, SetTunnelKey(tunnel.uid, active=body.active))
     admin.control.changed()
     return AuthTokenAnswer(message="key switched on" if body.active else "key switched off",
                            token=auth_token_object(tunnel, token))  # fmt: skip
@@ -85,8 +79,7 @@ def edit_key(admin: Admin, caller: Caller, body: EditTunnelKeyRequest) -> AuthTo
 def renew_key(admin: Admin, caller: Caller, body: TunnelRequest) -> AuthTokenAnswer:
     """Give a tunnel another key; the session of the old one ends."""
     tunnel = own_tunnel(admin, caller, body.tunnel_uid)
-    with changing_tunnel(admin, caller, tunnel.uid):
-        token = admin.store.tunnels.renew_auth_token(tunnel.uid)
+    token = admin.perform(caller, RenewTunnelKey(tunnel.uid))
     admin.control.changed()
     return AuthTokenAnswer(message="key renewed", token=auth_token_object(tunnel, token))
 
@@ -100,17 +93,6 @@ def list_of_user(
         admin.store.users.get(user_uid)
     tunnels = admin.store.tunnels.of_user(user_uid)
     return TunnelsAnswer(tunnels=tunnel_objects(admin, tunnels, details=query.details == "true"))
-
-
-def _may_link(caller: Caller, tunnel_uid: str) -> Check:
-    """A basic caller's tunnel that was shut down stays so, and one that was handed over stays another's."""
-    def check(tx: View) -> None:
-        if not caller.may_see(owner_of_tunnel(tx, tunnel_uid)):
-            raise TakenError("a tunnel with this id exists")
-        if not caller.is_admin and is_shut_down(tx, tunnel_uid):
-            raise ForbiddenError("this tunnel was shut down", hint="an administrator can enable it again")
-
-    return check
 
 
 def _exists(admin: Admin, caller: Caller, tunnel_uid: str) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from msgspec import UNSET
+from typing import Any
 
 from spokes import clock
 from spokes.admin.context import Admin, Caller
@@ -25,16 +23,16 @@ from spokes.admin.schema.users import (
     UsersAnswer,
     user_object,
 )
-from spokes.admin.scope import changing
 from spokes.admin.tunnel_objects import tunnel_objects
 from spokes.domain_proof import has_record
 from spokes.errors import ForbiddenError
 from spokes.ids import ZERO_UID, proof_domain, proof_record
+from spokes.model.domains import AllowDomains, NoteDomainCheck, RemoveDomains, ResetDomains, canonical_domain
+from spokes.model.limits import check_allowed
+from spokes.model.users import CreateUser, DeleteUser, EditUser
 from spokes.phrases import counted
 from spokes.store import DomainProof as StoredProof
 from spokes.store import User as StoredUser
-from spokes.store.limits import allows, check_allowed
-from spokes.store.users import UserProperties, canonical_domain
 from spokes.wire.types import time_text
 
 _PROPERTIES = (
@@ -57,9 +55,8 @@ def get(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> UserAnswe
 
 def create(admin: Admin, caller: Caller, body: UserRequest) -> UserAnswer:
     """Make a user."""
-    with changing(admin, caller):
-        uid = body.user_uid if body.user_uid != ZERO_UID else None
-        user = admin.store.users.create(uid=uid, **properties_of(body))
+    uid = body.user_uid if body.user_uid != ZERO_UID else None
+    user = admin.perform(caller, CreateUser(uid=uid, **properties_of(body)))
     admin.control.changed()
     return UserAnswer(user=_object(admin, user))
 
@@ -73,8 +70,7 @@ def import_one(admin: Admin, caller: Caller, body: UserRequest) -> UserAnswer:
 def edit(admin: Admin, caller: Caller, body: UserRequest) -> Answer:
     """Change what is named of a user."""
     check_person(body.user_uid)
-    with changing(admin, caller):
-        admin.store.users.edit(body.user_uid, **properties_of(body))
+    admin.perform(caller, EditUser(body.user_uid, **properties_of(body)))
     admin.control.changed()
     return Answer(message="user changed")
 
@@ -82,8 +78,7 @@ def edit(admin: Admin, caller: Caller, body: UserRequest) -> Answer:
 def activate(admin: Admin, caller: Caller, body: ActivateUserRequest) -> TunnelsAnswer:
     """Switching off ends the user's sessions and refuses new ones; nothing else of the user changes."""
     check_person(body.user_uid)
-    with changing(admin, caller):
-        admin.store.users.edit(body.user_uid, active=body.active)
+    admin.perform(caller, EditUser(body.user_uid, active=body.active))
     admin.control.changed()
     return TunnelsAnswer(
         message="user activated" if body.active else "user deactivated",
@@ -94,8 +89,7 @@ def activate(admin: Admin, caller: Caller, body: ActivateUserRequest) -> Tunnels
 def delete(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> Answer:
     """Delete a user and everything that is theirs."""
     check_person(user_uid)
-    with changing(admin, caller):
-        tunnel_uids = admin.store.users.delete(user_uid)
+    tunnel_uids = admin.perform(caller, DeleteUser(user_uid))
     admin.control.changed()
     return Answer(message=f"user deleted, with {counted(len(tunnel_uids), 'tunnel')}")
 
@@ -103,8 +97,7 @@ def delete(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> Answer
 def cap_bandwidth(admin: Admin, caller: Caller, body: BandwidthCapRequest) -> Answer:
     """Limit a user's traffic of a month."""
     check_person(body.user_uid)
-    with changing(admin, caller):
-        admin.store.users.edit(body.user_uid, bandwidth_mb=body.max_mb)
+    admin.perform(caller, EditUser(body.user_uid, bandwidth_mb=body.max_mb))
     admin.control.changed()
     return Answer(message="limit set" if body.max_mb else "limit removed")
 
@@ -114,16 +107,14 @@ def cap_bandwidth(admin: Admin, caller: Caller, body: BandwidthCapRequest) -> An
 
 def allow_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer:
     """Allow a user these domains too."""
-    with changing(admin, caller):
-        admin.store.users.allow_domains(body.user_uid, body.domains)
+    admin.perform(caller, AllowDomains(body.user_uid, body.domains))
     admin.control.changed()
     return Answer()
 
 
 def remove_domains(admin: Admin, caller: Caller, body: DomainsRequest) -> Answer:
     """Allow a user these domains no more."""
-    with changing(admin, caller):
-        admin.store.users.remove_domains(body.user_uid, body.domains)
+    admin.perform(caller, RemoveDomains(body.user_uid, body.domains))
     admin.control.changed()
     return Answer()
 
@@ -136,8 +127,7 @@ def list_domains(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> 
 
 def reset_domains(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> Answer:
     """Empty the list of allowed domains."""
-    with changing(admin, caller):
-        admin.store.users.reset_domains(user_uid)
+    admin.perform(caller, ResetDomains(user_uid))
     admin.control.changed()
     return Answer()
 
@@ -148,7 +138,7 @@ def list_proofs(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> D
     names = dict.fromkeys(proof_domain(domain) for domain in admin.store.users.get(user_uid).domains)
     found = {proof.domain: proof for proof in admin.store.domain_verifications.select(user_uid)}
     return DomainProofsAnswer(
-        needed=admin.store.domain_verifications.required,
+        needed=admin.store.settings.verified_domains_only,
         proofs=[_proof(admin, user_uid, name, found.get(name)) for name in names],
     )
 
@@ -160,9 +150,7 @@ def prove_domain(admin: Admin, caller: Caller, body: ProveDomainRequest) -> Doma
     check_allowed(admin.store.users.get(body.user_uid), name)
     with admin.lookups.place(body.user_uid):
         seen = has_record(name, admin.store.domain_verifications.challenge(body.user_uid, name), admin.resolvers)
-    with changing(admin, caller, allows(body.user_uid, name)):       # a name server takes its time
-        proof = admin.store.domain_verifications.note_check(body.user_uid, name, seen=seen)
-        admin.store.audit.note("domain.prove", "user", body.user_uid, {"domain": name, "seen": seen})
+    proof = admin.perform(caller, NoteDomainCheck(body.user_uid, name, seen=seen))
     return DomainProofAnswer(
         message="proved" if seen else "the record is not there", proof=_proof(admin, body.user_uid, name, proof)
     )
@@ -171,10 +159,9 @@ def prove_domain(admin: Admin, caller: Caller, body: ProveDomainRequest) -> Doma
 # --- below ---------------------------------------------------------------------------------------------------------
 
 
-def properties_of(body: UserRequest) -> UserProperties:
-    """What the request names."""
-    named = {name: getattr(body, name) for name in _PROPERTIES}
-    return cast(UserProperties, {name: value for name, value in named.items() if value is not UNSET})
+def properties_of(body: UserRequest) -> dict[str, Any]:
+    """As the operations take them; UNSET where the request says nothing."""
+    return {name: getattr(body, name) for name in _PROPERTIES}
 
 
 def check_person(uid: str) -> None:

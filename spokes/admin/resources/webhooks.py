@@ -20,13 +20,13 @@ from spokes.admin.schema.webhooks import (
     delivery_object,
     webhook_object,
 )
-from spokes.admin.scope import changing, is_seen
-from spokes.errors import ForbiddenError, NotFoundError
+from spokes.admin.scope import changing
+from spokes.errors import NotFoundError
 from spokes.ids import ZERO_UID
+from spokes.model.webhooks import CreateWebhook, DeleteWebhook, EditWebhook
 from spokes.store import Webhook as StoredWebhook
-from spokes.store.authority import owner_of_webhook
 from spokes.store.base import View
-from spokes.store.webhooks import WebhookChanges, WebhookProperties, find_webhook
+from spokes.store.principal import Check
 
 
 def list_all(admin: Admin, caller: Caller, body: None) -> WebhooksAnswer:
@@ -47,14 +47,10 @@ def create(admin: Admin, caller: Caller, body: CreateWebhookRequest) -> NewWebho
         if user_uid not in (ZERO_UID, caller.user_uid):
             raise NotFoundError("unknown user")
         user_uid = caller.user_uid
-    _check_private(caller, body.allow_private)
-    properties = WebhookProperties(
-        description=body.description, active=body.active, kinds=body.kinds, allow_private=body.allow_private
-    )
-    if body.secret:
-        properties["secret"] = body.secret
-    with changing(admin, caller):
-        webhook = admin.store.webhooks.create(body.url, user_uid=user_uid, **properties)
+    webhook = admin.perform(caller, CreateWebhook(
+        body.url, user_uid=user_uid, description=body.description, active=body.active, kinds=body.kinds,
+        allow_private=body.allow_private, secret=body.secret or UNSET,
+    ))
     admin.control.changed()
     return NewWebhookAnswer(webhook=webhook_object(webhook), secret=webhook.secret)
 
@@ -62,30 +58,10 @@ def create(admin: Admin, caller: Caller, body: CreateWebhookRequest) -> NewWebho
 def edit(admin: Admin, caller: Caller, body: EditWebhookRequest) -> WebhookAnswer:
     """Change a webhook."""
     webhook = _webhook(admin, caller, body.webhook_uid)
-    changes = WebhookChanges()
-    if body.url is not UNSET:
-        changes["url"] = body.url
-    if body.description is not UNSET:
-        changes["description"] = body.description
-    if body.active is not UNSET:
-        changes["active"] = body.active
-    if body.kinds is not UNSET:
-        changes["kinds"] = body.kinds
-    if body.secret is not UNSET:
-        changes["secret"] = body.secret
-    if body.allow_private is not UNSET:
-        changes["allow_private"] = body.allow_private
-
-    def check(tx: View) -> None:
-        present = find_webhook(tx.read, webhook.uid)
-        caller.check_sees(present.user_uid, "webhook")
-        # An administrator let this one URL reach inside, not whatever its user makes of it.
-        moved = body.url is not UNSET and body.url != present.url
-        still_private = present.allow_private and body.allow_private is not False
-        _check_private(caller, body.allow_private is True or (moved and still_private))
-
-    with changing(admin, caller, check):
-        webhook = admin.store.webhooks.edit(webhook.uid, **changes)
+    webhook = admin.perform(caller, EditWebhook(
+        webhook.uid, url=body.url, description=body.description, active=body.active, kinds=body.kinds,
+        secret=body.secret, allow_private=body.allow_private,
+    ))
     admin.control.changed()
     return WebhookAnswer(webhook=webhook_object(webhook))
 
@@ -93,8 +69,7 @@ def edit(admin: Admin, caller: Caller, body: EditWebhookRequest) -> WebhookAnswe
 def delete(admin: Admin, caller: Caller, body: WebhookRequest) -> Answer:
     """Delete a webhook and its deliveries, sent or not."""
     webhook = _webhook(admin, caller, body.webhook_uid)
-    with changing(admin, caller, is_seen(caller, owner_of_webhook, webhook.uid, "webhook")):
-        admin.store.webhooks.delete(webhook.uid)
+    admin.perform(caller, DeleteWebhook(webhook.uid))
     admin.control.changed()
     return Answer(message="webhook deleted")
 
@@ -122,11 +97,19 @@ def resend(admin: Admin, caller: Caller, body: DeliveryRequest) -> DeliveryAnswe
         _webhook(admin, caller, delivery.webhook_uid)
     except NotFoundError:
         raise NotFoundError("unknown delivery") from None
-    with changing(admin, caller, is_seen(caller, owner_of_webhook, delivery.webhook_uid, "delivery")):
+    with changing(admin, caller, _is_seen(admin, caller, delivery.webhook_uid, "delivery")):
         admin.store.audit.note("delivery.resend", "webhook", delivery.webhook_uid, {"delivery": delivery.uid})
         delivery = admin.store.deliveries.resend(delivery.uid)
     admin.control.changed()
     return DeliveryAnswer(delivery=delivery_object(delivery))
+
+
+def _is_seen(admin: Admin, caller: Caller, webhook_uid: str, what: str) -> Check:
+    """The webhook exists for the caller."""
+    def check(tx: View) -> None:
+        caller.check_sees(admin.store.webhooks.get(webhook_uid, tx).user_uid, what)
+
+    return check
 
 
 def _webhook(admin: Admin, caller: Caller, uid: str) -> StoredWebhook:
@@ -134,7 +117,3 @@ def _webhook(admin: Admin, caller: Caller, uid: str) -> StoredWebhook:
     caller.check_sees(webhook.user_uid, "webhook")
     return webhook
 
-
-def _check_private(caller: Caller, allow_private: bool) -> None:
-    if allow_private and not caller.is_admin:
-        raise ForbiddenError("only administrators let a webhook reach into private networks")

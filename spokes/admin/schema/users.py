@@ -9,8 +9,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.ids import ZERO_UID
+from spokes.model.domains import DOMAIN_COUNT_MAX
+from spokes.model.users import MEGABYTES_MAX
 from spokes.store import User as StoredUser
-from spokes.store.users import DOMAIN_COUNT_MAX, MEGABYTES_MAX
 from spokes.wire.types import ZERO_TIME, Count, Domain, Email, Name, Time, Uid, time_text
 
 BYTES_PER_MEGABYTE = 1_000_000           # decimal, as everywhere in this API

@@ -18,6 +18,8 @@ from spokes.config import Address, ServerConfig, changed_fields
 from spokes.control import CONTROL_SOCKET_NAME
 from spokes.errors import SpokesError
 from spokes.log import setup_logging
+from spokes.model.operation import SYSTEM, perform
+from spokes.model.tokens import CreateToken
 from spokes.pages import hand_pages
 from spokes.server.base.datadir import (
     FIRST_TOKEN_NAME,
@@ -126,7 +128,7 @@ class Server:
         if config.admin and config.metrics is not None:
             check_free(config.metrics)
         await self._store.open(config.store_url)
-        self._store.store.domain_verifications.required = config.domain_proof
+        self._store.store.settings.verified_domains_only = config.domain_proof
         await self._store.run(self._store.store.presence.reset)
         certificates = await self._store.run(ensure_certificates, self.directory, config.domain)
         self.link_certificate = certificates[1]
@@ -299,7 +301,7 @@ class Server:
         """The file with a registration token, made when there is none at all; None once that file was taken away."""
         path = self.directory / FIRST_TOKEN_NAME
         if not await self._store.run(self._store.store.tokens.select):
-            token = await self._store.run(self._store.store.tokens.create, "first")
+            token = await self._store.run(perform, self._store.store, SYSTEM, CreateToken("first"))
             write_private(path, token.value.encode() + b"\n")
         return path if path.exists() else None
 

@@ -14,6 +14,8 @@ from spokes import clock
 from spokes.config import Address
 from spokes.domain_proof import find_record
 from spokes.errors import SpokesError
+from spokes.model.domains import NoteDomainCheck
+from spokes.model.operation import SYSTEM, perform
 from spokes.server.base.storethread import StoreThread
 from spokes.store import DomainProof
 
@@ -56,8 +58,7 @@ class DomainVerification:
         except SpokesError as error:
             log.warning("proof of a domain not checked", extra={**facts, "code": error.code, "detail": str(error)})
             return
-        noted = await self._store.run(
-            lambda: store.domain_verifications.note_check(proof.user_uid, proof.domain, seen=seen)
-        )
+        operation = NoteDomainCheck(proof.user_uid, proof.domain, seen=seen)
+        noted = await self._store.run(perform, store, SYSTEM, operation)
         if not seen:
             log.warning("proof of a domain is gone" if not noted.proved else "proof of a domain not seen", extra=facts)

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from spokes.errors import InactiveError, TokenError
+from spokes.model.operation import STRANGER, perform
+from spokes.model.tunnels import RegisterTunnel
 from spokes.server.base.storethread import StoreThread
 from spokes.server.routing.changes import ChangeFollower
 from spokes.server.routing.routes import RouteTable
@@ -51,9 +53,8 @@ class Logins:
         """Makes a tunnel, tells its key, and ends the link."""
         store = self._store.store
         async with self._turn(link):
-            tunnel, key = await self._store.run(
-                lambda: store.tunnels.register(request.token, request.name, domain=self._domain)
-            )
+            operation = RegisterTunnel(token=request.token, name=request.name, domain=self._domain)
+            tunnel, key = await self._store.run(perform, store, STRANGER, operation)
             await self._follower.catch_up()
         link.send(Registered(tunnel=tunnel.uid, hostname=tunnel.hostname, key=key))
         link.close()

@@ -12,19 +12,21 @@ import msgspec
 
 from spokes.config import PortRange
 from spokes.errors import AddressInUseError, NotFoundError, SpokesError, ValueRefusedError
+from spokes.model.operation import SYSTEM, Operation, client_of, perform
+from spokes.model.ports import AllocatePort, ReleasePort
+from spokes.model.tunnels import EditTunnel
 from spokes.server.base.storethread import StoreThread
 from spokes.server.routing.changes import ChangeFollower
 from spokes.server.routing.ports import PortListeners
 from spokes.server.routing.public import PublicPorts
 from spokes.store import Store
-from spokes.store.authority import client_stands
 from spokes.wire.messages import Answer, Fault, PortArgs, Request, TunnelEditArgs, TunnelInfo
 
 BUSY_PORTS_MAX = 16  # ports of the range that other programs may hold before an allocation gives up
 
 R = TypeVar("R")
 
-Operation = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+Answerer = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Requests:
@@ -44,7 +46,7 @@ class Requests:
         self.tcp_ports = tcp_ports
         self._public = public
         self.addresses: tuple[str, ...] = ()
-        self._operations: dict[str, Operation] = {
+        self._operations: dict[str, Answerer] = {
             "tcp.allocate": self._allocate,
             "tcp.release": self._release,
             "tunnel.edit": self._edit,
@@ -64,24 +66,17 @@ class Requests:
         except SpokesError as error:
             return Answer(id=request.id, error=Fault.of(error))
 
-    async def _run(self, tunnel_uid: str, change: Callable[[], R]) -> R:
-        """Has the store change something as long as the tunnel may log in."""
-        store = self._store.store
-
-        def run() -> R:
-            with store.audit.checking(client_stands(tunnel_uid)):
-                return change()
-
-        return await self._store.run(run)
+    async def _perform(self, tunnel_uid: str, operation: Operation[R]) -> R:
+        """On behalf of the client, as long as its tunnel may log in."""
+        return await self._store.run(perform, self._store.store, client_of(tunnel_uid), operation)
 
     async def _allocate(self, tunnel_uid: str, _args: dict[str, Any]) -> dict[str, Any]:
         busy: list[int] = []
         store = self._store.store
         try:
             while True:
-                port = await self._run(
-                    tunnel_uid,
-                    lambda: store.ports.allocate(tunnel_uid, self.tcp_ports.begin, self.tcp_ports.end),
+                port = await self._perform(
+                    tunnel_uid, AllocatePort(tunnel_uid, self.tcp_ports.begin, self.tcp_ports.end)
                 )
                 await self._follower.catch_up()
                 if port not in self._ports.faults:
@@ -91,19 +86,19 @@ class Requests:
                     raise AddressInUseError(f"ports {busy[0]}-{busy[-1]} are in use by other programs on the server")
         finally:
             for port in busy:
-                await self._store.ask(store.ports.release, tunnel_uid, port)
+                await self._store.ask(perform, store, SYSTEM, ReleasePort(tunnel_uid, port))
             if busy:
                 self._follower.wake()
 
     async def _release(self, tunnel_uid: str, args: dict[str, Any]) -> dict[str, Any]:
         port = msgspec.convert(args, PortArgs).port
-        await self._run(tunnel_uid, lambda: self._store.store.ports.release(tunnel_uid, port))
+        await self._perform(tunnel_uid, ReleasePort(tunnel_uid, port))
         await self._follower.catch_up()
         return {}
 
     async def _edit(self, tunnel_uid: str, args: dict[str, Any]) -> dict[str, Any]:
         name = msgspec.convert(args, TunnelEditArgs).name
-        tunnel = await self._run(tunnel_uid, lambda: self._store.store.tunnels.edit(tunnel_uid, name=name))
+        tunnel = await self._perform(tunnel_uid, EditTunnel(tunnel_uid, name=name))
         await self._follower.catch_up()
         return {"name": tunnel.name}
 

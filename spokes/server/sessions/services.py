@@ -8,10 +8,11 @@ from typing import NamedTuple
 import msgspec
 
 from spokes.errors import LimitError, PeerError
+from spokes.model.operation import client_of, perform
+from spokes.model.rule_lists import ReplaceRules
 from spokes.model.rules import HASH_COUNT_MAX, checked_port, checked_site
 from spokes.server.sessions.password_seals import Seals
 from spokes.store import Store, Tunnel
-from spokes.store.authority import client_stands
 from spokes.wire.messages import Accepted, Fault, PortResult, Services, SiteResult
 from spokes.wire.rules import Port, Site, TunConfig, with_rules
 
@@ -58,15 +59,14 @@ def apply_services(
         except PeerError as error:
             port_faults[port.port] = error
     ports = {port.port: port for port in services.ports if port.port not in port_faults}
-    with store.audit.checking(client_stands(tunnel_uid)):
-        replaced = store.rule_lists.replace(
-            tunnel_uid,
-            [msgspec.to_builtins(site) for site in sites],
-            {number: msgspec.to_builtins(port) for number, port in ports.items()},
-            domain=domain,
-            base_rev=None if services.unmanaged else services.rules_rev,
-            unmanaged=services.unmanaged,
-        )
+    replaced = perform(store, client_of(tunnel_uid), ReplaceRules(
+        tunnel_uid,
+        [msgspec.to_builtins(site) for site in sites],
+        {number: msgspec.to_builtins(port) for number, port in ports.items()},
+        domain=domain,
+        base_rev=None if services.unmanaged else services.rules_rev,
+        unmanaged=services.unmanaged,
+    ))
     stored = zip(sites, replaced.sites, strict=True)
     site_results: list[SiteResult] = []
     https: dict[str, Site] = {}

@@ -5,25 +5,30 @@ import asyncio
 import pytest
 
 from spokes.errors import StoreError
+from spokes.model.ports import AllocatePort
+from spokes.model.sites import PutSites, RemoveSites
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import RegisterTunnel
 from spokes.server.base.set_aside import ITEM_COUNT_MAX, TRY_COUNT_MAX, SetAside, Subject
 from spokes.store import NewDelivery
 from tests.server.conftest import DOMAIN
 from tests.server.notify.test_webhooks import bodies, hook, receiver  # noqa: F401
 from tests.server.sessions.test_sessions import hello
 from tests.support.eventually import eventually
+from tests.support.operations import do
 
 SITE = Subject("site", "5" * 32)
 
 
 def add_site(store, tunnel_uid, domain):
-    store.sites.put(tunnel_uid, [{"domain": domain, "port": 80}])
+    do(store, PutSites(tunnel_uid, [{"domain": domain, "port": 80}]))
     return next(site for site in store.sites.select(tunnel_uid) if site.domain == domain)
 
 
 @pytest.fixture
 def tunnel(server, store):
-    token = store.tokens.create("t")
-    return store.tunnels.register(token.value, "one", domain=DOMAIN)[0]
+    token = do(store, CreateToken("t"))
+    return do(store, RegisterTunnel(token=token.value, name="one", domain=DOMAIN))[0]
 
 
 @pytest.fixture
@@ -56,7 +61,7 @@ async def test_set_aside_change_is_settled_by_a_newer_one_of_the_same_object(ser
     await server.follower.catch_up()
     await eventually(lambda: store.alerts.select(open_only=True))
     poisoned.clear()
-    store.sites.put(tunnel.uid, [{"domain": "bad.example.org", "port": 81}])
+    do(store, PutSites(tunnel.uid, [{"domain": "bad.example.org", "port": 81}]))
     await server.follower.catch_up()
     assert len(server.follower.set_aside) == 0
     await eventually(lambda: not store.alerts.select(open_only=True))
@@ -105,9 +110,9 @@ async def test_object_that_fails_while_everything_loads_is_tried_again(server, s
 @pytest.mark.parametrize("by_load", [True, False])
 async def test_tunnel_that_comes_late_brings_its_sites_and_ports(server, store, broken, by_load):
     broken.add("put_tunnel")
-    tunnel = store.tunnels.register(store.tokens.create("t").value, "one", domain=DOMAIN)[0]
+    tunnel = do(store, RegisterTunnel(token=do(store, CreateToken("t")).value, name="one", domain=DOMAIN))[0]
     site = add_site(store, tunnel.uid, "late.example.org")
-    store.ports.allocate(tunnel.uid, 1, 65535)
+    do(store, AllocatePort(tunnel.uid, 1, 65535))
     await (server.follower.load() if by_load else server.follower.catch_up())
     assert server.routes.name_of(site.uid) == ""
     broken.clear()
@@ -124,8 +129,8 @@ async def test_more_changes_than_are_known_one_by_one_come_into_force_by_reading
     await server.follower.catch_up()
     broken.update(("put_site", "drop"))
     rules = [{"domain": f"{number}.example.org", "port": 80} for number in range(5)]
-    store.sites.put(tunnel.uid, rules)
-    store.sites.remove(tunnel.uid, [gone.domain])
+    do(store, PutSites(tunnel.uid, rules))
+    do(store, RemoveSites(tunnel.uid, [gone.domain]))
     await server.follower.catch_up()
     subjects = [str(one) for one in server.follower.set_aside.subjects()]
     assert len(subjects) == 3
@@ -207,7 +212,7 @@ async def test_event_that_cannot_be_told_is_set_aside_and_the_others_are_told(
 
     monkeypatch.setattr(type(server._store.store.deliveries), "queue", refusing)
     for name in ("before", "poison", "after"):
-        store.tokens.create(name)
+        do(store, CreateToken(name))
     await server.follower.catch_up()
     await eventually(lambda: len(receiver.posts) == 2)
     assert sorted(body["object"]["description"] for body in bodies(receiver)) == ["after", "before"]
@@ -221,7 +226,7 @@ async def test_events_queued_by_many_at_once_are_queued_once(server, store, rece
     queued: list[NewDelivery] = []
     monkeypatch.setattr(type(server._store.store.deliveries), "queue", lambda self, new: queued.extend(new))
     for number in range(5):
-        store.tokens.create(f"token {number}")
+        do(store, CreateToken(f"token {number}"))
     events = server.notifications.events
     await asyncio.gather(*(events.catch_up() for _ in range(4)))
     assert len(queued) == 5

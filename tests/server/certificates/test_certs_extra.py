@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from spokes import clock
 from spokes._fastpath.engine import ListenerKind
 from spokes.control import CONTROL_SOCKET_NAME, call_control
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import RegisterTunnel
 from spokes.server.certificates.certificate_files import read_pair
 from spokes.server.certificates.certificate_folders import CertificateFolders
 from spokes.server.certificates.certs_extra import FOLDER_NAME
@@ -24,6 +26,7 @@ from tests.server.sessions.test_sessions import hears, log_in
 from tests.support.certificate_pairs import Authority, write
 from tests.support.eventually import eventually
 from tests.support.fake_engine import FakeEngine
+from tests.support.operations import do
 
 WILD = "*.example.net"
 NAME = "wildcard_.example.net"
@@ -236,7 +239,7 @@ async def test_clients_hear_which_address_to_show_as_certificates_come_and_go(co
     server = Server(dataclasses.replace(config, public_http_port=80, public_https_port=443), make_engine=FakeEngine)
     await server.start()
     store, engine, root = server._store.store, server._engine, server.directory / FOLDER_NAME
-    tunnel, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
+    tunnel, key = do(store, RegisterTunnel(token=do(store, CreateToken("t")).value, name="shop", domain=DOMAIN))
     plain, secure = f"http://{tunnel.hostname}", f"https://{tunnel.hostname}"
     peer, ready = await log_in(engine, key)
     assert (ready.urls, ready.url) == ((plain, secure), plain)          # what the server made itself vouches for nobody

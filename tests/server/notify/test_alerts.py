@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from spokes.errors import StoreError
+from spokes.model.tunnels import CreateTunnel
 from spokes.server.notify.alerts import AlertBoard
 from spokes.server.notify.watch import OFFLINE_COUNT_MAX, SKEW_COUNT_MAX, Clocks, Offline, Watch
 from spokes.server.routing.bandwidth import UserTraffic
 from spokes.store import Severity
 from tests.support.eventually import eventually
+from tests.support.operations import do
 
 DAY_S = 86_400.0
 
@@ -129,8 +131,8 @@ async def test_alerts_real_looks_raise_nothing_on_a_healthy_server(server, store
 async def test_alert_of_a_silent_tunnel_comes_and_goes_with_it(engine, server, store):
     from tests.server.sessions.test_sessions import log_in
 
-    never, _ = store.tunnels.create("never", domain="tun.example.net")
-    tunnel, auth = store.tunnels.create("desk", domain="tun.example.net")
+    never, _ = do(store, CreateTunnel(name="never", domain="tun.example.net"))
+    tunnel, auth = do(store, CreateTunnel(name="desk", domain="tun.example.net"))
     await server.follower.catch_up()
     server.notifications.alert_offline_s = 1e-9
     peer, _ = await log_in(engine, auth.value)

@@ -9,6 +9,12 @@ import pytest
 
 from spokes import clock
 from spokes.errors import SpokesError
+from spokes.model.ports import AllocatePort
+from spokes.model.sites import PutSites, RemoveSites
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import CreateTunnel, DeleteTunnel, EditTunnel
+from spokes.model.users import CreateUser
+from spokes.model.webhooks import CreateWebhook, DeleteWebhook, EditWebhook
 from spokes.server.notify.webhooks import (
     JITTER,
     REQUEST_COUNT_MAX,
@@ -24,6 +30,7 @@ from tests.server.conftest import DOMAIN
 from tests.server.sessions.test_sessions import hears, log_in, registered  # noqa: F401  (a fixture)
 from tests.support.eventually import eventually
 from tests.support.fake_engine import FakeEngine
+from tests.support.operations import do
 from tests.support.webhook_receiver import webhook_receiver
 
 
@@ -34,7 +41,7 @@ async def receiver():
 
 
 async def hook(server, store, receiver, kinds=(), **properties):
-    made = store.webhooks.create(receiver.url, kinds=kinds, allow_private=True, **properties)
+    made = do(store, CreateWebhook(receiver.url, kinds=kinds, allow_private=True, **properties))
     await server.follower.catch_up()
     return made
 
@@ -46,7 +53,7 @@ def bodies(receiver):
 async def test_webhook_tells_of_a_committed_change_without_its_secrets(server, store, receiver):
     secret = "whsec_" + base64.b64encode(b"k" * 24).decode()
     webhook = await hook(server, store, receiver, kinds=("token",), secret=secret)
-    token = store.tokens.create("branch")
+    token = do(store, CreateToken("branch"))
     server.follower.wake()
     await eventually(lambda: receiver.posts)
     (got,) = receiver.posts
@@ -63,14 +70,14 @@ async def test_webhook_tells_of_a_committed_change_without_its_secrets(server, s
 
 
 async def test_webhook_hears_only_the_kinds_it_wants_and_only_of_its_user(server, store, receiver):
-    mine, other = store.users.create(), store.users.create()
+    mine, other = do(store, CreateUser()), do(store, CreateUser())
     await hook(server, store, receiver, kinds=("tunnel",), user_uid=mine.uid)
-    store.tunnels.create("not mine", domain=DOMAIN, user_uid=other.uid)
-    store.tunnels.create("nobody's", domain=DOMAIN)
-    store.tokens.create("another kind")
-    tunnel, _ = store.tunnels.create("mine", domain=DOMAIN, user_uid=mine.uid)
-    store.tunnels.edit(tunnel.uid, name="still mine")
-    store.tunnels.delete(tunnel.uid)
+    do(store, CreateTunnel(name="not mine", domain=DOMAIN, user_uid=other.uid))
+    do(store, CreateTunnel(name="nobody's", domain=DOMAIN))
+    do(store, CreateToken("another kind"))
+    tunnel, _ = do(store, CreateTunnel(name="mine", domain=DOMAIN, user_uid=mine.uid))
+    do(store, EditTunnel(tunnel.uid, name="still mine"))
+    do(store, DeleteTunnel(tunnel.uid))
     await server.follower.catch_up()
     await eventually(lambda: len(receiver.posts) == 3)
     seen = sorted((body["kind"], body["object"]["name"]) for body in bodies(receiver))
@@ -78,18 +85,18 @@ async def test_webhook_hears_only_the_kinds_it_wants_and_only_of_its_user(server
 
 
 async def test_webhook_of_a_user_hears_what_of_theirs_is_deleted(server, store, receiver):
-    mine, other = store.users.create(), store.users.create()
+    mine, other = do(store, CreateUser()), do(store, CreateUser())
     await hook(server, store, receiver, kinds=("site.deleted", "port.deleted", "portmap.deleted"), user_uid=mine.uid)
     for owner in (mine, other):
         first, second = (f"{letter}{owner.uid[:6]}.example.org" for letter in "ab")
-        tunnel, _ = store.tunnels.create("desk", domain=DOMAIN, user_uid=owner.uid)
-        store.sites.put(tunnel.uid, [{"domain": first}, {"domain": second}])
-        port = store.ports.allocate(tunnel.uid, 22_000, 22_999)
-        store.sites.remove(tunnel.uid, [first])
+        tunnel, _ = do(store, CreateTunnel(name="desk", domain=DOMAIN, user_uid=owner.uid))
+        do(store, PutSites(tunnel.uid, [{"domain": first}, {"domain": second}]))
+        port = do(store, AllocatePort(tunnel.uid, 22_000, 22_999))
+        do(store, RemoveSites(tunnel.uid, [first]))
         if owner is mine:
             kept = port
         await server.follower.catch_up()
-        store.tunnels.delete(tunnel.uid)  # with what it still has; by then nobody owns it as the routes see it
+        do(store, DeleteTunnel(tunnel.uid))  # with what it still has; by then nobody owns it as the routes see it
         await server.follower.catch_up()
     await eventually(lambda: len(receiver.posts) == 3)
     told = sorted((body["kind"], body["object"].get("domain") or body["object"]["port"]) for body in bodies(receiver))
@@ -105,7 +112,7 @@ async def test_webhook_service_up_and_down_has_the_body_of_the_contract(
 ):
     await hook(server, store, receiver, kinds=("service",))
     tunnel, key = registered
-    port = store.ports.allocate(tunnel.uid, server.config.tcp_ports.begin, server.config.tcp_ports.end)
+    port = do(store, AllocatePort(tunnel.uid, server.config.tcp_ports.begin, server.config.tcp_ports.end))
     await server.follower.catch_up()
     peer, _ = await log_in(engine, key)
     peer.say(
@@ -145,7 +152,7 @@ async def test_webhook_rule_removed_is_down_and_the_others_stay(engine, server, 
     await hears(peer, m.Accepted)
     peer.say(m.Services(https=sites[:1]))
     await hears(peer, m.Accepted, 2)
-    store.tokens.create("wakes")
+    do(store, CreateToken("wakes"))
     await server.follower.catch_up()
     await server.notifications.events.catch_up()
     assert receiver.posts == []  # the rule is gone with its service: site.deleted tells that
@@ -159,7 +166,7 @@ async def test_webhook_changes_made_while_no_server_ran_are_told(config, server,
     from spokes.store import Store
 
     with Store.open(url) as offline:
-        token = offline.tokens.create("offline")
+        token = do(offline, CreateToken("offline"))
     again = Server(config, make_engine=FakeEngine)
     await again.start()
     try:
@@ -272,17 +279,17 @@ async def test_alert_of_a_webhook_ends_with_the_webhook(server, store, receiver,
     await eventually(lambda: server.notifications.alerts.is_open("webhook", webhook.uid))
     impatient.wake()
     if end == "delete":
-        store.webhooks.delete(webhook.uid)
+        do(store, DeleteWebhook(webhook.uid))
     else:
-        store.webhooks.edit(webhook.uid, active=False)
+        do(store, EditWebhook(webhook.uid, active=False))
     impatient.wake()
     await eventually(lambda: store.alerts.select(open_only=True) == [])
 
 
 async def test_webhook_is_told_of_a_large_object_by_its_name_alone(server, store, receiver):
     await hook(server, store, receiver, kinds=("site.created",))
-    tunnel, _ = store.tunnels.create("desk", domain=DOMAIN)
-    site, = store.sites.put(tunnel.uid, [{"domain": "a.example.org", "firewall": ["203.0.113.7/32"] * 2_000}])
+    tunnel, _ = do(store, CreateTunnel(name="desk", domain=DOMAIN))
+    site, = do(store, PutSites(tunnel.uid, [{"domain": "a.example.org", "firewall": ["203.0.113.7/32"] * 2_000}]))
     server.follower.wake()
     await eventually(lambda: receiver.posts)
     assert len(receiver.posts[0].body) < 1_000
@@ -319,7 +326,7 @@ async def test_target_that_hangs_holds_back_nobody_else(server, store, receiver)
 
 async def test_twenty_hanging_webhooks_of_a_tenant_hold_back_nobody_else(server, store, receiver):
     """They want more than there is, and what they want came first."""
-    user = store.users.create(fullname="tenant")
+    user = do(store, CreateUser(fullname="tenant"))
     async with webhook_receiver() as hanging:
         hanging.hangs = True
         for _ in range(20):
@@ -342,7 +349,7 @@ async def test_many_deliveries_are_bounded_requests_at_once(server, store, recei
 
 
 async def test_private_target_is_refused_unless_allowed(server, store, receiver):
-    webhook = store.webhooks.create(receiver.url, kinds=("none",))
+    webhook = do(store, CreateWebhook(receiver.url, kinds=("none",)))
     queue(store, webhook)
     server.notifications.dispatcher.wake()
     await eventually(lambda: store.deliveries.select(webhook.uid)[0].state is DeliveryState.FAILED)
@@ -353,15 +360,15 @@ async def test_private_target_is_refused_unless_allowed(server, store, receiver)
 
 
 async def test_webhook_switched_off_or_deleted_gets_nothing_until_it_is_switched_on(server, store, receiver):
-    off = store.webhooks.create(receiver.url, kinds=("none",), allow_private=True, active=False)
-    gone = store.webhooks.create(receiver.url, kinds=("none",), allow_private=True)
+    off = do(store, CreateWebhook(receiver.url, kinds=("none",), allow_private=True, active=False))
+    gone = do(store, CreateWebhook(receiver.url, kinds=("none",), allow_private=True))
     queue(store, off)
     queue(store, gone)
-    store.webhooks.delete(gone.uid)
+    do(store, DeleteWebhook(gone.uid))
     server.notifications.dispatcher.wake()
     await server.notifications.dispatcher._step()
     assert receiver.connections == 0
-    store.webhooks.edit(off.uid, active=True)
+    do(store, EditWebhook(off.uid, active=True))
     await server.follower.catch_up()
     await eventually(lambda: store.deliveries.select(off.uid)[0].state is DeliveryState.DELIVERED)
     assert len(receiver.posts) == 1

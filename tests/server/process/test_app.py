@@ -11,6 +11,11 @@ from spokes._fastpath.engine import ListenerKind, RouteKind
 from spokes.config import Address
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import AddressInUseError, DataLockedError, StoreError
+from spokes.model.operation import perform
+from spokes.model.ports import AllocatePort
+from spokes.model.sites import PutSites
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import CreateTunnel, RegisterTunnel, SetTunnelState
 from spokes.server.process import control
 from spokes.server.process.app import Server
 from spokes.server.process.run import banner
@@ -23,6 +28,7 @@ from tests.server.sessions.test_sessions import hears, hello, log_in
 from tests.support.descriptors import open_fds
 from tests.support.eventually import eventually
 from tests.support.fake_engine import FakeEngine
+from tests.support.operations import do
 
 
 async def test_server_start_and_stop_leave_no_descriptor(config):
@@ -65,7 +71,7 @@ async def test_server_first_token_is_in_a_private_file_and_works(server, store):
     path = await server.offer_first_token()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     token = path.read_text().strip()
-    store.tunnels.register(token, "t", domain=DOMAIN)
+    do(store, RegisterTunnel(token=token, name="t", domain=DOMAIN))
     assert await server.offer_first_token() == path
     assert len(store.tokens.select()) == 1
     lines = "\n".join(banner(server, with_token=True))
@@ -81,7 +87,7 @@ async def test_change_that_the_server_was_not_told_of_acts_when_the_control_sock
     try:
         path = server.directory / CONTROL_SOCKET_NAME
         path.unlink()
-        tunnel, _ = server._store.store.tunnels.create("shop", domain=DOMAIN)
+        tunnel, _ = do(server._store.store, CreateTunnel(name="shop", domain=DOMAIN))
         await eventually(lambda: (RouteKind.HTTP, tunnel.hostname) in server._engine.routes)
         assert await asyncio.to_thread(call_control, path, "status")
     finally:
@@ -93,9 +99,9 @@ async def test_server_killed_and_started_again_serves_the_same_names_and_ports(c
     first = Server(config, make_engine=FakeEngine)
     await first.start()
     store = first._store.store
-    tunnel, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
-    port = store.ports.allocate(tunnel.uid, config.tcp_ports.begin, config.tcp_ports.end)
-    store.sites.put(tunnel.uid, [{"domain": "shop.example.org", "port": 1, "tls": 443}])
+    tunnel, key = do(store, RegisterTunnel(token=do(store, CreateToken("t")).value, name="shop", domain=DOMAIN))
+    port = do(store, AllocatePort(tunnel.uid, config.tcp_ports.begin, config.tcp_ports.end))
+    do(store, PutSites(tunnel.uid, [{"domain": "shop.example.org", "port": 1, "tls": 443}]))
     await first.follower.catch_up()
     await log_in(first._engine, key)
     await first.presence.flush()
@@ -125,7 +131,7 @@ async def test_server_killed_and_started_again_serves_the_same_names_and_ports(c
 
 
 async def test_server_status_and_tunnels_over_the_control_socket(server, engine, store):
-    _tunnel, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
+    _tunnel, key = do(store, RegisterTunnel(token=do(store, CreateToken("t")).value, name="shop", domain=DOMAIN))
     peer, _ = await log_in(engine, key)
     path = server.directory / CONTROL_SOCKET_NAME
     status = await asyncio.to_thread(call_control, path, "status")
@@ -142,9 +148,9 @@ async def test_server_status_and_tunnels_over_the_control_socket(server, engine,
 
 async def test_server_change_of_another_process_acts_when_told(config, server, engine):
     with Store.open(config.store_url) as other:
-        tunnel, key = other.tunnels.register(other.tokens.create("t").value, "shop", domain=DOMAIN)
+        tunnel, key = do(other, RegisterTunnel(token=do(other, CreateToken("t")).value, name="shop", domain=DOMAIN))
         peer, _ = await log_in(engine, key)
-        other.tunnels.set_state(tunnel.uid, TunnelState.SHUTDOWN)
+        do(other, SetTunnelState(tunnel.uid, TunnelState.SHUTDOWN))
     await asyncio.to_thread(call_control, server.directory / CONTROL_SOCKET_NAME, "changed")
     assert peer.link in engine.ended
 
@@ -175,7 +181,7 @@ async def test_server_urls_have_the_public_ports_and_follow_a_reload(config):
     server = Server(current[0], reread=lambda: current[0], make_engine=FakeEngine)
     await server.start()
     store, engine = server._store.store, server._engine
-    tunnel, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
+    tunnel, key = do(store, RegisterTunnel(token=do(store, CreateToken("t")).value, name="shop", domain=DOMAIN))
     peer, ready = await log_in(engine, key)
     assert ready.urls == (f"http://{tunnel.hostname}", f"https://{tunnel.hostname}:8443")
     assert f"--url https://{DOMAIN}:8443" in banner(server, with_token=False)[-1]
@@ -210,8 +216,8 @@ async def test_server_presence_is_one_statement_for_many_tunnels(server, engine,
     await server.presence.flush()
     await eventually(lambda: True)
     calls.clear()
-    token = store.tokens.create("t")
-    keys = [store.tunnels.register(token.value, str(number), domain=DOMAIN)[1] for number in range(20)]
+    token = do(store, CreateToken("t"))
+    keys = [do(store, RegisterTunnel(token=token.value, name=str(number), domain=DOMAIN))[1] for number in range(20)]
     for key in keys:
         await log_in(engine, key)
     await server.presence.flush()
@@ -225,7 +231,7 @@ async def test_server_store_failure_refuses_logins_for_a_while_only(server, engi
         raise explained(OSError("database or disk is full"), "/var/lib/spokes/spokes.db")
 
     monkeypatch.setattr("spokes.server.sessions.sessions.STORE_RETRY_S", 0.05)
-    _, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
+    _, key = do(store, RegisterTunnel(token=do(store, CreateToken("t")).value, name="shop", domain=DOMAIN))
     serving, _ = await log_in(engine, key)
     with monkeypatch.context() as patch:
         patch.setattr(store.tunnels, "find_by_key", broken)
@@ -242,17 +248,16 @@ async def test_server_store_failure_refuses_logins_for_a_while_only(server, engi
 
 async def test_server_store_failure_delays_a_sessions_rules_and_does_not_end_it(server, engine, store, monkeypatch):
     calls = []
-    replace = store.rule_lists.replace
 
-    def broken_at_first(*args, **kwargs):
+    def broken_at_first(*args):
         calls.append(args)
         if len(calls) < 3:
             raise StoreError("the database server cannot be reached")
-        return replace(*args, **kwargs)
+        return perform(*args)
 
     monkeypatch.setattr("spokes.server.sessions.backlog.STORE_RETRY_S", 0.01)
-    monkeypatch.setattr(store.rule_lists, "replace", broken_at_first)
-    _, key = store.tunnels.register(store.tokens.create("t").value, "shop", domain=DOMAIN)
+    monkeypatch.setattr("spokes.server.sessions.services.perform", broken_at_first)
+    _, key = do(store, RegisterTunnel(token=do(store, CreateToken("t")).value, name="shop", domain=DOMAIN))
     peer, _ = await log_in(engine, key)
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),)))
     assert (await hears(peer, m.Accepted)).https == (m.SiteResult(domain="a.example.org"),)

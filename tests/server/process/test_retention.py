@@ -7,7 +7,7 @@ import pytest
 from spokes import clock
 from spokes.errors import StoreError
 from spokes.server.process import retention
-from spokes.store import Actor, Store
+from spokes.store import Principal, Store
 from tests.support.stores import due_deliveries, fill, rows_of
 
 CLEANED = {"alert", "delivery", "admin_event", "login", "login_failure", "visit"}
@@ -50,7 +50,7 @@ async def test_clean_removes_what_is_old(server, store, later):
 
 async def test_clean_holds_events_to_their_number(server, store, monkeypatch):
     monkeypatch.setattr(retention, "EVENT_COUNT_MAX", 3)
-    with store.audit.acting(Actor(kind="shell", name="mara")):
+    with store.audit.acting(Principal(kind="shell", name="mara")):
         for _ in range(5):
             store.audit.note("login")
     await retention.clean(server._store, server.access_records)

@@ -4,9 +4,11 @@ import pytest
 
 from spokes import clock
 from spokes.config import Address
+from spokes.model.domains import LOST_AFTER_COUNT, NoteDomainCheck
+from spokes.model.users import CreateUser
 from spokes.server.routing.domain_verification import RECHECK_S, DomainVerification
-from spokes.store.proofs import LOST_AFTER_COUNT
 from tests.support.name_server import name_server
+from tests.support.operations import do
 
 ZONE = "example.org"
 
@@ -20,10 +22,10 @@ def names():
 async def test_proof_whose_record_is_gone_is_lost_after_three_looks_and_not_looked_at_before_its_time(
     server, store, names
 ):
-    user = store.users.create()
+    user = do(store, CreateUser())
     proofs = DomainVerification(server._store, [names.address])
     names.put_txt("_spokes-proof", store.domain_verifications.challenge(user.uid, ZONE))
-    store.domain_verifications.note_check(user.uid, ZONE, seen=True)
+    do(store, NoteDomainCheck(user.uid, ZONE, seen=True))
     before = store.domain_verifications.select()
     await proofs.look(clock.wall_s())
     assert store.domain_verifications.select() == before
@@ -38,8 +40,8 @@ async def test_proof_whose_record_is_gone_is_lost_after_three_looks_and_not_look
 
 
 async def test_name_server_that_is_away_takes_no_proof(server, store):
-    user = store.users.create()
-    store.domain_verifications.note_check(user.uid, ZONE, seen=True)
+    user = do(store, CreateUser())
+    do(store, NoteDomainCheck(user.uid, ZONE, seen=True))
     before = store.domain_verifications.select()
     await DomainVerification(server._store, [Address("127.0.0.1", 9)]).look(clock.wall_s() + RECHECK_S)
     assert store.domain_verifications.select() == before

@@ -7,6 +7,9 @@ import pytest
 from spokes import clock
 from spokes._fastpath.engine import ListenerKind, RouteKind
 from spokes.errors import StoreError
+from spokes.model.ports import AllocatePort
+from spokes.model.tunnels import AssignTunnel, CreateTunnel
+from spokes.model.users import CreateUser, DeleteUser, EditUser
 from spokes.server.process.app import Server
 from spokes.server.routing.users import Users
 from spokes.store import TrafficDelta
@@ -15,17 +18,18 @@ from tests.server.conftest import DOMAIN
 from tests.server.sessions.test_sessions import hears, hello, log_in
 from tests.support.eventually import eventually
 from tests.support.fake_engine import FakeEngine
+from tests.support.operations import do
 
 
 @pytest.fixture
 def user(store):
-    return store.users.create(email="mara@example.org")
+    return do(store, CreateUser(email="mara@example.org"))
 
 
 @pytest.fixture
 async def owned(server, store, user):
     """A tunnel of the user, and its key."""
-    tunnel, auth = store.tunnels.create("desk", domain=DOMAIN, user_uid=user.uid)
+    tunnel, auth = do(store, CreateTunnel(name="desk", domain=DOMAIN, user_uid=user.uid))
     await server.follower.catch_up()
     return tunnel, auth.value
 
@@ -53,28 +57,28 @@ def test_users_owner_moves_and_leaves_nothing_behind():
 async def test_user_deactivated_ends_sessions_within_a_second_and_refuses_logins(engine, server, store, user, owned):
     peer, _ = await log_in(engine, owned[1])
     control, _ = await log_in(engine, owned[1], mode="control")
-    store.users.edit(user.uid, active=False)
+    do(store, EditUser(user.uid, active=False))
     server.follower.wake()
     await eventually(lambda: {peer.link, control.link} <= engine.ended.keys(), within_s=1.0)
     assert ((await hears(peer, m.Bye)).code, (await hears(peer, m.Bye)).retry) == ("SPK-INACTIVE", False)
     assert await refused(engine, owned[1]) == "SPK-INACTIVE"
-    store.users.edit(user.uid, active=True)
+    do(store, EditUser(user.uid, active=True))
     await server.follower.catch_up()
     await log_in(engine, owned[1])
 
 
 async def test_user_deactivated_leaves_tunnels_of_others_alone(engine, server, store, user, owned):
-    _, auth = store.tunnels.create("other", domain=DOMAIN)
+    _, auth = do(store, CreateTunnel(name="other", domain=DOMAIN))
     await server.follower.catch_up()
     other, _ = await log_in(engine, auth.value)
-    store.users.edit(user.uid, active=False)
+    do(store, EditUser(user.uid, active=False))
     await server.follower.catch_up()
     assert other.link in engine.links
 
 
 async def test_user_deleted_ends_sessions_and_frees_routes(engine, server, store, user, owned):
     peer, _ = await log_in(engine, owned[1])
-    store.users.delete(user.uid)
+    do(store, DeleteUser(user.uid))
     await server.follower.catch_up()
     assert peer.link in engine.ended
     assert set(engine.routes) == {(RouteKind.HTTP, DOMAIN)}
@@ -82,17 +86,17 @@ async def test_user_deleted_ends_sessions_and_frees_routes(engine, server, store
 
 
 async def test_tunnel_given_to_an_inactive_user_ends(engine, server, store, user):
-    tunnel, auth = store.tunnels.create("desk", domain=DOMAIN)
+    tunnel, auth = do(store, CreateTunnel(name="desk", domain=DOMAIN))
     await server.follower.catch_up()
     peer, _ = await log_in(engine, auth.value)
-    store.users.edit(user.uid, active=False)
-    store.tunnels.assign(tunnel.uid, user.uid, name="desk", hostname=None, domain=DOMAIN)
+    do(store, EditUser(user.uid, active=False))
+    do(store, AssignTunnel(uid=tunnel.uid, user_uid=user.uid, name="desk", hostname=None, domain=DOMAIN))
     await server.follower.catch_up()
     assert peer.link in engine.ended
 
 
 async def test_user_inactive_at_start_is_refused_after_it(config, server, store, user, owned, engine):
-    store.users.edit(user.uid, active=False)
+    do(store, EditUser(user.uid, active=False))
     await server.stop()
     again = Server(config, make_engine=FakeEngine)
     await again.start()
@@ -154,8 +158,8 @@ async def test_traffic_survives_a_restart(config, engine, server, store, user, o
 async def spent(engine, server, store, user, owned):
     """The user has one megabyte a month, used up; the tunnel is on-line with a port. The peer, before the cut."""
     tunnel, key = owned
-    port = store.ports.allocate(tunnel.uid, server.config.tcp_ports.begin, server.config.tcp_ports.end)
-    store.users.edit(user.uid, bandwidth_mb=1)
+    port = do(store, AllocatePort(tunnel.uid, server.config.tcp_ports.begin, server.config.tcp_ports.end))
+    do(store, EditUser(user.uid, bandwidth_mb=1))
     await server.follower.catch_up()
     peer, _ = await log_in(engine, key)
     assert engine.routes[(RouteKind.TCP, port)] == server.routes.slot(tunnel.uid)
@@ -167,7 +171,7 @@ async def spent(engine, server, store, user, owned):
 async def test_bandwidth_counts_what_the_store_could_not_be_told_yet(engine, server, store, user, owned, monkeypatch):
     """Half of the limit is in the store, half is kept for the next interval: together they use it up."""
     tunnel, key = owned
-    store.users.edit(user.uid, bandwidth_mb=1)
+    do(store, EditUser(user.uid, bandwidth_mb=1))
     await server.follower.catch_up()
     await log_in(engine, key)
     carry(server, engine, tunnel, 500_000, 0)
@@ -203,7 +207,7 @@ async def test_bandwidth_used_up_cuts_streams_and_closes_routes(engine, server, 
 
 @pytest.mark.parametrize("bandwidth_mb", [0, 2])
 async def test_bandwidth_raised_opens_at_once(engine, server, store, user, owned, spent, bandwidth_mb):
-    store.users.edit(user.uid, bandwidth_mb=bandwidth_mb)
+    do(store, EditUser(user.uid, bandwidth_mb=bandwidth_mb))
     await server.follower.catch_up()
     assert engine.routes[(RouteKind.HTTP, owned[0].hostname)] == server.routes.slot(owned[0].uid)
     assert (RouteKind.TCP, spent[1]) in engine.routes
@@ -227,14 +231,14 @@ async def test_bandwidth_used_up_before_a_restart_is_closed_after_it(config, ser
 
 
 async def test_bandwidth_tunnel_taken_from_the_user_opens(engine, server, store, owned, spent):
-    other = store.users.create()
-    store.tunnels.assign(owned[0].uid, other.uid, name="desk", hostname=None, domain=DOMAIN)
+    other = do(store, CreateUser())
+    do(store, AssignTunnel(uid=owned[0].uid, user_uid=other.uid, name="desk", hostname=None, domain=DOMAIN))
     await server.follower.catch_up()
     assert engine.routes[(RouteKind.HTTP, owned[0].hostname)] == server.routes.slot(owned[0].uid)
 
 
 async def test_bandwidth_runs_by_itself(config, engine, server, store, user, owned):
-    store.users.edit(user.uid, bandwidth_mb=1)
+    do(store, EditUser(user.uid, bandwidth_mb=1))
     store.traffic.add(clock.wall_s(), [
         TrafficDelta(service_uid=owned[0].uid, tunnel_uid=owned[0].uid, bytes_in=1_000_000, bytes_out=0)
     ])
@@ -244,7 +248,7 @@ async def test_bandwidth_runs_by_itself(config, engine, server, store, user, own
 
 
 async def test_bandwidth_of_the_system_is_not_limited(engine, server, store):
-    tunnel, _ = store.tunnels.create("free", domain=DOMAIN)
+    tunnel, _ = do(store, CreateTunnel(name="free", domain=DOMAIN))
     await server.follower.catch_up()
     carry(server, engine, tunnel, 10**12, 10**12)
     await server.bandwidth.step()

@@ -6,11 +6,13 @@ import pytest
 
 from spokes import clock
 from spokes._fastpath.engine import EventKind
+from spokes.model.tunnels import RenewTunnelKey
 from spokes.server.sessions import copies
 from spokes.server.sessions.copies import COPY_MEMORY_S, shown
 from spokes.wire import messages as m
 from tests.server.sessions.test_sessions import hears, hello, log_in, registered  # noqa: F401 (a fixture)
 from tests.support.eventually import eventually
+from tests.support.operations import do
 
 OLD, NEW = "198.51.100.7 50000", "203.0.113.9 41000"
 
@@ -73,7 +75,7 @@ async def test_copies_key_that_is_renewed_while_one_waits_lets_nobody_in(engine,
     engine.links[new.link].silent = True  # its host was switched off
     again = await arrive(engine, key, OLD)
     await eventually(lambda: engine.links[new.link].pings == 1)
-    store.tunnels.renew_auth_token(tunnel.uid)
+    do(store, RenewTunnelKey(tunnel.uid))
     await server.follower.catch_up()
     assert (await hears(again, m.Bye)).code == "SPK-TOKEN"
     assert server.registry.sessions() == []

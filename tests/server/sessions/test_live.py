@@ -7,9 +7,12 @@ import pytest
 from spokes import clock
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import ControlError
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import RegisterTunnel
 from spokes.wire import messages as m
 from spokes.wire.rules import Site
 from tests.server.sessions.test_sessions import hears, log_in, registered  # noqa: F401  (a fixture)
+from tests.support.operations import do
 
 
 async def call(server, op, **args):
@@ -59,8 +62,10 @@ async def test_live_bad_ids_are_refused(server, ids):
 
 
 async def test_metrics_name_the_busiest_tunnels_and_sum_up_the_others(engine, server, store):
-    token = store.tokens.create("t")
-    tunnels = [store.tunnels.register(token.value, f"t{n}", domain="tun.example.net")[0] for n in range(5)]
+    token = do(store, CreateToken("t"))
+    tunnels = [
+        do(store, RegisterTunnel(token=token.value, name=f"t{n}", domain="tun.example.net"))[0] for n in range(5)
+    ]
     await server.follower.catch_up()
     for number, tunnel in enumerate(tunnels):
         engine.counters[server.routes.slot(tunnel.uid)] = (number, 10 * number, 1, 0.0)

@@ -5,17 +5,21 @@ import base64
 import pytest
 
 from spokes.errors import InactiveError
+from spokes.model.authority import client_stands
+from spokes.model.ports import AllocatePort
+from spokes.model.tunnels import CreateTunnel, EditTunnel, SetTunnelState
+from spokes.model.users import CreateUser, EditUser
 from spokes.password_hash import hash_of
 from spokes.server.sessions.services import apply_services
 from spokes.store import Store, TunnelState
-from spokes.store.authority import client_stands
 from spokes.wire.messages import Services
 from spokes.wire.rules import Port, Site
+from tests.support.operations import do
 
 DOMAIN = "tun.example.net"
 BARS = {
-    "shut down": lambda store, tunnel: store.tunnels.set_state(tunnel.uid, TunnelState.SHUTDOWN),
-    "owner deactivated": lambda store, tunnel: store.users.edit(tunnel.user_uid, active=False),
+    "shut down": lambda store, tunnel: do(store, SetTunnelState(tunnel.uid, TunnelState.SHUTDOWN)),
+    "owner deactivated": lambda store, tunnel: do(store, EditUser(tunnel.user_uid, active=False)),
 }
 
 
@@ -27,7 +31,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def tunnel(store):
-    return store.tunnels.create("shop", domain=DOMAIN, user_uid=store.users.create().uid)[0]
+    return do(store, CreateTunnel(name="shop", domain=DOMAIN, user_uid=do(store, CreateUser()).uid))[0]
 
 
 @pytest.mark.parametrize("bar", BARS)
@@ -43,10 +47,10 @@ def test_list_of_a_tunnel_that_may_not_log_in_any_longer_writes_nothing(store, t
 @pytest.mark.parametrize("bar", BARS)
 def test_change_that_such_a_client_asked_for_is_refused(store, tunnel, bar):
     with store.audit.checking(client_stands(tunnel.uid)):
-        store.tunnels.edit(tunnel.uid, name="before")
+        do(store, EditTunnel(tunnel.uid, name="before"))
     BARS[bar](store, tunnel)
     with store.audit.checking(client_stands(tunnel.uid)), pytest.raises(InactiveError):
-        store.tunnels.edit(tunnel.uid, name="after")
+        do(store, EditTunnel(tunnel.uid, name="after"))
     assert store.tunnels.get(tunnel.uid).name == "before"
 
 
@@ -84,7 +88,7 @@ def test_list_password_without_a_hash_is_refused_and_not_stored(store, tunnel):
 
 
 def test_list_with_a_limit_out_of_bounds_loses_that_rule_alone(store, tunnel):
-    number = store.ports.allocate(tunnel.uid, 22000, 22999)
+    number = do(store, AllocatePort(tunnel.uid, 22000, 22999))
     services = Services(
         https=(
             Site(domain="good.example.org", port=80, max_body=1000),

@@ -8,6 +8,13 @@ import pytest
 from spokes import clock
 from spokes._fastpath.engine import EventKind, RouteKind
 from spokes.errors import InactiveError, StoreError, UnmanagedError
+from spokes.model.operation import perform
+from spokes.model.portmaps import PutPortMaps, RemovePortMaps
+from spokes.model.ports import AllocatePort
+from spokes.model.rule_lists import ReplaceRules
+from spokes.model.sites import PutSites
+from spokes.model.tokens import CreateToken
+from spokes.model.tunnels import DeleteTunnel, EditTunnel, RegisterTunnel, RenewTunnelKey, SetTunnelKey, SetTunnelState
 from spokes.password_hash import fits, is_own_hash
 from spokes.server.routing.decisions import RulesChanged
 from spokes.server.sessions.backlog import ANSWERS_DUE_MAX
@@ -20,6 +27,7 @@ from spokes.wire.parts import FLAG_MORE, PART_BYTES_MAX
 from spokes.wire.rules import FwRule, Port, Site
 from tests.server.conftest import DOMAIN
 from tests.support.eventually import eventually
+from tests.support.operations import do
 
 
 def hello(**changes) -> m.Hello:
@@ -39,8 +47,8 @@ async def hears(peer, kind, count=1):
 
 @pytest.fixture
 def registered(store):
-    token = store.tokens.create("test")
-    return store.tunnels.register(token.value, "shop", domain=DOMAIN)
+    token = do(store, CreateToken("test"))
+    return do(store, RegisterTunnel(token=token.value, name="shop", domain=DOMAIN))
 
 
 async def log_in(engine, key, mode="serve", *, moves=False):
@@ -59,7 +67,7 @@ async def join(engine, ready):
 
 
 async def test_session_register_makes_a_tunnel_that_can_log_in(engine, store):
-    token = store.tokens.create("test")
+    token = do(store, CreateToken("test"))
     peer = engine.arrive()
     peer.say(hello())
     peer.say(m.Register(token=token.value, name="shop"))
@@ -73,7 +81,7 @@ async def test_session_register_makes_a_tunnel_that_can_log_in(engine, store):
 
 @pytest.mark.parametrize("active", [True, False])
 async def test_session_register_wrong_or_inactive_token_is_refused_for_good(engine, store, active):
-    token = store.tokens.create("test", active=False)
+    token = do(store, CreateToken("test", active=False))
     peer = engine.arrive()
     peer.say(hello())
     peer.say(m.Register(token="0" * 64 if active else token.value, name="shop"))
@@ -235,7 +243,7 @@ async def test_session_primary_link_lost_goes_on_over_the_one_that_takes_its_pla
     further.say(m.Lead())
     await hears(further, m.Leading)
     assert [site.domain for site in (await hears(further, m.Config)).config.https] == ["a.example.org"]
-    store.sites.put(tunnel.uid, [{"domain": "b.example.org", "port": 81}])
+    do(store, PutSites(tunnel.uid, [{"domain": "b.example.org", "port": 81}]))
     server.follower.wake()
     assert len((await hears(further, m.Config, 2)).config.https) == 2
     further.say(m.Request(id=1, op="tunnel.info"))
@@ -294,15 +302,15 @@ async def test_session_shut_down_while_nobody_leads_is_cut(engine, server, store
     further = await join(engine, ready)
     peer.hang_up()
     await eventually(lambda: server.registry.get(registered[0].uid).primary is None)
-    store.tunnels.set_state(registered[0].uid, TunnelState.SHUTDOWN)
+    do(store, SetTunnelState(registered[0].uid, TunnelState.SHUTDOWN))
     server.follower.wake()
     await eventually(lambda: further.link in engine.ended and len(server.registry) == 0)
 
 
 async def test_session_services_are_in_force_before_they_are_accepted(engine, store, registered):
     peer, _ = await log_in(engine, registered[1])
-    other, _ = store.tunnels.register(store.tokens.create("t").value, "other", domain=DOMAIN)
-    store.rule_lists.replace(other.uid, [{"domain": "taken.example.org"}], {})
+    other, _ = do(store, RegisterTunnel(token=do(store, CreateToken("t")).value, name="other", domain=DOMAIN))
+    do(store, ReplaceRules(other.uid, [{"domain": "taken.example.org"}], {}))
     peer.say(
         m.Services(
             https=(
@@ -361,8 +369,8 @@ def store_fails(store, monkeypatch):
         return call_or_fail
 
     def fail():
-        for facet, name in ((store.rule_lists, "replace"), (store.rules, "read")):
-            monkeypatch.setattr(facet, name, failing(getattr(facet, name)))
+        monkeypatch.setattr("spokes.server.sessions.services.perform", failing(perform))
+        monkeypatch.setattr(store.rules, "read", failing(store.rules.read))
         return back
 
     return fail
@@ -421,7 +429,7 @@ async def test_session_store_away_lists_that_wait_are_called_stale_one_by_one(
 ):
     uid = registered[0].uid
     peer, ready = await log_in(engine, registered[1])
-    store.sites.put(uid, [{"domain": "b.example.org", "port": 1}])
+    do(store, PutSites(uid, [{"domain": "b.example.org", "port": 1}]))
     back = store_fails()
     for _ in range(2):
         peer.say(m.Services(rules_rev=ready.rules_rev))
@@ -467,7 +475,7 @@ async def test_session_store_back_tunnel_shut_down_meanwhile_ends_the_session(
         raise StoreError("away") if len(calls) == 1 else InactiveError("this tunnel is shut down")
 
     monkeypatch.setattr("spokes.server.sessions.backlog.STORE_RETRY_S", 0.01)
-    monkeypatch.setattr(store.rule_lists, "replace", fails)
+    monkeypatch.setattr("spokes.server.sessions.services.perform", fails)
     peer, _ = await log_in(engine, registered[1])
     peer.say(m.Services())
     assert (await hears(peer, m.Bye)).code == "SPK-INACTIVE"
@@ -478,7 +486,7 @@ async def test_session_rules_changed_by_others_are_brought_to_the_client(engine,
     peer, _ = await log_in(engine, registered[1])
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),)))
     await hears(peer, m.Accepted)
-    store.sites.put(registered[0].uid, [{"domain": "b.example.org", "port": 81}])
+    do(store, PutSites(registered[0].uid, [{"domain": "b.example.org", "port": 81}]))
     server.follower.wake()
     config = (await hears(peer, m.Config)).config
     assert [site.domain for site in config.https] == ["a.example.org", "b.example.org"]
@@ -494,7 +502,7 @@ async def test_session_does_not_look_at_changes_that_are_its_own_or_of_no_rule(
     monkeypatch.setattr(server.sessions._session_loop, "_read_config", read.append)
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),), rules_rev=ready.rules_rev))
     revision = (await hears(peer, m.Accepted)).rules_rev
-    store.tunnels.edit(uid, name="other")
+    do(store, EditTunnel(uid, name="other"))
     await server.follower.catch_up()
     server.sessions.take(RulesChanged(uid, revision))
     peer.say(m.Request(id=1, op="tunnel.info"))
@@ -508,9 +516,9 @@ async def test_session_does_not_look_at_changes_that_are_its_own_or_of_no_rule(
 async def test_session_list_that_does_not_know_the_latest_change_is_refused_and_told(engine, server, store, registered):
     """The operator changed a rule while the client was away, or a moment before its list arrived."""
     uid = registered[0].uid
-    store.sites.put(uid, [{"domain": "a.example.org", "port": 80}])
+    do(store, PutSites(uid, [{"domain": "a.example.org", "port": 80}]))
     peer, ready = await log_in(engine, registered[1])
-    store.sites.put(uid, [{"domain": "a.example.org", "port": 81}, {"domain": "b.example.org", "port": 1}])
+    do(store, PutSites(uid, [{"domain": "a.example.org", "port": 81}, {"domain": "b.example.org", "port": 1}]))
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),), rules_rev=ready.rules_rev))
     accepted = await hears(peer, m.Accepted)
     assert accepted.stale
@@ -531,7 +539,7 @@ async def test_session_list_that_does_not_know_the_latest_change_is_refused_and_
 
 
 async def test_session_old_client_that_counts_nothing_is_believed(engine, store, registered):
-    store.sites.put(registered[0].uid, [{"domain": "a.example.org", "port": 80}])
+    do(store, PutSites(registered[0].uid, [{"domain": "a.example.org", "port": 80}]))
     peer, _ = await log_in(engine, registered[1])
     peer.say(m.Services(https=(Site(domain="b.example.org", port=1),)))
     assert not (await hears(peer, m.Accepted)).stale
@@ -540,14 +548,14 @@ async def test_session_old_client_that_counts_nothing_is_believed(engine, store,
 
 async def test_session_port_maps_reach_the_client(engine, server, store, registered):
     peer, _ = await log_in(engine, registered[1])
-    store.portmaps.put(
+    do(store, PutPortMaps(
         registered[0].uid, [{"listenPort": 5432, "dstPort": 22001, "destination": "", "transport": "tcp"}]
-    )
+    ))
     server.follower.wake()
     (portmap,) = (await hears(peer, m.Config)).config.portmaps
     assert (portmap.listen_port, portmap.dst_port, portmap.destination) == (5432, 22001, "")
     peer.heard.clear()
-    store.portmaps.remove(registered[0].uid, [5432])
+    do(store, RemovePortMaps(registered[0].uid, [5432]))
     server.follower.wake()
     assert (await hears(peer, m.Config)).config.portmaps == ()
 
@@ -557,8 +565,8 @@ async def test_session_unmanaged_client_gets_no_rules(engine, server, store, reg
     peer.say(m.Services(unmanaged=True))
     await hears(peer, m.Accepted)
     with pytest.raises(UnmanagedError):
-        store.sites.put(registered[0].uid, [{"domain": "b.example.org", "port": 81}])
-    port = store.ports.allocate(registered[0].uid, 23000, 29000)  # no rule, and the operator's to give
+        do(store, PutSites(registered[0].uid, [{"domain": "b.example.org", "port": 81}]))
+    port = do(store, AllocatePort(registered[0].uid, 23000, 29000))  # no rule, and the operator's to give
     await server.follower.catch_up()
     peer.say(m.Request(id=1, op="tunnel.info"))
     assert (await hears(peer, m.Answer)).result["ports"] == [port]
@@ -614,7 +622,7 @@ async def test_session_bad_request_is_answered_and_the_session_goes_on(engine, r
 
 async def test_session_shut_down_by_the_operator_ends_at_once_and_stays_out(engine, server, store, registered):
     peer, _ = await log_in(engine, registered[1])
-    store.tunnels.set_state(registered[0].uid, TunnelState.SHUTDOWN)
+    do(store, SetTunnelState(registered[0].uid, TunnelState.SHUTDOWN))
     server.follower.wake()
     bye = await hears(peer, m.Bye)
     assert (bye.code, bye.retry) == ("SPK-INACTIVE", False)
@@ -632,9 +640,9 @@ async def test_session_of_a_key_that_is_changed_ends_at_once_and_stays_out(engin
     further = await join(engine, ready)
     control, _ = await log_in(engine, key, mode="control")
     if change == "deactivate":
-        store.tunnels.set_auth_token(tunnel.uid, active=False)
+        do(store, SetTunnelKey(tunnel.uid, active=False))
     else:
-        renewed = store.tunnels.renew_auth_token(tunnel.uid).value
+        renewed = do(store, RenewTunnelKey(tunnel.uid)).value
     server.follower.wake()
     for one in (peer, control):
         bye = await hears(one, m.Bye)
@@ -645,7 +653,7 @@ async def test_session_of_a_key_that_is_changed_ends_at_once_and_stays_out(engin
     late.say(m.Login(key=key))
     assert (await hears(late, m.Bye)).code == ("SPK-INACTIVE" if change == "deactivate" else "SPK-TOKEN")
     if change == "deactivate":
-        renewed = store.tunnels.set_auth_token(tunnel.uid, active=True).value
+        renewed = do(store, SetTunnelKey(tunnel.uid, active=True)).value
         await server.follower.catch_up()
     back, _ = await log_in(engine, renewed)
     assert back.link in engine.links and not server.follower.is_blocked(tunnel.uid)
@@ -665,7 +673,7 @@ async def test_session_deleted_tunnel_ends_and_its_routes_go(engine, server, sto
     peer, _ = await log_in(engine, registered[1])
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),)))
     await hears(peer, m.Accepted)
-    store.tunnels.delete(registered[0].uid)
+    do(store, DeleteTunnel(registered[0].uid))
     await server.follower.catch_up()
     assert peer.link in engine.ended
     assert {key for key in engine.routes} == {(RouteKind.HTTP, DOMAIN)}

@@ -1,8 +1,7 @@
-"""Who acts: the person, key or program on whose behalf a thread writes, as long as a `with` block lasts.
+"""On whose behalf a thread writes, as long as a `with` block lasts.
 
-A context variable, so that handlers name the actor once and every write below carries it; and with the actor what must
-hold when a write begins (authority.py). It follows a task, not a thread: work handed to another thread must enter the
-block there.
+A context variable, so that callers name the principal once and every write below carries it; and with it what must hold
+when a write begins (Check). It follows a task, not a thread: work handed to another thread must enter the block there.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from spokes.ids import ZERO_UID
 from spokes.store.base import View
-from spokes.store.rows_admin import Actor
+from spokes.store.rows_admin import Principal
 
 # Raises when what it stands for does not hold. It is run first in every writing transaction, behind the lock that keeps
 # other writers out: so nothing that it found true can change before the transaction ends.
@@ -25,8 +23,7 @@ Check = Callable[[View], None]
 class Acting:
     """What a block says of the writes in it."""
 
-    actor: Actor | None = None
-    user_uid: str = ZERO_UID             # the user whom the actor is, or whose key it is; zero: nobody's
+    principal: Principal | None = None
     checks: tuple[Check, ...] = ()
 
 
@@ -38,22 +35,22 @@ def current_acting() -> Acting:
     return _current.get()
 
 
-def current_actor() -> Actor | None:
-    return _current.get().actor
+def current_principal() -> Principal | None:
+    return _current.get().principal
 
 
 @contextmanager
-def acting(actor: Actor, *checks: Check, user_uid: str = ZERO_UID) -> Iterator[None]:
-    """Every mutation inside the block leaves an admin event that names `actor`, and happens only if all `checks` hold
-    in its own transaction, those of the blocks around it too.
+def acting(principal: Principal, *checks: Check) -> Iterator[None]:
+    """Every mutation inside the block leaves an audit record that names `principal`, and happens only if all `checks`
+    hold in its own transaction, those of the blocks around it too.
     """
-    with _entered(Acting(actor, user_uid, current_acting().checks + checks)):
+    with _entered(Acting(principal, current_acting().checks + checks)):
         yield
 
 
 @contextmanager
 def aside() -> Iterator[None]:
-    """What is written inside the block is nobody's deed, and depends on nobody's rights."""
+    """What is written inside the block is on nobody's behalf, and depends on nobody's rights."""
     with _entered(_NOBODY):
         yield
 
@@ -62,7 +59,7 @@ def aside() -> Iterator[None]:
 def checking(*checks: Check) -> Iterator[None]:
     """Every mutation inside the block happens only if all `checks` hold in its own transaction."""
     around = current_acting()
-    with _entered(Acting(around.actor, around.user_uid, around.checks + checks)):
+    with _entered(Acting(around.principal, around.checks + checks)):
         yield
 
 

@@ -7,30 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 
-import peewee
-
 from spokes.errors import DomainProofError, LimitError, NotFoundError, PolicyError
-from spokes.ids import ZERO_UID, is_uid, proof_domain, proof_record
+from spokes.ids import ZERO_UID, proof_domain, proof_record
 from spokes.phrases import counted
-from spokes.store.actors import Check
-from spokes.store.base import Read
+from spokes.store import Store, User
+from spokes.store.base import View
 from spokes.store.changes import Writer
-from spokes.store.db import Query
-from spokes.store.logged import USERS
-from spokes.store.models import PortModel, TunnelModel
-from spokes.store.rows import ADMIN_ROLE, User
+from spokes.store.rows import ADMIN_ROLE
 
 
-def find_user(read: Read, uid: str) -> User:
-    if is_uid(uid) and uid != ZERO_UID:
-        for row in read(USERS.find(uid)):
-            return USERS.read(row)
-    raise NotFoundError("unknown user")
-
-
-def owner_of(tx: Writer, user_uid: str) -> User | None:
+def owner_of(store: Store, view: View, user_uid: str) -> User | None:
     """The user who owns what is about to be written; None: the system, which has no limits."""
-    return None if user_uid == ZERO_UID else find_user(tx.read, user_uid)
+    return None if user_uid == ZERO_UID else store.users.get(user_uid, view)
 
 
 def check_allowed(user: User, name: str) -> None:
@@ -39,43 +27,27 @@ def check_allowed(user: User, name: str) -> None:
         raise NotFoundError("this domain is not allowed to the user", hint="allow it first")
 
 
-def allows(user_uid: str, name: str) -> Check:
-    """As check_allowed(), inside the transaction."""
-    return lambda tx: check_allowed(find_user(tx.read, user_uid), name)
-
-
-def check_tunnel_count(tx: Writer, user: User, default_max: int) -> None:
-    """One more tunnel for `user`. `default_max` holds for a basic user without a maximum; 0: none."""
-    count_max = user.max_tunnels or (default_max if user.role != ADMIN_ROLE else 0)
-    if not count_max:
-        return
-    query = TunnelModel.select(peewee.fn.COUNT(TunnelModel.uid)).where(
-        TunnelModel.user_uid == user.uid, TunnelModel.deleted_at.is_null()
-    )
-    if tx.rows(query)[0][0] >= count_max:
+def check_tunnel_count(store: Store, tx: Writer, user: User) -> None:
+    """One more tunnel for `user`; the operator's default holds for a basic user without a maximum."""
+    count_max = user.max_tunnels or (store.settings.tunnels_per_user_max if user.role != ADMIN_ROLE else 0)
+    if count_max and store.tunnels.count_of_user(tx, user.uid) >= count_max:
         raise PolicyError(
             f"the owner may have {counted(count_max, 'tunnel')}",
             hint="delete one, or ask the operator for more",
         )
 
 
-def check_port_count(tx: Writer, user: User) -> None:
+def check_port_count(store: Store, tx: Writer, user: User) -> None:
     """One more port for one of `user`'s tunnels."""
-    if not user.check_ports:
-        return
-    query = (
-        PortModel.select(peewee.fn.COUNT(PortModel.uid))
-        .join(TunnelModel, on=(TunnelModel.uid == PortModel.tunnel_uid)).where(TunnelModel.user_uid == user.uid)
-    )
-    if tx.rows(query)[0][0] >= user.max_ports:
+    if user.check_ports and store.ports.count_of_user(tx, user.uid) >= user.max_ports:
         raise PolicyError(
             f"the owner may have {counted(user.max_ports, 'port')}", hint="release one, or ask the operator for more"
         )
 
 
-def check_room(tx: Writer, rows_of_owner: Query, count_max: int, noun: str) -> None:
+def check_room(count: int, count_max: int, noun: str) -> None:
     """One more of what nobody's limits name, so that none of it grows without end: LimitError."""
-    if len(tx.rows(rows_of_owner)) >= count_max:
+    if count >= count_max:
         raise LimitError(f"there may be {counted(count_max, noun)} of one owner", hint="delete one that is not used")
 
 
@@ -89,7 +61,7 @@ def refused_domains(
 ) -> dict[str, PolicyError]:
     """Those of `hosts` that `user` may not serve. `given`: the tunnel's own hostnames, which are always allowed.
 
-    `proved`: domains that were proved to be the user's; None: no proof is asked for. `challenge`: see Proofs.
+    `proved`: domains that were proved to be the user's; None: no proof is asked for. `challenge`: what has to be shown.
     """
     refused: dict[str, PolicyError] = {}
     if not user.check_domains:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from spokes.errors import NotFoundError, PeerError, RulesChangedError
-from spokes.store.changes import ChangeLog
+from spokes.model.operation import Operation, Work
+from spokes.model.ports import put_port_rule
+from spokes.model.rule_state import RULES_BYTES_MAX, check_revision, too_many_bytes
+from spokes.model.sites import checked_list, joined_results, replace_sites
+from spokes.store import SiteResult
 from spokes.store.models import canonical_json
-from spokes.store.ports import Ports
-from spokes.store.rows import Json, SiteResult
-from spokes.store.rulestate import RULES_BYTES_MAX, RuleStates, too_many_bytes
-from spokes.store.sites import Sites, joined_results
-from spokes.store.tunnels import Tunnels
+from spokes.store.rows import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,62 +25,55 @@ class RulesReplaced:
     port_errors: Mapping[int, PeerError] = field(default_factory=dict)
 
 
-class RuleLists:
-    def __init__(self, changes: ChangeLog, tunnels: Tunnels, rules: RuleStates, sites: Sites, ports: Ports) -> None:
-        self._changes = changes
-        self._tunnels = tunnels
-        self._rules = rules
-        self._sites = sites
-        self._ports = ports
+class ReplaceRules(Operation[RulesReplaced], frozen=True, tag="rules.replace"):
+    """Make these the tunnel's sites and forwardings, rule by rule: what cannot be is refused alone.
 
-    def replace(
-        self,
-        tunnel_uid: str,
-        sites: Iterable[Json],
-        ports: Mapping[int, Json],
-        *,
-        domain: str | None = None,
-        base_rev: int | None = None,
-        unmanaged: bool = False,
-    ) -> RulesReplaced:
-        """Make these the tunnel's sites and forwardings, rule by rule: what cannot be is refused alone.
+    Own ports that are not named stay allocated and are not forwarded. Nothing is written, and RulesChangedError
+    raised, unless the rules still stand at `base_rev` (None: wherever they stand). A list that changes nothing, as
+    after every reconnect, writes nothing.
+    """
 
-        Own ports that are not named stay allocated and are not forwarded. Nothing is written, and RulesChangedError
-        raised, unless the rules still stand at `base_rev` (None: wherever they stand). A list that changes nothing, as
-        after every reconnect, writes nothing.
-        """
-        known = self._rules.read(tunnel_uid)
+    tunnel_uid: str
+    sites: Sequence[Json]
+    ports: Mapping[int, Json]
+    domain: str | None = None
+    base_rev: int | None = None
+    unmanaged: bool = False
+
+    def apply(self, work: Work) -> RulesReplaced:
+        store, uid = work.store, self.tunnel_uid
+        known = store.rules.read(uid)
         room_bytes = RULES_BYTES_MAX - sum(len(canonical_json(rule)) for rule in known.portmaps)
         heavy: dict[int, PeerError] = {}
-        for number, rule in ports.items():
+        for number, rule in self.ports.items():
             size_bytes = len(canonical_json(rule))
             if size_bytes > room_bytes:
                 heavy[number] = too_many_bytes()
             else:
                 room_bytes -= size_bytes
-        ports = {number: {} if number in heavy else rule for number, rule in ports.items()}
-        results, rules = self._sites.checked_list(sites, domain, room_bytes)
-        if base_rev is not None and known.rev != base_rev:
+        ports = {number: {} if number in heavy else rule for number, rule in self.ports.items()}
+        results, rules = checked_list(self.sites, self.domain, room_bytes)
+        if self.base_rev is not None and known.rev != self.base_rev:
             raise RulesChangedError("the rules were changed at the server meanwhile")
         own_ports = {rule["port"]: rule for rule in known.ports}
         wanted = {port: {**ports.get(port, {}), "port": port} for port in own_ports}
         if (
             rules                            # none may mean an unknown tunnel: look properly
             and wanted.keys() >= ports.keys()
-            and known.unmanaged == unmanaged
+            and known.unmanaged == self.unmanaged
             and canonical_json({rule["domain"]: rule for rule in known.sites}) == canonical_json(rules)
             and canonical_json(list(wanted.values())) == canonical_json(list(own_ports.values()))
         ):
             return RulesReplaced(rev=known.rev, sites=results, own_ports=tuple(own_ports), port_errors=heavy)
-        with self._changes.transaction() as tx:
-            tunnel = self._tunnels.live(tx.rows, tunnel_uid)
-            rev = self._rules.require_rev(tx, tunnel_uid, base_rev)
+        with work.transaction() as tx:
+            tunnel = work.tunnel(tx, uid)
+            rev = check_revision(store, tx, uid, self.base_rev)
             before = tx.seq
-            refused = self._sites.replace_all(tx, tunnel, rules, domain)
-            own = {port.port: port for port in self._ports.own(tx.read, tunnel_uid)}
+            refused = replace_sites(store, tx, tunnel, rules, self.domain)
+            own = {port.port: port for port in store.ports.select(uid, tx)}
             for number, port in own.items():
-                self._ports.put_rule(tx, port, {**ports.get(number, {}), "port": number})
-            self._rules.note_unmanaged(tx, tunnel_uid, unmanaged)
+                put_port_rule(tx, port, {**ports.get(number, {}), "port": number})
+            store.rules.note_unmanaged(tx, uid, self.unmanaged)
             if tx.seq != before:
                 rev = tx.seq
         return RulesReplaced(

@@ -1,0 +1,20 @@
+"""Every module that has operations: imported where one is looked up by its name."""
+
+from spokes.model import (
+    api_keys,
+    domains,
+    passwords,
+    portmaps,
+    ports,
+    rule_lists,
+    sites,
+    tokens,
+    tunnels,
+    users,
+    webhooks,
+)
+
+__all__ = [
+    "api_keys", "domains", "passwords", "portmaps", "ports", "rule_lists", "sites", "tokens", "tunnels", "users",
+    "webhooks",
+]

@@ -1,0 +1,155 @@
+"""What may be asked of the configuration: each operation is a value with a stable name, and this is how one is done.
+
+A value can be kept, sent to another node with who asked for it, and done there: so its arguments and its result are
+plain data that `encode` and `decode` carry over. What is given is checked where it is done, in the transaction that
+writes it.
+"""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from spokes.errors import ForbiddenError, NotFoundError, SpokesError
+from spokes.model.authority import standing
+from spokes.store import Principal, PrincipalKind, Store, Tunnel
+from spokes.store.changes import Writer
+from spokes.store.principal import acting, checking
+from spokes.store.rows import ADMIN_ROLE, SCOPES
+
+R = TypeVar("R")
+
+ADMIN_SCOPES = frozenset(("read", "write"))
+
+# The server on its own account.
+SYSTEM = Principal(kind=PrincipalKind.SERVER, role=ADMIN_ROLE, scopes=SCOPES)
+STRANGER = Principal(kind=PrincipalKind.NOBODY)                  # whoever shows a registration token
+
+
+def client_of(tunnel_uid: str) -> Principal:
+    """A client, by the session of its tunnel."""
+    return Principal(kind=PrincipalKind.CLIENT, uid=tunnel_uid)
+
+
+class Operation(msgspec.Struct, Generic[R], frozen=True, tag_field="operation", forbid_unknown_fields=True):
+    """What is wanted, and how it is done; R is the result."""
+
+    admin_only: ClassVar[bool] = False
+
+    def apply(self, work: Work) -> R:
+        """Checks, writes and logs, in one transaction."""
+        raise NotImplementedError
+
+
+class Work:
+    """One operation being done: what it works with."""
+
+    def __init__(self, store: Store, principal: Principal) -> None:
+        self.store = store
+        self.principal = principal
+
+    @contextmanager
+    def transaction(self) -> Iterator[Writer]:
+        """In which the principal's rights still stand."""
+        with self.store.changes.transaction() as tx:
+            yield tx
+
+    def tunnel(self, tx: Writer, uid: str) -> Tunnel:
+        """A tunnel that is not deleted, and is the principal's to change."""
+        tunnel = self.store.tunnels.live(tx, uid)
+        self.check_sees(tunnel.uid if self.principal.kind == PrincipalKind.CLIENT else tunnel.user_uid, "tunnel")
+        return tunnel
+
+    def check_sees(self, owner_uid: str, what: str) -> None:
+        """Somebody else's object is not there. A client's are its own tunnel's."""
+        principal = self.principal
+        sees = owner_uid == principal.uid if principal.kind == PrincipalKind.CLIENT else principal.may_see(owner_uid)
+        if not sees:
+            raise NotFoundError(f"unknown {what}")
+
+    def check_admin(self) -> None:
+        if not self.principal.is_admin:
+            raise ForbiddenError("only administrators may do this")
+
+    def check_may_make_admins(self) -> None:
+        """Who makes an administrator, or lets somebody in as one, gets what administrators may do."""
+        self.check_admin()
+        if not set(self.principal.scopes) >= ADMIN_SCOPES:
+            raise ForbiddenError("this key lacks a scope that administrators have")
+
+
+def perform(store: Store, principal: Principal, operation: Operation[R]) -> R:
+    """Do it on behalf of `principal`: the one way by which configuration changes."""
+    checks = standing(principal)
+    with acting(principal, *checks) if principal.is_audited else checking(*checks):
+        work = Work(store, principal)
+        if operation.admin_only:
+            work.check_admin()
+        return operation.apply(work)
+
+
+# --- as text -------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def operations() -> dict[str, type[Operation[Any]]]:
+    """All there are, by their names."""
+    import spokes.model.all  # noqa: F401  whoever does one operation needs not load the others
+
+    found: dict[str, type[Operation[Any]]] = {}
+    kinds = list(Operation.__subclasses__())
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        if "." in (name := str(kind.__struct_config__.tag)):     # the others only share fields
+            found[name] = kind
+    return found
+
+
+def encode(operation: Operation[Any]) -> bytes:
+    return msgspec.json.encode(operation)
+
+
+def decode(data: bytes) -> Operation[Any]:
+    """Fails: msgspec.ValidationError, of an operation that this program does not know too."""
+    found: Operation[Any] = _decoder().decode(data)
+    return found
+
+
+def encode_result(result: Any) -> bytes:
+    return msgspec.json.encode(result, enc_hook=_plain)
+
+
+def decode_result(kind: type[Operation[R]], data: bytes) -> R:
+    """The result of an operation of this kind."""
+    result: R = msgspec.json.decode(data, type=result_type(kind), dec_hook=_made)
+    return result
+
+
+def result_type(kind: type[Operation[Any]]) -> Any:
+    (base,) = kind.__orig_bases__  # type: ignore[attr-defined]
+    return typing.get_args(base)[0]
+
+
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(typing.Union[tuple(operations().values())])  # noqa: UP007  made at run time
+
+
+def _plain(value: Any) -> Any:
+    """Refusals inside a result, as what they say."""
+    if isinstance(value, SpokesError):
+        return {"code": value.code, "message": str(value), "hint": value.hint, "retryable": value.retryable}
+    raise NotImplementedError(f"{type(value).__name__} is not plain data")
+
+
+def _made(kind: type[Any], value: Any) -> Any:
+    if isinstance(kind, type) and issubclass(kind, SpokesError):
+        error = kind(value["message"], hint=value["hint"])
+        error.code, error.retryable = value["code"], value["retryable"]
+        return error
+    raise NotImplementedError(f"{kind} is not plain data")
