@@ -78,14 +78,14 @@ class Resolver:
         self._paths = (hosts, resolv, nsswitch)
         self._system = SystemNames()
         self._files_version = 0
-        self._state = self._look()
+        self._state = self._files_state()
         self._dns: DnsClient | None = None
         self._dns_failure = ""
         self._read()
 
     def files_version(self) -> int:
         """Another number each time that a file which decides was written; what it says counts from now on."""
-        state = self._look()
+        state = self._files_state()
         if state != self._state:
             self._state = state
             self._read()
@@ -154,7 +154,7 @@ class Resolver:
             raise OSError(errno.EINVAL, self._dns_failure)
         return client
 
-    def _look(self) -> tuple[tuple[int, ...], ...]:
+    def _files_state(self) -> tuple[tuple[int, ...], ...]:
         return tuple(_identity(path) for path in self._paths)
 
     def _read(self) -> None:

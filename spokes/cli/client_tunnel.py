@@ -40,7 +40,7 @@ from spokes.client.tables import (
 from spokes.errors import ConfigError, ServerKeyError, SpokesError
 from spokes.event_loop import run as run_loop
 from spokes.file_edit import require_writable, write_file
-from spokes.pins import parse_fingerprint
+from spokes.fingerprints import parse_fingerprint
 
 if TYPE_CHECKING:
     from spokes.client.endpoint import Endpoint

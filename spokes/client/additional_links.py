@@ -1,5 +1,5 @@
-"""The links of a session beside the one that leads: opened on demand, replaced when lost, given up when idle, and next
-in line to lead.
+"""The links of a session beside its primary one: opened on demand, replaced when lost, given up when idle, and next in
+line to be primary.
 
 Bound: as many as the server allows the session; one is being opened at a time.
 Fails: a link that cannot be opened is logged; the session goes on with those it has.
@@ -79,7 +79,7 @@ class AdditionalLinks:
             self._spawn(self._open(session))
 
     def take_next(self) -> Link | None:
-        """A link that is up, to lead the session in place of a lost one; it is none of these any more."""
+        """A link that is up, to be primary in place of a lost one; it is none of these any more."""
         usable = [link for link in self.links if link not in self._draining]
         if self._session is None or not usable:
             return None

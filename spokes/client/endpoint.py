@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spokes.client.config import ClientConfig, join_host_port
-from spokes.pins import parse_fingerprint
+from spokes.fingerprints import parse_fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """How the local services do: what came last of each, read from the engine's counters four times a second.
 
-Owns: the last reading of every route. Bound: one fault a service; one line a second for each, LINES_PER_LOOK_MAX lines
-a look; the others wait and count on.
+Owns: the last reading of every route. Bound: one fault a service; one line a second for each, LINES_PER_CHECK_MAX lines
+a check; the others wait and count on.
 Fails: it cannot; a service that was never asked is not known to fail.
 """
 
@@ -20,9 +20,9 @@ from spokes.wire.rules import LIST_COUNT_MAX
 
 log = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 0.25
+CHECK_INTERVAL_S = 0.25
 REPEAT_S = 1.0  # lines and turns of one service
-LINES_PER_LOOK_MAX = 20
+LINES_PER_CHECK_MAX = 20
 LOOP = "SPK-LOOP"
 FAULT_WORDS = {
     "SPK-UPSTREAM-REFUSED": "refused the connection",
@@ -126,7 +126,7 @@ class _Reading:
 
 
 class Conditions:
-    """The faults of all services, as of the last look."""
+    """The faults of all services, as of the last check."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.faults: Mapping[ServiceName, Fault] = {}
@@ -137,7 +137,7 @@ class Conditions:
         self._unsaid: dict[ServiceName, tuple[Fault, int]] = {}  # faults that wait for their line
         self._said_at: dict[ServiceName, float] = {}
 
-    def look(self, served: Mapping[tuple[int, str | int], Served]) -> list[Turn]:
+    def check(self, served: Mapping[tuple[int, str | int], Served]) -> list[Turn]:
         """Read the counters; what is new goes to the log, what turned is answered. One line and one turn a second for
         each service, whatever happens in it."""
         faults: dict[ServiceName, Fault] = {}
@@ -188,7 +188,7 @@ class Conditions:
                 del known[service]
 
     def _read(self, route: tuple[int, str | int], one: Served) -> tuple[Fault | None, Fault | None, int]:
-        """The route's fault if it failed last, the latest one, and how many came since the last look."""
+        """The route's fault if it failed last, the latest one, and how many came since the last check."""
         assert one.counter is not None
         last, at, counts = one.counter.outcomes()
         reading = self._readings.get(route)
@@ -227,7 +227,7 @@ class Conditions:
         """How many faults more each line stands for is in it."""
         now = self._clock()
         due = [service for service in self._unsaid if now - self._said_at.get(service, -REPEAT_S) >= REPEAT_S]
-        for service in due[:LINES_PER_LOOK_MAX]:
+        for service in due[:LINES_PER_CHECK_MAX]:
             fault, count = self._unsaid.pop(service)
             self._said_at[service] = now
             log.warning(

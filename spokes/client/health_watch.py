@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
-from spokes.client.health import LOOK_INTERVAL_S, REPEAT_S, Conditions, Turn
+from spokes.client.health import CHECK_INTERVAL_S, REPEAT_S, Conditions, Turn
 from spokes.client.link import Link
 from spokes.client.routes import Routes
 from spokes.client.session import Session
@@ -40,8 +40,8 @@ class HealthWatch:
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_INTERVAL_S)
-            turns = self._conditions.look(self._routes.served())
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            turns = self._conditions.check(self._routes.served())
             if turns:
                 self._on_turns(turns)
             session = self._online_session()

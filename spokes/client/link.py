@@ -91,7 +91,7 @@ class Link:
         return message
 
     def close(self, code: str = "SPK-CLOSED", message: str = "client ends") -> None:
-        """Say goodbye and close when that is sent."""
+        """Send a bye, and close when that is out."""
         if self.ended is None:
             if self._up.is_set() and self.state not in (State.NEW, State.CLOSED):
                 self.send(Bye(code=code, reason=Reason.DRAIN.value, message=message, retry=False))

@@ -100,7 +100,7 @@ class Links:
         return any(link.connected for _, link in attempts.values())
 
     async def wait_all_down(self) -> None:
-        """Return when every link is gone, so that a last goodbye was sent; not for ever."""
+        """Return when every link is gone, so that a last bye was sent; not for ever."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await asyncio.gather(*(link.wait_down() for link in list(self._links.values())))

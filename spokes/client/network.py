@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 1.0
-SUSPENDED_S = 2.0  # the clocks are further apart than before, or a look is later, by this much
+CHECK_INTERVAL_S = 1.0
+SUSPENDED_S = 2.0  # the clocks are further apart than before, or a check is later, by this much
 SETTLE_S = 0.1  # of changes that come together
 
 # linux/rtnetlink.h: RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE
@@ -41,7 +41,7 @@ class NetworkWatch:
                 loop.add_reader(told, self._drain, told)
                 stack.callback(loop.remove_reader, told)
             stack.callback(self._forget)
-            await self._look_at_clocks()
+            await self._check_clocks()
 
     def _open(self) -> socket.socket | None:
         try:
@@ -70,12 +70,12 @@ class NetworkWatch:
             self._settling.cancel()
             self._settling = None
 
-    async def _look_at_clocks(self) -> None:
+    async def _check_clocks(self) -> None:
         suspended_s, looked_at = _suspended_s(), time.monotonic()
         while True:
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            await asyncio.sleep(CHECK_INTERVAL_S)
             now_suspended_s, now = _suspended_s(), time.monotonic()
-            if now_suspended_s - suspended_s > SUSPENDED_S or now - looked_at > LOOK_INTERVAL_S + SUSPENDED_S:
+            if now_suspended_s - suspended_s > SUSPENDED_S or now - looked_at > CHECK_INTERVAL_S + SUSPENDED_S:
                 log.info("this host or program stood still")
                 self._on_change()
             suspended_s, looked_at = now_suspended_s, now

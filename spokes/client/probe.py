@@ -8,7 +8,7 @@ import ssl
 
 from cryptography import x509
 
-from spokes.pins import fingerprint
+from spokes.fingerprints import fingerprint
 from spokes.resolver import Resolver
 
 PROBE_TIMEOUT_S = 5.0

@@ -20,7 +20,7 @@ from spokes.resolver import LIFETIME_S_MAX, Resolve, literal_addresses
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 2.0  # how long a change of rules waits for names: one dead name must not hold up the others
-LOOK_INTERVAL_S = 1.0  # between looks at the hosts file, and between look-ups of one name
+CHECK_INTERVAL_S = 1.0  # between checks of the hosts file, and between look-ups of one name
 LOOKUP_COUNT_MAX = 16
 LOOKUPS_PER_S_MAX = 50
 
@@ -42,7 +42,7 @@ class ServiceAddresses:
         resolve: Resolve,
         *,
         files_version: Callable[[], int] = lambda: 0,
-        look_interval_s: float = LOOK_INTERVAL_S,
+        check_interval_s: float = CHECK_INTERVAL_S,
         patience_s: float = PATIENCE_S,
         now: Callable[[], float] = clock.monotonic_s,
     ) -> None:
@@ -50,13 +50,13 @@ class ServiceAddresses:
         self._resolve = resolve
         self._files_version = files_version
         self._version_seen = files_version()
-        self._look_interval_s = look_interval_s
+        self._check_interval_s = check_interval_s
         self._patience_s = patience_s
         self._now = now
         self._names: dict[str, _Name] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._waited_for: set[str] = set()  # first look-ups, whose answer use() itself brings
-        self._places = asyncio.Semaphore(LOOKUP_COUNT_MAX)
+        self._slots = asyncio.Semaphore(LOOKUP_COUNT_MAX)
         self._wake = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
 
@@ -91,7 +91,7 @@ class ServiceAddresses:
             return
         if host in self._asking:
             name.again = True
-        name.due_at = min(name.due_at, name.asked_at + self._look_interval_s)
+        name.due_at = min(name.due_at, name.asked_at + self._check_interval_s)
         self._wake.set()
 
     async def run(self) -> None:
@@ -118,12 +118,12 @@ class ServiceAddresses:
                 self._ask(host)
 
     def _wait_s(self) -> float | None:
-        """Until the next look at the files, or for ever while there are no names."""
+        """Until the next check of the files, or for ever while there are no names."""
         if not self._names:
             return None
         now = self._now()
         waits = (name.due_at - now for host, name in self._names.items() if host not in self._asking)
-        return max(min(self._look_interval_s, *waits, self._look_interval_s), 0.0)
+        return max(min(self._check_interval_s, *waits, self._check_interval_s), 0.0)
 
     def _ask(self, host: str) -> asyncio.Task[None]:
         """One look-up of a name at a time; everybody waits for the same."""
@@ -139,7 +139,7 @@ class ServiceAddresses:
             log.error("addresses of a service not taken", extra={"host": host}, exc_info=error)
 
     async def _look_up(self, host: str) -> None:
-        async with self._places:
+        async with self._slots:
             name = self._names.get(host)
             if name is None:
                 return
@@ -154,7 +154,7 @@ class ServiceAddresses:
                         exc_info=None if isinstance(error, OSError) else error,
                     )
                 name.failures = min(name.failures + 1, 10)
-                self._plan(name, self._look_interval_s * 2**name.failures)
+                self._plan(name, self._check_interval_s * 2**name.failures)
                 return
         self._plan(name, answer.lifetime_s)
         name.failures = 0
@@ -169,6 +169,6 @@ class ServiceAddresses:
 
     def _plan(self, name: _Name, wait_s: float) -> None:
         """Not before the interval has passed, nor more often than all names together may be asked for."""
-        least_s = max(self._look_interval_s, len(self._names) / LOOKUPS_PER_S_MAX)
+        least_s = max(self._check_interval_s, len(self._names) / LOOKUPS_PER_S_MAX)
         most_s = max(least_s, LIFETIME_S_MAX)
         name.due_at = name.asked_at + (least_s if name.again else min(max(wait_s, least_s), most_s))

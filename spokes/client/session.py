@@ -1,6 +1,6 @@
 """One session: greeting, login, then messages until no link is left to carry them.
 
-The coroutine of a session reads its leading link alone, in order; requests wait for their answers by id.
+The coroutine of a session reads its primary link alone, in order; requests wait for their answers by id.
 Fails: whatever ended the last link; RemoteError carries the server's `bye`.
 Source: docs/protocol.md, "Handshake", "Afterwards" and "Losing a link".
 """
@@ -96,7 +96,7 @@ async def log_in(
     try:
         if bind is not None:
             bind(link)
-        await _greet(link, Login(key=key, mode=mode, moves=mode == "serve"))
+        await _greet(link, Login(key=key, mode=mode, supports_failover=mode == "serve"))
         ready = await link.expect(Ready, within_s=LOGIN_DEADLINE_S)
     except BaseException:
         link.abort()
@@ -138,11 +138,11 @@ class _Announced(NamedTuple):
 
 
 class Session:
-    """A session after `ready`: what goes over its leading link.
+    """A session after `ready`: what goes over its primary link.
 
-    `next_link` gives another link of the session to lead in place of a lost one, or None. `on_delayed` hears that the
-    server cannot store what was announced now, `on_late` the answer to a list whose caller gave up, `on_resumed` which
-    list the server took after it had said so: others may have been refused here meanwhile.
+    `next_link` gives another link of the session to be primary in place of a lost one, or None. `on_delayed` hears that
+    the server cannot store what was announced now, `on_late` the answer to a list whose caller gave up, `on_resumed`
+    which list the server took after it had said so: others may have been refused here meanwhile.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Session:
 
     async def _move(self, loss: UnreachableError) -> None:
         """Go on over another link; fails with the loss where there is none."""
-        while self.ready.moves and self._next_link is not None and (link := self._next_link()) is not None:
+        while self.ready.supports_failover and self._next_link is not None and (link := self._next_link()) is not None:
             try:
                 await self._lead(link)
             except UnreachableError:
@@ -202,7 +202,7 @@ class Session:
         raise loss
 
     async def _lead(self, link: Link) -> None:
-        """Make it the leading link."""
+        """Make it the primary link."""
         try:
             link.send(Lead())
             async with asyncio.timeout(ANSWER_DEADLINE_S):

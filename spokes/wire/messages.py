@@ -101,7 +101,8 @@ class Registered(Message, frozen=True, kw_only=True):
 class Login(Message, frozen=True, kw_only=True):
     key: Secret
     mode: Literal["serve", "control"] = "serve"
-    moves: bool = False  # this client sends `lead` when the leading link is lost
+    # this client sends `lead` when the primary link is lost
+    supports_failover: bool = msgspec.field(default=False, name="moves")
 
 
 class Ready(Message, frozen=True, kw_only=True):
@@ -113,7 +114,8 @@ class Ready(Message, frozen=True, kw_only=True):
     config: TunConfig
     link_count_max: Annotated[int, Meta(ge=1, le=64)]
     rules_rev: RulesRev | None = None  # of `config`; None from a server that does not count
-    moves: bool = False  # the session outlives its leading link as long as it has another
+    # the session outlives its primary link as long as it has another
+    supports_failover: bool = msgspec.field(default=False, name="moves")
     urls: Urls = ()  # where visitors reach the host name, plain HTTP first
     url: Url = ""  # the one of them to show; "" from a server that does not say
 

@@ -156,7 +156,7 @@ class FakeServer:
             config=self.config,
             link_count_max=self.link_count_max,
             rules_rev=self.rules_rev if self.count_rules else None,
-            moves=self.moves,
+            supports_failover=self.moves,
             urls=self.urls,
             url=self.url,
         )

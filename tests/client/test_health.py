@@ -6,7 +6,7 @@ import pytest
 
 from spokes._fastpath.engine import FAULT_CODES, RouteKind
 from spokes.client import health
-from spokes.client.health import LINES_PER_LOOK_MAX, Conditions, Served, ServiceName
+from spokes.client.health import LINES_PER_CHECK_MAX, Conditions, Served, ServiceName
 
 HTTP, TCP, TLS, UDP = (int(kind) for kind in (RouteKind.HTTP, RouteKind.TCP, RouteKind.TLS, RouteKind.UDP))
 SITE, PORT = ServiceName("a.example", 0), ServiceName("", 22000)
@@ -71,42 +71,42 @@ def lines(caplog):
 
 
 def test_service_that_was_never_asked_does_not_fail(conditions, served):
-    assert conditions.look(served) == []
+    assert conditions.check(served) == []
     assert conditions.faults == {}
 
 
 def test_faults_turn_the_service_once_and_count_until_it_answers(conditions, served, counter):
     counter.fail(REFUSED)
-    (turn,) = conditions.look(served)
+    (turn,) = conditions.check(served)
     assert turn.service == SITE and turn.fault.code == "SPK-UPSTREAM-REFUSED"
     assert "127.0.0.1:8080 refused the connection [SPK-UPSTREAM-REFUSED]" in turn.line()
     counter.fail(REFUSED, 4)
-    assert conditions.look(served) == []
+    assert conditions.check(served) == []
     assert conditions.faults[SITE].count == 5
     assert "5 times" in conditions.faults[SITE].words()
     counter.answer()
-    (turn,) = conditions.look(served)
+    (turn,) = conditions.check(served)
     assert turn.fault is None and turn.line() == "Service a.example answers again"
     assert conditions.faults == {}
     counter.fail(REFUSED)
-    conditions.look(served)
+    conditions.check(served)
     assert conditions.faults[SITE].count == 1
 
 
 def test_another_cause_is_another_turn(conditions, served, counter):
     counter.fail(REFUSED)
-    conditions.look(served)
+    conditions.check(served)
     counter.fail(CLOSED)
-    (turn,) = conditions.look(served)
+    (turn,) = conditions.check(served)
     assert turn.fault.code == "SPK-UPSTREAM-CLOSED" and turn.fault.count == 2
 
 
 def test_line_stands_for_all_faults_of_a_look(conditions, served, counter, caplog):
     with caplog.at_level(logging.WARNING, health.__name__):
-        conditions.look(served)
+        conditions.check(served)
         counter.fail(REFUSED, 1000)
-        conditions.look(served)
-        conditions.look(served)
+        conditions.check(served)
+        conditions.check(served)
     assert lines(caplog) == [("a.example", "127.0.0.1:8080", "SPK-UPSTREAM-REFUSED", 999)]
 
 
@@ -114,7 +114,7 @@ def test_fault_that_was_followed_by_an_answer_has_its_line_and_no_turn(condition
     counter.fail(CLOSED)
     counter.answer()
     with caplog.at_level(logging.WARNING, health.__name__):
-        assert conditions.look(served) == []
+        assert conditions.check(served) == []
     assert lines(caplog) == [("a.example", "127.0.0.1:8080", "SPK-UPSTREAM-CLOSED", 0)]
 
 
@@ -125,10 +125,10 @@ def test_many_services_that_fail_at_once_have_a_bounded_number_of_lines(conditio
         one.fail(REFUSED)
         served[HTTP, f"s{index}.example"] = Served(upstream="u", counter=one)
     with caplog.at_level(logging.WARNING, health.__name__):
-        assert len(conditions.look(served)) == 300
-        assert len(lines(caplog)) == LINES_PER_LOOK_MAX
-        for _ in range(300 // LINES_PER_LOOK_MAX):
-            conditions.look(served)
+        assert len(conditions.check(served)) == 300
+        assert len(lines(caplog)) == LINES_PER_CHECK_MAX
+        for _ in range(300 // LINES_PER_CHECK_MAX):
+            conditions.check(served)
     assert len({service for service, *_ in lines(caplog)}) == len(lines(caplog)) == 300
 
 
@@ -136,29 +136,29 @@ def test_one_line_and_one_turn_a_second_whatever_happens_in_it(conditions, serve
     counter.fail(REFUSED)
     clock.step = 0
     with caplog.at_level(logging.WARNING, health.__name__):
-        assert len(conditions.look(served)) == 1
+        assert len(conditions.check(served)) == 1
         for _ in range(10):
             counter.answer()
-            assert conditions.look(served) == []
+            assert conditions.check(served) == []
             counter.fail(CLOSED, 5)
-            assert conditions.look(served) == []
+            assert conditions.check(served) == []
         assert len(lines(caplog)) == 1
         clock.now += 1
-        (turn,) = conditions.look(served)
+        (turn,) = conditions.check(served)
         clock.now += 1
-        assert conditions.look(served) == []
+        assert conditions.check(served) == []
     assert turn.fault.code == "SPK-UPSTREAM-CLOSED"
     assert lines(caplog)[1:] == [("a.example", "127.0.0.1:8080", "SPK-UPSTREAM-CLOSED", 49)]
 
 
 def test_other_addresses_keep_what_was_known_until_they_are_asked(conditions, served, counter):
     counter.fail(REFUSED, 3)
-    conditions.look(served)
+    conditions.check(served)
     other = Counter()
     served[HTTP, "a.example"] = Served(upstream="127.0.0.1:8080", counter=other)
-    assert conditions.look(served) == [] and SITE in conditions.faults
+    assert conditions.check(served) == [] and SITE in conditions.faults
     other.answer()
-    conditions.look(served)
+    conditions.check(served)
     assert conditions.faults == {}
 
 
@@ -167,25 +167,25 @@ def test_site_fails_while_one_of_its_routes_does(conditions, served, counter):
     served[TLS, "a.example"] = Served(upstream="127.0.0.1:8443", counter=tls)
     counter.answer()
     tls.fail(REFUSED)
-    conditions.look(served)
+    conditions.check(served)
     assert conditions.faults[SITE].upstream == "127.0.0.1:8443"
 
 
 def test_directory_that_is_not_there_fails_since_it_was_first_seen_so(conditions):
     served = {(HTTP, "a.example"): Served(upstream="/srv/www", counter=None, code="SPK-WEBROOT")}
-    (turn,) = conditions.look(served)
+    (turn,) = conditions.check(served)
     assert turn.fault.code == "SPK-WEBROOT"
     at = conditions.faults[SITE].at
-    assert conditions.look(served) == [] and conditions.faults[SITE].at == at
+    assert conditions.check(served) == [] and conditions.faults[SITE].at == at
     served[HTTP, "a.example"] = Served(upstream="/srv/www", counter=None)
-    (turn,) = conditions.look(served)
+    (turn,) = conditions.check(served)
     assert turn.fault is None
 
 
 def test_service_that_is_removed_is_forgotten(conditions, served, counter):
     counter.fail(REFUSED)
-    conditions.look(served)
-    assert conditions.look({}) == [] and conditions.faults == {}
+    conditions.check(served)
+    assert conditions.check({}) == [] and conditions.faults == {}
 
 
 def test_message_names_what_fails(conditions, served, counter):
@@ -193,7 +193,7 @@ def test_message_names_what_fails(conditions, served, counter):
     served[TCP, 22000] = Served(upstream="localhost:22", counter=port)
     counter.fail(REFUSED)
     port.fail(CLOSED)
-    conditions.look(served)
+    conditions.check(served)
     told = {(one.domain, one.port): one.code for one in conditions.message().failing}
     assert told == {SITE: "SPK-UPSTREAM-REFUSED", PORT: "SPK-UPSTREAM-CLOSED"}
 
@@ -226,7 +226,7 @@ def told(conditions):
 def test_port_whose_datagrams_are_all_refused_is_not_running_and_its_server_is_not_told(conditions, both):
     served, _, udp = both
     udp.fail(REFUSED, 3)
-    (turn,) = conditions.look(served)
+    (turn,) = conditions.check(served)
     assert turn.line() == "Service port 22000 fails: 127.0.0.1:53/udp refused the connection [SPK-UPSTREAM-REFUSED]"
     assert conditions.faults[PORT].count == 3
     assert told(conditions) == []                       # anybody may send one to a port of TCP
@@ -235,9 +235,9 @@ def test_port_whose_datagrams_are_all_refused_is_not_running_and_its_server_is_n
 def test_port_whose_datagrams_were_answered_fails_when_they_are_refused(conditions, both):
     served, _, udp = both
     udp.answer()
-    conditions.look(served)
+    conditions.check(served)
     udp.fail(REFUSED)
-    conditions.look(served)
+    conditions.check(served)
     assert told(conditions) == [(22000, "SPK-UPSTREAM-REFUSED")]
 
 
@@ -246,7 +246,7 @@ def test_refused_datagrams_of_a_port_whose_tcp_answers_are_a_line_and_no_state(c
     tcp.answer()
     udp.fail(REFUSED)
     with caplog.at_level(logging.WARNING, health.__name__):
-        assert conditions.look(served) == []
+        assert conditions.check(served) == []
     assert conditions.faults == {}
     assert lines(caplog) == [("port 22000", "127.0.0.1:53/udp", "SPK-UPSTREAM-REFUSED", 0)]
 
@@ -254,9 +254,9 @@ def test_refused_datagrams_of_a_port_whose_tcp_answers_are_a_line_and_no_state(c
 def test_refused_conns_of_a_port_that_answers_datagrams_are_no_state(conditions, both):
     served, tcp, udp = both
     udp.answer()
-    conditions.look(served)
+    conditions.check(served)
     tcp.fail(REFUSED)
-    assert conditions.look(served) == []
+    assert conditions.check(served) == []
     assert conditions.faults == {}
 
 
@@ -264,14 +264,14 @@ def test_port_that_fails_by_both_is_told_by_its_tcp(conditions, both):
     served, tcp, udp = both
     udp.fail(REFUSED)
     tcp.fail(CLOSED)
-    conditions.look(served)
+    conditions.check(served)
     assert told(conditions) == [(22000, "SPK-UPSTREAM-CLOSED")]
 
 
 def test_loop_is_said_in_words(conditions):
     counter = Counter()
     counter.fail(FAULT_CODES.index("SPK-LOOP"))
-    (turn,) = conditions.look({(TCP, 22000): Served(upstream="edge:22000", counter=counter)})
+    (turn,) = conditions.check({(TCP, 22000): Served(upstream="edge:22000", counter=counter)})
     assert turn.line() == "Service port 22000 fails: edge:22000 leads back to this tunnel [SPK-LOOP]"
 
 
@@ -279,6 +279,6 @@ def test_loop_of_datagrams_is_a_state_and_told_though_tcp_answers(conditions, bo
     served, tcp, udp = both
     tcp.answer()
     udp.fail(FAULT_CODES.index("SPK-LOOP"))
-    (turn,) = conditions.look(served)
+    (turn,) = conditions.check(served)
     assert turn.line() == "Service port 22000 fails: 127.0.0.1:53/udp leads back to this tunnel [SPK-LOOP]"
     assert told(conditions) == [(22000, "SPK-LOOP")]

@@ -41,7 +41,7 @@ async def test_watch_many_messages_at_once_are_one_change(monkeypatch):
 
 async def test_watch_resume_is_a_change(monkeypatch):
     monkeypatch.setattr(NetworkWatch, "_open", lambda _self: None)
-    monkeypatch.setattr(network, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(network, "CHECK_INTERVAL_S", 0.01)
     suspended_s, looks = [5.0], []
 
     def look():

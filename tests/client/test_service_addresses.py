@@ -157,7 +157,7 @@ async def test_ask_due_written_file_makes_every_name_due():
 async def test_run_reported_name_is_looked_up_and_told():
     zone = Zone(db=["10.0.0.1"])
     zone.lifetime_s = 600
-    services = ServiceAddresses(zone.lookup, look_interval_s=0.001)
+    services = ServiceAddresses(zone.lookup, check_interval_s=0.001)
     await services.use({"db"})
     changes = []
     services.on_change = lambda: changes.append(services.addresses("db"))

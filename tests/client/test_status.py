@@ -65,7 +65,7 @@ async def test_plain_console_prints_lines_with_state_and_faults(engine, rules_pa
 @pytest.fixture
 def failing_site(monkeypatch):
     """a.example's upstream refuses; asked all the time."""
-    monkeypatch.setattr(spokes.client.health_watch, "LOOK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(spokes.client.health_watch, "CHECK_INTERVAL_S", 0.001)
     counts = [0] * len(FAULT_CODES)
     counts[1] = 3
     monkeypatch.setitem(OUTCOMES, "localhost:8080", (1, 1_790_000_000.0, counts))

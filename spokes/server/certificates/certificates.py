@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spokes.errors import CertificateError, ConfigError, DataDirError
-from spokes.pins import fingerprint, fingerprint_of_key
+from spokes.fingerprints import fingerprint, fingerprint_of_key
 
 KEY_NAME = "server.key"
 CHAIN_NAME = "server.crt"

@@ -246,7 +246,7 @@ class Sessions:
         if is_control:
             await self._run_control(link, ready)
             return
-        session = self._take_over(link, agent, tunnel, supports_failover=request.moves)
+        session = self._take_over(link, agent, tunnel, supports_failover=request.supports_failover)
         try:
             session.config, session.revision = found.config, found.revision
             session.hostname, session.url = ready.hostname, ready.url
@@ -257,7 +257,7 @@ class Sessions:
                     generation=session.generation,
                     session=session.token,
                     link_count_max=self._registry.link_count_max,
-                    moves=request.moves,
+                    supports_failover=request.supports_failover,
                 )
             )
             await self._session_loop.run(link, tunnel.uid, session)

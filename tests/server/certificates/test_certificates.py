@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spokes.errors import CertificateError, ConfigError, DataDirError
-from spokes.pins import parse_fingerprint
+from spokes.fingerprints import parse_fingerprint
 from spokes.server.certificates import certificates
 from spokes.server.certificates.certificates import (
     CHAIN_NAME,

@@ -11,7 +11,7 @@ from cryptography import x509
 from spokes._fastpath.engine import ListenerKind
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import CertificateError
-from spokes.pins import fingerprint
+from spokes.fingerprints import fingerprint
 from spokes.server.certificates.certificates import CHAIN_NAME, KEY_NAME, ensure_certificate, read_certificate
 from spokes.server.process.app import Server
 from tests.server.conftest import DOMAIN

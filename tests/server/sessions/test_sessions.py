@@ -54,7 +54,7 @@ def registered(store):
 async def log_in(engine, key, mode="serve", *, moves=False):
     peer = engine.arrive()
     peer.say(hello())
-    peer.say(m.Login(key=key, mode=mode, moves=moves))
+    peer.say(m.Login(key=key, mode=mode, supports_failover=moves))
     return peer, await hears(peer, m.Ready)
 
 
@@ -221,7 +221,7 @@ async def test_session_join_wrong_secret_is_refused(engine, registered):
 
 async def test_session_of_an_old_client_ends_with_its_primary_link(engine, server, store, registered):
     peer, ready = await log_in(engine, registered[1])
-    assert not ready.moves
+    assert not ready.supports_failover
     further = await join(engine, ready)
     await eventually(lambda: store.tunnels.get(registered[0].uid).state is TunnelState.ONLINE)
     peer.hang_up()
@@ -233,7 +233,7 @@ async def test_session_of_an_old_client_ends_with_its_primary_link(engine, serve
 async def test_session_primary_link_lost_goes_on_over_the_one_that_takes_its_place(engine, server, store, registered):
     tunnel, key = registered
     peer, ready = await log_in(engine, key, moves=True)
-    assert ready.moves
+    assert ready.supports_failover
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),)))
     await hears(peer, m.Accepted)
     further = await join(engine, ready)

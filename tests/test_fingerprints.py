@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spokes.errors import ConfigError
-from spokes.pins import parse_fingerprint
+from spokes.fingerprints import parse_fingerprint
 
 DIGEST = bytes(range(200, 232))
 DIGITS = DIGEST.hex()
