@@ -8,7 +8,7 @@ from typing import Any
 import falcon
 
 from spokes.admin.auth import Authenticator
-from spokes.admin.body_places import BodyPlaces
+from spokes.admin.body_slots import BodySlots
 from spokes.admin.context import Admin
 from spokes.admin.dispatch import (
     Authenticate,
@@ -48,12 +48,12 @@ def create_app(
     app.add_error_handler(falcon.HTTPError, on_http_error)
     app.add_error_handler(SpokesError, on_spokes_error)
     authenticate = authenticate or Authenticator()
-    body_places = BodyPlaces(thread_count)
+    body_slots = BodySlots(thread_count)
     by_path: dict[str, list[Route]] = {}
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
     for path, together in by_path.items():
-        app.add_route(path, Endpoint(admin, together, authenticate, body_places))
+        app.add_route(path, Endpoint(admin, together, authenticate, body_slots))
     app.add_route("/api/admin/openapi.json", Description(routes))
     app.add_route("/metrics", Metrics(admin, authenticate))
     app.add_route("/healthz", Health(admin))

@@ -13,7 +13,7 @@ from typing import TypeVar
 import spokes
 from spokes import clock
 from spokes.admin.failures import Failures
-from spokes.admin.places import Places
+from spokes.admin.slots import Slots
 from spokes.admin.user_list import UserList
 from spokes.config import Address, PortRange
 from spokes.control import Control
@@ -117,7 +117,7 @@ class Admin:
     users: UserList = field(default_factory=UserList)
     key_failures: Failures = field(default_factory=Failures)
     password_failures: Failures = field(default_factory=Failures)
-    lookups: Places = field(default_factory=lambda: Places(LOOKUP_COUNT_MAX, LOOKUP_REFUSAL, count_per_source_max=1))
+    lookups: Slots = field(default_factory=lambda: Slots(LOOKUP_COUNT_MAX, LOOKUP_REFUSAL, count_per_source_max=1))
     path_prefix: str = ""                # what a front proxy puts before our paths; "" for none
     version: str = spokes.__version__
     started: clock.Since = field(default_factory=clock.Since)

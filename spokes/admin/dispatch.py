@@ -20,7 +20,7 @@ import falcon
 import msgspec
 from gunicorn.http.errors import ParseException
 
-from spokes.admin.body_places import BodyPlaces
+from spokes.admin.body_slots import BodySlots
 from spokes.admin.context import Admin, Caller, CallerKind
 from spokes.admin.decode import decode_body, decode_query, decode_uid
 from spokes.admin.long_lists import long_list_turn
@@ -74,11 +74,11 @@ class Endpoint(Resource):
     """The routes of one path."""
 
     def __init__(
-        self, admin: Admin, routes: Sequence[Route], authenticate: Authenticate, body_places: BodyPlaces
+        self, admin: Admin, routes: Sequence[Route], authenticate: Authenticate, body_slots: BodySlots
     ) -> None:
         self._admin = admin
         self._authenticate = authenticate
-        self._body_places = body_places
+        self._body_slots = body_slots
         self._routes = {route.method: route for route in routes}
         self.methods = tuple(self._routes)
 
@@ -101,8 +101,8 @@ class Endpoint(Resource):
             body = None
             if route.request is not None:
                 length = _check_length(req, route.body_bytes_max)
-                held.enter_context(self._body_places.room(source, length))
-                with nullcontext() if _is_here(req) else self._body_places.place(source, signed_in=is_known):
+                held.enter_context(self._body_slots.room(source, length))
+                with nullcontext() if _is_here(req) else self._body_slots.place(source, signed_in=is_known):
                     body = decode_body(_read_body(req, route.body_bytes_max), route.request)
                 # Rights may have gone while the body came.
                 self._admin.store.audit.require(*standing(caller.principal()))

@@ -1,6 +1,6 @@
 """Passwords and second factors of people.
 
-Bound: one hash at once for logins and one for all other work, because each takes MEMORY_KIB (hash_turns.py). Places for
+Bound: one hash at once for logins and one for all other work, because each takes MEMORY_KIB (hash_slots.py). Slots for
 logins are taken by nothing else, so that who sets passwords in a loop shuts nobody out.
 Source: TOTP is RFC 6238, 30 s, six digits; how passwords are kept: password_hash.py.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 
 from spokes import clock
-from spokes.admin.hash_turns import HashTurns, Rank
+from spokes.admin.hash_slots import HashSlots, Rank
 from spokes.errors import ValueRefusedError
 from spokes.password_hash import fits, hash_of
 from spokes.wire.types import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
@@ -20,8 +20,8 @@ WORK_WAITING_MAX = 2
 TOTP_STEP_S = 30
 TOTP_DRIFT_STEPS = 1                     # clocks of telephones are a little off
 
-_logins = HashTurns(LOGIN_WAITING_MAX)
-_work = HashTurns(WORK_WAITING_MAX)
+_logins = HashSlots(LOGIN_WAITING_MAX)
+_work = HashSlots(WORK_WAITING_MAX)
 
 
 def hash_password(password: str, *, owner: str = "") -> str:

@@ -20,9 +20,9 @@ import msgspec
 
 from spokes import clock
 from spokes.admin.deadline import Wsgi
-from spokes.admin.places import SharedPlaces
 from spokes.admin.routing import JSON
 from spokes.admin.schema.envelope import failure
+from spokes.admin.slots import SharedSlots
 from spokes.errors import AdmissionRefusedError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Sending:
         self._deadline_s = deadline_s
         self._take_back_s = take_back_s
         count = max(1, min(SENDING_COUNT_MAX, thread_count // 2))
-        self.places = SharedPlaces(count, REFUSAL, waiting_max=WAITING_COUNT_MAX, patience_s=PATIENCE_S)
+        self.places = SharedSlots(count, REFUSAL, waiting_max=WAITING_COUNT_MAX, patience_s=PATIENCE_S)
         self._under_way: set[_Answer] = set()
         self._changed = threading.Condition()
         threading.Thread(target=self._watch, name="sending-deadline", daemon=True).start()

@@ -12,23 +12,24 @@ from types import TracebackType
 from typing import Self
 
 from spokes.errors import DatabaseMissingError, StoreError
+from spokes.store.access_records import AccessRecords
 from spokes.store.alerts import Alerts
-from spokes.store.apikeys import ApiKeys
+from spokes.store.api_keys import ApiKeys
 from spokes.store.audit import Audit
 from spokes.store.base import Secrets
 from spokes.store.changes import ChangeLog
 from spokes.store.connections import check_place
+from spokes.store.consumer_offsets import ConsumerOffsets
 from spokes.store.db import Database
 from spokes.store.deliveries import Deliveries
-from spokes.store.frozen_lists import FrozenLists
+from spokes.store.domain_verifications import DomainVerifications
 from spokes.store.hostnames import Hostnames
 from spokes.store.logins import Logins
-from spokes.store.marks import Marks
 from spokes.store.migrations import check_version, migrate, schema_version
 from spokes.store.portmaps import PortMaps
 from spokes.store.ports import Ports
 from spokes.store.presence import Presence
-from spokes.store.proofs import Proofs
+from spokes.store.result_snapshots import ResultSnapshots
 from spokes.store.rows import (
     ApiKey,
     AuthToken,
@@ -62,14 +63,13 @@ from spokes.store.rows_admin import (
     Severity,
 )
 from spokes.store.rows_traffic import Period, Traffic, TrafficBy, TrafficDelta, TrafficSum, Usage, Visit
-from spokes.store.rulestate import RuleStates
+from spokes.store.rule_states import RuleStates
 from spokes.store.settings import Settings
 from spokes.store.sites import Sites
 from spokes.store.tokens import Tokens
 from spokes.store.traffic import TrafficLog
 from spokes.store.tunnels import Tunnels
 from spokes.store.users import Users
-from spokes.store.visits import Visits
 from spokes.store.webhooks import Webhooks
 
 __all__ = [
@@ -134,16 +134,16 @@ class Store:
         self.api_keys = ApiKeys(db, self.secrets)
         self.webhooks = Webhooks(db)
         # What happens.
-        self.domain_verifications = Proofs(db, self.secrets)
+        self.domain_verifications = DomainVerifications(db, self.secrets)
         self.presence = Presence(db)
         self.logins = Logins(db, self.changes, self.secrets)
         self.deliveries = Deliveries(db, self.changes)
-        self.result_snapshots = FrozenLists(db, self.secrets)
+        self.result_snapshots = ResultSnapshots(db, self.secrets)
         self.audit = Audit(db, self.changes)
         self.alerts = Alerts(db, self.changes)
         self.traffic = TrafficLog(db)
-        self.access_records = Visits(db)
-        self.consumer_offsets = Marks(db)
+        self.access_records = AccessRecords(db)
+        self.consumer_offsets = ConsumerOffsets(db)
 
     @classmethod
     def open(cls, url: str, *, create: bool = True) -> Self:

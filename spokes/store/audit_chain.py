@@ -38,7 +38,7 @@ _SET_PLACE = Statement(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
+class NewAuditRecord:
     """What an event will tell, before it has a place in the chain."""
 
     principal: Principal
@@ -61,18 +61,18 @@ def set_place(db: peewee.Database, key: str, seq: int, digest: str) -> None:
     _SET_PLACE(key, f"{seq} {digest}").execute(db)
 
 
-def append(db: peewee.Database, deeds: Sequence[Deed], now: float) -> None:
-    """Put `deeds` at the end of the chain."""
+def append(db: peewee.Database, records: Sequence[NewAuditRecord], now: float) -> None:
+    """Put `records` at the end of the chain."""
     seq, previous_hash = place(db, HEAD_KEY)
-    for deed in deeds:
+    for record in records:
         seq += 1
-        principal = deed.principal
+        principal = record.principal
         row: dict[str, Any] = {
             "seq": seq, "time": now, "actor_kind": str(principal.kind), "actor_uid": principal.uid,
             "actor_name": cleaned_text(principal.name), "address": cleaned_text(principal.address),
-            "action": deed.action, "object_kind": deed.object_kind, "object_uid": deed.object_uid,
-            "before": concealed(deed.before),
-            "after": concealed(deed.after), "previous_hash": previous_hash,
+            "action": record.action, "object_kind": record.object_kind, "object_uid": record.object_uid,
+            "before": concealed(record.before),
+            "after": concealed(record.after), "previous_hash": previous_hash,
         }
         row["hash"] = previous_hash = _digest(row)
         for name in ("before", "after"):

@@ -83,8 +83,8 @@ class Writer:
         self._changes: list[tuple[Any, ...]] = []
         self._ruled: dict[str, None] = {}  # tunnels whose rules are touched
         self._principal = current_acting().principal
-        self._deeds: list[audit_chain.Deed] = []
-        self._admitted: list[audit_chain.Deed] = []      # of which the budget was asked before
+        self._records: list[audit_chain.NewAuditRecord] = []
+        self._admitted: list[audit_chain.NewAuditRecord] = []      # of which the budget was asked before
         self._counted: list[Counted] = []                # events that are written with the transaction
 
     @property
@@ -138,7 +138,7 @@ class Writer:
     ) -> None:
         """A record that belongs to no row; none without a principal. `admitted`: the budget was asked."""
         if self._principal is not None:
-            (self._admitted if admitted else self._deeds).append(audit_chain.Deed(
+            (self._admitted if admitted else self._records).append(audit_chain.NewAuditRecord(
                 principal=self._principal, action=action, object_kind=object_kind, object_uid=object_uid, after=detail
             ))
 
@@ -151,15 +151,17 @@ class Writer:
 
     def flush(self) -> None:
         """Write events, position and changes: last statements of the transaction."""
-        deeds = [deed for deed in self._deeds if self._event_budget.admits(deed.principal, deed.action, self.now)]
-        deeds += self._admitted
+        records = [
+            one for one in self._records if self._event_budget.admits(one.principal, one.action, self.now)
+        ]
+        records += self._admitted
         self._counted = self._event_budget.due(self.now)
         for one in self._counted:
-            deeds.append(audit_chain.Deed(
+            records.append(audit_chain.NewAuditRecord(
                 principal=one.principal, action=one.action, object_kind="", object_uid=ZERO_UID, after=one.detail()
             ))
-        if deeds:
-            audit_chain.append(self._db, deeds, self.now)
+        if records:
+            audit_chain.append(self._db, records, self.now)
         if not self._changes:
             return
         _SET_POSITION(self._seq).execute(self._db)
@@ -190,7 +192,7 @@ class Writer:
                 verb = "shutdown" if after["shutdown"] else "enable"
             before = {name: before[name] for name in differing}
             after = {name: after[name] for name in differing}
-        self._deeds.append(audit_chain.Deed(
+        self._records.append(audit_chain.NewAuditRecord(
             principal=self._principal, action=f"{kind}.{verb}", object_kind=kind, object_uid=uid, before=before,
             after=after,
         ))

@@ -2,7 +2,7 @@
 
 Owns: one connection per thread that calls, and the rule that writers take turns: on SQLite by a lock of this process
 and `BEGIN IMMEDIATE`, on PostgreSQL by the lock on the `position` row that every writing transaction takes first.
-Fails: StoreError (its words: faults.py), and nothing of peewee's or a driver's leaves this room.
+Fails: StoreError (its words: error_mapping.py), and nothing of peewee's or a driver's leaves this room.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import psycopg
 
 from spokes.errors import StoreError
 from spokes.store.connections import ANSWER_WITHIN_S, PostgresqlConnection, Sqlite, find_database
-from spokes.store.faults import explained
+from spokes.store.error_mapping import explained
 from spokes.store.statement import Prepared
 
 # peewee's debug lines hold parameters, tokens among them: a program that logs everything must not log those.

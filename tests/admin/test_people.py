@@ -9,7 +9,7 @@ from spokes import clock
 from spokes.admin import passwords
 from spokes.admin.app import create_app
 from spokes.admin.context import PERSON_SCOPES, Role, Scope
-from spokes.admin.hash_turns import Rank
+from spokes.admin.hash_slots import Rank
 from spokes.admin.passwords import hash_password, verify_login, verify_password
 from spokes.clock import ManualClock
 from spokes.model.api_keys import CreateApiKey

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from spokes.admin.places import SharedPlaces
 from spokes.admin.sending import SMALL_BYTES, Sending
+from spokes.admin.slots import SharedSlots
 from spokes.errors import AdmissionRefusedError
 from spokes.model.api_keys import CreateApiKey
 from spokes.model.users import CreateUser
@@ -120,7 +120,7 @@ def test_refusal_is_in_the_envelope(monkeypatch):
 
 
 def test_places_one_source_leaves_waiting_room_to_others():
-    places = SharedPlaces(1, "full", waiting_max=2, patience_s=20)
+    places = SharedSlots(1, "full", waiting_max=2, patience_s=20)
     places.acquire("one")
 
     def use(source):

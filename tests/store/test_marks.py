@@ -1,4 +1,4 @@
-"""Places of consumers in the change log."""
+"""Slots of consumers in the change log."""
 
 
 def test_mark_is_what_was_written_last_and_each_consumer_has_its_own(store):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from spokes import clock
 from spokes.admin.auth import LOGIN_LIFETIME_S, check_not_delayed, note_login, refuse_login
 from spokes.admin.context import Admin, Caller, CallerKind, Role
-from spokes.admin.hash_turns import Rank
+from spokes.admin.hash_slots import Rank
 from spokes.admin.passwords import (
     hash_password,
     new_totp_secret,

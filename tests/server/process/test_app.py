@@ -20,7 +20,7 @@ from spokes.server.process import control
 from spokes.server.process.app import Server
 from spokes.server.process.run import banner
 from spokes.store import Store, TunnelState
-from spokes.store.faults import explained
+from spokes.store.error_mapping import explained
 from spokes.wire import messages as m
 from spokes.wire.rules import Site
 from tests.server.conftest import DOMAIN

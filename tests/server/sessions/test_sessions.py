@@ -21,7 +21,7 @@ from spokes.server.sessions.backlog import ANSWERS_DUE_MAX
 from spokes.server.sessions.link import Link
 from spokes.server.sessions.sessions import Sessions
 from spokes.store import TunnelState
-from spokes.store.faults import explained
+from spokes.store.error_mapping import explained
 from spokes.wire import messages as m
 from spokes.wire.parts import FLAG_MORE, PART_BYTES_MAX
 from spokes.wire.rules import FwRule, Port, Site

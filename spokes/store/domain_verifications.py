@@ -20,7 +20,7 @@ CHALLENGE_CHARS = 40
 _DELETE_OF_USER = Statement(lambda uid: DomainProofModel.delete().where(DomainProofModel.user_uid == uid))
 
 
-class Proofs:
+class DomainVerifications:
     def __init__(self, db: Database, secrets: Secrets) -> None:
         self._db = db
         self._secrets = secrets

@@ -1,4 +1,4 @@
-"""Places for what holds a thread for long: few in all, and for no one source more than half of them.
+"""Slots for what holds a thread for long: few in all, and for no one source more than half of them.
 
 Bound: so many at once, and one that waits for a place, for it holds a thread as well. Fails: AdmissionRefusedError at
 once, who may wait after PATIENCE_S.
@@ -18,7 +18,7 @@ PATIENCE_S = 0.2                         # of a thread, too
 RETRY_AFTER_S = 1.0
 
 
-class Places:
+class Slots:
     """Shared by all calls of a process."""
 
     def __init__(self, count_max: int, refusal: str, *, count_per_source_max: int = 0) -> None:
@@ -62,8 +62,8 @@ class Places:
         return self._counts.total() < self.count_max and self._counts[source] < self.count_per_source_max
 
 
-class SharedPlaces:
-    """Places of any size, lent to sources as shares.py says; for any number of threads.
+class SharedSlots:
+    """Slots of any size, lent to sources as shares.py says; for any number of threads.
 
     Bound: `waiting_max` wait, for `patience_s` each, one source in all but one of these places at most.
     """

@@ -40,7 +40,7 @@ class _Waiter:
         self.has_turn = False
 
 
-class HashTurns:
+class HashSlots:
     """For any number of threads."""
 
     def __init__(self, waiting_max: int) -> None:

@@ -1,4 +1,4 @@
-"""Places in the change log that a consumer has come to, for those that must miss nothing over a restart."""
+"""Slots in the change log that a consumer has come to, for those that must miss nothing over a restart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from spokes.store.db import Database
 from spokes.store.models import MetaModel
 
 
-class Marks:
+class ConsumerOffsets:
     def __init__(self, db: Database) -> None:
         self._db = db
 

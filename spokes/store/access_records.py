@@ -20,7 +20,7 @@ VISIT_COUNT_MAX = 10_000                 # most visits handed out by one call
 _INSERT_COUNT = 1_000                    # nine parameters each
 
 
-class Visits:
+class AccessRecords:
     def __init__(self, db: Database) -> None:
         self._db = db
 

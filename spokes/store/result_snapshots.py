@@ -26,7 +26,7 @@ _LIST_DIGITS = 24                        # of a page's 32; the rest is its numbe
 _UID_DIGITS = 32
 
 
-class FrozenLists:
+class ResultSnapshots:
     def __init__(self, db: Database, secrets: Secrets) -> None:
         self._db = db
         self._secrets = secrets

@@ -7,13 +7,13 @@ import threading
 
 import pytest
 
-from spokes.admin.body_places import BodyPlaces
+from spokes.admin.body_slots import BodySlots
 from spokes.errors import AdmissionRefusedError
 from tests.support.eventually import eventually
 from tests.support.threads import join_thread
 
 
-def held(stack: contextlib.ExitStack, places: BodyPlaces, source: str, *, signed_in: bool = False) -> bool:
+def held(stack: contextlib.ExitStack, places: BodySlots, source: str, *, signed_in: bool = False) -> bool:
     try:
         stack.enter_context(places.place(source, signed_in=signed_in))
     except AdmissionRefusedError:
@@ -22,7 +22,7 @@ def held(stack: contextlib.ExitStack, places: BodyPlaces, source: str, *, signed
 
 
 def test_one_source_leaves_places_for_others():
-    places = BodyPlaces(8)
+    places = BodySlots(8)
     with contextlib.ExitStack() as stack:
         assert [held(stack, places, "a") for _ in range(3)] == [True, True, False]
         assert held(stack, places, "b")
@@ -36,14 +36,14 @@ def test_one_source_leaves_places_for_others():
 
 @pytest.mark.parametrize("thread_count", range(1, 65))
 def test_a_thread_is_always_free(thread_count):
-    places = BodyPlaces(thread_count)
+    places = BodySlots(thread_count)
     taken = places.signed_in.count_max + places.strangers.count_max
     assert taken < thread_count or thread_count <= 2
     assert places.strangers.count_per_source_max >= 1
 
 
 def test_place_is_given_back_when_reading_fails():
-    places = BodyPlaces(1)
+    places = BodySlots(1)
     for _ in range(3):
         with pytest.raises(OSError, match="cut"), places.place("a", signed_in=False):
             raise OSError("cut")
@@ -51,8 +51,8 @@ def test_place_is_given_back_when_reading_fails():
 
 async def test_one_waits_for_a_place_and_the_next_is_refused_at_once(monkeypatch):
     """Each that waits holds a thread."""
-    monkeypatch.setattr("spokes.admin.places.PATIENCE_S", 3600.0)
-    places = BodyPlaces(2)
+    monkeypatch.setattr("spokes.admin.slots.PATIENCE_S", 3600.0)
+    places = BodySlots(2)
     left = threading.Event()
 
     def wait() -> None:
@@ -70,8 +70,8 @@ async def test_one_waits_for_a_place_and_the_next_is_refused_at_once(monkeypatch
 
 
 def test_large_bodies_of_many_are_held_within_one_bound(monkeypatch):
-    monkeypatch.setattr("spokes.admin.body_places.LARGE_PATIENCE_S", 0.01)
-    places = BodyPlaces(8)
+    monkeypatch.setattr("spokes.admin.body_slots.LARGE_PATIENCE_S", 0.01)
+    places = BodySlots(8)
     body = 4 * 1024 * 1024
     with contextlib.ExitStack() as stack:
         stack.enter_context(places.room("a", body))

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from spokes.admin.hash_turns import HashTurns, Rank
+from spokes.admin.hash_slots import HashSlots, Rank
 from spokes.errors import AdmissionRefusedError
 from tests.support.processes import wait_until
 
@@ -13,7 +13,7 @@ from tests.support.processes import wait_until
 class Crowd:
     """Threads that wait for a turn, in the order they came; `served` is the order in which they got it."""
 
-    def __init__(self, turns: HashTurns) -> None:
+    def __init__(self, turns: HashSlots) -> None:
         self.turns = turns
         self.served: list[str] = []
         self.refused: list[str] = []
@@ -45,7 +45,7 @@ class Crowd:
 
 @pytest.fixture
 def crowd():
-    crowd = Crowd(HashTurns(3))
+    crowd = Crowd(HashSlots(3))
     yield crowd
     crowd.let_go()
 
@@ -87,7 +87,7 @@ def test_source_that_knocks_once_comes_before_those_that_hammer(crowd):
 
 
 def test_sources_take_turns():
-    crowd = Crowd(HashTurns(9))
+    crowd = Crowd(HashSlots(9))
     for _ in range(3):
         crowd.come("many")
     crowd.come("single")
@@ -96,8 +96,8 @@ def test_sources_take_turns():
 
 
 def test_who_waits_too_long_is_refused_and_takes_no_turn(monkeypatch):
-    monkeypatch.setattr("spokes.admin.hash_turns.QUEUE_TIMEOUT_S", 0.01)
-    turns = HashTurns(3)
+    monkeypatch.setattr("spokes.admin.hash_slots.QUEUE_TIMEOUT_S", 0.01)
+    turns = HashSlots(3)
     with turns.turn("a"), pytest.raises(AdmissionRefusedError), turns.turn("b"):
         pass
     assert turns.waiting == 0

@@ -3,8 +3,8 @@ import pytest
 from spokes import clock
 from spokes.errors import NotFoundError
 from spokes.ids import new_uid
-from spokes.store import Store, frozen_lists
-from spokes.store.frozen_lists import LIST_LIFETIME_S, PAGE_COUNT
+from spokes.store import Store, result_snapshots
+from spokes.store.result_snapshots import LIST_LIFETIME_S, PAGE_COUNT
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_read_page_ids_of_one_database_mean_nothing_in_another(store, tmp_path):
 
 
 def test_freeze_list_over_the_bound_the_oldest_go(store, time, monkeypatch):
-    monkeypatch.setattr(frozen_lists, "LIST_COUNT_MAX", 3)
+    monkeypatch.setattr(result_snapshots, "LIST_COUNT_MAX", 3)
     lists = [[new_uid()] for _ in range(5)]
     links = []
     for uids in lists:
@@ -80,7 +80,7 @@ def test_freeze_list_over_the_bound_the_oldest_go(store, time, monkeypatch):
 
 
 def test_freeze_list_bound_is_each_owners_own(store, time, monkeypatch):
-    monkeypatch.setattr(frozen_lists, "LIST_COUNT_MAX", 2)
+    monkeypatch.setattr(result_snapshots, "LIST_COUNT_MAX", 2)
     owner, uids = new_uid(), [new_uid()]
     kept, = store.result_snapshots.take(uids)
     theirs, = store.result_snapshots.take(uids, owner)

@@ -2,14 +2,14 @@
 
 Owns: the places of callers who are signed in and those of strangers; and how many bytes of bodies, large ones alone,
 are held at once: as objects they take several times as much, until their call is done.
-Bound: together the places leave a thread free. Fails: as Places; a body that came with its head is read in far less.
+Bound: together the places leave a thread free. Fails: as Slots; a body that came with its head is read in far less.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from spokes.admin.places import Places, SharedPlaces
+from spokes.admin.slots import SharedSlots, Slots
 
 REFUSAL = "too many slow bodies at once; try again"
 LARGE_REFUSAL = "too many large bodies at once; try again"
@@ -19,14 +19,14 @@ LARGE_WAITING_MAX = 2
 LARGE_PATIENCE_S = 3.0
 
 
-class BodyPlaces:
+class BodySlots:
     """Shared by all calls of a process."""
 
     def __init__(self, thread_count: int) -> None:
         half = max(1, thread_count // 2)
-        self.signed_in = Places(half, REFUSAL)
-        self.strangers = Places(max(1, half - 1), REFUSAL)
-        self._bytes = SharedPlaces(
+        self.signed_in = Slots(half, REFUSAL)
+        self.strangers = Slots(max(1, half - 1), REFUSAL)
+        self._bytes = SharedSlots(
             BYTES_MAX, LARGE_REFUSAL, waiting_max=LARGE_WAITING_MAX, patience_s=LARGE_PATIENCE_S
         )
 
