@@ -11,7 +11,7 @@ from spokes.cli.server_options import Settings, print_json
 from spokes.cli.table import print_table
 from spokes.model.domains import AllowDomains, RemoveDomains, ResetDomains
 from spokes.model.operation import Operation
-from spokes.phrases import counted
+from spokes.plural import counted
 from spokes.store import User
 
 

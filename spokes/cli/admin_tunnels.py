@@ -26,7 +26,6 @@ from spokes.cli.admin_shell import (
 )
 from spokes.cli.server_options import Settings, print_json, setting_option, size_text
 from spokes.cli.table import print_table
-from spokes.concealment import concealed
 from spokes.ids import ZERO_UID
 from spokes.model.objects import Tunnel
 from spokes.model.tunnels import (
@@ -37,6 +36,7 @@ from spokes.model.tunnels import (
     SetTunnelKey,
     SetTunnelState,
 )
+from spokes.redaction import redacted
 from spokes.store import TunnelState
 from spokes.store.tunnels import VISIBLE
 
@@ -298,7 +298,7 @@ def config(settings: Settings, tunnel_name: str, secrets: bool, as_json: bool) -
     elif secrets:
         click.echo("spokes: no server runs, so serverKey is missing and serverHost is a guess", err=True)
     if not secrets:
-        rules = concealed(rules | {"key": ""})
+        rules = redacted(rules | {"key": ""})
         del rules["key"]
     print_json(rules)
 

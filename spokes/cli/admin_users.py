@@ -28,7 +28,7 @@ from spokes.cli.admin_shell import (
 from spokes.cli.server_options import Command, Settings, print_json
 from spokes.cli.table import print_table
 from spokes.model.users import COUNT_MAX, CreateUser, DeleteUser, EditUser
-from spokes.phrases import counted
+from spokes.plural import counted
 from spokes.store import User
 from spokes.store.rows import ADMIN_ROLE, ROLES
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterable
 
 from spokes.errors import DomainProofError, LimitError, NotFoundError, PolicyError
 from spokes.ids import ZERO_UID, proof_domain, proof_record
-from spokes.phrases import counted
+from spokes.plural import counted
 from spokes.store import Store, User
 from spokes.store.base import View
 from spokes.store.changes import Writer

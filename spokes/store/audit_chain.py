@@ -15,7 +15,7 @@ from typing import Any
 
 import peewee
 
-from spokes.concealment import concealed
+from spokes.redaction import redacted
 from spokes.store.base import cleaned_text
 from spokes.store.models import MetaModel, canonical_json
 from spokes.store.models_admin import AdminEventModel
@@ -71,8 +71,8 @@ def append(db: peewee.Database, records: Sequence[NewAuditRecord], now: float) -
             "seq": seq, "time": now, "actor_kind": str(principal.kind), "actor_uid": principal.uid,
             "actor_name": cleaned_text(principal.name), "address": cleaned_text(principal.address),
             "action": record.action, "object_kind": record.object_kind, "object_uid": record.object_uid,
-            "before": concealed(record.before),
-            "after": concealed(record.after), "previous_hash": previous_hash,
+            "before": redacted(record.before),
+            "after": redacted(record.after), "previous_hash": previous_hash,
         }
         row["hash"] = previous_hash = _digest(row)
         for name in ("before", "after"):

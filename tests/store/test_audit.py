@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from spokes import clock
-from spokes.concealment import CONCEALED
 from spokes.errors import NotFoundError
 from spokes.ids import ZERO_UID, new_uid
 from spokes.model.api_keys import CreateApiKey
@@ -17,6 +16,7 @@ from spokes.model.tokens import CreateToken
 from spokes.model.tunnels import CreateTunnel, SetTunnelState
 from spokes.model.users import CreateUser, DeleteUser, EditUser
 from spokes.model.webhooks import CreateWebhook
+from spokes.redaction import REDACTED
 from spokes.store import Principal, Store, TunnelState, audit
 from spokes.store.principal import current_principal
 from tests.support.operations import do
@@ -71,7 +71,7 @@ def test_refused_mutation_leaves_no_event(store):
     assert store.audit.select() == []
 
 
-def test_event_secrets_are_concealed(store):
+def test_event_secrets_are_redacted(store):
     with store.audit.acting(MARA):
         user = do(store, CreateUser())
         do(store, SetPassword(user.uid, "SECRET-1"))
@@ -87,8 +87,8 @@ def test_event_secrets_are_concealed(store):
     for secret in ("SECRET", value, auth.value, store.tokens.select()[0].value):
         assert secret not in text
     first, second = reversed(store.audit.select(action="user.edit"))
-    assert (first.before, first.after) == ({"password_hash": ""}, {"password_hash": CONCEALED})
-    assert (second.before, second.after) == ({"password_hash": CONCEALED}, {"password_hash": CONCEALED})
+    assert (first.before, first.after) == ({"password_hash": ""}, {"password_hash": REDACTED})
+    assert (second.before, second.after) == ({"password_hash": REDACTED}, {"password_hash": REDACTED})
 
 
 @pytest.mark.parametrize("text", ["\x00", "\ud800", "a\nb\x1b[0m", "'; DROP TABLE admin_event; --", "x" * 999])

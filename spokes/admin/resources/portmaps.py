@@ -10,7 +10,7 @@ from spokes.admin.schema.rules import RemovePortMapsRequest, RulesAnswer, Update
 from spokes.admin.scope import own_tunnel
 from spokes.model.portmaps import PutPortMaps, RemovePortMaps
 from spokes.model.rules import checked_portmap
-from spokes.phrases import counted
+from spokes.plural import counted
 
 
 def update(admin: Admin, caller: Caller, body: UpdatePortMapsRequest, *, tunnel_uid: str) -> RulesAnswer:

@@ -21,7 +21,7 @@ from spokes.errors import AddressInUseError, ValueRefusedError
 from spokes.model.operation import perform
 from spokes.model.ports import AllocatePort, PutPortRules, ReleasePort
 from spokes.model.rules import checked_port, warning_of
-from spokes.phrases import counted
+from spokes.plural import counted
 
 BUSY_PORTS_MAX = 16                      # ports that other programs may hold before an allocation gives up
 

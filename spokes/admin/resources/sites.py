@@ -14,7 +14,7 @@ from spokes.admin.scope import own_tunnel
 from spokes.model.rule_state import check_managed
 from spokes.model.rules import check_hash_count, checked_site, warning_of
 from spokes.model.sites import PutSites, RemoveSites
-from spokes.phrases import counted
+from spokes.plural import counted
 
 
 def update(admin: Admin, caller: Caller, body: UpdateSitesRequest, *, tunnel_uid: str) -> RulesAnswer:

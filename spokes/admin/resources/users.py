@@ -30,7 +30,7 @@ from spokes.ids import ZERO_UID, proof_domain, proof_record
 from spokes.model.domains import AllowDomains, NoteDomainCheck, RemoveDomains, ResetDomains, canonical_domain
 from spokes.model.limits import check_allowed
 from spokes.model.users import CreateUser, DeleteUser, EditUser
-from spokes.phrases import counted
+from spokes.plural import counted
 from spokes.store import DomainProof as StoredProof
 from spokes.store import User as StoredUser
 from spokes.wire.types import time_text

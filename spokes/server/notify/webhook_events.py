@@ -20,12 +20,12 @@ import msgspec
 from msgspec import UNSET
 
 from spokes import clock
-from spokes.concealment import concealed
 from spokes.errors import InternalError
 from spokes.ids import ZERO_UID, new_uid
 from spokes.model import objects
 from spokes.model.objects import Tunnel as TunnelObject
 from spokes.model.webhook import TEST_KIND, Event, ServiceEvent, encode, wants
+from spokes.redaction import redacted
 from spokes.server.base.set_aside import SetAside, Subject, is_passing
 from spokes.server.base.storethread import StoreThread
 from spokes.server.base.worker_loop import run_when_woken
@@ -162,7 +162,7 @@ class WebhookEvents:
             id=hashlib.sha256(f"{change.epoch}.{change.seq}".encode()).hexdigest()[:32],
             kind=kind,
             time=_time(change.time),
-            object=concealed(plain),
+            object=redacted(plain),
         )
         body = encode(event)
         if len(body) > EVENT_BYTES_MAX:

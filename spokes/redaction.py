@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-CONCEALED = "…"
-# Wherever one of these names stands, in a row or deep in a rule, its text is concealed.
+REDACTED = "…"
+# Wherever one of these names stands, in a row or deep in a rule, its text is redacted.
 SECRET_FIELDS = frozenset(
     {"value", "value_hash", "password_hash", "totp_secret", "secret", "password", "basicHttpAuth", "privateKey"}
 )
 
 
-def concealed(value: Any) -> Any:
+def redacted(value: Any) -> Any:
     """The same JSON without its secrets; that one is empty may be seen."""
     if isinstance(value, Mapping):
         return {
-            name: CONCEALED if name in SECRET_FIELDS and inner else concealed(inner) for name, inner in value.items()
+            name: REDACTED if name in SECRET_FIELDS and inner else redacted(inner) for name, inner in value.items()
         }
     if isinstance(value, list | tuple):
-        return [concealed(inner) for inner in value]
+        return [redacted(inner) for inner in value]
     return value
