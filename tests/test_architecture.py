@@ -13,11 +13,10 @@ PACKAGE = ROOT / "spokes"
 
 # What a room may import; single modules at the top of the package are their own rooms.
 ALLOWED = {
-    "cli": {"server", "admin", "client", "cluster", "model", "store", "wire", "_fastpath", "modules"},
-    "admin": {"cluster", "model", "store", "wire", "modules"},
-    "server": {"cluster", "model", "store", "wire", "_fastpath", "modules"},
-    "client": {"cluster", "wire", "_fastpath", "modules"},
-    "cluster": {"model", "store", "wire", "modules"},
+    "cli": {"server", "admin", "client", "model", "store", "wire", "_fastpath", "modules"},
+    "admin": {"model", "store", "wire", "modules"},
+    "server": {"model", "store", "wire", "_fastpath", "modules"},
+    "client": {"wire", "_fastpath", "modules"},
     "model": {"store", "wire", "modules"},
     "store": {"modules"},
     "wire": {"modules"},
@@ -214,3 +213,30 @@ def test_facet_of_configuration_begins_no_transaction(path):
     """It is given one, by the operation that checks."""
     begins = re.search(r"_changes\.transaction\(", path.read_text())
     assert not begins or path.stem in HAPPENINGS, path.name
+
+
+def architecture_rooms(heading: str) -> list[str]:
+    """What stands between backquotes in the first column of the table below the line that begins so."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    table = re.match(r"(?:\|.*\n)+", text[text.index(heading):])
+    assert table is not None
+    return [name for line in table[0].splitlines()[2:] for name in re.findall(r"`([^`]+)`", line.split("|")[1])]
+
+
+def folders(path: Path) -> set[str]:
+    return {folder.parent.name for folder in path.glob("*/__init__.py")}
+
+
+def test_architecture_lists_the_rooms_and_modules_that_there_are():
+    listed = [name.removeprefix("spokes/") for name in architecture_rooms("| room | what happens there")]
+    modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
+    assert sorted(listed) == sorted({f"{folder}/" for folder in folders(PACKAGE)} | modules)
+    assert {room for room in ALLOWED if room != "modules"} == folders(PACKAGE)
+
+
+def test_architecture_lists_the_rooms_of_server_and_engine_in_their_order():
+    listed = [name.rstrip("/") for name in architecture_rooms("| in `spokes/server/`")]
+    assert set(listed) == folders(PACKAGE / "server")
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    paragraph = text[text.index("The engine has rooms of its own"):text.index("and above them `engine`")]
+    assert re.findall(r"`(\w+)`", paragraph) == list(ENGINE_ROOMS)

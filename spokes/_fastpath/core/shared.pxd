@@ -68,7 +68,7 @@ cdef struct Shared:                     # one engine's
     uint32_t worker_count
     uint32_t stream_count_max
     uint64_t tunnel_stream_count_max    # 0 = any number
-    uint64_t tunnel_visitors[TUNNEL_VISITOR_COUNTERS]   # atomic; mux.pyx
+    uint64_t tunnel_visitors[TUNNEL_VISITOR_COUNTERS]   # atomic; tunnel_slots.pyx
     uint64_t *dialled                   # upstream.pyx; a client's alone
     uint64_t visitor_count_max
     uint64_t visitor_count              # atomic

@@ -30,7 +30,7 @@ cdef uint64_t *visitor_counter(Link *link, const Address *address) noexcept nogi
 
 cdef bint tunnel_has_slot(Link *link, const Open *open) noexcept nogil:
     """One address alone does not fill a tunnel, unless it is one that brings others' visitors. Datagrams have shares of
-    their own (udp.pyx), in which who comes gets the place of somebody else."""
+    their own (udp_peers.pyx), in which who comes gets the place of somebody else."""
     cdef uint64_t limit = link.loop.tunnel_stream_count_max
     if limit == 0 or link.tunnel == NULL:
         return True
