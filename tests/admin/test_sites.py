@@ -205,7 +205,7 @@ def test_unmanaged_client_changes_of_rules_are_409_and_say_so(api, tunnel, store
     assert api.get(f"tunnel/traffic/tcp/allocate/{tunnel.uid}").status_code == 200     # the server's own to give
 
 
-def test_events_of_rules_conceal_their_secrets(store, tunnel, update):
+def test_events_of_rules_redact_their_secrets(store, tunnel, update):
     ca, key = pem_pair()
     update({"domain": "a.example.org", "ca": ca, "privateKey": key, "password": "s3cret"})
     text = str(store.audit.select())

@@ -24,7 +24,7 @@ from spokes.admin.schema.users import (
     user_object,
 )
 from spokes.admin.tunnel_objects import tunnel_objects
-from spokes.domain_proof import has_record
+from spokes.domain_verification import has_record
 from spokes.errors import ForbiddenError
 from spokes.ids import ZERO_UID, proof_domain, proof_record
 from spokes.model.domains import AllowDomains, NoteDomainCheck, RemoveDomains, ResetDomains, canonical_domain

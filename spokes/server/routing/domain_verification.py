@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from spokes import clock
 from spokes.config import Address
-from spokes.domain_proof import find_record
+from spokes.domain_verification import find_record
 from spokes.errors import SpokesError
 from spokes.model.domains import NoteDomainCheck
 from spokes.model.operation import SYSTEM, perform

@@ -3,7 +3,7 @@
 import pytest
 
 from spokes.config import Address
-from spokes.domain_proof import has_record
+from spokes.domain_verification import has_record
 from spokes.errors import ProofLookupError
 from spokes.ids import proof_record
 from tests.support.name_server import name_server
