@@ -104,7 +104,7 @@ def test_limits_of_a_peer_are_the_codes():
     ("title", "words", "value", "unit"),
     [
         ("Handshake", r"within (\d+) s of TLS", HELLO_DEADLINE_S, 1),
-        ("Losing a link", r"nobody leads for (\d+) s", LEAD_DEADLINE_S, 1),
+        ("Losing a link", r"without a primary link for (\d+) s", LEAD_DEADLINE_S, 1),
         ("Control messages", r"at most (\d+) MiB", MESSAGE_BYTES_MAX, 1 << 20),
     ],
 )
