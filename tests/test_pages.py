@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import spokes.errors
-from spokes.client.health import FAULT_WORDS
+from spokes.client.service_health import FAULT_WORDS
 from spokes.pages import CONTENT_TYPE, JSON_SUFFIX, PAGES, hand_pages, render_json, render_page
 from tests.support.fake_engine import FakeEngine
 

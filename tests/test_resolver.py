@@ -189,14 +189,14 @@ async def test_addresses_dead_name_server_leaves_the_name_to_the_next_source(tmp
     assert (await resolver.addresses("db.example")).addresses == ("10.0.0.1",)
 
 
-async def test_addresses_answer_of_a_stranger_is_not_taken(tmp_path):
+async def test_addresses_answer_from_another_address_is_not_taken(tmp_path):
     """Who only knows the port of the question is not the name server, whatever else is right."""
     loop = asyncio.get_running_loop()
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other_socket,
     ):
-        for sock in (server, stranger):
+        for sock in (server, other_socket):
             sock.bind(("127.0.0.1", 0))
             sock.setblocking(False)
         resolver = make_resolver(tmp_path)
@@ -205,7 +205,7 @@ async def test_addresses_answer_of_a_stranger_is_not_taken(tmp_path):
         for _ in range(2):  # AAAA and A
             wire, asker = await loop.sock_recvfrom(server, 4096)
             question = dns.message.from_wire(wire)
-            for sock, address in ((stranger, "192.0.2.66"), (server, "192.0.2.1")):
+            for sock, address in ((other_socket, "192.0.2.66"), (server, "192.0.2.1")):
                 answer = dns.message.make_response(question)
                 if question.question[0].rdtype == dns.rdatatype.A:
                     answer.answer.append(dns.rrset.from_text(question.question[0].name, 60, "IN", "A", address))

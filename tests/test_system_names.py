@@ -1,40 +1,21 @@
 """The system's resolver while some of its name servers hang."""
 
 import asyncio
-import socket
 import subprocess
 import sys
-import threading
 
 import pytest
 
 from spokes.system_names import THREAD_COUNT_MAX, SystemNames
 from tests.support.eventually import eventually
-
-
-class HangingResolver:
-    """Names that begin with `slow` hang until they are released."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.gate = threading.Event()
-
-    def __call__(self, host: str) -> list[str]:
-        self.asked.append(host)
-        if host.startswith("slow"):
-            self.gate.wait(30)
-        if host == "nowhere":
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        if host == "broken":
-            raise RuntimeError("of our own making")
-        return ["192.0.2.1"]
+from tests.support.hanging_resolver import HangingResolver
 
 
 @pytest.fixture
 def resolver():
     resolver = HangingResolver()
     yield resolver
-    resolver.gate.set()
+    resolver.release()
 
 
 async def test_name_that_hangs_is_asked_once_and_holds_back_no_other(resolver):
@@ -43,7 +24,7 @@ async def test_name_that_hangs_is_asked_once_and_holds_back_no_other(resolver):
     await eventually(lambda: resolver.asked)
     assert await names("quick") == ["192.0.2.1"]
     waiting.pop().cancel()                           # one who gives up takes nothing from the others
-    resolver.gate.set()
+    resolver.release()
     assert await asyncio.gather(*waiting) == [["192.0.2.1"]] * 99
     assert resolver.asked == ["slow", "quick"]
     assert await names("slow") == ["192.0.2.1"]      # asked anew: nothing is kept
@@ -56,7 +37,7 @@ async def test_threads_that_hang_are_bounded_and_others_wait_for_one(resolver):
     assert len(names._under_way) == THREAD_COUNT_MAX
     given_up = waiting.pop()                         # while it waits for a thread
     given_up.cancel()
-    resolver.gate.set()
+    resolver.release()
     assert await asyncio.gather(*waiting) == [["192.0.2.1"]] * len(waiting)
     assert f"slow{2 * THREAD_COUNT_MAX - 1}" not in resolver.asked
 

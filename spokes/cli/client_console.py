@@ -16,11 +16,11 @@ from spokes.wire.messages import Accepted, Fault
 if TYPE_CHECKING:
     from spokes.client.app import App
     from spokes.client.console import Console
-    from spokes.client.health import Turn
+    from spokes.client.service_health import HealthChange
 
 
 class OneAddressConsole:
-    """For `http` and `tcp`: the public address on a line of its own once it works, everything else on stderr."""
+    """For `http` and `tcp`: the public address on a line of its own once it is served, everything else on stderr."""
 
     def __init__(
         self,
@@ -72,14 +72,14 @@ class OneAddressConsole:
         address = self._address(app)
         if address != self._address_told:
             self._address_told = address
-            self._say(f"Visitors reach it at {address} now.")
+            self._say(f"Visitors now reach it at {address}.")
 
     def delayed(self, app: App, error: SpokesError) -> None:
         self._say(escape(error.line()))
 
-    def turned(self, turns: Sequence[Turn]) -> None:
-        for turn in turns:
-            self._say(escape(turn.line()))
+    def health_changed(self, changes: Sequence[HealthChange]) -> None:
+        for change in changes:
+            self._say(escape(change.line()))
 
     def offline(self, error: SpokesError, wait_s: float) -> None:
         self._failed = True

@@ -33,19 +33,19 @@ def serve_one_off(
     console: OneAddressConsole,
     serving: dict[str, Any],
     *,
-    lent_rule: Callable[[], Site | Port] | None = None,
+    rule_of_running: Callable[[], Site | Port] | None = None,
     on_port: Callable[[int], None] = lambda _number: None,
 ) -> int:
     """Serve one rule: through the client that runs with this configuration, or as that client where none does. When
     the running one ends the next one takes over."""
-    from spokes.client.rulebook import SavedRules
+    from spokes.client.configured_rules import ConfiguredRules
 
     path = config.path
     while True:
         running = LocalCaller.find(path)
         if running is not None:
             try:
-                code = run_loop(_serve_through(running, (lent_rule or own_rule)(), console, on_port))
+                code = run_loop(_serve_through(running, (rule_of_running or own_rule)(), console, on_port))
             except RemoteError as error:
                 if error.code == NotFoundError.code:  # of a version that serves nothing for others
                     raise _already_runs(path, running) from None
@@ -57,7 +57,7 @@ def serve_one_off(
         rule = own_rule()
         sites, ports = ((rule,), ()) if isinstance(rule, Site) else ((), (rule,))
         file = HeldConfig(path)
-        rules = SavedRules(file, passing_sites=sites, passing_ports=ports)
+        rules = ConfiguredRules(file, temporary_sites=sites, temporary_ports=ports)
         try:
             code = serve(config, rules, console, api_file=file, api_port=0, one_off=True, **serving)
         except RemoteError as error:
@@ -73,26 +73,26 @@ async def _serve_through(
     running: LocalCaller, rule: Site | Port, console: OneAddressConsole, on_port: Callable[[int], None]
 ) -> int | None:
     """The exit code; None when the running client is over and the rule with it."""
-    from spokes.client.one_offs import borrow
+    from spokes.client.one_offs import serve_through
 
     def served(result: dict[str, Any]) -> None:
         on_port(int(result.get("port") or 0))
         console.served_through(str(result.get("address")), running.pid)
 
     member = "site" if isinstance(rule, Site) else "port"
-    borrowing = asyncio.ensure_future(borrow(running, {member: msgspec.to_builtins(rule)}, served))
+    serving = asyncio.ensure_future(serve_through(running, {member: msgspec.to_builtins(rule)}, served))
     code: int | None = None
 
     def end(with_code: int) -> None:
         nonlocal code
         code = with_code
-        borrowing.cancel()
+        serving.cancel()
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, end, EXIT_INTERRUPTED)
     loop.add_signal_handler(signal.SIGTERM, end, 0)
     with contextlib.suppress(asyncio.CancelledError, UnreachableError):
-        await borrowing
+        await serving
     if code is None:
         console.client_gone()
     return code

@@ -16,8 +16,8 @@ from spokes.log import setup_logging
 
 if TYPE_CHECKING:
     from spokes.client.app import App
+    from spokes.client.configured_rules import Rules
     from spokes.client.console import Console
-    from spokes.client.rulebook import Rules
 
 YIELDED = -1  # in place of an exit code: `spoke start` takes over from here
 YIELD = "one-off.yield"
@@ -71,10 +71,10 @@ async def run_app(
 ) -> int:
     """The client until a signal ends it: Ctrl-C at once, SIGTERM after the open streams had a while. SIGHUP makes it
     read its configuration again."""
+    from spokes.client.configured_rules import ConfiguredRules
     from spokes.client.local_api import LocalApi
     from spokes.client.one_offs import OneOffs
     from spokes.client.operations import Operations
-    from spokes.client.rulebook import SavedRules
     from spokes.client.status import status_document
 
     code = 0
@@ -107,13 +107,13 @@ async def run_app(
         async def allocate() -> int:
             return int((await operations.perform("tcp.allocate", {}))["port"])
 
-        if isinstance(rules, SavedRules):
+        if isinstance(rules, ConfiguredRules):
             one_offs = OneOffs(rules, apply=app.rules.apply, allocate=allocate, address=app.public_address)
         local_api = LocalApi(
             api_file.path,
             status=lambda: {**status_document(app), "one_off": one_off},
             perform=perform_one,
-            lend=one_offs.lend if one_offs is not None else None,
+            serve_one_off=one_offs.serve if one_offs is not None else None,
         )
         await local_api.start(api_port)
     collector.settle()

@@ -54,11 +54,11 @@ def serving_options(command: Command) -> Command:
 @pass_settings
 def start(settings: Settings, /, api_port: int | None, **serving: Any) -> int:
     """Serve everything that is configured, for ever; reconnect by itself."""
-    from spokes.client.rulebook import SavedRules  # the engine is loaded only by verbs that need it
+    from spokes.client.configured_rules import ConfiguredRules  # the engine is loaded only by verbs that need it
 
     config = config_nobody_runs(settings.path)
     file = HeldConfig(config.path)
-    return serve(config, SavedRules(file), status_console(), api_port=api_port, api_file=file, **serving)
+    return serve(config, ConfiguredRules(file), status_console(), api_port=api_port, api_file=file, **serving)
 
 
 class SharedWordContext(click.Context):
@@ -162,7 +162,7 @@ def _serve_tcp(
         return f"{app.endpoint.host}:{public_port}"
 
     console = OneAddressConsole("address", address, lambda accepted: port_fault(accepted, public_port), as_json=as_json)
-    return serve_one_off(config, rule_of_our_own, console, serving, lent_rule=rule, on_port=remember)
+    return serve_one_off(config, rule_of_our_own, console, serving, rule_of_running=rule, on_port=remember)
 
 
 http = config_option(

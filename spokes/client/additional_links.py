@@ -137,7 +137,7 @@ class AdditionalLinks:
         self._engine.bind_link(link.id, self._tunnel)
 
     async def _read(self, link: Link, session: Session) -> None:
-        """A additional link carries streams; what is to be heard on it is its end."""
+        """An additional link carries streams; what is to be heard on it is its end."""
         try:
             while True:
                 await link.receive()

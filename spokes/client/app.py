@@ -17,19 +17,19 @@ from typing import Any
 from spokes._fastpath.engine import Directory
 from spokes.client.additional_links import AdditionalLinks
 from spokes.client.config import ClientConfig
+from spokes.client.configured_rules import Rules
 from spokes.client.console import Console, Trouble
 from spokes.client.endpoint import Endpoint
 from spokes.client.engine import ClientEngine
-from spokes.client.health import Conditions
-from spokes.client.health_watch import HealthWatch
+from spokes.client.health_reports import HealthReporter
 from spokes.client.link import Link
 from spokes.client.links import Links
 from spokes.client.network import NetworkWatch
 from spokes.client.reconnect import Backoff
 from spokes.client.routes import Routes
-from spokes.client.rulebook import Rules
-from spokes.client.served_rules import ServedRules
+from spokes.client.rules_in_force import RulesInForce
 from spokes.client.service_addresses import ServiceAddresses
+from spokes.client.service_health import ServiceHealth
 from spokes.client.session import Session, log_in
 from spokes.client.tasks import Tasks
 from spokes.client.webroots import WebRoots
@@ -66,7 +66,7 @@ class App:
         self.online_since = 0.0  # Unix time
         self.ready: Ready | None = None  # of the present or the last session
         self.troubles: deque[Trouble] = deque(maxlen=ERRORS_SHOWN)
-        self.conditions = Conditions()
+        self.service_health = ServiceHealth()
         self._engine = engine
         self._key = key
         self._console = console
@@ -77,7 +77,7 @@ class App:
         self._web_roots = WebRoots(Directory)
         self._routes = Routes(engine, self._addresses, self._web_roots, removed_drain_s=removed_drain_s)
         self._links.on_upstream_fault = self._routes.take_fault
-        self.rules = ServedRules(rules, self._routes, self, spawn=self._tasks.spawn)
+        self.rules = RulesInForce(rules, self._routes, self, spawn=self._tasks.spawn)
         self._backoff = backoff or Backoff()
         self._tunnel = 0
         self._away_since = 0.0  # monotonic: when the last session that worked ended, or the first attempt began
@@ -104,11 +104,11 @@ class App:
         self._links.start()
         try:
             self._tunnel = self._engine.open_tunnel()
-            health = HealthWatch(
-                self.conditions,
+            health = HealthReporter(
+                self.service_health,
                 self._routes,
                 online_session=self._online_session,
-                on_turns=lambda turns: self._console.turned(turns),
+                on_changes=lambda changes: self._console.health_changed(changes),
             )
             self._away_since = time.monotonic()
             keep = self.supervisor.keep

@@ -19,7 +19,7 @@ import msgspec
 
 from spokes import file_edit
 from spokes.client.remote_targets import RemoteTargets
-from spokes.client.rules import (
+from spokes.client.rule_parsing import (
     Json,
     overlay,
     parse_port,
@@ -249,7 +249,7 @@ class ClientConfig:
             self.document["portmaps"] = portmaps
 
     def mark_synced(self, sites: list[Site], ports: list[Port]) -> None:
-        """What server and client agree on from now on (see sync.py)."""
+        """What server and client agree on from now on (see rule_merge.py)."""
         self._note_synced(https=sites, ports=ports)
 
     def mark_portmaps_synced(self, portmaps: list[Json]) -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from spokes.client.config import ClientConfig
-from spokes.client.rules import Json, domain_key, portmap_key
-from spokes.client.sync import merge_rules
+from spokes.client.rule_merge import merge_rules
+from spokes.client.rule_parsing import Json, domain_key, portmap_key
 from spokes.errors import ConfigError
 
 log = logging.getLogger(__name__)

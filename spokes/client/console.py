@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from spokes.client.health import Turn
+from spokes.client.service_health import HealthChange
 from spokes.errors import SpokesError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Console(Protocol):
         """The server cannot store the rules now; `changed` follows when it has."""
         ...
 
-    def turned(self, turns: Sequence[Turn]) -> None:
+    def health_changed(self, changes: Sequence[HealthChange]) -> None:
         """Services began to fail, or answer again; once a second at most."""
         ...
 

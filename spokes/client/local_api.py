@@ -60,14 +60,14 @@ class LocalApi:
         *,
         status: Callable[[], Json],
         perform: Callable[[str, Json], Awaitable[Json]],
-        lend: Callable[[Json], contextlib.AbstractAsyncContextManager[Json]] | None = None,
+        serve_one_off: Callable[[Json], contextlib.AbstractAsyncContextManager[Json]] | None = None,
     ) -> None:
         self._config_path = config_path
         self._access_path: Path | None = None
         self._status = status
         self._perform = perform
-        self._lend = lend
-        self._held: set[asyncio.StreamWriter] = set()  # of those that were lent something
+        self._serve_one_off = serve_one_off
+        self._held: set[asyncio.StreamWriter] = set()  # of the commands whose rule is served
         self._token = secrets.token_urlsafe(32)
         self._server: asyncio.Server | None = None
         self._connection_count = 0
@@ -109,12 +109,12 @@ class LocalApi:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connection_count += 1
-        lent = contextlib.AsyncExitStack()
+        held = contextlib.AsyncExitStack()
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
         try:
             if self._connection_count > CONNECTION_COUNT_MAX:
                 return
-            status, answer = await self._answer(connection, reader, lent)
+            status, answer = await self._answer(connection, reader, held)
             body = json.dumps(answer).encode()
             headers = [
                 ("Content-Type", "application/json"),
@@ -126,7 +126,7 @@ class LocalApi:
             writer.write(connection.send(h11.Data(data=body)) or b"")
             writer.write(connection.send(h11.EndOfMessage()) or b"")
             await writer.drain()
-            if "lent" in answer:
+            if "held" in answer:
                 self._held.add(writer)
                 await reader.read(1)  # until the other end is over
         except (OSError, h11.ProtocolError, TimeoutError) as error:
@@ -135,15 +135,15 @@ class LocalApi:
             self._connection_count -= 1
             self._held.discard(writer)
             writer.close()
-            await lent.aclose()
+            await held.aclose()
 
     async def _answer(
-        self, connection: h11.Connection, reader: asyncio.StreamReader, lent: contextlib.AsyncExitStack
+        self, connection: h11.Connection, reader: asyncio.StreamReader, held: contextlib.AsyncExitStack
     ) -> tuple[int, Json]:
         try:
             async with asyncio.timeout(HEAD_DEADLINE_S):
                 request, body = await _read_request(connection, reader)
-            return 200, await self._dispatch(request, body, lent)
+            return 200, await self._dispatch(request, body, held)
         except h11.RemoteProtocolError as error:
             return error.error_status_hint, _error("SPK-PROTOCOL", str(error))
         except Refusal as refusal:
@@ -153,16 +153,16 @@ class LocalApi:
         except (TypeError, ValueError, RecursionError) as error:
             return 400, _error("SPK-PROTOCOL", f"wrong arguments: {error}")
 
-    async def _dispatch(self, request: h11.Request, body: bytes, lent: contextlib.AsyncExitStack) -> Json:
+    async def _dispatch(self, request: h11.Request, body: bytes, held: contextlib.AsyncExitStack) -> Json:
         headers = {bytes(name).decode("ascii"): bytes(value).decode("latin-1") for name, value in request.headers}
         self._check_origin(headers)
         match bytes(request.method), bytes(request.target):
             case b"GET", b"/status":
                 return self._status()
-            case b"POST", b"/one-offs" if self._lend is not None:
+            case b"POST", b"/one-offs" if self._serve_one_off is not None:
                 self._check_caller(headers)
-                result = await lent.enter_async_context(self._lend(msgspec.json.decode(body, type=Json)))
-                return {"result": result, "lent": True}
+                result = await held.enter_async_context(self._serve_one_off(msgspec.json.decode(body, type=Json)))
+                return {"result": result, "held": True}
             case b"POST", b"/operations":
                 self._check_caller(headers)
                 call = msgspec.json.decode(body, type=Call)

@@ -1,9 +1,9 @@
-"""Notices that the way to the server may have changed: an address, a route or a cable of this host, or a resume.
+"""Detects changes of this host's network: an address, a route or a cable, or the end of a suspend.
 
-Linux tells of the first three over netlink; where that is not permitted, only the resume is noticed. A resume shows in
-the clock that goes on in suspend (CLOCK_BOOTTIME) running ahead of the one that does not, a virtual machine that was
+Linux reports the first three over netlink; where that is not permitted, only the end of a suspend is detected. It shows
+in the clock that goes on in suspend (CLOCK_BOOTTIME) running ahead of the one that does not, a virtual machine that was
 paused or a process that was stopped in this coroutine coming far too late.
-Bound: what netlink tells is read and thrown away; many messages at once are one notice.
+Bound: netlink messages are read and thrown away; many at once are one change.
 """
 
 from __future__ import annotations

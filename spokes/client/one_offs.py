@@ -1,7 +1,8 @@
-"""`spoke http` and `spoke tcp` beside a client that runs already: it serves their rule for as long as they run.
+"""Temporary rules of `spoke http` and `spoke tcp`, served by the client that runs already for as long as they run.
 
-The command opens a connection to the running client's local API, says its rule and holds the connection; however the
-command ends, the kernel closes that, and the rule goes. However the client ends, the command notices the same way.
+The command opens a connection to the running client's local API, sends its rule and keeps the connection open. However
+the command ends, the kernel closes the connection, and the client removes the rule. The command learns of the client's
+end in the same way.
 Bound: ONE_OFF_COUNT_MAX rules at once. Fails: TakenError where another command serves the same name or port,
 LimitError, or what the server refused; nothing is served then.
 """
@@ -16,10 +17,10 @@ from typing import Any
 
 import msgspec
 
+from spokes.client.configured_rules import ConfiguredRules
 from spokes.client.local_caller import ANSWER_BYTES_MAX, LocalCaller
 from spokes.client.operations import Apply, port_fault, site_fault
-from spokes.client.rulebook import SavedRules
-from spokes.client.rules import parse_port, parse_site
+from spokes.client.rule_parsing import parse_port, parse_site
 from spokes.errors import LimitError, RemoteError, SpokesError, UnreachableError
 from spokes.wire.messages import Fault
 from spokes.wire.rules import Port, Site, check_places
@@ -35,7 +36,7 @@ class OneOffs:
 
     def __init__(
         self,
-        rules: SavedRules,
+        rules: ConfiguredRules,
         *,
         apply: Apply,
         allocate: Callable[[], Awaitable[int]],
@@ -49,19 +50,19 @@ class OneOffs:
         self.closed = False  # the client ends: nothing needs to be put back
 
     @contextlib.asynccontextmanager
-    async def lend(self, args: Json) -> AsyncIterator[Json]:
-        """Serves the rule inside the block: `site`, or `port`, whose number 0 means any."""
+    async def serve(self, args: Json) -> AsyncIterator[Json]:
+        """Serve a rule inside the block: `site`, or `port`, where the number 0 means any."""
         if self._count >= ONE_OFF_COUNT_MAX:
             raise LimitError(f"a client serves at most {ONE_OFF_COUNT_MAX} commands at once")
         self._count += 1
         try:
             rule = await self._rule(args)
-            self._rules.lend(rule)
+            self._rules.add_temporary(rule)
             try:
                 await self._serve(rule)
                 yield {"address": self._address(rule), "port": rule.port if isinstance(rule, Port) else 0}
             finally:
-                self._rules.take_back(rule)
+                self._rules.remove_temporary(rule)
                 if not self.closed:
                     with contextlib.suppress(SpokesError):
                         await self._apply()
@@ -86,8 +87,8 @@ class OneOffs:
             raise RemoteError(fault.message, code=fault.code)
 
 
-async def borrow(caller: LocalCaller, args: Json, on_served: Callable[[Json], None]) -> None:
-    """Have the running client serve a rule; returns when that client is gone, or serves it no longer."""
+async def serve_through(caller: LocalCaller, args: Json, on_served: Callable[[Json], None]) -> None:
+    """Have the running client serve a rule. Returns when the client has ended or has stopped serving it."""
     from spokes.http_client import NotHttpError, Peer, Request, exchange  # the running client needs none of it
 
     peer = Peer(addresses=[caller.address], port=caller.port)

@@ -14,7 +14,7 @@ import msgspec
 
 from spokes.client.config_edit import Editable
 from spokes.client.rule_limits import check_rule_count
-from spokes.client.rules import (
+from spokes.client.rule_parsing import (
     Json,
     Rule,
     domain_key,
@@ -88,7 +88,7 @@ class Operations:
         new = Port(port=port)
         with self._file.edit() as config:
             config.set_ports(_put(config.ports(), new, port_key))
-            # The server has it just so: a forwarding typed next is then the later change (sync.py).
+            # The server has it just so: a forwarding typed next is then the later change (rule_merge.py).
             config.mark_synced(config.synced_sites(), _put(config.synced_ports(), new, port_key))
         await self._apply_done()
         return {"port": port}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from spokes.client.rules import Place, place_text, tcp_place, tls_place
+from spokes.client.rule_parsing import Place, place_text, tcp_place, tls_place
 from spokes.errors import ConfigError
 from spokes.wire.rules import UNIX_PREFIX, Port, Site
 

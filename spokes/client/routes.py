@@ -15,9 +15,9 @@ from typing import Protocol, cast
 
 from spokes._fastpath import engine
 from spokes._fastpath.engine import Directory, Limits, Policy, RouteKind, Upstream
-from spokes.client.health import Served
-from spokes.client.rules import Place, http_place, place_text, site_key, tcp_place, tls_place
+from spokes.client.rule_parsing import Place, http_place, place_text, site_key, tcp_place, tls_place
 from spokes.client.service_addresses import ServiceAddresses
+from spokes.client.service_health import Served
 from spokes.client.webroots import OpenDirectory, WebRoots
 from spokes.errors import SpokesError, WebRootError
 from spokes.wire.rules import UNIX_PREFIX, Port, Site

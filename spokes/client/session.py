@@ -106,7 +106,7 @@ async def log_in(
 
 
 async def join(links: Links, endpoint: Endpoint, session: str, *, bind: Bind | None = None) -> Link:
-    """A additional link of a session that is up; `bind` as for log_in."""
+    """An additional link of a session that is up; `bind` as for log_in."""
     link = await links.dial(endpoint)
     try:
         if bind is not None:
@@ -134,7 +134,7 @@ class _Announced(NamedTuple):
 
     services: Services
     answer: asyncio.Future[Accepted]
-    hurried: bool  # has a deadline
+    has_deadline: bool  # whoever announced it waits for a limited time
 
 
 class Session:
@@ -260,7 +260,7 @@ class Session:
     def _take_delayed(self, message: Delayed) -> None:
         """Whoever waits with a deadline hears it now; the answer comes all the same."""
         self.delayed = message.error
-        self._fail((one.answer for one in self._announced if one.hurried), delayed_error(message.error))
+        self._fail((one.answer for one in self._announced if one.has_deadline), delayed_error(message.error))
         if self._on_delayed is not None:
             self._on_delayed(message.error)
 
@@ -302,11 +302,11 @@ class Session:
         is the server's to take all the same, and no other is said before it has.
         """
         self._require_up()
-        hurried = within_s is not None
-        if hurried and self.delayed is not None:
+        has_deadline = within_s is not None
+        if has_deadline and self.delayed is not None:
             await self._ask_whether_delayed()
         waiting: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
-        self._announced.append(_Announced(services, waiting, hurried))
+        self._announced.append(_Announced(services, waiting, has_deadline))
         self.link.send(services)
         try:
             async with asyncio.timeout(within_s):

@@ -17,7 +17,7 @@ from rich.text import Text
 
 import spokes
 from spokes.client.app import App
-from spokes.client.health import Turn
+from spokes.client.service_health import HealthChange
 from spokes.client.tables import (
     PORT_COLUMNS,
     SITE_COLUMNS,
@@ -33,7 +33,7 @@ from spokes.outlet import OutletFile, outlet_of
 from spokes.wire.messages import Accepted
 
 REFRESH_INTERVAL_S = 0.5
-TURNS_SHOWN_MAX = 20  # of services that fail or answer again, in one second
+CHANGES_SHOWN_MAX = 20  # of services that fail or answer again, in one second
 _STATE_STYLES = {"online": "bold green", "waiting": "bold red"}
 
 
@@ -71,7 +71,7 @@ def status_document(app: App) -> dict[str, Any]:
                 "at": fault.at,
                 "count": fault.count,
             }
-            for service, fault in sorted(app.conditions.faults.items())
+            for service, fault in sorted(app.service_health.faults.items())
         ],
         "tasks": app.supervisor.figures(),
         "errors": [{"at": trouble.at, "message": trouble.line} for trouble in app.troubles],
@@ -80,7 +80,7 @@ def status_document(app: App) -> dict[str, Any]:
 
 def failing(app: App) -> dict[tuple[str, int], str]:
     """Services that failed last, in words."""
-    return {(service.domain, service.port): fault.words() for service, fault in app.conditions.faults.items()}
+    return {(service.domain, service.port): fault.words() for service, fault in app.service_health.faults.items()}
 
 
 def datagram_figures(stats: Mapping[str, int]) -> dict[str, int]:
@@ -121,11 +121,11 @@ class PlainConsole:
         self._say(escape(error.line()))
         self.changed(app)
 
-    def turned(self, turns: Sequence[Turn]) -> None:
-        for turn in turns[:TURNS_SHOWN_MAX]:
-            self._say(escape(turn.line()))
-        if len(turns) > TURNS_SHOWN_MAX:
-            self._say(f"... and {len(turns) - TURNS_SHOWN_MAX} services more")
+    def health_changed(self, changes: Sequence[HealthChange]) -> None:
+        for change in changes[:CHANGES_SHOWN_MAX]:
+            self._say(escape(change.line()))
+        if len(changes) > CHANGES_SHOWN_MAX:
+            self._say(f"... and {len(changes) - CHANGES_SHOWN_MAX} services more")
 
     def _show_tables(self, tables: str) -> None:
         self._shown_tables = tables
@@ -178,7 +178,7 @@ class LiveConsole:
     def delayed(self, app: App, error: SpokesError) -> None:
         """So does it of what the server cannot store now, by its troubles."""
 
-    def turned(self, turns: Sequence[Turn]) -> None:
+    def health_changed(self, changes: Sequence[HealthChange]) -> None:
         """So does it of services that fail."""
 
     def offline(self, error: SpokesError, wait_s: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from spokes.client.rules import domain_key, http_place, place_text, site_key, tcp_place
+from spokes.client.rule_parsing import domain_key, http_place, place_text, site_key, tcp_place
 from spokes.log import escape
 from spokes.wire.messages import Accepted, Fault
 from spokes.wire.rules import Port, Site

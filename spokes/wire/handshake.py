@@ -54,11 +54,11 @@ class State(Enum):
     LOGGING_IN = "logging-in"  # mode "serve"
     LOGGING_IN_CONTROL = "logging-in-control"  # mode "control"
     JOINING = "joining"
-    SERVING = "serving"  # the leading link of a session
+    SERVING = "serving"  # the primary link of a session
     CONTROLLING = "controlling"  # requests only
-    JOINED = "joined"  # a further link of a session
+    JOINED = "joined"  # an additional link of a session
     TAKING_LEAD = "taking-lead"  # of a joined link: lead went, leading did not
-    CLOSED = "closed"  # goodbye was said, or registration is done
+    CLOSED = "closed"  # a bye was said, or registration is done
 
 
 class Way(Enum):

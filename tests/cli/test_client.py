@@ -643,7 +643,7 @@ def test_start_in_a_pipe_prints_plain_lines(run, config, server, is_shown):
     assert "Running HTTP services:" in lines
     assert any(line.startswith("a.example") and "running" in line for line in lines)
     assert "\x1b" not in done.out
-    assert [bye.code for bye in server.goodbyes] == ["SPK-CLOSED"]
+    assert [bye.code for bye in server.byes] == ["SPK-CLOSED"]
     assert not access_path(config).exists()
 
 

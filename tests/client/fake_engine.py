@@ -91,7 +91,7 @@ class FakeServer:
         self.waiting: list[tuple[int, Services]] = []
         self.urls = (f"http://{HOSTNAME}:8080", f"https://{HOSTNAME}:8443")
         self.url = ""       # of a server that does not say which one to show
-        self.goodbyes: list[Bye] = []
+        self.byes: list[Bye] = []
         self.healths: list[Health] = []
 
     def answer(self, link: int, message: Message) -> list[Message]:
@@ -99,7 +99,7 @@ class FakeServer:
             case Hello():
                 return [Welcome(version=1, server=ServerInfo(), time=int(time.time()) + self.clock_skew_s)]
             case Bye():
-                self.goodbyes.append(message)
+                self.byes.append(message)
                 return []
             case _ if self.bye is not None:
                 return [self.bye]

@@ -6,14 +6,14 @@ import logging
 import pytest
 
 from spokes._fastpath.engine import LinkDown, RouteKind
-from spokes.client import additional_links, served_rules
+from spokes.client import additional_links, rules_in_force
 from spokes.client import app as app_module
 from spokes.client import session as session_module
 from spokes.client.app import App
 from spokes.client.config import ClientConfig
+from spokes.client.configured_rules import ConfiguredRules
 from spokes.client.endpoint import Endpoint
 from spokes.client.reconnect import Backoff
-from spokes.client.rulebook import SavedRules
 from spokes.client.session import Session
 from spokes.errors import ConfigError, RemoteError, UnreachableError
 from spokes.wire.messages import Accepted, Answer, Bye, Drain, Fault
@@ -72,7 +72,7 @@ def make_app(engine, config_path, console):
             engine,
             endpoint=Endpoint.of(ClientConfig.load(config_path)),
             key="k" * 64,
-            rules=SavedRules(config_path, **attributes),
+            rules=ConfiguredRules(config_path, **attributes),
             console=console,
             backoff=Backoff(base_s=0.001, cap_s=0.001),
             reread=lambda: ClientConfig.load(config_path),
@@ -104,7 +104,7 @@ async def test_run_serves_what_the_file_says(engine, config_path, make_app, cons
         assert engine.bound == engine.links
         assert read(config_path)["hostname"] == HOSTNAME
     assert engine.stopped
-    assert [bye.code for bye in engine.server.goodbyes] == ["SPK-CLOSED"]
+    assert [bye.code for bye in engine.server.byes] == ["SPK-CLOSED"]
     assert console.calls == ["connecting", "online"]
 
 
@@ -263,16 +263,16 @@ async def test_unmanaged_client_rules_of_the_server_are_not_taken(engine, config
     assert all(services.unmanaged for services in engine.server.services)
 
 
-async def test_passing_rule_is_served_not_saved_and_withdrawn_next_time(engine, config_path, make_app):
-    passing = Site(domain=HOSTNAME, port=8080)
+async def test_temporary_rule_is_served_not_saved_and_withdrawn_next_time(engine, config_path, make_app):
+    temporary = Site(domain=HOSTNAME, port=8080)
     write(config_path, https=[{"domain": "a.example", "port": 1}])
-    app = make_app(passing_sites=(passing,))
+    app = make_app(temporary_sites=(temporary,))
     async with running(app):
         await eventually(lambda: app.state == "online")
         assert (HTTP, HOSTNAME) in engine.upstreams
     assert read(config_path)["https"] == [{"domain": "a.example", "port": 1}]
 
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     ready = app.ready
     stored = TunConfig(https=engine.server.services[-1].https)  # the server keeps what was announced
     rules.take_ready(type(ready)(**{f: getattr(ready, f) for f in ready.__struct_fields__} | {"config": stored}))
@@ -282,7 +282,7 @@ async def test_passing_rule_is_served_not_saved_and_withdrawn_next_time(engine, 
 async def test_server_without_its_store_for_long_session_waits_and_is_not_ended(
     engine, config_path, make_app, console, monkeypatch
 ):
-    for module in (served_rules, session_module):
+    for module in (rules_in_force, session_module):
         monkeypatch.setattr(module, "ANSWER_DEADLINE_S", 0.01)
     engine.server.services_wait = True
     app = make_app()
@@ -459,7 +459,7 @@ async def test_file_not_writable_traffic_goes_on(engine, config_path, make_app, 
     assert len(engine.server.logins) == 1
 
 
-async def test_link_wanted_further_links_up_to_the_servers_limit(engine, make_app):
+async def test_link_wanted_additional_links_up_to_the_servers_limit(engine, make_app):
     app = make_app()
     async with running(app):
         await eventually(lambda: app.state == "online")
@@ -475,7 +475,7 @@ async def test_link_wanted_further_links_up_to_the_servers_limit(engine, make_ap
         assert len(engine.server.joined) == 2
 
 
-async def test_further_link_lost_is_replaced_and_one_closed_by_the_server_is_not(engine, make_app):
+async def test_additional_link_lost_is_replaced_and_one_closed_by_the_server_is_not(engine, make_app):
     app = make_app()
     async with running(app):
         await eventually(lambda: app.state == "online")
@@ -565,7 +565,7 @@ async def test_leading_link_lost_old_server_the_session_begins_again(engine, mak
     assert engine.server.led == []
 
 
-async def test_no_further_link_is_asked_of_a_server_that_drains(engine, make_app):
+async def test_no_additional_link_is_asked_of_a_server_that_drains(engine, make_app):
     app = make_app()
     async with running(app):
         await eventually(lambda: app.state == "online")
@@ -578,7 +578,7 @@ async def test_no_further_link_is_asked_of_a_server_that_drains(engine, make_app
         assert len(engine.dialled) == dialled
 
 
-async def test_idle_further_links_are_drained_then_closed(engine, make_app, monkeypatch):
+async def test_idle_additional_links_are_drained_then_closed(engine, make_app, monkeypatch):
     monkeypatch.setattr(additional_links, "LINK_CHECK_INTERVAL_S", 0.002)
     monkeypatch.setattr(additional_links, "LINK_IDLE_CLOSE_S", 0.01)
     app = make_app()
@@ -605,10 +605,10 @@ async def test_stop_with_drain_waits_for_open_streams(engine, make_app):
     app.stop(drain=True)
     await eventually(lambda: engine.drained)
     assert not task.done()
-    assert engine.server.goodbyes == []
+    assert engine.server.byes == []
     engine.streams_open = 0
     await asyncio.wait_for(task, 5)
-    assert len(engine.server.goodbyes) == 1
+    assert len(engine.server.byes) == 1
 
 
 async def test_stop_while_server_is_away_ends_at_once(engine, make_app, console):

@@ -143,7 +143,7 @@ async def test_log_in_control_mode_reaches_the_server(engine, links):
     assert engine.server.logins == ["control"]
 
 
-async def test_join_further_link_of_a_session(engine, links):
+async def test_join_additional_link_of_a_session(engine, links):
     link = await join(links, ENDPOINT, "s" * 32)
     assert engine.server.joined == [link.id]
 
@@ -169,7 +169,7 @@ async def test_receive_garbage_the_server_is_told_why(engine, links):
     link, _ = await log_in(links, ENDPOINT, key="k", mode="serve")
     link.take_control(b"\xff{", 0)
     await eventually(lambda: engine.links == [])
-    assert [bye.code for bye in engine.server.goodbyes] == ["SPK-PROTOCOL"]
+    assert [bye.code for bye in engine.server.byes] == ["SPK-PROTOCOL"]
 
 
 def test_messages_are_never_printed_with_their_members():

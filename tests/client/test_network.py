@@ -42,15 +42,15 @@ async def test_watch_many_messages_at_once_are_one_change(monkeypatch):
 async def test_watch_resume_is_a_change(monkeypatch):
     monkeypatch.setattr(NetworkWatch, "_open", lambda _self: None)
     monkeypatch.setattr(network, "CHECK_INTERVAL_S", 0.01)
-    suspended_s, looks = [5.0], []
+    suspended_s, checks = [5.0], []
 
     def look():
-        looks.append(1)
+        checks.append(1)
         return suspended_s[0]
 
     monkeypatch.setattr(network, "_suspended_s", look)
     async with watching() as changes:
-        await eventually(lambda: looks)
+        await eventually(lambda: checks)
         suspended_s[0] += 3600.0
         await eventually(lambda: changes == [1])
 

@@ -5,8 +5,8 @@ import pytest
 from spokes.client.config import ClientConfig
 from spokes.client.config_edit import ConfigFile
 from spokes.client.operations import Operations, apply_nowhere
-from spokes.client.rules import port_key
-from spokes.client.sync import merge_rules
+from spokes.client.rule_merge import merge_rules
+from spokes.client.rule_parsing import port_key
 from spokes.errors import ConfigError, NameRefusedError, NotFoundError, RemoteError, RuleError
 from spokes.wire.messages import Accepted, Fault, PortResult, SiteResult
 from spokes.wire.rules import Port, Site

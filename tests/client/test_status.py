@@ -7,12 +7,12 @@ import json
 import pytest
 from rich.console import Console as RichConsole
 
-import spokes.client.health_watch
+import spokes.client.health_reports
 from spokes._fastpath.engine import FAULT_CODES, LinkDown
 from spokes.client.app import App
+from spokes.client.configured_rules import ConfiguredRules
 from spokes.client.endpoint import Endpoint
 from spokes.client.reconnect import Backoff
-from spokes.client.rulebook import SavedRules
 from spokes.client.status import LiveConsole, PlainConsole, status_document
 from spokes.client.tables import datagrams_text, draw_table
 from spokes.wire.messages import Address, Fault
@@ -34,7 +34,7 @@ def make_app(engine, path, console):
         engine,
         endpoint=Endpoint(host="127.0.0.1", port=8443),
         key="k" * 64,
-        rules=SavedRules(path),
+        rules=ConfiguredRules(path),
         console=console,
         backoff=Backoff(base_s=0.001, cap_s=0.001),
     )
@@ -65,7 +65,7 @@ async def test_plain_console_prints_lines_with_state_and_faults(engine, rules_pa
 @pytest.fixture
 def failing_site(monkeypatch):
     """a.example's upstream refuses; asked all the time."""
-    monkeypatch.setattr(spokes.client.health_watch, "CHECK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(spokes.client.health_reports, "CHECK_INTERVAL_S", 0.001)
     counts = [0] * len(FAULT_CODES)
     counts[1] = 3
     monkeypatch.setitem(OUTCOMES, "localhost:8080", (1, 1_790_000_000.0, counts))

@@ -30,7 +30,7 @@ def test_server_on_postgresql_survives_its_own_death_and_the_databases(tmp_path,
             database.start()
             # Which port it is depends on whether a request that was given up still reached the database.
             wait_until(
-                lambda: client.try_spoke("tunnel", "tcp", "allocate").returncode == 0, what="allocation works again"
+                lambda: client.try_spoke("tunnel", "tcp", "allocate").returncode == 0, what="allocation succeeds again"
             )
 
             server.end(signal.SIGKILL)

@@ -182,10 +182,10 @@ def test_garbage_on_every_listener_ends_that_conn_only(server, client, web):
     wait_until(lambda: server.serves(client.hostname))
     for target in (server.http_port, server.https_port, port):
         for garbage in (b"\x00" * 1000, os.urandom(5000), b"\x16\x03\x01\xff\xff" + b"A" * 100, b"GET / HTTP/1.1\n\n"):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", target), 5) as stranger:
-                stranger.sendall(garbage)
-                stranger.shutdown(socket.SHUT_WR)
-                while stranger.recv(4096):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", target), 5) as visitor:
+                visitor.sendall(garbage)
+                visitor.shutdown(socket.SHUT_WR)
+                while visitor.recv(4096):
                     continue
     assert server.get(client.hostname) == (200, b"hello")
 

@@ -1,45 +1,28 @@
 """Looking names up while some name servers hang."""
 
 import asyncio
-import socket
 
 import pytest
 
-from spokes.resolver import Answer
 from spokes.server.notify.lookups import LOOKUP_COUNT_MAX, Lookups
 from tests.support.eventually import eventually
-
-
-class HangingResolver:
-    """Names that begin with `slow` hang until they are released."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.gate = asyncio.Event()
-
-    async def __call__(self, host: str) -> Answer:
-        self.asked.append(host)
-        if host.startswith("slow"):
-            await self.gate.wait()
-        if host == "nowhere":
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return Answer(("192.0.2.1",))
+from tests.support.hanging_resolver import HangingResolver
 
 
 @pytest.fixture
 def resolver():
     resolver = HangingResolver()
     yield resolver
-    resolver.gate.set()
+    resolver.release()
 
 
 async def test_name_that_hangs_is_asked_once_and_holds_back_no_other(resolver):
-    lookups = Lookups(resolver)
+    lookups = Lookups(resolver.resolve)
     waiting = [asyncio.create_task(lookups("slow")) for _ in range(100)]
     await eventually(lambda: resolver.asked)
     assert await lookups("quick") == ["192.0.2.1"]
     waiting.pop().cancel()                           # one who gives up takes nothing from the others
-    resolver.gate.set()
+    resolver.release()
     assert await asyncio.gather(*waiting) == [["192.0.2.1"]] * 99
     assert resolver.asked == ["slow", "quick"]
     assert await lookups("slow") == ["192.0.2.1"]    # asked anew: nothing is kept
@@ -47,18 +30,18 @@ async def test_name_that_hangs_is_asked_once_and_holds_back_no_other(resolver):
 
 
 async def test_names_that_hang_are_bounded(resolver):
-    lookups = Lookups(resolver)
+    lookups = Lookups(resolver.resolve)
     waiting = [asyncio.create_task(lookups(f"slow{number}", f"{number}")) for number in range(LOOKUP_COUNT_MAX)]
     await eventually(lambda: len(resolver.asked) == LOOKUP_COUNT_MAX)
     with pytest.raises(OSError, match="too many names"):
         await lookups("quick")
-    resolver.gate.set()
+    resolver.release()
     await asyncio.gather(*waiting)
     assert await lookups("quick") == ["192.0.2.1"]
 
 
 async def test_failure_is_told_and_not_kept(resolver):
-    lookups = Lookups(resolver)
+    lookups = Lookups(resolver.resolve)
     for _ in range(2):
         with pytest.raises(OSError, match="not known"):
             await lookups("nowhere")
@@ -74,11 +57,11 @@ async def test_literal_address_and_local_name():
 
 
 async def test_names_of_one_owner_that_hang_leave_look_ups_to_the_others(resolver):
-    lookups = Lookups(resolver)
+    lookups = Lookups(resolver.resolve)
     waiting = [asyncio.create_task(lookups(f"slow{number}", "tenant")) for number in range(2 * LOOKUP_COUNT_MAX)]
     await eventually(lambda: resolver.asked)
     assert await lookups("quick", "operator") == ["192.0.2.1"]
-    resolver.gate.set()
+    resolver.release()
     found = await asyncio.gather(*waiting, return_exceptions=True)
     assert any(isinstance(one, BlockingIOError) for one in found)
     assert [one for one in found if not isinstance(one, BlockingIOError)]

@@ -1,8 +1,8 @@
-"""Bringing together the rules of the file and the rules of the server after a time apart.
+"""Three-way merge of the rules of the file and the rules of the server.
 
-Both may have changed meanwhile: the user typed `spoke tunnel http add` while no client ran, the operator used the Admin
-API. So the file remembers what both last agreed on (`synced`), and each rule is merged on its own: whoever changed it
-since wins; where both did, the server does, because that is what its administration shows.
+Both may have changed while no session was up: the user typed `spoke tunnel http add`, the operator used the Admin API.
+The file keeps the rules that both last agreed on (`synced`) as the base. Each rule is merged by itself: the side that
+changed it since then wins; where both did, the server wins, because its administration shows that rule.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from spokes.client.rulebook import SavedRules
+from spokes.client.configured_rules import ConfiguredRules
 from spokes.wire.messages import Accepted, Fault, PortResult, SiteResult
 from spokes.wire.rules import Port, PortMap, Site, TunConfig
 
@@ -27,7 +27,7 @@ def read(path):
     ],
 )
 def test_take_remote_ports_never_agreed_on(config_path, local, remote, kept):
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     write(config_path, ports=[{"port": p.port, "destination": p.destination, "dstPort": p.dst_port} for p in local])
     rules.take_remote(TunConfig(ports=remote))
     assert rules.services().ports == kept
@@ -36,14 +36,14 @@ def test_take_remote_ports_never_agreed_on(config_path, local, remote, kept):
 def test_take_remote_port_reset_by_the_operator_is_reset_here(config_path):
     rule = {"port": 22000, "destination": "localhost", "dstPort": 22}
     write(config_path, ports=[rule], synced={"ports": [rule]})
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     rules.take_remote(TunConfig(ports=(Port(port=22000),)))
     assert rules.services().ports == (Port(port=22000),)
 
 
 def test_take_remote_unknown_members_of_the_file_stay(config_path):
     write(config_path, https=[{"domain": "a.example", "port": 1, "newMember": True}], extra=5)
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     rules.take_remote(TunConfig(https=(Site(domain="a.example", port=2),)))
     assert read(config_path)["https"] == [{"domain": "a.example", "port": 2, "newMember": True}]
     assert read(config_path)["extra"] == 5
@@ -53,7 +53,7 @@ def test_take_accepted_refused_rules_are_not_agreed_on(config_path):
     write(config_path, https=[{"domain": "a.example", "port": 1}, {"domain": "b.example", "port": 2}],
           ports=[{"port": 22000}])  # fmt: skip
     fault = Fault(code="SPK-TAKEN")
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     rules.take_accepted(
         rules.services(),
         Accepted(
@@ -66,7 +66,7 @@ def test_take_accepted_refused_rules_are_not_agreed_on(config_path):
 
 def test_services_file_damaged_meanwhile_last_good_rules_go_on(config_path):
     write(config_path, https=[{"domain": "a.example", "port": 1}])
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     config_path.write_text("{")
     assert [site.domain for site in rules.services().https] == ["a.example"]
 
@@ -78,11 +78,11 @@ def announce(rules):
     return services
 
 
-def test_passing_rule_typed_now_wins_at_the_start_and_yields_to_later_changes(config_path):
-    passing = Site(domain="a.example", port=2)
-    rules = SavedRules(config_path, passing_sites=(passing,))
+def test_temporary_rule_typed_now_wins_at_the_start_and_yields_to_later_changes(config_path):
+    temporary = Site(domain="a.example", port=2)
+    rules = ConfiguredRules(config_path, temporary_sites=(temporary,))
     rules.take_remote(TunConfig(https=(Site(domain="a.example", port=1),)))  # of an earlier run
-    assert announce(rules).https == (passing,)
+    assert announce(rules).https == (temporary,)
     changed = Site(domain="a.example", port=3)
     rules.take_remote(TunConfig(https=(changed,)))
     assert announce(rules).https == (changed,)
@@ -91,9 +91,9 @@ def test_passing_rule_typed_now_wins_at_the_start_and_yields_to_later_changes(co
     assert announce(rules).https == ()
 
 
-def test_passing_rule_hides_the_files_own_which_stays_as_it_was(config_path):
+def test_temporary_rule_hides_the_files_own_which_stays_as_it_was(config_path):
     write(config_path, https=[{"domain": "a.example", "port": 1, "newMember": True}])
-    rules = SavedRules(config_path, passing_sites=(Site(domain="A.example", port=2),))
+    rules = ConfiguredRules(config_path, temporary_sites=(Site(domain="A.example", port=2),))
     for _ in range(2):
         rules.take_remote(TunConfig(https=announce(rules).https))
         assert [site.port for site in rules.services().https] == [2]
@@ -101,16 +101,16 @@ def test_passing_rule_hides_the_files_own_which_stays_as_it_was(config_path):
 
 
 def test_take_remote_rule_that_cannot_be_served_is_left_out_and_the_file_stays_readable(config_path):
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     bad = Site(domain="b.example", upstream_url="gopher://b")
     rules.take_remote(TunConfig(https=(Site(domain="a.example", port=1), bad)))
-    assert [site.domain for site in SavedRules(config_path).services().https] == ["a.example"]
+    assert [site.domain for site in ConfiguredRules(config_path).services().https] == ["a.example"]
 
 
 def test_take_remote_port_maps_are_kept_and_ones_of_the_file_stay(config_path):
     own = {"listenPort": 1, "dstPort": 2, "destination": "", "transport": "tcp", "x": 1}
     write(config_path, portmaps=[own])
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     theirs = PortMap(listen_port=5432, dst_port=22001, destination="", transport="tcp")
     rules.take_remote(TunConfig(portmaps=(theirs,)))
     assert [rule["listenPort"] for rule in read(config_path)["portmaps"]] == [1, 5432]
@@ -120,7 +120,7 @@ def test_take_remote_port_maps_are_kept_and_ones_of_the_file_stay(config_path):
 
 def test_take_accepted_what_was_announced_is_agreed_on_not_what_the_file_says_by_then(config_path):
     write(config_path, https=[{"domain": "a.example", "port": 1}])
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     services = rules.services()
     write(config_path, https=[{"domain": "a.example", "port": 2}])  # typed while the answer was on its way
     rules.take_accepted(services, Accepted(https=(SiteResult(domain="a.example"),)))
@@ -133,7 +133,7 @@ def test_take_remote_names_what_it_may_not_and_nothing_changes(config_path, capl
     port = {"port": 22000, "destination": "127.0.0.1", "dstPort": 22}
     rules_now = {"https": [kept], "ports": [port]}
     write(config_path, **rules_now, synced=rules_now, remoteTargets=["/srv/www"])
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     rules.take_remote(
         TunConfig(
             https=(
@@ -158,7 +158,7 @@ def test_take_remote_names_what_it_may_not_and_nothing_changes(config_path, capl
 def test_take_remote_may_remove_whatever_targets_are_named(config_path):
     rule = {"domain": "a.example", "port": 1}
     write(config_path, https=[rule], synced={"https": [rule]}, remoteTargets=[])
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     rules.take_remote(TunConfig())
     assert rules.services().https == ()
 
@@ -166,7 +166,7 @@ def test_take_remote_may_remove_whatever_targets_are_named(config_path):
 @pytest.mark.parametrize("first", [(), ({"domain": "a.example", "port": 1},)])
 def test_take_remote_rule_changed_and_removed_again_before_any_announcement_is_gone(config_path, first):
     write(config_path, https=list(first), synced={"https": list(first)})
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     rules.take_remote(TunConfig(https=(Site(domain="a.example", port=2),), ports=(Port(port=22000),)))
     rules.take_remote(TunConfig())
     assert rules.services().https == ()
@@ -175,7 +175,7 @@ def test_take_remote_rule_changed_and_removed_again_before_any_announcement_is_g
 
 
 def test_take_remote_rule_typed_here_meanwhile_outlives_what_the_server_changes(config_path):
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     rules.take_remote(TunConfig(https=(Site(domain="a.example", port=1),)))
     write(config_path, https=[{"domain": "a.example", "port": 2}, {"domain": "b.example", "port": 1}])
     rules.take_remote(TunConfig(https=(Site(domain="a.example", port=1), Site(domain="c.example", port=1))))
@@ -185,7 +185,7 @@ def test_take_remote_rule_typed_here_meanwhile_outlives_what_the_server_changes(
 
 def test_take_remote_refused_target_is_not_what_both_agree_on(config_path):
     write(config_path, remoteTargets=[])
-    rules = SavedRules(config_path)
+    rules = ConfiguredRules(config_path)
     for _ in range(2):
         rules.take_remote(TunConfig(https=(Site(domain="a.example", port=1),)))
         assert rules.services().https == ()
@@ -194,5 +194,5 @@ def test_take_remote_refused_target_is_not_what_both_agree_on(config_path):
 
 def test_take_remote_unmanaged_agrees_on_nothing(config_path):
     write(config_path, unmanaged=True)
-    SavedRules(config_path).take_remote(TunConfig(https=(Site(domain="a.example", port=1),)))
+    ConfiguredRules(config_path).take_remote(TunConfig(https=(Site(domain="a.example", port=1),)))
     assert "synced" not in read(config_path)

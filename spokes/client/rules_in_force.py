@@ -1,6 +1,6 @@
-"""The rules in force: what the file and the server say brought together, served here, announced, and answered.
+"""The rules in force: file and server merged, served by the engine, announced, and what the server accepted of them.
 
-Owns: the revision that both sides agreed on last, and what the server said to our rules.
+Owns: the revision that both sides agreed on last, and the server's answer to the announced rules.
 Bound: one change at a time. Of configurations that come meanwhile only the newest waits, however many come.
 Fails: never by itself; what the server or the file refuses is noted as trouble.
 """
@@ -14,10 +14,10 @@ from typing import Protocol
 
 import msgspec
 
+from spokes.client.configured_rules import Rules
 from spokes.client.link import ANSWER_DEADLINE_S
 from spokes.client.routes import Routes
 from spokes.client.rule_limits import with_refused, within_limits
-from spokes.client.rulebook import Rules
 from spokes.client.session import Session, delayed_error
 from spokes.client.tasks import Spawn
 from spokes.errors import (
@@ -54,7 +54,7 @@ class Client(Protocol):
         ...
 
 
-class ServedRules:
+class RulesInForce:
     def __init__(self, rules: Rules, routes: Routes, client: Client, *, spawn: Spawn) -> None:
         self.accepted = Accepted()
         self.services = Services()

@@ -1,4 +1,4 @@
-"""The client's traffic rules: JSON objects where they are stored, wire.rules' Site and Port where they are acted on.
+"""Parsing of traffic rules: from JSON objects to Site and Port of wire.rules, their keys, and the places they lead to.
 
 A member this version does not know stays in its JSON object, whatever else changes in the rule.
 Fails: RuleError names the rule.

@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 
-from spokes.client.rules import site_key
-from spokes.client.sync import merge_rules
+from spokes.client.rule_merge import merge_rules
+from spokes.client.rule_parsing import site_key
 from spokes.wire.rules import Site
 
 OLD, LOCAL, REMOTE = (Site(domain="a", port=port) for port in (1, 2, 3))

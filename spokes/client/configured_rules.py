@@ -1,7 +1,8 @@
-"""The rules that a running client serves: those of its configuration file, brought together with the server's.
+"""Configured rules of a running client: those of its configuration file and temporary ones, merged with the server's.
 
-A command such as `spoke http 8080` adds rules that live as long as it runs. The server stores what is announced, so the
-file notes them as agreed on without holding them: the next session then withdraws them (see sync.py).
+A command such as `spoke http 8080` adds a temporary rule that is served for as long as the command runs. The server
+stores what is announced, so the file lists temporary rules among those agreed on (`synced`) and not among its own: the
+next session then withdraws them (see rule_merge.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import msgspec
 from spokes.client.config import ClientConfig
 from spokes.client.config_edit import HeldConfig
 from spokes.client.remote_targets import RemoteTargets
-from spokes.client.rules import (
+from spokes.client.rule_merge import merge_rules
+from spokes.client.rule_parsing import (
     Json,
     domain_key,
     parse_port,
@@ -25,7 +27,6 @@ from spokes.client.rules import (
     portmap_key,
     site_key,
 )
-from spokes.client.sync import merge_rules
 from spokes.errors import NameRefusedError, RuleError, TakenError
 from spokes.wire.messages import Accepted, Ready, Services
 from spokes.wire.rules import Port, Site, TunConfig
@@ -58,16 +59,16 @@ class Rules(Protocol):
         ...
 
 
-class SavedRules:
+class ConfiguredRules:
     """The configuration file's rules. Where the file cannot be written (disk full), the rules in memory go on."""
 
     def __init__(
-        self, file: HeldConfig | Path, *, passing_sites: Sequence[Site] = (), passing_ports: Sequence[Port] = ()
+        self, file: HeldConfig | Path, *, temporary_sites: Sequence[Site] = (), temporary_ports: Sequence[Port] = ()
     ) -> None:
         self._file = HeldConfig(file) if isinstance(file, Path) else file
-        self._passing_sites = {site_key(site): site for site in passing_sites}  # for this run only
-        self._passing_ports = {port_key(port): port for port in passing_ports}
-        self._announced = False  # the server has heard of the passing rules
+        self._temporary_sites = {site_key(site): site for site in temporary_sites}  # for this run only
+        self._temporary_ports = {port_key(port): port for port in temporary_ports}
+        self._announced = False  # the temporary rules were announced
 
     def services(self) -> Services:
         config = self._file.read()
@@ -75,8 +76,8 @@ class SavedRules:
         return Services(https=sites, ports=ports, unmanaged=config.unmanaged)
 
     def _served(self, config: ClientConfig) -> tuple[tuple[Site, ...], tuple[Port, ...]]:
-        sites = {site_key(site): site for site in config.sites()} | self._passing_sites
-        ports = {port_key(port): port for port in config.ports()} | self._passing_ports
+        sites = {site_key(site): site for site in config.sites()} | self._temporary_sites
+        ports = {port_key(port): port for port in config.ports()} | self._temporary_ports
         return tuple(sites.values()), tuple(ports.values())
 
     def take_ready(self, ready: Ready) -> None:
@@ -113,10 +114,10 @@ class SavedRules:
         ports = _permitted("ports", ports, port_key, local_ports, config.synced_ports(), targets)
         said_sites, said_ports = sites, ports
         if not self._announced:  # typed just now, so later than whatever the server has
-            sites = [site for site in sites if site_key(site) not in self._passing_sites]
-            ports = [port for port in ports if port_key(port) not in self._passing_ports]
-            sites += self._passing_sites.values()
-            ports += self._passing_ports.values()
+            sites = [site for site in sites if site_key(site) not in self._temporary_sites]
+            ports = [port for port in ports if port_key(port) not in self._temporary_ports]
+            sites += self._temporary_sites.values()
+            ports += self._temporary_ports.values()
         # A port that was allocated and never forwarded is no rule of the server's: it must not undo a forwarding here.
         known = {port_key(port) for port in local_ports}
         bare = [port for port in ports if port_key(port) in known and not port.destination and not port.dst_port]
@@ -125,8 +126,8 @@ class SavedRules:
         merged_ports = merge_rules(
             port_key, synced=list(synced_ports.values()), local=list(local_ports), remote=ports
         )
-        config.set_sites(_parted(merged_sites, site_key, self._passing_sites, config.sites()))
-        config.set_ports(_parted(merged_ports, port_key, self._passing_ports, config.ports()))
+        config.set_sites(_saved_part(merged_sites, site_key, self._temporary_sites, config.sites()))
+        config.set_ports(_saved_part(merged_ports, port_key, self._temporary_ports, config.ports()))
         portmaps: list[Json] = [msgspec.to_builtins(portmap) for portmap in remote.portmaps]
         config.set_portmaps(merge_rules(
             portmap_key, synced=config.synced_portmaps(), local=config.portmaps(), remote=portmaps
@@ -135,24 +136,24 @@ class SavedRules:
         config.mark_synced(said_sites, said_ports)
         config.mark_portmaps_synced(portmaps)
 
-    # rules of other commands, for as long as those run
+    # temporary rules
 
-    def lend(self, rule: Site | Port) -> None:
-        """Serve this one too; it hides a rule of the file that has the same name or port."""
+    def add_temporary(self, rule: Site | Port) -> None:
+        """Serve this rule too. It hides a rule of the file that has the same name or port."""
         if isinstance(rule, Site):
-            if site_key(rule) in self._passing_sites:
+            if site_key(rule) in self._temporary_sites:
                 raise TakenError(f"another command serves {rule.domain} already", hint="end it first")
-            self._passing_sites[site_key(rule)] = rule
+            self._temporary_sites[site_key(rule)] = rule
         else:
-            if port_key(rule) in self._passing_ports:
+            if port_key(rule) in self._temporary_ports:
                 raise TakenError(f"another command serves port {rule.port} already", hint="end it first")
-            self._passing_ports[port_key(rule)] = rule
+            self._temporary_ports[port_key(rule)] = rule
 
-    def take_back(self, rule: Site | Port) -> None:
+    def remove_temporary(self, rule: Site | Port) -> None:
         if isinstance(rule, Site):
-            self._passing_sites.pop(site_key(rule), None)
+            self._temporary_sites.pop(site_key(rule), None)
         else:
-            self._passing_ports.pop(port_key(rule), None)
+            self._temporary_ports.pop(port_key(rule), None)
 
     def hostname(self) -> str:
         return self._file.read().hostname
@@ -161,7 +162,7 @@ class SavedRules:
         """A port of the tunnel that leads nowhere yet; 0 for none."""
         ports = self._file.read().ports()
         free = (port.port for port in ports if not port.dst_port and not port.destination)
-        return next((number for number in free if number not in self._passing_ports), 0)
+        return next((number for number in free if number not in self._temporary_ports), 0)
 
     def _update(self, change: Callable[[ClientConfig], None]) -> None:
         with self._file.edit() as config:
@@ -205,20 +206,20 @@ def _permitted(
     return permitted
 
 
-def _parted(
-    rules: Iterable[Rule], key_of: Callable[[Rule], Key], passing: dict[Key, Rule], saved: Iterable[Rule]
+def _saved_part(
+    rules: Iterable[Rule], key_of: Callable[[Rule], Key], temporary: dict[Key, Rule], saved: Iterable[Rule]
 ) -> list[Rule]:
-    """The file's part of the rules; `passing` keeps what is left of its own, as it is among them.
+    """The file's part of the rules; `temporary` keeps what is left of its own, as it is among them.
 
-    A rule of the file that a passing one hides for this run stays in the file as it is.
+    A rule of the file that a temporary one hides for this run stays in the file as it is.
     """
     merged = {key_of(rule): rule for rule in rules}
-    hidden = {key_of(rule): rule for rule in saved if key_of(rule) in passing}
-    for key in list(passing):
+    hidden = {key_of(rule): rule for rule in saved if key_of(rule) in temporary}
+    for key in list(temporary):
         if key in merged:
-            passing[key] = merged.pop(key)
+            temporary[key] = merged.pop(key)
             if key in hidden:
                 merged[key] = hidden[key]
         else:
-            del passing[key]
+            del temporary[key]
     return list(merged.values())

@@ -1,4 +1,4 @@
-"""How the local services do: what came last of each, read from the engine's counters four times a second.
+"""Health of the local services: the last outcome of each, read from the engine's counters four times a second.
 
 Owns: the last reading of every route. Bound: one fault a service; one line a second for each, LINES_PER_CHECK_MAX lines
 a check; the others wait and count on.
@@ -21,7 +21,7 @@ from spokes.wire.rules import LIST_COUNT_MAX
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 0.25
-REPEAT_S = 1.0  # lines and turns of one service
+REPEAT_S = 1.0  # between two lines, and two changes, of one service
 LINES_PER_CHECK_MAX = 20
 LOOP = "SPK-LOOP"
 FAULT_WORDS = {
@@ -70,7 +70,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What came last of a service that does not answer."""
+    """The last outcome of a service that does not answer."""
 
     upstream: str
     code: str
@@ -84,7 +84,7 @@ class Fault:
         return f"failing: {fault_words(self.code)}{times} {at} [{self.code}]"
 
 
-class Turn(NamedTuple):
+class HealthChange(NamedTuple):
     """A service began to fail, fails otherwise, or answers again (`fault` None)."""
 
     service: ServiceName
@@ -125,20 +125,20 @@ class _Reading:
     has_answered: bool = False           # ever, at whichever addresses
 
 
-class Conditions:
+class ServiceHealth:
     """The faults of all services, as of the last check."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.faults: Mapping[ServiceName, Fault] = {}
         self._clock = clock
         self._readings: dict[tuple[int, str | int], _Reading] = {}
-        self._told: dict[ServiceName, Fault | None] = {}  # what its last turn said
-        self._turned_at: dict[ServiceName, float] = {}
+        self._told: dict[ServiceName, Fault | None] = {}  # what its last change said
+        self._changed_at: dict[ServiceName, float] = {}
         self._unsaid: dict[ServiceName, tuple[Fault, int]] = {}  # faults that wait for their line
         self._said_at: dict[ServiceName, float] = {}
 
-    def check(self, served: Mapping[tuple[int, str | int], Served]) -> list[Turn]:
-        """Read the counters; what is new goes to the log, what turned is answered. One line and one turn a second for
+    def check(self, served: Mapping[tuple[int, str | int], Served]) -> list[HealthChange]:
+        """Read the counters; new faults go to the log, changes are returned. One line and one change a second for
         each service, whatever happens in it."""
         faults: dict[ServiceName, Fault] = {}
         found: list[tuple[tuple[int, str | int], Fault]] = []
@@ -161,7 +161,7 @@ class Conditions:
         self.faults = faults
         self._forget({service_of(*route) for route in served})
         self._say()
-        return self._turns()
+        return self._changes()
 
     def _hidden(self, served: Mapping[tuple[int, str | int], Served]) -> Set[tuple[int, str | int]]:
         """A port is open to TCP and datagrams alike, and few services take both: what one of the two never answered
@@ -183,7 +183,7 @@ class Conditions:
 
     def _forget(self, services: Set[ServiceName]) -> None:
         """What is known of services that are no more."""
-        for known in (self._told, self._turned_at, self._unsaid, self._said_at):
+        for known in (self._told, self._changed_at, self._unsaid, self._said_at):
             for service in known.keys() - services:
                 del known[service]
 
@@ -209,19 +209,19 @@ class Conditions:
         reading.fault = fault if last else None
         return reading.fault, fault, sum(new)
 
-    def _turns(self) -> list[Turn]:
+    def _changes(self) -> list[HealthChange]:
         now = self._clock()
-        turns = []
+        changes = []
         for service in self.faults.keys() | self._told.keys():
             fault, told = self.faults.get(service), self._told.get(service)
             if (fault.code if fault else "") == (told.code if told else ""):
                 continue
-            if now - self._turned_at.get(service, -REPEAT_S) < REPEAT_S:
+            if now - self._changed_at.get(service, -REPEAT_S) < REPEAT_S:
                 continue
-            self._turned_at[service] = now
+            self._changed_at[service] = now
             self._told[service] = fault
-            turns.append(Turn(service, fault))
-        return sorted(turns, key=lambda turn: turn.service)
+            changes.append(HealthChange(service, fault))
+        return sorted(changes, key=lambda change: change.service)
 
     def _say(self) -> None:
         """How many faults more each line stands for is in it."""
