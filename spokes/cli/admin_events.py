@@ -89,7 +89,7 @@ class _Chosen:
 
     def newest(self, limit: int, before: int | None = None) -> list[AdminEvent]:
         return self._store.audit.select(
-            before_seq=before, limit=limit, actor=self._actor, object_uid=self._object_uid, action=self._action
+            before_seq=before, limit=limit, principal_uid=self._actor, object_uid=self._object_uid, action=self._action
         )
 
     def after(self, seq: int) -> list[AdminEvent]:

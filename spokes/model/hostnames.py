@@ -19,7 +19,7 @@ from spokes.store.hostnames import HOSTNAME_HELD_S, Holder
 HOSTNAME_LABELS_MAX = 4                  # under the server's domain; automatic ones have one
 
 
-class Asker(NamedTuple):
+class Claimant(NamedTuple):
     """Who wants a name: a tunnel ("" for one that is about to be made), its user, the token it registered with."""
 
     tunnel_uid: str
@@ -27,11 +27,11 @@ class Asker(NamedTuple):
     token_uid: str
 
     @classmethod
-    def of(cls, tunnel: Tunnel) -> Asker:
+    def of(cls, tunnel: Tunnel) -> Claimant:
         return cls(tunnel.uid, tunnel.user_uid, tunnel.token_uid)
 
     def is_barred_by(self, holder: Holder) -> bool:
-        """Whether the asker may not have the name: it is another tunnel's, or was another owner's."""
+        """Whether the claimant may not have the name: it is another tunnel's, or was another owner's."""
         if holder.left_at is None:
             return holder.tunnel_uid != self.tunnel_uid
         if holder.user_uid != self.user_uid:
@@ -42,10 +42,10 @@ class Asker(NamedTuple):
         return holder.token_uid != ZERO_UID or self.token_uid != ZERO_UID
 
 
-NOBODY = Asker("", "", "")
+NOBODY = Claimant("", "", "")
 
 
-def chosen_hostname(store: Store, tx: Writer, hostname: str, domain: str, asker: Asker) -> str:
+def chosen_hostname(store: Store, tx: Writer, hostname: str, domain: str, claimant: Claimant) -> str:
     """`hostname` in canonical form, if it lies under `domain`, is not reserved and nobody else has it."""
     hostname = canonical_host(hostname)
     if not hostname.endswith("." + domain):
@@ -55,11 +55,11 @@ def chosen_hostname(store: Store, tx: Writer, hostname: str, domain: str, asker:
         raise NameRefusedError(f"{hostname} is reserved", hint="choose another name")
     if hostname.removesuffix("." + domain).count(".") >= HOSTNAME_LABELS_MAX:
         raise NameRefusedError(f"a hostname has {HOSTNAME_LABELS_MAX} labels under {domain} at most")
-    for holder in holders(store, tx, [hostname], asker).values():
+    for holder in holders(store, tx, [hostname], claimant).values():
         raise _taken(hostname, holder, hint="choose another name")
-    for error in under_others(store, tx, [hostname], domain, asker).values():
+    for error in under_others(store, tx, [hostname], domain, claimant).values():
         raise error
-    if store.hostnames.has_others_below(hostname, asker.tunnel_uid):
+    if store.hostnames.has_others_below(hostname, claimant.tunnel_uid):
         raise TakenError(f"names under {hostname} belong to another tunnel", hint="choose another name")
     return hostname
 
@@ -72,25 +72,25 @@ def drawn_hostname(store: Store, tx: Writer, domain: str) -> str:
 
 
 def under_others(
-    store: Store, view: View, hosts: Sequence[str], domain: str, asker: Asker
+    store: Store, view: View, hosts: Sequence[str], domain: str, claimant: Claimant
 ) -> dict[str, PeerError]:
-    """Those of `hosts` that lie under a hostname that is not the asker's: www.HOSTNAME would be believed to be that
+    """Those of `hosts` that lie under a hostname that is not the claimant's: www.HOSTNAME would be believed to be that
     tunnel's too.
     """
     above = {host: _names_above(host, domain) for host in hosts}
     found = store.hostnames.holders_of_hostnames(view, sorted({name for names in above.values() for name in names}))
     return {
         host: TakenError(f"{host} lies under {name}, which belongs to another tunnel", hint="choose another name")
-        for host, names in above.items() for name in names if name in found and asker.is_barred_by(found[name])
+        for host, names in above.items() for name in names if name in found and claimant.is_barred_by(found[name])
     }
 
 
-def holders(store: Store, view: View, hosts: Sequence[str], asker: Asker) -> dict[str, Holder]:
-    """Who holds which of the names so that the asker may not have it: as a site, or as a hostname."""
+def holders(store: Store, view: View, hosts: Sequence[str], claimant: Claimant) -> dict[str, Holder]:
+    """Who holds which of the names so that the claimant may not have it: as a site, or as a hostname."""
     named = store.hostnames.holders_of_hostnames(view, hosts)
     in_use = {host: holder for host, holder in named.items() if holder.left_at is None}
     sites = store.hostnames.holders_of_sites(view, hosts)
-    return {host: holder for host, holder in (named | sites | in_use).items() if asker.is_barred_by(holder)}
+    return {host: holder for host, holder in (named | sites | in_use).items() if claimant.is_barred_by(holder)}
 
 
 def taken_names(found: Mapping[str, Holder], *, hint: str) -> dict[str, PeerError]:

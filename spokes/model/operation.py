@@ -28,7 +28,7 @@ ADMIN_SCOPES = frozenset(("read", "write"))
 
 # The server on its own account.
 SYSTEM = Principal(kind=PrincipalKind.SERVER, role=ADMIN_ROLE, scopes=SCOPES)
-STRANGER = Principal(kind=PrincipalKind.NOBODY)                  # whoever shows a registration token
+UNAUTHENTICATED = Principal(kind=PrincipalKind.NOBODY)                  # whoever shows a registration token
 
 
 def client_of(tunnel_uid: str) -> Principal:

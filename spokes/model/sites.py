@@ -9,7 +9,7 @@ from typing import Any
 
 from spokes.errors import LimitError, NameRefusedError, NotFoundError, PeerError, ValueRefusedError
 from spokes.ids import canonical_host, is_reserved, new_uid
-from spokes.model.hostnames import Asker, holders, taken_names, under_others
+from spokes.model.hostnames import Claimant, holders, taken_names, under_others
 from spokes.model.limits import owner_of, refused_domains
 from spokes.model.operation import Operation, Work
 from spokes.model.rule_state import check_managed, check_rule_bytes, too_many_bytes
@@ -130,7 +130,7 @@ def _refused(
         host for host, rule in rules.items()
         if host not in own or canonical_json(own[host].rule) != canonical_json(rule)
     ]
-    asker = Asker.of(tunnel)
+    claimant = Claimant.of(tunnel)
     owner = owner_of(store, tx, tunnel.user_uid)
     verifications = store.domain_verifications
     refused: dict[str, PeerError] = {}
@@ -142,8 +142,8 @@ def _refused(
             challenge=functools.partial(verifications.challenge, owner.uid),
             proved=verifications.proved(tx, owner.uid) if store.settings.verified_domains_only else None,
         )
-    refused |= taken_names(holders(store, tx, hosts, asker), hint="remove it there first")
-    return refused | (under_others(store, tx, hosts, domain, asker) if domain is not None else {})
+    refused |= taken_names(holders(store, tx, hosts, claimant), hint="remove it there first")
+    return refused | (under_others(store, tx, hosts, domain, claimant) if domain is not None else {})
 
 
 def _put_site(tx: Writer, tunnel_uid: str, host: str, rule: dict[str, Any], old: Site | None) -> Site:

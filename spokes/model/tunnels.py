@@ -14,7 +14,7 @@ from spokes.errors import (
     ValueRefusedError,
 )
 from spokes.ids import ZERO_UID, canonical_host, is_uid, new_secret, new_uid
-from spokes.model.hostnames import Asker, chosen_hostname, drawn_hostname
+from spokes.model.hostnames import Claimant, chosen_hostname, drawn_hostname
 from spokes.model.limits import check_tunnel_count, owner_of
 from spokes.model.operation import Operation, Work
 from spokes.store import AuthToken, Store, Token, Tunnel, TunnelState
@@ -102,8 +102,8 @@ class AssignTunnel(Operation[tuple[Tunnel, AuthToken]], frozen=True, kw_only=Tru
             if owner is not None and tunnel.user_uid != self.user_uid:
                 check_tunnel_count(store, tx, owner)
             if hostname:
-                asker = Asker(self.uid, self.user_uid, tunnel.token_uid)
-                hostname = chosen_hostname(store, tx, hostname, domain, asker)
+                claimant = Claimant(self.uid, self.user_uid, tunnel.token_uid)
+                hostname = chosen_hostname(store, tx, hostname, domain, claimant)
                 if hostname != tunnel.hostname:
                     store.hostnames.hold(tx, tunnel, hostname)
             if not auth.active:
@@ -224,7 +224,7 @@ def _insert_tunnel(
     user_uid: str = ZERO_UID, token_uid: str = ZERO_UID, uid: str | None = None,
 ) -> tuple[Tunnel, AuthToken]:
     if hostname:
-        hostname = chosen_hostname(store, tx, hostname, domain, Asker("", user_uid, token_uid))
+        hostname = chosen_hostname(store, tx, hostname, domain, Claimant("", user_uid, token_uid))
     else:
         hostname = drawn_hostname(store, tx, domain)
     tunnel = tx.insert(Tunnel(

@@ -57,7 +57,7 @@ class Audit:
         principal = current_principal()
         if principal is None:
             raise LookupError("a record needs a principal: call this inside `with store.audit.acting(…)`")
-        # One that is only counted takes no turn at writing: strangers can cause as many as they like.
+        # One that is only counted takes no turn at writing: unauthenticated callers can cause as many as they like.
         if self._changes.event_budget.admits(principal, action, clock.wall_s()):
             with self._changes.transaction() as tx:
                 tx.note(action, object_kind, object_uid, detail, admitted=True)
@@ -71,16 +71,16 @@ class Audit:
                 pass                     # its end writes them
 
     def select(
-        self, *, before_seq: int | None = None, limit: int = 100, actor: str | None = None,
+        self, *, before_seq: int | None = None, limit: int = 100, principal_uid: str | None = None,
         object_uid: str | None = None, action: str | None = None,
     ) -> list[AdminEvent]:
-        """Newest first, at most EVENT_COUNT_MAX; `actor` is its id, `action` whole or up to its dot (`user`)."""
+        """Newest first, at most EVENT_COUNT_MAX; `action` whole or up to its dot (`user`)."""
         query = AdminEventModel.select().order_by(AdminEventModel.seq.desc())
         query = query.limit(max(0, min(limit, EVENT_COUNT_MAX)))
         if before_seq is not None:
             query = query.where(AdminEventModel.seq < min(before_seq, SEQ_MAX))
-        if actor is not None:
-            query = query.where(AdminEventModel.actor_uid == (actor if is_uid(actor) else ""))
+        if principal_uid is not None:
+            query = query.where(AdminEventModel.actor_uid == (principal_uid if is_uid(principal_uid) else ""))
         if object_uid is not None:
             query = query.where(AdminEventModel.object_uid == (object_uid if is_uid(object_uid) else ""))
         if action is not None:

@@ -145,7 +145,7 @@ class Writer:
     def set_place(self, key: str, seq: int, digest: str) -> None:
         audit_chain.set_place(self._db, key, seq, digest)
 
-    def give_up(self) -> None:
+    def roll_back(self) -> None:
         """The transaction failed."""
         self._event_budget.put_back(self._counted)
 
@@ -224,7 +224,7 @@ class ChangeLog:
                 writer.flush()
         except BaseException:
             if writer is not None:
-                writer.give_up()
+                writer.roll_back()
             raise
 
     def position(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Slots in the change log that a consumer has come to, for those that must miss nothing over a restart."""
+"""How far each consumer of the change log has read, for those that must miss nothing over a restart."""
 
 from __future__ import annotations
 

@@ -126,9 +126,9 @@ def _write(db: Database, table: str, columns: tuple[str, ...], batch: list[tuple
     connection = db.peewee.connection()  # type: ignore[no-untyped-call]
     names = ", ".join(f'"{name}"' for name in columns)
     if db.is_sqlite:
-        marks = ", ".join("?" * len(columns))
+        placeholders = ", ".join("?" * len(columns))
         with db.translated():
-            connection.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', batch)  # noqa: S608  as above
+            connection.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({placeholders})', batch)  # noqa: S608  as above
         return
     copy = f'COPY "{table}" ({names}) FROM STDIN'
     with db.translated(), connection.cursor() as cursor, cursor.copy(copy) as rows:

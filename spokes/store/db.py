@@ -119,8 +119,8 @@ class Database:
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run SQL in which every `{}` is a parameter, inside write() or alone(); all its rows."""
-        mark = "?" if self.is_sqlite else "%s"
-        text = sql.format(*[mark] * len(params)) if params else sql
+        placeholder = "?" if self.is_sqlite else "%s"
+        text = sql.format(*[placeholder] * len(params)) if params else sql
         cursor = self.peewee.execute_sql(text, params or None)
         return list(cursor.fetchall()) if cursor.description else []
 

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import peewee
 
 
-class Hole(NamedTuple):
+class Placeholder(NamedTuple):
     """Where a value goes: the number of the parameter."""
 
     number: int
 
 
 class Text(NamedTuple):
-    """SQL as one engine takes it. `params`: a Hole, or a value that is always the same."""
+    """SQL as one engine takes it. `params`: a Placeholder, or a value that is always the same."""
 
     sql: str
     params: tuple[Any, ...]
@@ -47,8 +47,10 @@ class Statement:
     def text(self, db: peewee.Database) -> Text:
         text = self._texts.get(type(db))
         if text is None:
-            holes = [peewee.Value(Hole(number), converter=False, unpack=False) for number in range(self._value_count)]
-            sql, params = db.get_sql_context().sql(self._build(*holes)).query()  # type: ignore[no-untyped-call]
+            placeholders = [
+                peewee.Value(Placeholder(number), converter=False, unpack=False) for number in range(self._value_count)
+            ]
+            sql, params = db.get_sql_context().sql(self._build(*placeholders)).query()  # type: ignore[no-untyped-call]
             text = self._texts[type(db)] = Text(sql, tuple(params))
         return text
 
@@ -62,7 +64,8 @@ class Prepared(NamedTuple):
     def execute(self, db: Any) -> Any:
         """All rows as the driver gives them, or how many rows were written."""
         sql, params = self.statement.text(db)
-        cursor = db.execute_sql(sql, [self.values[one.number] if isinstance(one, Hole) else one for one in params])
+        values = [self.values[one.number] if isinstance(one, Placeholder) else one for one in params]
+        cursor = db.execute_sql(sql, values)
         return list(cursor.fetchall()) if cursor.description else cursor.rowcount
 
 

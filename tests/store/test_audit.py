@@ -110,10 +110,12 @@ def test_list_events_filters_and_pages(store):
         store.audit.note("loginx")
     assert [event.seq for event in store.audit.select()] == [5, 4, 3, 2, 1]
     assert [event.seq for event in store.audit.select(before_seq=4, limit=2)] == [3, 2]
-    assert [event.seq for event in store.audit.select(actor="cd" * 16)] == [5, 4]
+    assert [event.seq for event in store.audit.select(principal_uid="cd" * 16)] == [5, 4]
     assert [event.seq for event in store.audit.select(object_uid="1" * 32)] == [3, 2, 1]
     assert [event.seq for event in store.audit.select(action="login")] == [4, 3, 2, 1]
-    for nothing in ({"actor": "\x00"}, {"object_uid": "\ud800"}, {"action": "%"}, {"action": "\x00"}, {"limit": -1}):
+    for nothing in (
+        {"principal_uid": "\x00"}, {"object_uid": "\ud800"}, {"action": "%"}, {"action": "\x00"}, {"limit": -1}
+    ):
         assert store.audit.select(**nothing) == []
     assert len(store.audit.select(before_seq=10**30, limit=10**9)) == 5
 

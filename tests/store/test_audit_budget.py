@@ -11,7 +11,7 @@ from spokes.store.audit_budget import COUNTED_MAX, OF_TENANT, REFUSED_IN_ALL, Ev
 from tests.support.operations import do
 
 TENANT = "7e" * 16
-STRANGER = Principal(kind="nobody", address="192.0.2.1")
+UNAUTHENTICATED = Principal(kind="nobody", address="192.0.2.1")
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def manual():
         yield clock._current
 
 
-def refuse(store, actor=STRANGER):
-    with store.audit.acting(actor):
+def refuse(store, principal=UNAUTHENTICATED):
+    with store.audit.acting(principal):
         store.audit.note("login.refused", detail={"agent": "curl"})
 
 
@@ -89,9 +89,9 @@ def test_mutations_of_a_tenant_are_bounded_and_those_of_others_are_all_told(stor
             do(store, EditToken(token.uid, description=f"a {number}", active=True))
         with store.audit.acting(admin):
             do(store, EditToken(token.uid, description=f"b {number}", active=True))
-    assert len(store.audit.select(actor=admin.uid, limit=1_000)) == count + 20
-    by_tenant = store.audit.select(actor=TENANT, limit=1_000) + store.audit.select(actor=other_key.uid, limit=1_000)
-    assert len(by_tenant) == count
+    assert len(store.audit.select(principal_uid=admin.uid, limit=1_000)) == count + 20
+    by_tenant = [store.audit.select(principal_uid=uid, limit=1_000) for uid in (TENANT, other_key.uid)]
+    assert sum(map(len, by_tenant)) == count
     manual.advance(60)
     store.audit.write_counted()
     assert told(store)[0] == ("token.edit", "", 20)
@@ -100,7 +100,7 @@ def test_mutations_of_a_tenant_are_bounded_and_those_of_others_are_all_told(stor
 
 def test_budget_fills_up_again(manual):
     budget = EventBudget()
-    assert [budget.admits(STRANGER, "login.refused", now) for now in (0.0, 1.0, 60.0, 61.0)] == [
+    assert [budget.admits(UNAUTHENTICATED, "login.refused", now) for now in (0.0, 1.0, 60.0, 61.0)] == [
         True, False, True, False
     ]
 

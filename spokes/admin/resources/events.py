@@ -34,7 +34,8 @@ _CSV_COLUMNS = (
 def list_all(admin: Admin, caller: Caller, body: None, *, query: EventsQuery) -> EventsAnswer:
     """Admin events, newest first."""
     events = admin.store.audit.select(
-        before_seq=query.before, limit=query.limit, actor=query.actor, object_uid=query.object_uid, action=query.action
+        before_seq=query.before, limit=query.limit, principal_uid=query.actor, object_uid=query.object_uid,
+        action=query.action,
     )
     return EventsAnswer(events=[event_object(event) for event in events])
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from spokes.errors import InactiveError, TokenError
-from spokes.model.operation import STRANGER, perform
+from spokes.model.operation import UNAUTHENTICATED, perform
 from spokes.model.tunnels import RegisterTunnel
 from spokes.server.base.storethread import StoreThread
 from spokes.server.routing.changes import ChangeFollower
@@ -54,7 +54,7 @@ class Logins:
         store = self._store.store
         async with self._turn(link):
             operation = RegisterTunnel(token=request.token, name=request.name, domain=self._domain)
-            tunnel, key = await self._store.run(perform, store, STRANGER, operation)
+            tunnel, key = await self._store.run(perform, store, UNAUTHENTICATED, operation)
             await self._follower.catch_up()
         link.send(Registered(tunnel=tunnel.uid, hostname=tunnel.hostname, key=key))
         link.close()
