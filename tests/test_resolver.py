@@ -1,3 +1,4 @@
+import ast
 import asyncio
 import socket
 import subprocess
@@ -11,12 +12,15 @@ import dns.rrset
 import pytest
 import uvloop
 
+import spokes
 from spokes.config import Address
 from spokes.dns_client import has_route
 from spokes.resolver import Resolver, ServiceRecord, literal_addresses, read_hosts, read_order
 from tests.support.eventually import eventually
 from tests.support.name_server import NameServer
 from tests.support.name_server import name_server as run_name_server
+
+PACKAGE = Path(spokes.__file__).parent
 
 
 def make_resolver(
@@ -272,3 +276,17 @@ def test_resolver_works_on_uvloop(tmp_path, name_server):
             await Resolver(servers=[closed]).addresses("db.example")
 
     uvloop.run(ask())
+
+
+def test_names_are_resolved_here_alone():
+    """A name that other code resolved would miss the name servers given, the lifetime, and the bound on what hangs."""
+    asking = {"getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo", "urlopen"}
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and node.attr in asking)
+        or (isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in ("dns", "urllib3"))
+        or (isinstance(node, ast.Import) and any(name.name.partition(".")[0] == "dns" for name in node.names))
+    }
+    assert found == {"dns_client.py", "system_names.py"}

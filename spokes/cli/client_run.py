@@ -69,8 +69,8 @@ async def run_app(
     rules: Rules | None = None,
     one_off: bool = False,
 ) -> int:
-    """The client until a signal ends it: Ctrl-C at once, SIGTERM after the open streams had a while. SIGHUP makes it
-    read its configuration again."""
+    """Run the client until a signal ends it: Ctrl-C at once, SIGTERM after the open streams had a while to end, and a
+    second one of either without waiting for anything. SIGHUP makes it read its configuration again."""
     from spokes.client.configured_rules import ConfiguredRules
     from spokes.client.local_api import LocalApi
     from spokes.client.one_offs import OneOffs

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from spokes._fastpath.engine import Directory
@@ -85,6 +85,7 @@ class App:
         self._stopped = asyncio.Event()
         self._ended_by: RemoteError | None = None  # the server: for good
         self._drain_first = False
+        self._force_stop = asyncio.Event()
         self.supervisor = Supervisor(on_failed=self._task_failed)
         self._reread = reread
         self._reloading = asyncio.Lock()
@@ -124,7 +125,7 @@ class App:
             if self._ended_by is not None:
                 raise self._ended_by
             if self._drain_first:
-                await self._drain()
+                await self._unless_forced(self._drain())
         finally:
             await self.supervisor.stop()
             await self._tasks.cancel()
@@ -133,7 +134,11 @@ class App:
             self._engine.stop()
 
     def stop(self, *, drain: bool) -> None:
-        """End: at once, or after the open streams had a while to end."""
+        """End: at once, or after the open streams had a while to end. A second call forces the stop: nothing that the
+        first one began is waited for."""
+        if self._stopped.is_set():
+            self._force_stop.set()
+            return
         self._drain_first = drain
         self._stopped.set()
 
@@ -324,7 +329,16 @@ class App:
     async def _close_links(self) -> None:
         for link in self._open_links():
             link.close()
-        await self._links.wait_all_down()
+        await self._unless_forced(self._links.wait_all_down())
+
+    async def _unless_forced(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for `work`, but not once the stop is forced."""
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work), asyncio.create_task(self._force_stop.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def _open_links(self) -> list[Link]:
         first = [self._session.link] if self._session is not None else []

@@ -1,7 +1,9 @@
-"""Directories that sites are served from: opened for the engine, and looked at again every `refresh_interval_s`.
+"""Directories that sites are served from: opened for the engine, and checked again every `refresh_interval_s`.
 
 Owns: one open directory for each path in use. The engine serves the one that was opened; a deployment that puts another
 in its place, or one that is missing when the client starts, is found here and told by `on_change`.
+Bound: one thread for a path, THREAD_COUNT_MAX in all: so many directories may be on disks that hang before any other
+has to wait. Nothing else of the client waits for a disk, nor does its end.
 Fails: a directory that cannot be opened is logged once and is None until it can be.
 """
 
@@ -16,11 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from spokes.daemon_threads import DaemonThreads
 from spokes.errors import WebRootError
 
 log = logging.getLogger(__name__)
 
 REFRESH_INTERVAL_S = 2.0
+THREAD_COUNT_MAX = 64
 PATIENCE_S = 2.0  # how long anything waits for directories: a dead network mount must not hold up the others
 
 
@@ -58,7 +62,8 @@ class WebRoots:
         self._patience_s = patience_s
         self._known: dict[str, OpenDirectory | None] = {}
         self._failing: set[str] = set()
-        self._looking: set[str] = set()  # asked for now: a disk that hangs is asked once, not every interval
+        self._threads = DaemonThreads("web-root", THREAD_COUNT_MAX)
+        self._looking: set[str] = set()  # checked now: a disk that hangs is asked once, not every interval
         self._late: set[asyncio.Task[bool]] = set()
         self.on_change: Callable[[], None] = lambda: None
 
@@ -74,7 +79,7 @@ class WebRoots:
         await self._look_at(paths - self._known.keys())
 
     async def refresh(self) -> bool:
-        """Look at every directory again; True when one was replaced, went or came."""
+        """Check every directory again; True when one was replaced, removed or has come."""
         return await self._look_at(self._known.keys() - self._looking)
 
     async def run(self) -> None:
@@ -103,7 +108,7 @@ class WebRoots:
         before = self._known.setdefault(path, None)
         self._looking.add(path)
         try:
-            found = await asyncio.get_running_loop().run_in_executor(None, self._look, path, before)
+            found = await self._threads.run(self._look, path, before)
         except (OSError, ValueError) as error:  # ValueError: a path with NUL, or that no file system can hold
             found = None
             if path in self._known and path not in self._failing:  # once, not every interval
@@ -112,7 +117,7 @@ class WebRoots:
                 log.warning("web root not readable", extra={"code": WebRootError.code, "path": path, "reason": reason})
         finally:
             self._looking.discard(path)
-        if path not in self._known:  # dropped while we looked
+        if path not in self._known:  # no longer in use
             return False
         if found is not None and path in self._failing:
             self._failing.discard(path)

@@ -18,8 +18,8 @@ from spokes._fastpath.engine import LinkDown
 from spokes.cli.client import spoke
 from spokes.cli.client_console import OneAddressConsole
 from spokes.cli.entry import run_program
+from spokes.client import app, routes
 from spokes.client import engine as client_engine
-from spokes.client import routes
 from spokes.client.access_file import access_path
 from spokes.client.local_api import LocalApi
 from spokes.client.local_caller import LocalCaller
@@ -651,6 +651,17 @@ def test_start_sigterm_ends_with_0(run, config, is_shown, engines):
     with signal_when(is_shown, signal.SIGTERM):
         assert run("start", "--api-port", "0").code == 0
     assert engines.made[0].drained
+
+
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_start_second_signal_while_draining_forces_the_stop(
+    run, config, is_shown, engines, server, monkeypatch, second, code
+):
+    monkeypatch.setattr(app, "DRAIN_TIMEOUT_S", 3600.0)
+    monkeypatch.setattr(FakeEngine, "tunnel_counters", lambda *_: (0, 0, 1, 0.0))  # a stream that never ends
+    with signal_when(is_shown, signal.SIGTERM), signal_when(lambda: engines.made and engines.made[-1].drained, second):
+        assert run("start", "--api-port", "0").code == code
+    assert [bye.code for bye in server.byes] == ["SPK-CLOSED"]
 
 
 def test_start_replaced_by_another_exits_3(run, config, server, engines):

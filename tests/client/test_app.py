@@ -611,6 +611,21 @@ async def test_stop_with_drain_waits_for_open_streams(engine, make_app):
     assert len(engine.server.byes) == 1
 
 
+@pytest.mark.parametrize("drain", [True, False])
+async def test_stop_again_while_draining_forces_the_stop(engine, make_app, monkeypatch, drain):
+    monkeypatch.setattr(app_module, "DRAIN_TIMEOUT_S", 3600.0)
+    app = make_app()
+    engine.streams_open = 1
+    task = asyncio.create_task(app.run())
+    await eventually(lambda: app.state == "online")
+    app.stop(drain=True)
+    await eventually(lambda: engine.drained)
+    app.stop(drain=drain)
+    await asyncio.wait_for(task, 5)
+    assert engine.streams_open
+    assert len(engine.server.byes) == 1  # said, and not waited for
+
+
 async def test_stop_while_server_is_away_ends_at_once(engine, make_app, console):
     engine.refused = {"127.0.0.1": (LinkDown.SYSTEM, b"Connection refused")}
     app = make_app()

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from spokes._fastpath.engine import Directory
-from spokes.client.webroots import WebRoots, usable_web_root
+from spokes.client.webroots import THREAD_COUNT_MAX, WebRoots, usable_web_root
 from spokes.errors import WebRootError
 from tests.support.eventually import eventually
 
@@ -124,6 +124,29 @@ async def test_refresh_hanging_disk_is_asked_once_and_holds_no_other_up(site, tm
     assert asked.count(str(site)) == 1
     answered.set()
     await eventually(lambda: roots.directory(str(site)))
+
+
+async def test_hanging_disk_leaves_the_threads_of_others_alone(site, tmp_path):
+    """As many directories that hang as there are threads of the event loop's own executor, and more."""
+    answered = threading.Event()
+
+    def open_directory(path):
+        if path.startswith(str(site)):
+            answered.wait(30)
+        return Directory(path)
+
+    folders = [site / str(number) for number in range(THREAD_COUNT_MAX - 1)]
+    for folder in folders:
+        folder.mkdir()
+    hanging = {str(folder) for folder in folders}
+    roots = WebRoots(open_directory, patience_s=0.01)
+    await roots.use(hanging)
+    assert await asyncio.to_thread(lambda: "another task's") == "another task's"
+    await roots.use({*hanging, str(tmp_path)})
+    await eventually(lambda: roots.directory(str(tmp_path)))
+    assert not any(roots.directory(path) for path in hanging)
+    answered.set()
+    await eventually(lambda: all(roots.directory(path) for path in hanging))
 
 
 async def test_run_replaced_directory_is_reported(site, tmp_path):
