@@ -3,7 +3,7 @@
 The record's value belongs to one user and one domain, so no other user can point at it. Which resolver is asked is the
 operator's choice; none means the system's.
 Bound: DEADLINE_S a look-up, RECORD_COUNT_MAX records of an answer are read.
-Fails: ProofLookupError when no name server gives an answer; a name without the record is an answer.
+Fails: VerificationLookupError when no name server gives an answer; a name without the record is an answer.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Sequence
 
 from spokes.config import Address
-from spokes.errors import ProofLookupError
-from spokes.ids import proof_record
+from spokes.errors import VerificationLookupError
+from spokes.ids import verification_record
 from spokes.resolver import Resolver
 
 DEADLINE_S = 5.0
@@ -27,12 +27,12 @@ def has_record(domain: str, value: str, resolvers: Sequence[Address] = ()) -> bo
 
 async def find_record(domain: str, value: str, resolvers: Sequence[Address] = ()) -> bool:
     """Whether the record is there."""
-    name = proof_record(domain)
+    name = verification_record(domain)
     try:
         async with asyncio.timeout(DEADLINE_S):
             return value in await Resolver(servers=resolvers).texts(name, RECORD_COUNT_MAX)
     except OSError as error:
         reason = type(error.__cause__ or error).__name__  # and no more: which name servers are asked is the operator's
-        raise ProofLookupError(
+        raise VerificationLookupError(
             f"the TXT records of {name} cannot be asked for: {reason}", hint="try again in a while"
         ) from None

@@ -314,13 +314,13 @@ class PolicyError(PeerError):
     http_status = 403
 
 
-class DomainProofError(PolicyError):
-    """A domain that is allowed to the user, who has still to prove that it is theirs."""
+class DomainUnverifiedError(PolicyError):
+    """A domain that is allowed to the user, who has still to show that it is theirs."""
 
     code = "SPK-DOMAIN-PROOF"
 
 
-class ProofLookupError(OwnError):
+class VerificationLookupError(OwnError):
     """No name server says whether a domain's TXT record is there."""
 
     code = "SPK-DNS"

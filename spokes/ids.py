@@ -146,11 +146,11 @@ def automatic_hostname(domain: str, taken: Callable[[str], bool]) -> str:
     raise NameRefusedError("no free automatic host name was found", hint="name one")
 
 
-def proof_domain(domain: str) -> str:
-    """`*.example.org` and `example.org` are proved to be a user's together."""
+def verification_domain(domain: str) -> str:
+    """`*.example.org` and `example.org` are verified to be a user's together."""
     return domain.removeprefix("*.")
 
 
-def proof_record(domain: str) -> str:
-    """The name of the TXT record that proves them."""
-    return f"_spokes-proof.{proof_domain(domain)}"
+def verification_record(domain: str) -> str:
+    """The name of the TXT record that verifies them."""
+    return f"_spokes-proof.{verification_domain(domain)}"

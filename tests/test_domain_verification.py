@@ -4,8 +4,8 @@ import pytest
 
 from spokes.config import Address
 from spokes.domain_verification import has_record
-from spokes.errors import ProofLookupError
-from spokes.ids import proof_record
+from spokes.errors import VerificationLookupError
+from spokes.ids import verification_record
 from tests.support.name_server import name_server
 
 ZONE = "example.org"
@@ -42,11 +42,11 @@ def test_record_of_a_name_below_proves_nothing_above(names):
 
 
 def test_name_server_that_does_not_answer_is_no_answer(names):
-    with pytest.raises(ProofLookupError):
+    with pytest.raises(VerificationLookupError):
         has_record("example.com", VALUE, [names.address])  # refused: it serves another zone
-    with pytest.raises(ProofLookupError):
+    with pytest.raises(VerificationLookupError):
         has_record(ZONE, VALUE, [Address("127.0.0.1", 9)])
 
 
 def test_record_name_is_the_same_for_a_domain_and_what_is_under_it():
-    assert proof_record("*.example.org") == proof_record("example.org") == "_spokes-proof.example.org"
+    assert verification_record("*.example.org") == verification_record("example.org") == "_spokes-proof.example.org"

@@ -1,4 +1,4 @@
-"""The WSGI app: the route table, the entrance before it, and what answers when something goes wrong."""
+"""The WSGI app: the route table, the middleware before it, and the error handlers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from spokes.admin.dispatch import (
     Authenticate,
     Endpoint,
     Entrance,
-    on_fault,
     on_http_error,
     on_spokes_error,
+    on_unexpected_error,
 )
 from spokes.admin.metrics import Metrics
 from spokes.admin.openapi import Description
@@ -31,7 +31,7 @@ THREAD_COUNT = 8
 def create_metrics_app(admin: Admin) -> falcon.App[Any, Any]:
     """What is served at the address for metrics: `/metrics`, without a key, and nothing else."""
     app = falcon.App(middleware=[Entrance()])
-    app.add_error_handler(Exception, on_fault)
+    app.add_error_handler(Exception, on_unexpected_error)
     app.add_error_handler(falcon.HTTPError, on_http_error)
     app.add_error_handler(SpokesError, on_spokes_error)
     app.add_route("/metrics", Metrics(admin, None))
@@ -44,7 +44,7 @@ def create_app(
 ) -> falcon.App[Any, Any]:
     """The app over `admin`, called by so many threads; tests may bring their own routes, or say who calls."""
     app = falcon.App(middleware=[Entrance(admin.path_prefix)])
-    app.add_error_handler(Exception, on_fault)
+    app.add_error_handler(Exception, on_unexpected_error)
     app.add_error_handler(falcon.HTTPError, on_http_error)
     app.add_error_handler(SpokesError, on_spokes_error)
     authenticate = authenticate or Authenticator()

@@ -1,4 +1,4 @@
-"""Who calls: a cookie session, or an API key in the Authorization header.
+"""Authentication of callers: by a cookie session, or by an API key in the Authorization header.
 
 Bound: one write a minute and key for its last use; failures are noted by the store, in a bounded table.
 Fails: NotSignedInError, with one text whatever was wrong; LoginDelayedError after failed tries from one address. A
@@ -78,7 +78,7 @@ class Authenticator:
 
 
 def check_key(admin: Admin, value: str, caller: Caller) -> ApiKey:
-    """The active API key with this value; unknown and inactive ones get the same answer."""
+    """Returns the active API key with this value; unknown and inactive ones get the same answer."""
     try:
         return admin.store.api_keys.find(value)
     except (TokenError, InactiveError):

@@ -1,8 +1,8 @@
-"""Whose body may be read: each that is on its way holds a thread, threads are few, and some bodies come in crumbs.
+"""Slots for reading bodies: each body on its way holds a thread, threads are few, and some bodies come in crumbs.
 
-Owns: the places of callers who are signed in and those of strangers; and how many bytes of bodies, large ones alone,
+Owns: the slots of callers who are signed in and of those who are not; and how many bytes of bodies, large ones alone,
 are held at once: as objects they take several times as much, until their call is done.
-Bound: together the places leave a thread free. Fails: as Slots; a body that came with its head is read in far less.
+Bound: together the slots leave a thread free. Fails: as Slots; a body that came with its head is read in far less.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class BodySlots:
     def __init__(self, thread_count: int) -> None:
         half = max(1, thread_count // 2)
         self.signed_in = Slots(half, REFUSAL)
-        self.strangers = Slots(max(1, half - 1), REFUSAL)
+        self.unauthenticated = Slots(max(1, half - 1), REFUSAL)
         self._bytes = SharedSlots(
             BYTES_MAX, LARGE_REFUSAL, waiting_max=LARGE_WAITING_MAX, patience_s=LARGE_PATIENCE_S
         )
 
-    def place(self, source: str, *, signed_in: bool) -> AbstractContextManager[None]:
-        """For as long as the body is being read, and made objects of."""
-        return (self.signed_in if signed_in else self.strangers).place(source)
+    def slot(self, source: str, *, signed_in: bool) -> AbstractContextManager[None]:
+        """Holds a slot while a body is read and decoded."""
+        return (self.signed_in if signed_in else self.unauthenticated).slot(source)
 
     def room(self, source: str, byte_count: int) -> AbstractContextManager[None]:
-        """For as long as a body of so many bytes, or what was made of it, is held."""
-        return self._bytes.place(source, byte_count) if byte_count > LARGE_BYTES else nullcontext()
+        """Holds the bytes of a large body while it, or the objects made of it, are in memory."""
+        return self._bytes.slot(source, byte_count) if byte_count > LARGE_BYTES else nullcontext()

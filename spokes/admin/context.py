@@ -1,4 +1,4 @@
-"""What handlers work with: the app's surroundings, and who calls.
+"""The context of handlers: the app's surroundings (Admin) and the caller of a request (Caller).
 
 Owns: nothing that changes but what is remembered between calls (`users`, `lookups`). One Admin for a process, one
 Caller for a request.
@@ -76,7 +76,7 @@ class Caller:
         return self.role is Role.ADMIN
 
     def principal(self) -> Principal:
-        """As operations are done and audit records name the caller."""
+        """Returns the caller as operations and audit records know it."""
         return Principal(
             kind=self.kind.value, uid=self.uid, name=self.name, address=self.address,
             user_uid=self.user_uid, role=self.role.value if self.kind is not CallerKind.NOBODY else "",
@@ -113,7 +113,7 @@ class Admin:
     tcp_ports: PortRange = DEFAULT_TCP_PORTS
     https_port: int = DEFAULT_HTTPS_PORT   # where clients reach the server
     server_key: str = ""                 # the server's key as clients pin it; "" if not known here
-    resolvers: tuple[Address, ...] = ()    # asked for proofs of domains; none: the system's
+    resolvers: tuple[Address, ...] = ()    # asked when domains are verified; none: the system's
     users: UserList = field(default_factory=UserList)
     key_failures: Failures = field(default_factory=Failures)
     password_failures: Failures = field(default_factory=Failures)
@@ -123,10 +123,10 @@ class Admin:
     started: clock.Since = field(default_factory=clock.Since)
 
     def perform(self, caller: Caller, operation: Operation[R]) -> R:
-        """On the caller's behalf."""
+        """Performs an operation on the caller's behalf."""
         return perform(self.store, caller.principal(), operation)
 
     @property
     def server_host(self) -> str:
-        """As a client's configuration names the server."""
+        """The server as a client's configuration names it."""
         return self.domain if self.https_port == DEFAULT_HTTPS_PORT else f"{self.domain}:{self.https_port}"

@@ -1,4 +1,4 @@
-"""A bound on how long a request's body may take: threads are few, and a body that comes in crumbs would hold one.
+"""The deadline of a request's body: threads are few, and a body that comes in crumbs would hold one.
 
 Owns: one thread for the process, and the sockets of requests that are under way. Past the deadline the socket's reading
 side is shut, so whoever reads the body sees its end and answers 408; a body that is whole by then is not touched.

@@ -17,7 +17,7 @@ from msgspec import inspect
 
 from spokes.errors import RequestError
 from spokes.ids import ZERO_UID
-from spokes.wire.types import UID_FORMAT
+from spokes.wire.api_types import UID_FORMAT
 
 S = TypeVar("S", bound=msgspec.Struct)
 Fold = Callable[[Any], Any]

@@ -1,4 +1,4 @@
-"""Between HTTP and the handlers: every check that all calls share, in one order, and one form for every answer.
+"""Dispatch of calls from HTTP to the handlers: the checks that all calls share, in one order, and one form of answer.
 
 Order: path, method, headers, session, body, session again. Whatever goes wrong, the answer is the envelope.
 Bound: a route's body_bytes_max; how long a body may take is the transport's (process.py).
@@ -23,7 +23,7 @@ from gunicorn.http.errors import ParseException
 from spokes.admin.body_slots import BodySlots
 from spokes.admin.context import Admin, Caller, CallerKind
 from spokes.admin.decode import decode_body, decode_query, decode_uid
-from spokes.admin.long_lists import long_list_turn
+from spokes.admin.long_lists import long_list_slot
 from spokes.admin.routing import JSON, Reply, Route, SessionCookie
 from spokes.admin.schema.envelope import failure
 from spokes.admin.sending import SOURCE
@@ -45,7 +45,7 @@ from spokes.store.logins import source_key
 log = logging.getLogger(__name__)
 
 AGENT_CHARS_MAX = 255
-OWN_FAULTS = {
+OWN_ERROR_TEXTS = {
     StoreError.code: "the server's store cannot be used now; its log says why",
     ControlError.code: "the server does not answer its administration; its log says why",
     NoServerError.code: "the server does not run",
@@ -102,12 +102,12 @@ class Endpoint(Resource):
             if route.request is not None:
                 length = _check_length(req, route.body_bytes_max)
                 held.enter_context(self._body_slots.room(source, length))
-                with nullcontext() if _is_here(req) else self._body_slots.place(source, signed_in=is_known):
+                with nullcontext() if _is_here(req) else self._body_slots.slot(source, signed_in=is_known):
                     body = decode_body(_read_body(req, route.body_bytes_max), route.request)
                 # Rights may have gone while the body came.
                 self._admin.store.audit.require(*standing(caller.principal()))
             if route.whole_list:
-                held.enter_context(long_list_turn(self._admin.store))
+                held.enter_context(long_list_slot(self._admin.store))
             answer = route.handler(self._admin, caller, body, **params)
             _write(resp, answer if isinstance(answer, Reply) else Reply(answer=answer), caller)
             del answer                   # as objects it takes several times what its text does
@@ -301,14 +301,14 @@ def on_spokes_error(req: falcon.Request, resp: falcon.Response, error: SpokesErr
         log.warning("call failed", extra={"path": req.path, "error": str(error), "code": error.code})
     if isinstance(error, LoginDelayedError):
         resp.set_header("Retry-After", str(max(1, math.ceil(error.retry_after_s))))
-    write_failure(resp, status, _words(error), error.code)
+    write_failure(resp, status, _error_text(error), error.code)
 
 
-def _words(error: SpokesError) -> str:
-    """What the caller is told. Faults of ours name paths and hosts: those are for the log, whoever calls."""
+def _error_text(error: SpokesError) -> str:
+    """What the caller is told. Errors of ours name paths and hosts: those are for the log, whoever calls."""
     was_refused = isinstance(error, ControlError) and error.code not in (ControlError.code, NoServerError.code)
     if not isinstance(error, PeerError) and not was_refused:
-        return OWN_FAULTS.get(error.code, "the server cannot do this now; its log says why")
+        return OWN_ERROR_TEXTS.get(error.code, "the server cannot do this now; its log says why")
     return f"{error}; {error.hint}" if error.hint else str(error)
 
 
@@ -320,7 +320,7 @@ def on_http_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTTP
     write_failure(resp, error.status_code, words.get(error.status_code, error.title or "refused"), RequestError.code)
 
 
-def on_fault(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+def on_unexpected_error(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
     log.error("handler failed", extra={"path": req.path, "method": req.method}, exc_info=error)
     write_failure(resp, 500, "the server failed; its log says why", SpokesError.code)
 

@@ -1,6 +1,6 @@
-"""Who failed to sign in lately, as one process remembers it: enough for keys, which nobody guesses.
+"""Failed sign-ins with keys, by source, in the memory of one process: enough for keys, which nobody guesses.
 
-What is held against passwords stands in the store (logins.py there), because those can be guessed.
+Failures with passwords are kept in the store (logins.py there), because those can be guessed.
 Bound: SOURCE_COUNT_MAX sources; the one that failed longest ago makes room. Nothing is written, whoever knocks.
 """
 

@@ -1,10 +1,10 @@
-"""Turns at hashing passwords: one at a time, because each hash takes memory and a core, and who waits holds a thread.
+"""Slots for hashing passwords: one at a time, because each hash takes memory and a core, and who waits holds a thread.
 
 Who is better known comes first, then whose source was served longest ago: so a crowd shuts nobody out for longer than
 its sources are many.
 Bound: `waiting_max` wait, QUEUE_TIMEOUT_S at most. Beyond that who is less known, has more waiting, or knocked more
 often within ARRIVALS_MEMORY_S, makes room: one who tries once comes before those who hammer.
-Fails: AdmissionRefusedError for who finds no place or had to make room.
+Fails: AdmissionRefusedError for who finds no slot or had to make room.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spokes import clock
 from spokes.errors import AdmissionRefusedError
 
 QUEUE_TIMEOUT_S = 5.0
-SOURCE_COUNT_MAX = 1_000                 # whose last turn and arrivals are remembered
+SOURCE_COUNT_MAX = 1_000                 # whose last slot and arrivals are remembered
 ARRIVALS_MEMORY_S = 60.0
 
 
@@ -37,7 +37,7 @@ class _Waiter:
         self.source = source
         self.rank = rank
         self.woken = threading.Event()
-        self.has_turn = False
+        self.has_slot = False
 
 
 class HashSlots:
@@ -48,7 +48,7 @@ class HashSlots:
         self._lock = threading.Lock()
         self._busy = False
         self._waiting: list[_Waiter] = []            # oldest first
-        self._served: OrderedDict[str, int] = OrderedDict()      # source: number of its last turn
+        self._served: OrderedDict[str, int] = OrderedDict()      # source: number of its last slot
         self._number = 0
         self._arrivals: OrderedDict[str, tuple[int, float]] = OrderedDict()    # source: how many, since when
 
@@ -57,7 +57,7 @@ class HashSlots:
         return len(self._waiting)
 
     @contextmanager
-    def turn(self, source: str = "", rank: Rank = Rank.UNKNOWN) -> Iterator[None]:
+    def slot(self, source: str = "", rank: Rank = Rank.UNKNOWN) -> Iterator[None]:
         self._enter(source, rank)
         try:
             yield
@@ -69,7 +69,7 @@ class HashSlots:
             self._note_arrival(source)
             if not self._busy:
                 self._busy = True
-                self._note_turn(source)
+                self._note_served(source)
                 return
             waiter = _Waiter(source, rank)
             if len(self._waiting) >= self._waiting_max:
@@ -79,7 +79,7 @@ class HashSlots:
         with self._lock:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
-            if not waiter.has_turn:
+            if not waiter.has_slot:
                 raise _busy()
 
     def _make_room(self, newcomer: _Waiter) -> None:
@@ -103,8 +103,8 @@ class HashSlots:
                 return
             following = min(self._waiting, key=lambda one: (one.rank, self._served.get(one.source, 0)))
             self._waiting.remove(following)
-            self._note_turn(following.source)
-            following.has_turn = True
+            self._note_served(following.source)
+            following.has_slot = True
             following.woken.set()
 
     def _note_arrival(self, source: str) -> None:
@@ -114,7 +114,7 @@ class HashSlots:
         if len(self._arrivals) > SOURCE_COUNT_MAX:
             self._arrivals.popitem(last=False)
 
-    def _note_turn(self, source: str) -> None:
+    def _note_served(self, source: str) -> None:
         self._number += 1
         self._served[source] = self._number
         self._served.move_to_end(source)

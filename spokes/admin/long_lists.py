@@ -13,10 +13,10 @@ from spokes.store import Store
 
 LONG_COUNT = 1_000                       # tunnels; fewer are made beside each other
 
-_turn = threading.Lock()
+_slot = threading.Lock()
 
 
-def long_list_turn(store: Store) -> AbstractContextManager[object]:
-    """For as long as a whole list is made, up to its text."""
+def long_list_slot(store: Store) -> AbstractContextManager[object]:
+    """Holds the slot while a whole list is made, up to its text."""
     count, _ = store.tunnels.count_active()
-    return _turn if count > LONG_COUNT else nullcontext()
+    return _slot if count > LONG_COUNT else nullcontext()

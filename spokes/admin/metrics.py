@@ -48,7 +48,7 @@ WORKER = (
     Family("spokes_datagrams_sent_total", "datagrams_out", "Datagrams to visitors."),
     Family("spokes_datagrams_dropped_total", "datagrams_dropped", "Datagrams dropped, by us or by the kernel."),
     Family("spokes_handovers_total", "handovers_total", "Conns handed to the worker that has their tunnel's links."),
-    Family("spokes_errors_total", "errors_total", "Conns and links that ended by a fault."),
+    Family("spokes_errors_total", "errors_total", "Conns and links that ended by an error."),
     Family("spokes_accept_paused_total", "accept_paused_total", "Times that accepting paused for want of files."),
     Family("spokes_visits_dropped_total", "visits_dropped", "Records of visitors' conns that had no room."),
     Family(

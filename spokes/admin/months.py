@@ -1,4 +1,4 @@
-"""What the tunnels of each user carried this month, for lists of users.
+"""Traffic of this month by user, for lists of users.
 
 Bound: one figure a user. Read anew when it is LIFETIME_S old: a sum over all tunnels costs more than all else of such a
 list, and by default the server adds to the figures no more often.

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description, made from the route table and the structs that validate: it cannot say anything else.
+"""The OpenAPI 3.1 description, made from the route table and from the structs that validate, so it cannot differ.
 
 Served without a session: it holds nothing that the documentation does not.
 """
@@ -15,8 +15,8 @@ import spokes
 from spokes.admin.dispatch import PLAIN_COOKIE, SECURE_COOKIE, Resource
 from spokes.admin.routing import JSON, Route
 from spokes.admin.schema.envelope import Answer, Failure
+from spokes.wire.api_types import Uid
 from spokes.wire.rules import LIMITS
-from spokes.wire.types import Uid
 
 _REF = "#/components/schemas/{name}"
 _FAILURES = {
@@ -31,7 +31,7 @@ _FAILURES = {
     413: "body too large",
     415: "Content-Type is not application/json",
     429: "too many failed logins, or a limit",
-    500: "a fault of the server",
+    500: "an error of the server",
     503: "the store or the server is away",
 }
 DIGITS = "in plain digits: neither 12.0 nor 1e3"

@@ -13,7 +13,7 @@ from spokes import clock
 from spokes.admin.hash_slots import HashSlots, Rank
 from spokes.errors import ValueRefusedError
 from spokes.password_hash import fits, hash_of
-from spokes.wire.types import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
+from spokes.wire.api_types import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
 
 LOGIN_WAITING_MAX = 4                    # some tens of logins a second pass, more than people make
 WORK_WAITING_MAX = 2
@@ -33,19 +33,19 @@ def hash_password(password: str, *, owner: str = "") -> str:
 
 def hash_text(text: str, *, owner: str = "") -> str:
     """The argon2id hash of any text, as the passwords of pages are: those are as good as whoever sets them wants."""
-    with _work.turn(owner):
+    with _work.slot(owner):
         return hash_of(text)
 
 
 def verify_login(password_hash: str, password: str, *, source: str = "", rank: Rank = Rank.UNKNOWN) -> bool:
-    """As verify_password, in the turns that are for logins. `source`: from where it comes."""
-    with _logins.turn(source, rank):
+    """As verify_password, in the slots that are for logins. `source`: from where it comes."""
+    with _logins.slot(source, rank):
         return fits(password_hash, password[:PASSWORD_CHARS_MAX])
 
 
 def verify_password(password_hash: str, password: str, *, owner: str = "") -> bool:
     """Whether it is this password; with an empty hash False, after as long a time. `owner`: for whom it is done."""
-    with _work.turn(owner):
+    with _work.slot(owner):
         return fits(password_hash, password[:PASSWORD_CHARS_MAX])
 
 

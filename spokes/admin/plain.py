@@ -1,4 +1,4 @@
-"""What is no API call: the page at the server's own name, and the question whether the app is well."""
+"""The two answers that are no API call: the page at the server's own name, and the health check."""
 
 from __future__ import annotations
 

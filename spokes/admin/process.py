@@ -60,7 +60,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--https-port", type=int, default=443, help="where clients reach the server")
     parser.add_argument("--server-key", default="", help="the server's key, as clients pin it")
     parser.add_argument("--tunnels-per-user", type=int, default=TUNNELS_PER_USER_MAX, help="of basic ones; 0: any")
-    parser.add_argument("--domain-proof", action="store_true", help="domains have to be proved by a TXT record")
+    parser.add_argument("--domain-proof", action="store_true", help="domains have to be verified by a TXT record")
     parser.add_argument("--resolver", type=parse_address, action="append", default=[], help="of those, ADDR:PORT")
     parser.add_argument("--path-prefix", default="", help="what a front proxy puts before every path")
     parser.add_argument("--metrics", type=parse_address, help="IP:PORT that serves /metrics, and that alone")

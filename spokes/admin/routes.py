@@ -1,4 +1,4 @@
-"""Every endpoint, one line each. dispatch.py serves this table and openapi.py describes it; there is no other list."""
+"""The table of all endpoints, one line each. dispatch.py serves it and openapi.py describes it."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{OWN}/person/totp/new", people.new_totp),
     Route("POST", f"{OWN}/person/totp/confirm", people.confirm_totp),
     Route("POST", f"{OWN}/person/totp/remove", people.remove_totp, statuses=(404,)),
-    Route("GET", f"{OWN}/domain/proofs/{{user_uid}}", users.list_proofs),
-    Route("POST", f"{OWN}/domain/prove", users.prove_domain, statuses=(404,)),
+    Route("GET", f"{OWN}/domain/proofs/{{user_uid}}", users.list_verifications),
+    Route("POST", f"{OWN}/domain/prove", users.verify_domain, statuses=(404,)),
     Route("POST", f"{OWN}/tunnel/delete", user_tunnels.delete, statuses=(404,)),
     Route("POST", f"{OWN}/tunnel/key/edit", user_tunnels.edit_key, admin_only=True, statuses=(404,)),
     Route("POST", f"{OWN}/tunnel/key/renew", user_tunnels.renew_key, statuses=(404,)),

@@ -1,4 +1,4 @@
-"""What a line of the route table is, and what a handler may answer besides a struct."""
+"""Routes: the line of the route table, and the replies of handlers that are more than a struct."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SessionCookie:
 BODY_BYTES_MAX = 256 * 1024
 LIST_BODY_BYTES_MAX = 1024 * 1024        # of rules or names, hundreds of them
 SITES_BODY_BYTES_MAX = 4 * 1024 * 1024   # a site may hold certificates
-STRANGERS_BODY_BYTES_MAX = 16 * 1024     # of who has not signed in: as objects, a body takes thirty times as much
+UNAUTHENTICATED_BODY_BYTES_MAX = 16 * 1024     # of who has not signed in: as objects, a body takes thirty times as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Route:
 
     @property
     def body_bytes_max(self) -> int:
-        return STRANGERS_BODY_BYTES_MAX if self.public else self.bytes_max
+        return UNAUTHENTICATED_BODY_BYTES_MAX if self.public else self.bytes_max
 
     @property
     def path_params(self) -> tuple[str, ...]:

@@ -1,8 +1,7 @@
-"""What exists for a caller, and the block in which they change what is no configuration.
+"""Visibility: which objects exist for a caller, and the block in which a caller changes what is no configuration.
 
-Everything exists for administrators, their own for others. A handler looks at that as soon as it can, to refuse before
-it works; an operation looks at rights and owner once more in its transaction: between the two anything may have
-happened.
+Administrators see everything, others what is theirs. A handler checks that as soon as it can, to refuse early; an
+operation checks rights and owner again in its transaction, because both may have changed meanwhile.
 """
 
 from __future__ import annotations

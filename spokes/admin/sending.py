@@ -1,10 +1,10 @@
-"""How answers leave: a thread sends each, threads are few, and some callers ask for long answers and do not read them.
+"""Sending of long answers: each holds a thread, threads are few, and some callers do not read what they asked for.
 
-Owns: one thread for the process, which looks at the answers under way. What fits into the socket's buffer goes at once;
-a longer one needs a place, shared by callers, and goes in chunks. A chunk must be taken within SEND_DEADLINE_S; where
-others wait for a place, within TAKE_BACK_S, and the answer of who has most under way is cut first.
+Owns: one thread for the process, which checks the answers under way. What fits into the socket's buffer goes at once;
+a longer one needs a slot, shared by callers, and goes in chunks. A chunk must be taken within SEND_DEADLINE_S; where
+others wait for a slot, within TAKE_BACK_S, and the answer of who has most under way is cut first.
 Bound: SENDING_COUNT_MAX long answers under way, WAITING_COUNT_MAX wait. Fails: 503 in the envelope for who finds no
-place; an answer that is cut ends with its conn, before the length that was said.
+slot; an answer that is cut ends with its conn, before the length that was said.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from spokes.errors import AdmissionRefusedError
 
 log = logging.getLogger(__name__)
 
-SOURCE = "spokes.source"                 # of the environ: whose share of the places a call takes
+SOURCE = "spokes.source"                 # of the environ: whose share of the slots a call takes
 SMALL_BYTES = 64 * 1024                  # less than half of what a Unix socket takes before it blocks
 CHUNK_BYTES = 64 * 1024
 SENDING_COUNT_MAX = 4
@@ -35,7 +35,7 @@ WAITING_COUNT_MAX = 2
 PATIENCE_S = 3.0
 SEND_DEADLINE_S = 10.0
 TAKE_BACK_S = 1.0
-LOOK_S = 0.25
+CHECK_INTERVAL_S = 0.25
 REFUSAL = "too many long answers at once; try again"
 
 StartResponse = Callable[..., Any]
@@ -51,7 +51,7 @@ class Sending:
         self._deadline_s = deadline_s
         self._take_back_s = take_back_s
         count = max(1, min(SENDING_COUNT_MAX, thread_count // 2))
-        self.places = SharedSlots(count, REFUSAL, waiting_max=WAITING_COUNT_MAX, patience_s=PATIENCE_S)
+        self.slots = SharedSlots(count, REFUSAL, waiting_max=WAITING_COUNT_MAX, patience_s=PATIENCE_S)
         self._under_way: set[_Answer] = set()
         self._changed = threading.Condition()
         threading.Thread(target=self._watch, name="sending-deadline", daemon=True).start()
@@ -70,14 +70,14 @@ class Sending:
             return body
         source = str(env.get(SOURCE) or env.get("HTTP_X_REAL_IP") or env.get("REMOTE_ADDR") or "")
         try:
-            self.places.acquire(source)
+            self.slots.acquire(source)
         except AdmissionRefusedError as error:
             _close(body)
             return _refuse(start_response, error)
         try:
             start_response(status, headers)
         except BaseException:            # of a head that gunicorn does not send
-            self.places.release(source)
+            self.slots.release(source)
             _close(body)
             raise
         answer = _Answer(self, body, source, env.get("gunicorn.socket"))
@@ -91,7 +91,7 @@ class Sending:
             if answer not in self._under_way:
                 return
             self._under_way.discard(answer)
-        self.places.release(answer.source)
+        self.slots.release(answer.source)
 
     def _watch(self) -> None:
         while True:
@@ -100,18 +100,18 @@ class Sending:
                     self._changed.wait()
                 answers = list(self._under_way)
             try:
-                self._look(answers)
-            except Exception:            # the next look may go better; without any, who does not read stays for ever
-                log.exception("answers under way not looked at")
+                self._check(answers)
+            except Exception:            # the next check may succeed; without any, who does not read stays for ever
+                log.exception("answers under way could not be checked")
             with self._changed:
-                self._changed.wait(LOOK_S)
+                self._changed.wait(CHECK_INTERVAL_S)
 
-    def _look(self, answers: list[_Answer]) -> None:
+    def _check(self, answers: list[_Answer]) -> None:
         now = clock.monotonic_s()
         held = Counter(answer.source for answer in answers)
         stuck = [one for one in answers if now - one.since >= self._take_back_s]
-        if self.places.waiting_count and stuck:
-            # One at a look: its place is free before the next one.
+        if self.slots.waiting_count and stuck:
+            # One at a time: its slot is free before the next check.
             self._cut(max(stuck, key=lambda one: (held[one.source], now - one.since)), "others wait")
         for answer in stuck:
             if now - answer.since >= self._deadline_s:

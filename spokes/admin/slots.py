@@ -1,6 +1,6 @@
 """Slots for what holds a thread for long: few in all, and for no one source more than half of them.
 
-Bound: so many at once, and one that waits for a place, for it holds a thread as well. Fails: AdmissionRefusedError at
+Bound: so many at once, and one that waits for a slot, for it holds a thread as well. Fails: AdmissionRefusedError at
 once, who may wait after PATIENCE_S.
 """
 
@@ -22,7 +22,7 @@ class Slots:
     """Shared by all calls of a process."""
 
     def __init__(self, count_max: int, refusal: str, *, count_per_source_max: int = 0) -> None:
-        """`refusal`: what is said to who finds no place; `count_per_source_max`: half of all unless it is said."""
+        """`refusal`: what is said to who finds no free slot; `count_per_source_max`: half of all unless it is said."""
         self.count_max = count_max
         self.count_per_source_max = count_per_source_max or (count_max + 1) // 2
         self._refusal = refusal
@@ -31,7 +31,7 @@ class Slots:
         self._left = threading.Condition()
 
     @contextmanager
-    def place(self, source: str) -> Iterator[None]:
+    def slot(self, source: str) -> Iterator[None]:
         with self._left:
             if not self._has_room(source):
                 self._wait(source)
@@ -45,7 +45,7 @@ class Slots:
                 self._left.notify_all()
 
     def _wait(self, source: str) -> None:
-        """Many who wait for one source's places would hold every thread: the second one is refused."""
+        """Many who wait for one source's slots would hold every thread: the second one is refused."""
         if self.is_waiting:
             raise self._refused()
         self.is_waiting = True
@@ -65,7 +65,7 @@ class Slots:
 class SharedSlots:
     """Slots of any size, lent to sources as shares.py says; for any number of threads.
 
-    Bound: `waiting_max` wait, for `patience_s` each, one source in all but one of these places at most.
+    Bound: `waiting_max` wait, for `patience_s` each, one source in all but one of these at most.
     """
 
     def __init__(self, total: int, refusal: str, *, waiting_max: int, patience_s: float = PATIENCE_S) -> None:
@@ -93,7 +93,7 @@ class SharedSlots:
             self._left.notify_all()
 
     @contextmanager
-    def place(self, source: str, amount: int = 1) -> Iterator[None]:
+    def slot(self, source: str, amount: int = 1) -> Iterator[None]:
         self.acquire(source, amount)
         try:
             yield

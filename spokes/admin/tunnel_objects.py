@@ -15,11 +15,11 @@ from spokes import clock
 from spokes.admin.context import Admin
 from spokes.admin.schema.tokens import Token
 from spokes.errors import ControlError, NoServerError
-from spokes.model import objects
-from spokes.model.objects import HttpService, PortService, Tunnel
+from spokes.model import api_objects
+from spokes.model.api_objects import HttpService, PortService, Tunnel
 from spokes.store import AuthToken, Port, Site, TunnelState
 from spokes.store import Tunnel as StoredTunnel
-from spokes.wire.types import time_text
+from spokes.wire.api_types import time_text
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def tunnel_objects(
     all_shown = []
     for tunnel in tunnels:
         state, session = _shown_state(tunnel, live)
-        shown = objects.tunnel_object(
+        shown = api_objects.tunnel_object(
             tunnel,
             state=state,
             last_active=now if state == TunnelState.ONLINE else tunnel.last_active,
@@ -114,7 +114,7 @@ class _Services:
 
     def of(self, tunnel: StoredTunnel, live: Live | None) -> tuple[list[HttpService], list[PortService]]:
         https = [
-            objects.site_object(
+            api_objects.site_object(
                 site, tunnel,
                 is_active=not tunnel.shutdown,
                 is_available=live is not None and site.domain in live.domains,
@@ -123,7 +123,7 @@ class _Services:
             for site in self._sites[tunnel.uid]
         ]
         ports = [
-            objects.port_object(
+            api_objects.port_object(
                 port, tunnel,
                 is_active=not tunnel.shutdown and len(port.rule) > 1,  # by more than its number: it leads somewhere
                 is_available=live is not None and port.port in live.ports,
@@ -136,7 +136,7 @@ class _Services:
 
 def _shown_state(tunnel: StoredTunnel, live: Mapping[str, Live] | None) -> tuple[TunnelState, Live | None]:
     """The store hears every few seconds who came and went, the server knows now. A decision outweighs both."""
-    if live is None or objects.is_decided(tunnel.state):
+    if live is None or api_objects.is_decided(tunnel.state):
         return tunnel.state, None
     session = live.get(tunnel.uid)
     if session is not None:

@@ -1,4 +1,4 @@
-"""gunicorn's worker, which says in the envelope what it refuses before the app is asked.
+"""gunicorn's worker, which puts refusals that come before the app into the API's envelope.
 
 Fails: it cannot; an answer that the peer does not take is dropped, as gunicorn does with its own.
 """
@@ -44,16 +44,16 @@ REFUSALS: tuple[tuple[str, http.HTTPStatus, str, str], ...] = (
 )
 
 
-def refusal_of(fault: BaseException) -> tuple[http.HTTPStatus, str, str]:
-    """Status, code and words; what nobody raised on purpose is a fault of ours."""
+def refusal_of(error: BaseException) -> tuple[http.HTTPStatus, str, str]:
+    """Status, code and words; an exception that nobody raised on purpose is an error of the server."""
     for kind, status, code, words in REFUSALS:
-        if isinstance(fault, getattr(errors, kind, ())):  # by name: the stubs do not know all of them
+        if isinstance(error, getattr(errors, kind, ())):  # by name: the stubs do not know all of them
             return status, code, words
     return http.HTTPStatus.INTERNAL_SERVER_ERROR, "SPK-INTERNAL", "the administration failed"
 
 
-def refusal_answer(fault: BaseException) -> bytes:
-    status, code, words = refusal_of(fault)
+def refusal_answer(error: BaseException) -> bytes:
+    status, code, words = refusal_of(error)
     body = msgspec.json.encode(failure(words, code))
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: {JSON}\r\n"

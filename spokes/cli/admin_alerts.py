@@ -1,4 +1,4 @@
-"""`spokes alerts`: what is wrong, or was."""
+"""`spokes alerts`: lists and acknowledges alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`spokes cert`: which certificates visitors are shown, and what is wrong with those that they are not."""
+"""`spokes cert`: lists the certificates that visitors are shown, and the errors of those that they are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`spokes backup`, `restore` and `db copy`: the whole store as a file, back again, and from one database to another."""
+"""`spokes backup`, `restore` and `db copy`: write the whole store to a file, restore it, copy it elsewhere."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def backup(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace what the database holds.")
 @verb
 def restore(settings: Settings, file: Path, force: bool, as_json: bool) -> None:
-    """Put a backup in the place of what the database holds, wholly or not at all. No server may run on it.
+    """Replace what the database holds by a backup, wholly or not at all. No server may run on it.
 
     People and programs sign in again, and what waited to be sent to webhooks when the backup was made is not sent.
     """

@@ -1,4 +1,4 @@
-"""`spokes events`: who did what, when and from where, and whether the record is whole."""
+"""`spokes events`: lists, follows, exports and verifies the audit records."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def events() -> None:
 
 @events.command("list", epilog="Example: spokes events list --action tunnel.shutdown --follow")
 @click.option("--action", metavar="WORD", help="Whole (user.create), or up to its dot (user).")
-@click.option("--actor", metavar="ID", help="Done by this key or person.")
+@click.option("--actor", "principal", metavar="ID", help="Done by this key or person.")
 @click.option("--object", "object_uid", metavar="ID", help="Done to this tunnel, user, key …")
 @click.option("--limit", type=click.IntRange(1, BATCH_COUNT), default=100, show_default=True, help="How many.")
 @click.option("--before", type=click.IntRange(0), metavar="N", help="Only those before this number.")
 @click.option("--follow", is_flag=True, help="Oldest first, then wait for more; with --json one object a line.")
 @verb
 def list_events(
-    settings: Settings, action: str | None, actor: str | None, object_uid: str | None, limit: int, before: int | None,
-    follow: bool, as_json: bool,
+    settings: Settings, action: str | None, principal: str | None, object_uid: str | None, limit: int,
+    before: int | None, follow: bool, as_json: bool,
 ) -> None:
     """List events, newest first; what was before and after with --json."""
     if follow and before is not None:
         raise click.UsageError("--follow and --before do not go together")
     with reading(settings) as shell:
-        chosen = _Chosen(shell.store, actor, object_uid, action)
+        chosen = _Chosen(shell.store, principal, object_uid, action)
         found = chosen.newest(limit, before)
         if follow:
             _follow(chosen, found, as_json=as_json)
@@ -55,7 +55,7 @@ def list_events(
 @click.option("--format", "form", type=click.Choice(("jsonl", "csv")), default="jsonl", show_default=True)
 @verb
 def export(settings: Settings, form: str, as_json: bool) -> None:
-    """Write all events to standard output, oldest first; JSON Lines carry the hashes that prove them."""
+    """Write all events to standard output, oldest first; JSON Lines carry the hashes that verify them."""
     with reading(settings) as shell:
         call = event_calls.export_csv if form == "csv" and not as_json else event_calls.export_json_lines
         for chunk in call(shell.admin, shell.caller, None).chunks or ():
@@ -81,15 +81,16 @@ def verify(settings: Settings, as_json: bool) -> int:
 class _Chosen:
     """The events that the options name."""
 
-    def __init__(self, store: Store, actor: str | None, object_uid: str | None, action: str | None) -> None:
+    def __init__(self, store: Store, principal: str | None, object_uid: str | None, action: str | None) -> None:
         self._store = store
-        self._actor = actor and actor.lower()
+        self._principal = principal and principal.lower()
         self._object_uid = object_uid and object_uid.lower()
         self._action = action
 
     def newest(self, limit: int, before: int | None = None) -> list[AdminEvent]:
         return self._store.audit.select(
-            before_seq=before, limit=limit, principal_uid=self._actor, object_uid=self._object_uid, action=self._action
+            before_seq=before, limit=limit, principal_uid=self._principal, object_uid=self._object_uid,
+            action=self._action,
         )
 
     def after(self, seq: int) -> list[AdminEvent]:

@@ -1,4 +1,4 @@
-"""`spokes user password` and `spokes user totp`: what a person logs in with."""
+"""`spokes user password` and `spokes user totp`: set the password and the second factor of a person."""
 
 from __future__ import annotations
 

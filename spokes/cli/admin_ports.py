@@ -1,4 +1,4 @@
-"""`spokes port`: public ports, and whose they are."""
+"""`spokes port`: lists public ports with their tunnels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the verbs share that administer: the open store, the name of who types, the running server where there is one.
+"""The surroundings of administrative verbs: the open store, the name of who types, and the running server if any.
 
 The verbs do what the Admin API does, over the same store and handlers, with an administrator's rights: who may read the
 data directory may do everything. With `--json` they print the API's own objects.
@@ -59,11 +59,11 @@ class Shell:
     caller: Caller
 
     def perform(self, operation: Operation[R]) -> R:
-        """On behalf of who types."""
+        """Performs an operation on behalf of who types."""
         return self.admin.perform(self.caller, operation)
 
     def ask_server(self) -> dict[str, Any] | None:
-        """What a running server says of itself; None if none runs. Its options may differ from our configuration."""
+        """Returns the status of a running server; None if none runs. Its options may differ from our configuration."""
         try:
             facts: dict[str, Any] = self.admin.control.call("status")
         except NoServerError:

@@ -1,4 +1,4 @@
-"""`spokes tunnel`: finding tunnels, what they serve, and their life."""
+"""`spokes tunnel`: lists, finds, shows, creates, assigns, stops and deletes tunnels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from spokes.cli.admin_shell import (
 from spokes.cli.server_options import Settings, print_json, setting_option, size_text
 from spokes.cli.table import print_table
 from spokes.ids import ZERO_UID
-from spokes.model.objects import Tunnel
+from spokes.model.api_objects import Tunnel
 from spokes.model.tunnels import (
     AssignTunnel,
     CreateTunnel,

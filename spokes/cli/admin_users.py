@@ -1,4 +1,4 @@
-"""`spokes user`: users, and what they may have. Their domains and passwords are modules of their own."""
+"""`spokes user`: manages users and their limits. Domains and passwords are modules of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`spokes webhook`: addresses that are told of events, and what was sent there."""
+"""`spokes webhook`: manages webhooks, the addresses that are told of events, and their deliveries."""
 
 from __future__ import annotations
 

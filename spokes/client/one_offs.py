@@ -23,7 +23,7 @@ from spokes.client.operations import Apply, port_fault, site_fault
 from spokes.client.rule_parsing import parse_port, parse_site
 from spokes.errors import LimitError, RemoteError, SpokesError, UnreachableError
 from spokes.wire.messages import Fault
-from spokes.wire.rules import Port, Site, check_places
+from spokes.wire.rules import Port, Site, check_upstream
 
 Json = dict[str, Any]
 
@@ -72,7 +72,7 @@ class OneOffs:
     async def _rule(self, args: Json) -> Site | Port:
         if "port" not in args:
             site = parse_site(args.get("site") or {})
-            check_places(site)
+            check_upstream(site)
             return site
         wanted: Json = args["port"]
         number = int(wanted.get("port") or 0) or self._rules.free_port() or await self._allocate()

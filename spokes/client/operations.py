@@ -27,7 +27,7 @@ from spokes.client.webroots import usable_web_root
 from spokes.errors import ConfigError, NameRefusedError, NotFoundError, RemoteError, SpokesError
 from spokes.ids import canonical_host, is_reserved
 from spokes.wire.messages import Accepted, Fault, PortArgs, TunnelEditArgs
-from spokes.wire.rules import UNIX_PREFIX, Port, Site, check_destination, check_places
+from spokes.wire.rules import UNIX_PREFIX, Port, Site, check_destination, check_upstream
 
 Kind = TypeVar("Kind")
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]  # a request to the server
@@ -63,7 +63,7 @@ class Operations:
         site = parse_site(args)
         if site.web_root:
             site = msgspec.structs.replace(site, web_root=usable_web_root(site.web_root))
-        check_places(site)
+        check_upstream(site)
         self._require_free(site)
         before = self._change_sites(lambda sites: _put(sites, site, site_key))
         accepted = await self._serve_or_restore(before, lambda accepted: site_fault(accepted, site))

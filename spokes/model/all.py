@@ -1,4 +1,4 @@
-"""Every module that has operations: imported where one is looked up by its name."""
+"""The modules that define operations, imported together where an operation is looked up by its name."""
 
 from spokes.model import (
     api_keys,

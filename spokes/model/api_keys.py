@@ -1,4 +1,4 @@
-"""API keys: made, switched off, deleted; a key's value is shown once."""
+"""API keys: operations that create, edit and delete them. A key's value is shown once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ API_KEY_COUNT_MAX = 100                  # of one user, or of the system
 
 
 class CreateApiKey(Operation[tuple[ApiKey, str]], frozen=True, tag="api_key.create"):
-    """A key, and its value, which nobody can look up later. Nobody makes one that may do more than they may."""
+    """Creates a key and returns it with its value, which cannot be looked up later.
+
+    ForbiddenError if the key would have a scope that the principal lacks.
+    """
 
     description: str
     scopes: Sequence[str] = ("read", "write")
@@ -48,7 +51,7 @@ class CreateApiKey(Operation[tuple[ApiKey, str]], frozen=True, tag="api_key.crea
 
 
 class EditApiKey(Operation[ApiKey], frozen=True, tag="api_key.edit"):
-    """None leaves it as it is. One that is switched off ends its logins."""
+    """Changes a key; None leaves a member as it is. Switching a key off ends its logins."""
 
     uid: str
     description: str | None = None
@@ -70,7 +73,7 @@ class EditApiKey(Operation[ApiKey], frozen=True, tag="api_key.edit"):
 
 
 class DeleteApiKey(Operation[None], frozen=True, tag="api_key.delete"):
-    """Its logins end."""
+    """Deletes a key and ends its logins."""
 
     uid: str
 

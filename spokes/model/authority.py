@@ -1,9 +1,8 @@
-"""What must still hold when a change is made: whoever asked for it may ask, and its object is theirs.
+"""Checks that a principal still has its rights when its change is made.
 
-Rights are looked at when a call comes in, and what they rest on may be gone when its work begins: a body takes its
-time, a name server too, and others write meanwhile. So each of these is a check that every transaction of the call runs
-first (store/principal.py).
-Fails: NotSignedInError, ForbiddenError, InactiveError, NotFoundError: what a call would be told that came in now.
+Rights are read when a call comes in, and may be gone when its work begins: reading a body or asking a name server takes
+time. So each function here makes a check that every transaction of the call runs first (store/principal.py).
+Fails: NotSignedInError, ForbiddenError, InactiveError, NotFoundError, as a call would that came in now.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ NOT_SIGNED_IN = "not signed in, or the session has ended"
 
 
 def standing(principal: Principal) -> tuple[Check, ...]:
-    """What must hold for the principal to go on having the rights that it was found to have."""
+    """Returns the checks that the principal still has the rights that it was found to have."""
     if not principal.checked:
         return ()
     match principal.kind:
@@ -36,7 +35,7 @@ def standing(principal: Principal) -> tuple[Check, ...]:
 
 
 def person_stands(uid: str, role: str, login_uid: str = "") -> Check:
-    """The person may sign in and has this role, and the session, if one is named, lives."""
+    """Checks that the person may sign in and has this role, and that the session, if one is named, is alive."""
     def check(tx: View) -> None:
         _check_login(tx, login_uid)
         _check_person(tx, uid, role)
@@ -45,7 +44,7 @@ def person_stands(uid: str, role: str, login_uid: str = "") -> Check:
 
 
 def key_stands(uid: str, scopes: Collection[str], user_uid: str, role: str, login_uid: str = "") -> Check:
-    """The API key is good for these scopes, and its user, if it has one, may sign in and has this role."""
+    """Checks that the API key has these scopes, and that its user, if it has one, may sign in and has this role."""
     def check(tx: View) -> None:
         _check_login(tx, login_uid)
         found = rights.find_key_scopes(tx, uid)
@@ -58,7 +57,7 @@ def key_stands(uid: str, scopes: Collection[str], user_uid: str, role: str, logi
 
 
 def secrets_stand(uid: str, password_hash: str, totp_secret: str, refusal: str) -> Check:
-    """The person has this password and second factor: what was held against them still counts."""
+    """Checks that the person still has the password and second factor that the caller's were compared with."""
     def check(tx: View) -> None:
         person = rights.find_person(tx, uid)
         if person is None or not person.active or person[2:] != (password_hash, totp_secret):
@@ -68,7 +67,7 @@ def secrets_stand(uid: str, password_hash: str, totp_secret: str, refusal: str) 
 
 
 def client_stands(tunnel_uid: str) -> Check:
-    """The tunnel may log in: what its client asked for is still for it to ask."""
+    """Checks that the tunnel may log in."""
     def check(tx: View) -> None:
         tunnel = rights.find_tunnel(tx, tunnel_uid)
         if tunnel is None:

@@ -1,4 +1,4 @@
-"""Certificates that a rule brings along: base64 of PEM text, the key must be the certificate's.
+"""Certificates in rules: base64 of PEM text whose key must be the certificate's.
 
 Fails: RuleError names the rule and the member.
 """
@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 
 def check_pair(where: str, ca: str, private_key: str) -> None:
+    """Refuses a chain and a key that cannot be read or do not belong together. `where` names the rule in the error."""
     if not ca or not private_key:
         raise RuleError(f"{where}: a certificate needs both ca and privateKey")
     certificates = _read(f"{where}: ca", ca, x509.load_pem_x509_certificates)

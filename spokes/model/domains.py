@@ -1,4 +1,4 @@
-"""Domains: which a user may serve, and whether they were shown to be the user's."""
+"""Domains: operations that set which ones a user may serve, and record whether they were verified."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from spokes.errors import LimitError
 from spokes.ids import canonical_host
 from spokes.model.limits import check_allowed
 from spokes.model.operation import Operation, Work
-from spokes.store import DomainProof, PrincipalKind, User
+from spokes.store import DomainVerification, PrincipalKind, User
 
 DOMAIN_COUNT_MAX = 10_000                # of one user: bounds one row of the change log
 LOST_AFTER_COUNT = 3                     # checks in a row that found no record
 
 
 class AllowDomains(Operation[User], frozen=True, tag="domain.allow"):
-    """Add to the domains that the user may serve; whether they are checked is `check_domains`."""
+    """Adds to the domains that the user may serve. They count where the user's `check_domains` is set."""
 
     admin_only = True
 
@@ -29,7 +29,7 @@ class AllowDomains(Operation[User], frozen=True, tag="domain.allow"):
 
 
 class RemoveDomains(Operation[User], frozen=True, tag="domain.remove"):
-    """Domains that are not there are passed over. Services that stand go on."""
+    """Removes domains from those the user may serve, and ignores others. Existing services go on."""
 
     admin_only = True
 
@@ -42,6 +42,8 @@ class RemoveDomains(Operation[User], frozen=True, tag="domain.remove"):
 
 
 class ResetDomains(Operation[User], frozen=True, tag="domain.reset"):
+    """Empties the list of domains that the user may serve."""
+
     admin_only = True
 
     user_uid: str
@@ -50,15 +52,15 @@ class ResetDomains(Operation[User], frozen=True, tag="domain.reset"):
         return _set_domains(work, self.user_uid, lambda _: set())
 
 
-class NoteDomainCheck(Operation[DomainProof], frozen=True, tag="domain.note_check"):
-    """What a check of a record in the DNS found. A verification is lost when LOST_AFTER_COUNT checks in a row found
-    none."""
+class NoteDomainCheck(Operation[DomainVerification], frozen=True, tag="domain.note_check"):
+    """Records what a look-up of the TXT record found. LOST_AFTER_COUNT look-ups in a row without one undo a
+    verification."""
 
     user_uid: str
     domain: str
     seen: bool
 
-    def apply(self, work: Work) -> DomainProof:
+    def apply(self, work: Work) -> DomainVerification:
         work.check_sees(self.user_uid, "user")
         facet = work.store.domain_verifications
         with work.transaction() as tx:
@@ -71,17 +73,17 @@ class NoteDomainCheck(Operation[DomainProof], frozen=True, tag="domain.note_chec
                 proved = proved or tx.now
             elif failures >= LOST_AFTER_COUNT:
                 proved = 0.0
-            proof = DomainProof(
+            verification = DomainVerification(
                 user_uid=self.user_uid, domain=self.domain, proved=proved, checked=tx.now, failures=failures
             )
-            facet.put(tx, proof)
+            facet.put(tx, verification)
             if work.principal.is_audited:
                 tx.note("domain.prove", "user", self.user_uid, {"domain": self.domain, "seen": self.seen})
-            return proof
+            return verification
 
 
 def canonical_domain(text: str) -> str:
-    """A host name in its one form, or `*.` and one: every name below it."""
+    """Returns a host name in canonical form, or `*.` and one, which stands for every name below it."""
     return "*." + canonical_host(text[2:]) if text.startswith("*.") else canonical_host(text)
 
 

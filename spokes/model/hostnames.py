@@ -1,4 +1,4 @@
-"""Who may have which host name.
+"""Host names: which tunnel may have which one.
 
 A name that its tunnel was deleted with, or renamed away from, is known to visitors: nobody but its owner gets it for
 HOSTNAME_HELD_S. Bound: FORMER_NAMES_MAX such names of one tunnel that goes on.
@@ -46,7 +46,7 @@ NOBODY = Claimant("", "", "")
 
 
 def chosen_hostname(store: Store, tx: Writer, hostname: str, domain: str, claimant: Claimant) -> str:
-    """`hostname` in canonical form, if it lies under `domain`, is not reserved and nobody else has it."""
+    """Returns `hostname` in canonical form; refuses one outside `domain`, reserved, or held by somebody else."""
     hostname = canonical_host(hostname)
     if not hostname.endswith("." + domain):
         hint = "other domains are HTTP services" if "." in hostname else f"use {hostname}.{domain}"
@@ -65,7 +65,7 @@ def chosen_hostname(store: Store, tx: Writer, hostname: str, domain: str, claima
 
 
 def drawn_hostname(store: Store, tx: Writer, domain: str) -> str:
-    """A free one."""
+    """Returns an automatic host name that is free."""
     return automatic_hostname(domain, lambda host: (
         host in holders(store, tx, [host], NOBODY) or store.hostnames.has_others_below(host, "")
     ))
@@ -74,8 +74,8 @@ def drawn_hostname(store: Store, tx: Writer, domain: str) -> str:
 def under_others(
     store: Store, view: View, hosts: Sequence[str], domain: str, claimant: Claimant
 ) -> dict[str, PeerError]:
-    """Those of `hosts` that lie under a hostname that is not the claimant's: www.HOSTNAME would be believed to be that
-    tunnel's too.
+    """Returns those of `hosts` that lie under a hostname that is not the claimant's, because visitors would take
+    www.HOSTNAME for that tunnel's too.
     """
     above = {host: _names_above(host, domain) for host in hosts}
     found = store.hostnames.holders_of_hostnames(view, sorted({name for names in above.values() for name in names}))
@@ -86,7 +86,7 @@ def under_others(
 
 
 def holders(store: Store, view: View, hosts: Sequence[str], claimant: Claimant) -> dict[str, Holder]:
-    """Who holds which of the names so that the claimant may not have it: as a site, or as a hostname."""
+    """Returns the holders that keep the claimant from having a name, as a site or as a hostname, by name."""
     named = store.hostnames.holders_of_hostnames(view, hosts)
     in_use = {host: holder for host, holder in named.items() if holder.left_at is None}
     sites = store.hostnames.holders_of_sites(view, hosts)
@@ -98,7 +98,7 @@ def taken_names(found: Mapping[str, Holder], *, hint: str) -> dict[str, PeerErro
 
 
 def _taken(host: str, holder: Holder, *, hint: str) -> TakenError:
-    """Why nobody else gets a name: it is in use, or was a short while ago."""
+    """Returns the error for a name that is in use, or was a short while ago."""
     if holder.left_at is None:
         return TakenError(f"{host} belongs to another tunnel", hint=hint)
     what = "has another name now" if holder.renamed else "was deleted"

@@ -1,8 +1,8 @@
-"""What may be asked of the configuration: each operation is a value with a stable name, and this is how one is done.
+"""Operations: how one is declared, performed, encoded and decoded.
 
-A value can be kept, sent to another node with who asked for it, and done there: so its arguments and its result are
-plain data that `encode` and `decode` carry over. What is given is checked where it is done, in the transaction that
-writes it.
+An operation is a value with a stable name. It can be kept, sent to another node with its principal and performed there,
+so its arguments and its result are plain data that `encode` and `decode` carry over. Its arguments are checked where it
+is performed, in the transaction that writes.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ ADMIN_SCOPES = frozenset(("read", "write"))
 
 # The server on its own account.
 SYSTEM = Principal(kind=PrincipalKind.SERVER, role=ADMIN_ROLE, scopes=SCOPES)
-UNAUTHENTICATED = Principal(kind=PrincipalKind.NOBODY)                  # whoever shows a registration token
+UNAUTHENTICATED = Principal(kind=PrincipalKind.NOBODY)           # whoever shows a registration token
 
 
 def client_of(tunnel_uid: str) -> Principal:
-    """A client, by the session of its tunnel."""
+    """Returns the principal of a client, which is known by the session of its tunnel."""
     return Principal(kind=PrincipalKind.CLIENT, uid=tunnel_uid)
 
 
 class Operation(msgspec.Struct, Generic[R], frozen=True, tag_field="operation", forbid_unknown_fields=True):
-    """What is wanted, and how it is done; R is the result."""
+    """A change of the configuration as a value: its name, its arguments, and how it is applied; R is the result."""
 
     admin_only: ClassVar[bool] = False
 
     def apply(self, work: Work) -> R:
-        """Checks, writes and logs, in one transaction."""
+        """Checks, writes and logs in one transaction."""
         raise NotImplementedError
 
 
 class Work:
-    """One operation being done: what it works with."""
+    """What one operation works with while it is applied: the store, the principal, and the checks of its rights."""
 
     def __init__(self, store: Store, principal: Principal) -> None:
         self.store = store
@@ -55,18 +55,18 @@ class Work:
 
     @contextmanager
     def transaction(self) -> Iterator[Writer]:
-        """In which the principal's rights still stand."""
+        """Opens the writing transaction; it fails if the principal's rights are gone."""
         with self.store.changes.transaction() as tx:
             yield tx
 
     def tunnel(self, tx: Writer, uid: str) -> Tunnel:
-        """A tunnel that is not deleted, and is the principal's to change."""
+        """Returns a tunnel that is not deleted and that the principal may change."""
         tunnel = self.store.tunnels.live(tx, uid)
         self.check_sees(tunnel.uid if self.principal.kind == PrincipalKind.CLIENT else tunnel.user_uid, "tunnel")
         return tunnel
 
     def check_sees(self, owner_uid: str, what: str) -> None:
-        """Somebody else's object is not there. A client's are its own tunnel's."""
+        """Raises NotFoundError for somebody else's object. A client's objects are those of its own tunnel."""
         principal = self.principal
         sees = owner_uid == principal.uid if principal.kind == PrincipalKind.CLIENT else principal.may_see(owner_uid)
         if not sees:
@@ -77,14 +77,15 @@ class Work:
             raise ForbiddenError("only administrators may do this")
 
     def check_may_make_admins(self) -> None:
-        """Who makes an administrator, or lets somebody in as one, gets what administrators may do."""
+        """Refuses a principal without every right of an administrator: whoever makes one, or sets the password of one,
+        gets those rights."""
         self.check_admin()
         if not set(self.principal.scopes) >= ADMIN_SCOPES:
             raise ForbiddenError("this key lacks a scope that administrators have")
 
 
 def perform(store: Store, principal: Principal, operation: Operation[R]) -> R:
-    """Do it on behalf of `principal`: the one way by which configuration changes."""
+    """Performs the operation on behalf of `principal`: the one way by which configuration changes."""
     checks = standing(principal)
     with acting(principal, *checks) if principal.is_audited else checking(*checks):
         work = Work(store, principal)
@@ -98,8 +99,8 @@ def perform(store: Store, principal: Principal, operation: Operation[R]) -> R:
 
 @functools.cache
 def operations() -> dict[str, type[Operation[Any]]]:
-    """All there are, by their names."""
-    import spokes.model.all  # noqa: F401  whoever does one operation needs not load the others
+    """Returns all operations by their names."""
+    import spokes.model.all  # noqa: F401  whoever performs one operation need not load the others
 
     found: dict[str, type[Operation[Any]]] = {}
     kinds = list(Operation.__subclasses__())
@@ -125,7 +126,7 @@ def encode_result(result: Any) -> bytes:
 
 
 def decode_result(kind: type[Operation[R]], data: bytes) -> R:
-    """The result of an operation of this kind."""
+    """Returns the result of an operation of this kind."""
     result: R = msgspec.json.decode(data, type=result_type(kind), dec_hook=_made)
     return result
 
@@ -141,7 +142,7 @@ def _decoder() -> msgspec.json.Decoder[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Refusals inside a result, as what they say."""
+    """Encodes an error inside a result as its code, message, hint and whether it is worth another try."""
     if isinstance(value, SpokesError):
         return {"code": value.code, "message": str(value), "hint": value.hint, "retryable": value.retryable}
     raise NotImplementedError(f"{type(value).__name__} is not plain data")

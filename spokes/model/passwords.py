@@ -1,7 +1,7 @@
-"""What a person logs in with: the password, as its hash, and the second factor.
+"""Passwords and second factors of people: operations that set them.
 
-Hashes are made before an operation is put together, by whoever was asked, who bounds how many are made at once: a
-password never leaves the node it was typed at.
+The caller hashes a password before it makes an operation, and bounds how many hashes are computed at once: a password
+never leaves the node at which it was typed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ WRONG_PASSWORD = "the present password is wrong"  # noqa: S105  words
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What the caller's own password and code were held against; that still counts when the change is made."""
+    """The secrets that the caller's own password and code were compared with; they must be the same when the change is
+    made."""
 
     password_hash: str
     totp_secret: str
 
 
 class SetPassword(Operation[User], frozen=True, tag="user.set_password"):
-    """Empty: no password, so no log-in with one. The person's sessions end, `but_login` excepted."""
+    """Sets a password; an empty hash forbids logging in with one. The person's sessions end, except `but_login`."""
 
     uid: str
     password_hash: str
@@ -41,7 +42,7 @@ class SetPassword(Operation[User], frozen=True, tag="user.set_password"):
 
 
 class SetTotp(Operation[User], frozen=True, tag="user.set_totp"):
-    """Empty: no second factor. The person's sessions end, `but_login` excepted."""
+    """Sets the second factor; an empty secret turns it off. The person's sessions end, except `but_login`."""
 
     uid: str
     secret: str
@@ -68,7 +69,8 @@ def _set_secret(work: Work, uid: str, but_login: str | None, held: Held | None, 
 
 
 def _check_may_let_in(work: Work, user: User) -> None:
-    """The other person was not made an administrator meanwhile, or the caller may make some."""
+    """Refuses to set the secrets of somebody else unless the caller is an administrator, and of an administrator unless
+    the caller may make administrators."""
     work.check_sees(user.uid, "user")
     work.check_admin()
     if user.role == ADMIN_ROLE:

@@ -1,4 +1,4 @@
-"""Port maps: ports at a client that lead through the server to a service."""
+"""Port maps: operations on ports at a client that lead through the server to a service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRANSPORTS = ("tcp", "udp")
 
 
 class PutPortMaps(Operation[list[PortMap]], frozen=True, tag="portmap.put"):
-    """Add or replace the maps named, all or none; the others stay."""
+    """Adds or replaces the maps named, all or none; the others stay."""
 
     tunnel_uid: str
     rules: Sequence[Json]
@@ -51,7 +51,7 @@ class PutPortMaps(Operation[list[PortMap]], frozen=True, tag="portmap.put"):
 
 
 class RemovePortMaps(Operation[None], frozen=True, tag="portmap.remove"):
-    """All or none, of both transports; a port without a map is NotFoundError."""
+    """Removes the maps of these ports and both transports, all or none; a port without a map is NotFoundError."""
 
     tunnel_uid: str
     listen_ports: Sequence[int]

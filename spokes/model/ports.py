@@ -1,4 +1,4 @@
-"""Public ports of tunnels: allocated, released, and where they lead."""
+"""Public ports of tunnels: operations that allocate, release and forward them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ReleasePort(Operation[None], frozen=True, tag="port.release"):
 
 
 class PutPortRules(Operation[list[Port]], frozen=True, tag="port.put_rules"):
-    """Replace the forwarding of the ports named, all or none; `{}` clears one, and those not named stay."""
+    """Replaces the forwarding of the ports named, all or none; `{}` clears one, and those not named stay."""
 
     tunnel_uid: str
     rules: Mapping[int, Json]

@@ -1,4 +1,4 @@
-"""All rules that a client announces, in one transaction: in force or refused, and only if it knew the latest ones."""
+"""Rule lists: the operation by which a client replaces all its rules in one transaction, if it knew the latest ones."""
 
 from __future__ import annotations
 

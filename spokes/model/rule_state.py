@@ -1,4 +1,4 @@
-"""Whether a tunnel's rules may be changed from here, and how many bytes they may take."""
+"""The state of a tunnel's rules: whether they may be changed from here, and how many bytes they may take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a traffic rule must be beyond its types, before it is stored: the same for the Admin API and a client's list.
+"""Traffic rules: what one must be beyond its types before it is stored, alike for the Admin API and a client's list.
 
 Owns: certificates (base64 of PEM, the key must match), passwords (stored as hashes only).
 Fails: RuleError names the rule and the member.
@@ -19,10 +19,10 @@ from spokes.wire.rules import (
     PortMap,
     Site,
     check_destination,
-    check_places,
     check_port,
     check_portmap,
     check_site,
+    check_upstream,
 )
 
 # Of a rule's members those that neither the server nor the client acts on.
@@ -36,32 +36,32 @@ Seal = Callable[[str], str]              # the hash of a password; whoever gives
 
 
 def check_hash_count(sites: Sequence[Site]) -> None:
-    """Before anything is hashed."""
+    """Refuses more new passwords than one call may set, before any is hashed."""
     texts = [text for site in sites for text in plain_texts(site)]
     if len(texts) > HASH_COUNT_MAX:
         raise RuleError(f"https: {len(texts)} new passwords; one call sets at most {HASH_COUNT_MAX}")
 
 
 def plain_texts(site: Site) -> list[str]:
-    """Passwords of the site that are no hashes yet."""
+    """Returns the passwords of the site that are not hashed yet."""
     return [text for text in (site.password, site.basic_http_auth) if text and not is_own_hash(text)]
 
 
 def warning_of(rules: Iterable[Mapping[str, object]]) -> str | UnsetType:
-    """Says what of the rules is kept and delivered but acts on nobody yet: who closes a door has to know."""
+    """Returns a warning that names the members which are stored and delivered but not in force."""
     named = {name for rule in rules for name in rule}
     idle = [name for name in NOT_IN_FORCE if name in named]
     return f"kept, but not in force in this version: {', '.join(idle)}" if idle else UNSET
 
 
 def checked_site(site: Site, seal: Seal, *, from_client: bool = False) -> Site:
-    """The site as it is stored: domain in canonical form, passwords sealed. A client may name files of its own in
-    place of a certificate and its key.
+    """Returns the site as it is stored: domain in canonical form, passwords hashed. A client may name files of its own
+    instead of a certificate and its key.
     """
     check_site(site)
     site = msgspec.structs.replace(site, domain=canonical_host(site.domain))
     where = f"https {site.domain}"
-    check_places(site)
+    check_upstream(site)
     if (site.ca or site.private_key) and not (from_client and _names_files(site)):
         # Few rules bring a certificate, and what reads one takes 8 MB.
         from spokes.model.certificates import check_pair
@@ -101,7 +101,8 @@ def checked_portmap(portmap: PortMap) -> PortMap:
 
 
 def _sealed(where: str, text: str, seal: Seal) -> str:
-    """A hash of ours unchanged, so that reading a rule and writing it back changes no password; else the text's."""
+    """Returns a hash of ours unchanged, so that reading a rule and writing it back changes no password, and else the
+    hash of the text."""
     if not text or is_own_hash(text):
         return text
     if len(text) > PLAIN_PASSWORD_CHARS_MAX:

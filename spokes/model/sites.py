@@ -1,4 +1,4 @@
-"""HTTP services of tunnels: put and removed by domain; who else holds a name, and what the owner may serve."""
+"""HTTP services of tunnels: operations that put and remove them by domain, and the checks of who may have a name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SITE_COUNT_MAX = 1_000                   # of one tunnel: bounds the length of o
 
 
 class PutSites(Operation[list[Site]], frozen=True, tag="site.put"):
-    """Add or replace the rules of the domains named, all or none; the others stay. Passwords in them are hashes.
+    """Adds or replaces the rules of the domains named, all or none; the others stay. Passwords in them are hashes.
 
     With `domain`, the server's own, names reserved under it are refused.
     """
@@ -50,7 +50,7 @@ class PutSites(Operation[list[Site]], frozen=True, tag="site.put"):
 
 
 class RemoveSites(Operation[None], frozen=True, tag="site.remove"):
-    """All or none: a domain that is not this tunnel's is NotFoundError."""
+    """Removes the rules of these domains, all or none; a domain that is not this tunnel's is NotFoundError."""
 
     tunnel_uid: str
     domains: Sequence[str]
@@ -70,8 +70,8 @@ class RemoveSites(Operation[None], frozen=True, tag="site.remove"):
 def checked_list(
     sites: Iterable[Json], domain: str | None, room_bytes: int
 ) -> tuple[list[SiteResult], dict[str, dict[str, Any]]]:
-    """One result per element, and the rules that may be written if nobody else holds their domains. What is too
-    many or takes more than `room_bytes` is refused alone."""
+    """Returns one result per element, and the rules that may be written if nobody else holds their domains. A rule
+    beyond the count or beyond `room_bytes` is refused alone."""
     results: list[SiteResult] = []
     rules: dict[str, dict[str, Any]] = {}
     for rule in sites:
@@ -95,7 +95,7 @@ def checked_list(
 def replace_sites(
     store: Store, tx: Writer, tunnel: Tunnel, rules: dict[str, dict[str, Any]], domain: str | None
 ) -> dict[str, PeerError]:
-    """The domains that are refused; the others are the tunnel's list now."""
+    """Replaces the tunnel's list and returns the domains that are refused."""
     own = own_sites(store, tx, tunnel.uid)
     refused = _refused(store, tx, tunnel, rules, own, domain)
     for host, site in own.items():
@@ -119,8 +119,8 @@ def joined_results(results: list[SiteResult], refused: Mapping[str, PeerError]) 
 def _refused(
     store: Store, tx: Writer, tunnel: Tunnel, rules: Mapping[str, Json], own: Mapping[str, Site], domain: str | None
 ) -> dict[str, PeerError]:
-    """The names among `rules` that the owner may not serve, that another tunnel holds, or that lie under its
-    hostname: www.HOSTNAME would be believed to be that tunnel's too.
+    """Returns the names among `rules` that the owner may not serve, that another tunnel holds, or that lie under its
+    hostname.
 
     A rule that stands as it is needs no permission again: taking one away ends nothing, also not when the client
     comes back and says its list.
@@ -140,7 +140,7 @@ def _refused(
             {tunnel.hostname} | store.hostnames.former(tx, new, tunnel),
             new,
             challenge=functools.partial(verifications.challenge, owner.uid),
-            proved=verifications.proved(tx, owner.uid) if store.settings.verified_domains_only else None,
+            verified=verifications.proved(tx, owner.uid) if store.settings.verified_domains_only else None,
         )
     refused |= taken_names(holders(store, tx, hosts, claimant), hint="remove it there first")
     return refused | (under_others(store, tx, hosts, domain, claimant) if domain is not None else {})

@@ -1,4 +1,4 @@
-"""Registration tokens: whoever shows one may register tunnels, within its maxima."""
+"""Registration tokens: operations that create, edit and delete them. Whoever has one may register tunnels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ COUNT_MAX = 2**31 - 1                    # PostgreSQL's INTEGER
 
 
 class CreateToken(Operation[Token], frozen=True, tag="token.create"):
+    """Creates a registration token; a maximum of 0 is none."""
+
     admin_only = True
 
     description: str
@@ -33,7 +35,7 @@ class CreateToken(Operation[Token], frozen=True, tag="token.create"):
 
 
 class EditToken(Operation[Token], frozen=True, tag="token.edit"):
-    """None leaves a maximum as it is. Tunnels beyond a new one go on."""
+    """Changes a registration token; None leaves a maximum as it is. Tunnels beyond a new maximum go on."""
 
     admin_only = True
 
@@ -59,7 +61,7 @@ class EditToken(Operation[Token], frozen=True, tag="token.edit"):
 
 
 class DeleteToken(Operation[None], frozen=True, tag="token.delete"):
-    """Tunnels that were registered with it go on."""
+    """Deletes a registration token. Tunnels that were registered with it go on."""
 
     admin_only = True
 

@@ -1,4 +1,4 @@
-"""Tunnels: registered by whoever shows a token, made and given away by administrators, renamed, shut down, deleted."""
+"""Tunnels: operations that register, create, assign, rename, shut down and delete them, and set their keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOUR_S = 3600.0
 
 
 class RegisterTunnel(Operation[tuple[Tunnel, str]], frozen=True, kw_only=True, tag="tunnel.register"):
-    """A new tunnel for whoever holds a registration token, and the key it logs in with.
+    """Creates a tunnel for whoever holds a registration token, and returns it with the key it logs in with.
 
     Without `hostname` a free one is drawn; one that is given must lie under `domain`, be neither reserved
     (NameRefusedError) nor held (TakenError).
@@ -47,7 +47,7 @@ class RegisterTunnel(Operation[tuple[Tunnel, str]], frozen=True, kw_only=True, t
 
 
 class CreateTunnel(Operation[tuple[Tunnel, AuthToken]], frozen=True, kw_only=True, tag="tunnel.create"):
-    """A new tunnel, with its auth token.
+    """Creates a tunnel and returns it with its auth token.
 
     An unknown user is NotFoundError, one who has all the tunnels they may have PolicyError.
     """
@@ -74,7 +74,7 @@ class CreateTunnel(Operation[tuple[Tunnel, AuthToken]], frozen=True, kw_only=Tru
 
 
 class AssignTunnel(Operation[tuple[Tunnel, AuthToken]], frozen=True, kw_only=True, tag="tunnel.assign"):
-    """Link a tunnel that exists to a user (zero: the system) and enable it; with `hostname` it moves there, and the
+    """Links a tunnel that exists to a user (zero: the system) and enable it; with `hostname` it moves there, and the
     name it had is held as a deleted tunnel's is.
 
     A basic user's tunnel that was shut down stays so, and one that was handed over stays another's.
@@ -116,6 +116,8 @@ class AssignTunnel(Operation[tuple[Tunnel, AuthToken]], frozen=True, kw_only=Tru
 
 
 class EditTunnel(Operation[Tunnel], frozen=True, tag="tunnel.edit"):
+    """Renames a tunnel."""
+
     uid: str
     name: str
 
@@ -126,7 +128,7 @@ class EditTunnel(Operation[Tunnel], frozen=True, tag="tunnel.edit"):
 
 
 class SetTunnelState(Operation[Tunnel], frozen=True, tag="tunnel.set_state"):
-    """The operator's decision: SHUTDOWN refuses its logins, INIT admits it again.
+    """Sets the state that an operator decides: SHUTDOWN refuses the tunnel's logins, INIT admits it again.
 
     ONLINE and OFFLINE are seen, not decided (store.presence); DELETED is DeleteTunnel.
     """
@@ -146,7 +148,7 @@ class SetTunnelState(Operation[Tunnel], frozen=True, tag="tunnel.set_state"):
 
 
 class DeleteTunnel(Operation[None], frozen=True, tag="tunnel.delete"):
-    """State DELETED: key, sites and ports are freed, the hostname is held for HOSTNAME_HELD_S."""
+    """Deletes a tunnel: key, sites and ports are freed, the hostname is held for HOSTNAME_HELD_S."""
 
     uid: str
 
@@ -156,7 +158,7 @@ class DeleteTunnel(Operation[None], frozen=True, tag="tunnel.delete"):
 
 
 class SetTunnelKey(Operation[AuthToken], frozen=True, tag="tunnel_key.set"):
-    """Switch a tunnel's key on or off: off refuses its logins and ends what it logged in."""
+    """Switches a tunnel's key on or off; off refuses its logins and ends its session."""
 
     admin_only = True
 
@@ -173,7 +175,7 @@ class SetTunnelKey(Operation[AuthToken], frozen=True, tag="tunnel_key.set"):
 
 
 class RenewTunnelKey(Operation[AuthToken], frozen=True, tag="tunnel_key.renew"):
-    """Give a tunnel another key; what the old one logged in ends. One that is switched off stays so."""
+    """Gives a tunnel another key and ends the session of the old one. A key that is switched off stays so."""
 
     tunnel_uid: str
 
@@ -185,13 +187,13 @@ class RenewTunnelKey(Operation[AuthToken], frozen=True, tag="tunnel_key.renew"):
 
 
 def delete_tunnel(store: Store, tx: Writer, tunnel: Tunnel) -> None:
-    """In the transaction that has a reason for it."""
+    """Deletes a tunnel within the caller's transaction."""
     store.tunnels.delete_parts(tx, tunnel.uid)
     tx.update(replace(tunnel, deleted_at=tx.now, modified=tx.now))
 
 
 def _usable_token(store: Store, tx: Writer, value: str) -> Token:
-    """The token with this value: TokenError if there is none, InactiveError if it is switched off."""
+    """Returns the token with this value; TokenError if there is none, InactiveError if it is switched off."""
     token = store.tokens.find_by_value(tx, value)
     if token is None:
         raise TokenError(
@@ -204,7 +206,7 @@ def _usable_token(store: Store, tx: Writer, value: str) -> Token:
 
 
 def _check_quota(store: Store, tx: Writer, token: Token) -> None:
-    """Inside the transaction that registers: two at once cannot both be the last."""
+    """Refuses a registration beyond the token's maxima, inside the transaction that registers."""
     if token.tunnel_count_max and store.tunnels.count_of_token(tx, token.uid) >= token.tunnel_count_max:
         raise LimitError(
             f"this registration token is good for {token.tunnel_count_max} tunnels, and they exist",

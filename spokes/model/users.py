@@ -1,4 +1,4 @@
-"""Users: made, changed and deleted, with what is theirs."""
+"""Users: operations that create, edit and delete them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TEXTS = {"fullname", "email", "phone"}
 
 
 class UserFields(Operation[R], frozen=True, kw_only=True):
-    """What may be set of a user, as User has it; UNSET: nothing is said of it."""
+    """The members of a user that may be set, as User has them; UNSET leaves one as it is."""
 
     admin_only = True
 
@@ -46,7 +46,7 @@ class UserFields(Operation[R], frozen=True, kw_only=True):
 
 
 class CreateUser(UserFields[User], frozen=True, kw_only=True, tag="user.create"):
-    """TakenError if the id or the e-mail address is another's."""
+    """Creates a user; TakenError if the id or the e-mail address is another's."""
 
     uid: str | None = None
 
@@ -63,7 +63,7 @@ class CreateUser(UserFields[User], frozen=True, kw_only=True, tag="user.create")
 
 
 class EditUser(UserFields[User], frozen=True, tag="user.edit"):
-    """Change what is named. Deactivation ends the user's logins and refuses those of their tunnels."""
+    """Changes the members named. Deactivation ends the user's logins and refuses those of their tunnels."""
 
     uid: str
 
@@ -84,7 +84,7 @@ class EditUser(UserFields[User], frozen=True, tag="user.edit"):
 
 
 class DeleteUser(Operation[list[str]], frozen=True, tag="user.delete"):
-    """With everything that is theirs: logins, API keys, webhooks, tunnels; the tunnels' ids."""
+    """Deletes a user with their logins, API keys, webhooks and tunnels, and returns the tunnels' ids."""
 
     admin_only = True
 
@@ -108,10 +108,8 @@ class DeleteUser(Operation[list[str]], frozen=True, tag="user.delete"):
 
 
 def _check_takes_away(principal: Principal, user: User, changed: User | None) -> None:
-    """Refuses to take a user's own rights away on their behalf; so only a key of the system or the shell can put the
-    last administrator out. `changed` None: the user goes.
-
-    The one place for this, whatever call it comes by.
+    """Refuses to take a user's own rights away on their behalf, so that only a key of the system or the shell can
+    deactivate or delete the last administrator. `changed` None means that the user is deleted.
     """
     is_demoted = user.role == ADMIN_ROLE and (changed is None or changed.role != ADMIN_ROLE)
     is_put_out = changed is None or (user.active and not changed.active)
@@ -125,12 +123,12 @@ def _check_email(store: Store, tx: Writer, user: User) -> None:
 
 
 def is_email(text: str) -> bool:
-    """Whether it has the form of an address, in which something may be stored or told."""
+    """Returns whether the text has the form of an e-mail address that may be stored."""
     return len(text) <= TEXT_CHARS_MAX and _EMAIL.fullmatch(text) is not None and is_printable(text)
 
 
 def _checked(work: Work, fields: UserFields[Any]) -> dict[str, Any]:
-    """What is named, fit to be stored."""
+    """Returns the members named, checked and as they are stored."""
     checked: dict[str, Any] = {
         name: value for name in UserFields.__struct_fields__ if (value := getattr(fields, name)) is not UNSET
     }

@@ -1,6 +1,6 @@
-"""Bodies of webhooks: services that go up or down as the contract has them, everything else in one envelope.
+"""Bodies of webhooks: a service that goes up or down as the contract has it, every other event in one envelope.
 
-Source: the contract of the Admin API, sections 6 and 8 (objects.py); docs/webhooks.md for the envelope and
+Source: the contract of the Admin API, sections 6 and 8 (api_objects.py); docs/webhooks.md for the envelope and
 the kinds of events.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from spokes.model.objects import HttpService, PortService, Tunnel
+from spokes.model.api_objects import HttpService, PortService, Tunnel
 
 SERVICE_KIND = "service"
 ALERT_KIND = "alert"

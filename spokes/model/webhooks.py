@@ -1,4 +1,4 @@
-"""Webhooks: who is told of events. A basic user's reach into private networks only where an administrator let them."""
+"""Webhooks: operations that create, edit and delete them. Only administrators let one reach into private networks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEBHOOK_COUNT_MAX = 20                   # of one user, or of the system: each i
 
 
 class WebhookFields(Operation[Webhook], frozen=True, kw_only=True):
-    """What may be set of a webhook beside its address, as Webhook has it; UNSET: nothing is said of it."""
+    """The members of a webhook that may be set beside its address; UNSET leaves one as it is."""
 
     description: str | UnsetType = UNSET
     secret: str | UnsetType = UNSET
@@ -33,7 +33,7 @@ class WebhookFields(Operation[Webhook], frozen=True, kw_only=True):
 
 
 class CreateWebhook(WebhookFields, frozen=True, tag="webhook.create"):
-    """Active unless told otherwise; without a secret one is made."""
+    """Creates a webhook, active by default; without a secret one is generated."""
 
     url: str
     user_uid: str = ZERO_UID
@@ -53,7 +53,7 @@ class CreateWebhook(WebhookFields, frozen=True, tag="webhook.create"):
 
 
 class EditWebhook(WebhookFields, frozen=True, tag="webhook.edit"):
-    """Change what is named."""
+    """Changes the members named."""
 
     uid: str
     url: str | UnsetType = UNSET
@@ -71,7 +71,7 @@ class EditWebhook(WebhookFields, frozen=True, tag="webhook.edit"):
 
 
 class DeleteWebhook(Operation[None], frozen=True, tag="webhook.delete"):
-    """With its deliveries, sent or not."""
+    """Deletes a webhook with its deliveries, sent or not."""
 
     uid: str
 
@@ -92,7 +92,7 @@ def _check_private(work: Work, allow_private: bool) -> None:
 
 
 def _checked(fields: CreateWebhook | EditWebhook) -> dict[str, Any]:
-    """What is named, fit to be stored."""
+    """Returns the members named, checked and as they are stored."""
     checked: dict[str, Any] = {
         name: value for name in ("url", *WebhookFields.__struct_fields__)
         if (value := getattr(fields, name)) is not UNSET
@@ -111,7 +111,7 @@ def _checked(fields: CreateWebhook | EditWebhook) -> dict[str, Any]:
 
 
 def _checked_url(url: str) -> str:
-    """Only its form: where it leads is looked at each time something is sent there."""
+    """Checks the form alone: the address that a URL leads to is checked at each delivery."""
     try:
         parts = urllib.parse.urlsplit(url)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

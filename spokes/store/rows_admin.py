@@ -147,7 +147,7 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DomainProof:
+class DomainVerification:
     """Whether a user has shown that a domain, and what lies under it, is theirs."""
 
     user_uid: str

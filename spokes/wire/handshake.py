@@ -1,4 +1,4 @@
-"""Which control message may come or go, and when: one transition table for each end of a link.
+"""The handshake: which control message may come or go when, as one transition table for each end of a link.
 
 Owns: the state of one link's conversation and its half-received message. No I/O and no clock: the caller feeds CONTROL
 payloads in, sends the parts it gets out, and holds the deadline of HELLO_DEADLINE_S.

@@ -1,4 +1,4 @@
-"""Every control message as a type; decoding is strict about known members and silent about unknown ones.
+"""Control messages as types; decoding is strict about known members and silent about unknown ones.
 
 Bound: strings and lists have limits, a whole message too (parts.py). Fails: ProtocolError.
 Source: docs/protocol.md, "Control messages".

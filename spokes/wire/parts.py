@@ -1,4 +1,4 @@
-"""A control message as CONTROL frames and back: parts of one frame's size, all but the last with a flag.
+"""Parts: a control message as CONTROL frames and back: parts of one frame's size, all but the last with a flag.
 
 Bound: one message holds at most MESSAGE_BYTES_MAX. Fails: ProtocolError. Source: docs/protocol.md, "Control messages".
 """

@@ -1,4 +1,4 @@
-"""What a tunnel serves: sites, ports and port maps, with the JSON names that configuration files and scripts know.
+"""Rules of a tunnel: sites, ports and port maps, with the JSON names that configuration files and scripts know.
 
 Bound: every string and list has a limit. Fails: msgspec.ValidationError on wrong types; `check_site` and `check_port`
 raise RuleError for what types cannot say. Unknown keys are ignored; absent keys mean the zero value.
@@ -268,8 +268,8 @@ def limit_in(rule: Mapping[str, object], member: str) -> int:
     return value if isinstance(value, int) and LIMITS[member].allows(value) else 0
 
 
-def check_places(site: Site) -> None:
-    """Refuses a site that leads where nothing can be. A file with such a rule is read all the same, for its others."""
+def check_upstream(site: Site) -> None:
+    """Refuses a site whose upstream cannot exist. A file with such a rule is read all the same, for its others."""
     if site.destination:
         check_destination(site.destination)
     if site.upstream_url:

@@ -12,7 +12,7 @@ from spokes.admin.routing import BODY_BYTES_MAX, Route
 from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.errors import NotFoundError, StoreError
 from spokes.ids import ZERO_UID
-from spokes.wire.types import Count, PortNumber, Uid
+from spokes.wire.api_types import Count, PortNumber, Uid
 from tests.support.admin import ADMINISTRATOR, HEADERS, Api
 
 UID = "3b1f0c5d7e9a42868fd0c1b2a3948576"

@@ -13,27 +13,27 @@ from tests.support.processes import wait_until
 class Crowd:
     """Threads that wait for a turn, in the order they came; `served` is the order in which they got it."""
 
-    def __init__(self, turns: HashSlots) -> None:
-        self.turns = turns
+    def __init__(self, slots: HashSlots) -> None:
+        self.slots = slots
         self.served: list[str] = []
         self.refused: list[str] = []
         self._pool = ThreadPoolExecutor(16)
         self._gate = threading.Event()
         self._holding = self._pool.submit(self._hold)
-        wait_until(lambda: turns._busy, what="somebody to have the turn")
+        wait_until(lambda: slots._busy, what="somebody to have the turn")
 
     def _hold(self) -> None:
-        with self.turns.turn("holder"):
+        with self.slots.slot("holder"):
             self._gate.wait(20)
 
     def come(self, source: str, rank: Rank = Rank.UNKNOWN) -> None:
-        before = self.turns.waiting + len(self.refused)
+        before = self.slots.waiting + len(self.refused)
         self._pool.submit(self._wait, source, rank)
-        wait_until(lambda: self.turns.waiting + len(self.refused) > before, what="it to wait or be refused")
+        wait_until(lambda: self.slots.waiting + len(self.refused) > before, what="it to wait or be refused")
 
     def _wait(self, source: str, rank: Rank) -> None:
         try:
-            with self.turns.turn(source, rank):
+            with self.slots.slot(source, rank):
                 self.served.append(source)
         except AdmissionRefusedError:
             self.refused.append(source)
@@ -97,9 +97,9 @@ def test_sources_take_turns():
 
 def test_who_waits_too_long_is_refused_and_takes_no_turn(monkeypatch):
     monkeypatch.setattr("spokes.admin.hash_slots.QUEUE_TIMEOUT_S", 0.01)
-    turns = HashSlots(3)
-    with turns.turn("a"), pytest.raises(AdmissionRefusedError), turns.turn("b"):
+    slots = HashSlots(3)
+    with slots.slot("a"), pytest.raises(AdmissionRefusedError), slots.slot("b"):
         pass
-    assert turns.waiting == 0
-    with turns.turn("c"):
+    assert slots.waiting == 0
+    with slots.slot("c"):
         pass

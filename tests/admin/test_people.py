@@ -223,7 +223,7 @@ def test_device_cookie_over_tls_is_bound_to_this_host_and_given_to_people_alone(
 
 
 def test_setting_passwords_takes_no_turn_from_logins(sessions, person, password_hash):
-    with passwords._work.turn("tenant"):
+    with passwords._work.slot("tenant"):
         assert login(sessions).status_code == 200
 
 

@@ -89,7 +89,7 @@ def test_answer_that_ended_while_it_was_looked_at_is_not_cut():
     sum(map(len, answer))
     answer.close()
     sending._deadline_s = sending._take_back_s = 0.0
-    sending._look([answer])
+    sending._check([answer])
     assert not sock.is_shut.is_set()
 
 
@@ -120,21 +120,21 @@ def test_refusal_is_in_the_envelope(monkeypatch):
 
 
 def test_places_one_source_leaves_waiting_room_to_others():
-    places = SharedSlots(1, "full", waiting_max=2, patience_s=20)
-    places.acquire("one")
+    slots = SharedSlots(1, "full", waiting_max=2, patience_s=20)
+    slots.acquire("one")
 
     def use(source):
-        with places.place(source):
+        with slots.slot(source):
             return source
 
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(use, "greedy")
-        wait_until(lambda: places.waiting_count == 1, what="the first to wait")
+        wait_until(lambda: slots.waiting_count == 1, what="the first to wait")
         with pytest.raises(AdmissionRefusedError):
-            places.acquire("greedy")
+            slots.acquire("greedy")
         second = pool.submit(use, "victim")
-        wait_until(lambda: places.waiting_count == 2, what="the second to wait")
-        places.release("one")
+        wait_until(lambda: slots.waiting_count == 2, what="the second to wait")
+        slots.release("one")
         assert (first.result(), second.result()) == ("greedy", "victim")
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from spokes import clock
-from spokes.errors import DomainProofError, PolicyError
+from spokes.errors import DomainUnverifiedError, PolicyError
 from spokes.model.domains import LOST_AFTER_COUNT, AllowDomains, NoteDomainCheck, ResetDomains
 from spokes.model.rule_lists import ReplaceRules
 from spokes.model.sites import PutSites
@@ -26,7 +26,7 @@ def put(store, tunnel, domain):
 
 
 def test_site_of_an_unproved_domain_is_refused_with_its_challenge(store, tunnel):
-    with pytest.raises(DomainProofError) as refused:
+    with pytest.raises(DomainUnverifiedError) as refused:
         put(store, tunnel, "a.example.org")
     assert "_spokes-proof.example.org" in refused.value.hint
     assert store.domain_verifications.challenge(tunnel.user_uid, "example.org") in refused.value.hint
@@ -36,7 +36,7 @@ def test_site_of_an_unproved_domain_is_refused_with_its_challenge(store, tunnel)
 def test_site_is_taken_once_its_domain_is_proved_and_no_other_with_it(store, tunnel):
     do(store, NoteDomainCheck(tunnel.user_uid, "example.org", seen=True))
     put(store, tunnel, "a.example.org")
-    with pytest.raises(DomainProofError):
+    with pytest.raises(DomainUnverifiedError):
         put(store, tunnel, "shop.example.com")
     with pytest.raises(PolicyError, match="not among the domains"):
         put(store, tunnel, "example.org")  # proved, but only what is below it is allowed
@@ -45,7 +45,7 @@ def test_site_is_taken_once_its_domain_is_proved_and_no_other_with_it(store, tun
 def test_proof_of_another_user_proves_nothing(store, tunnel):
     other = do(store, CreateUser())
     do(store, NoteDomainCheck(other.uid, "example.org", seen=True))
-    with pytest.raises(DomainProofError):
+    with pytest.raises(DomainUnverifiedError):
         put(store, tunnel, "a.example.org")
     challenge = store.domain_verifications.challenge
     assert challenge(other.uid, "example.org") != challenge(tunnel.user_uid, "example.org")
@@ -69,7 +69,7 @@ def test_proof_outlives_two_failed_checks_and_is_lost_with_the_third(store, tunn
     assert last.proved == 0
     assert store.domain_verifications.select(tunnel.user_uid) == [last]
     assert last.checked <= clock.wall_s()
-    with pytest.raises(DomainProofError):
+    with pytest.raises(DomainUnverifiedError):
         put(store, tunnel, "a.example.org")
 
 

@@ -14,9 +14,9 @@ from spokes.wire.rules import (
     Site,
     TunConfig,
     check_destination,
-    check_places,
     check_port,
     check_site,
+    check_upstream,
     limit_in,
     serves_plain_http,
 )
@@ -131,47 +131,47 @@ def test_check_site_rewrite_host_that_is_none_is_refused(host):
 
 
 @pytest.mark.parametrize("host", ["a.example.org", "a:1", "a:65535", "127.0.0.1:80", "[::1]", "[::1]:80"])
-def test_check_places_rewrite_host_names_a_host_and_a_port(host):
-    check_places(Site(domain="a", rewrite_host=host))
+def test_check_upstream_rewrite_host_names_a_host_and_a_port(host):
+    check_upstream(Site(domain="a", rewrite_host=host))
 
 
 @pytest.mark.parametrize("host", ["a:0", "a:65536", "a:99999", "[:::::]", "[1.2.3]:80", "a b"])
-def test_check_places_rewrite_host_with_an_impossible_port_or_address_is_refused(host):
+def test_check_upstream_rewrite_host_with_an_impossible_port_or_address_is_refused(host):
     with pytest.raises(RuleError, match="rewriteHost"):
-        check_places(Site(domain="a", rewrite_host=host))
+        check_upstream(Site(domain="a", rewrite_host=host))
 
 
 @pytest.mark.parametrize("rest", [
     "u@h", "u:secret@h/", "@h", "h/app", "h//", "h/?", "h?", "h?q=1", "h#", "h/#top", "h:80/app", "h/%2f"
 ])
-def test_check_places_upstream_url_with_more_than_a_place_is_refused(rest):
+def test_check_upstream_upstream_url_with_more_than_a_place_is_refused(rest):
     with pytest.raises(RuleError, match="upstreamURL") as refused:
-        check_places(Site(domain="a", upstream_url=f"http://{rest}"))
+        check_upstream(Site(domain="a", upstream_url=f"http://{rest}"))
     assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("path", ["/", "/srv/www", "/srv/\u00fc b/"])
-def test_check_places_web_root_is_an_absolute_path(path):
-    check_places(Site(domain="a", web_root=path))
+def test_check_upstream_web_root_is_an_absolute_path(path):
+    check_upstream(Site(domain="a", web_root=path))
 
 
 @pytest.mark.parametrize("path", ["www", "./www", "~/www", "\0", "/srv/\0", " /srv"])
-def test_check_places_web_root_that_nobody_can_open_is_refused(path):
+def test_check_upstream_web_root_that_nobody_can_open_is_refused(path):
     with pytest.raises(RuleError, match="webRoot"):
-        check_places(Site(domain="a", web_root=path))
+        check_upstream(Site(domain="a", web_root=path))
 
 
 @pytest.mark.parametrize("url", ["http://a", "http://my_host:8080", "http://10.0.0.5:80/", "http://[::1]:80", "HTTP://A"])
-def test_check_places_upstream_url_names_a_host(url):
-    check_places(Site(domain="a", upstream_url=url))
+def test_check_upstream_upstream_url_names_a_host(url):
+    check_upstream(Site(domain="a", upstream_url=url))
 
 
 @pytest.mark.parametrize("url", [
     "http://", "http://a b/", "http://\0/", "http://a%00b/", "http://\u2028x/", "http://a,b/", "http://a..b/"
 ])
-def test_check_places_upstream_url_without_a_host_is_refused(url):
+def test_check_upstream_upstream_url_without_a_host_is_refused(url):
     with pytest.raises(RuleError, match="upstreamURL"):
-        check_places(Site(domain="a", upstream_url=url))
+        check_upstream(Site(domain="a", upstream_url=url))
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What the API does: plain functions, one module a noun. routes.py says which answers what."""
+"""Handlers of the API: plain functions, one module for each noun. routes.py says which one serves which path."""

@@ -1,4 +1,4 @@
-"""Admin events: reading, proving and exporting them. And alerts."""
+"""Admin events: listing, verifying and exporting them; and alerts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spokes.admin.schema.events import (
     event_object,
 )
 from spokes.admin.scope import changing
-from spokes.wire.types import time_text
+from spokes.wire.api_types import time_text
 
 JSON_LINES = "application/x-ndjson"
 
@@ -34,7 +34,7 @@ _CSV_COLUMNS = (
 def list_all(admin: Admin, caller: Caller, body: None, *, query: EventsQuery) -> EventsAnswer:
     """Admin events, newest first."""
     events = admin.store.audit.select(
-        before_seq=query.before, limit=query.limit, principal_uid=query.actor, object_uid=query.object_uid,
+        before_seq=query.before, limit=query.limit, principal_uid=query.principal, object_uid=query.object_uid,
         action=query.action,
     )
     return EventsAnswer(events=[event_object(event) for event in events])
@@ -47,7 +47,7 @@ def verify(admin: Admin, caller: Caller, body: None) -> VerifyAnswer:
 
 
 def export_json_lines(admin: Admin, caller: Caller, body: None) -> Reply:
-    """All admin events, oldest first, one JSON object a line, with the hashes that prove them."""
+    """All admin events, oldest first, one JSON object a line, with the hashes that verify them."""
     return Reply(media_type=JSON_LINES, chunks=chunks(admin.store.audit.export()))
 
 

@@ -242,7 +242,7 @@ def _check_password(admin: Admin, caller: Caller, user: StoredUser, password: st
 
 
 def _source_of_person(user: StoredUser, caller: Caller) -> str:
-    """Of one who is signed in, apart from their logins: strangers cannot delay it."""
+    """Of one who is signed in, apart from their logins: callers without a session cannot delay it."""
     return account_source(f"signed in {user.uid}", caller.address)
 
 

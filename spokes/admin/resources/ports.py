@@ -1,4 +1,4 @@
-"""Public ports: who has which, taking and giving back, and where they lead."""
+"""Public ports: listing, allocating, releasing and forwarding them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signing in and out, and what the server says of itself."""
+"""Sessions: signing in and out; and the server's own description."""
 
 from __future__ import annotations
 

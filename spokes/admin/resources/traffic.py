@@ -20,7 +20,7 @@ from spokes.admin.schema.traffic import (
 )
 from spokes.admin.scope import owner_filter
 from spokes.store import Period, TrafficBy, TrafficSum, Visit
-from spokes.wire.types import time_text
+from spokes.wire.api_types import time_text
 
 _PERIODS = {"hour": Period.HOUR, "day": Period.DAY, "month": Period.MONTH}
 _TRAFFIC_COLUMNS = ("start", "user_uid", "tunnel_uid", "service_uid", "bytes_in", "bytes_out", "conns")

@@ -20,7 +20,7 @@ from spokes.admin.schema.tunnels import (
 )
 from spokes.admin.scope import own_tunnel, owner_filter
 from spokes.admin.tunnel_objects import auth_token_object, live_tunnels, tunnel_object, tunnel_objects
-from spokes.model.objects import Tunnel
+from spokes.model.api_objects import Tunnel
 from spokes.model.tunnels import SetTunnelState
 from spokes.store import Tunnel as StoredTunnel
 from spokes.store import TunnelState

@@ -11,29 +11,29 @@ from spokes.admin.schema.tunnels import TunnelsAnswer
 from spokes.admin.schema.users import (
     ActivateUserRequest,
     BandwidthCapRequest,
-    DomainProof,
-    DomainProofAnswer,
-    DomainProofsAnswer,
     DomainsAnswer,
     DomainsRequest,
-    ProveDomainRequest,
+    DomainVerification,
+    DomainVerificationAnswer,
+    DomainVerificationsAnswer,
     User,
     UserAnswer,
     UserRequest,
     UsersAnswer,
+    VerifyDomainRequest,
     user_object,
 )
 from spokes.admin.tunnel_objects import tunnel_objects
 from spokes.domain_verification import has_record
 from spokes.errors import ForbiddenError
-from spokes.ids import ZERO_UID, proof_domain, proof_record
+from spokes.ids import ZERO_UID, verification_domain, verification_record
 from spokes.model.domains import AllowDomains, NoteDomainCheck, RemoveDomains, ResetDomains, canonical_domain
 from spokes.model.limits import check_allowed
 from spokes.model.users import CreateUser, DeleteUser, EditUser
 from spokes.plural import counted
-from spokes.store import DomainProof as StoredProof
+from spokes.store import DomainVerification as StoredVerification
 from spokes.store import User as StoredUser
-from spokes.wire.types import time_text
+from spokes.wire.api_types import time_text
 
 _PROPERTIES = (
     "active", "email", "fullname", "phone", "bandwidth_mb", "check_domains", "max_ports", "check_ports", "max_tunnels",
@@ -132,27 +132,28 @@ def reset_domains(admin: Admin, caller: Caller, body: None, *, user_uid: str) ->
     return Answer()
 
 
-def list_proofs(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> DomainProofsAnswer:
-    """What proves each of the domains allowed to a user, and whether it was seen."""
+def list_verifications(admin: Admin, caller: Caller, body: None, *, user_uid: str) -> DomainVerificationsAnswer:
+    """The record that verifies each of the domains allowed to a user, and whether it was seen."""
     caller.check_sees(user_uid, "user")
-    names = dict.fromkeys(proof_domain(domain) for domain in admin.store.users.get(user_uid).domains)
-    found = {proof.domain: proof for proof in admin.store.domain_verifications.select(user_uid)}
-    return DomainProofsAnswer(
+    names = dict.fromkeys(verification_domain(domain) for domain in admin.store.users.get(user_uid).domains)
+    found = {one.domain: one for one in admin.store.domain_verifications.select(user_uid)}
+    return DomainVerificationsAnswer(
         needed=admin.store.settings.verified_domains_only,
-        proofs=[_proof(admin, user_uid, name, found.get(name)) for name in names],
+        verifications=[_verification(admin, user_uid, name, found.get(name)) for name in names],
     )
 
 
-def prove_domain(admin: Admin, caller: Caller, body: ProveDomainRequest) -> DomainProofAnswer:
-    """Look for the record that proves a domain. Whether it is there is the answer's `proved`."""
+def verify_domain(admin: Admin, caller: Caller, body: VerifyDomainRequest) -> DomainVerificationAnswer:
+    """Look for the record that verifies a domain. The answer's `proved` says whether it is there."""
     caller.check_sees(body.user_uid, "user")
-    name = proof_domain(canonical_domain(body.domain))
+    name = verification_domain(canonical_domain(body.domain))
     check_allowed(admin.store.users.get(body.user_uid), name)
-    with admin.lookups.place(body.user_uid):
+    with admin.lookups.slot(body.user_uid):
         seen = has_record(name, admin.store.domain_verifications.challenge(body.user_uid, name), admin.resolvers)
-    proof = admin.perform(caller, NoteDomainCheck(body.user_uid, name, seen=seen))
-    return DomainProofAnswer(
-        message="proved" if seen else "the record is not there", proof=_proof(admin, body.user_uid, name, proof)
+    verification = admin.perform(caller, NoteDomainCheck(body.user_uid, name, seen=seen))
+    return DomainVerificationAnswer(
+        message="proved" if seen else "the record is not there",
+        verification=_verification(admin, body.user_uid, name, verification),
     )
 
 
@@ -169,10 +170,10 @@ def check_person(uid: str) -> None:
         raise ForbiddenError("the system is no user and cannot be changed")
 
 
-def _proof(admin: Admin, user_uid: str, name: str, found: StoredProof | None) -> DomainProof:
-    return DomainProof(
-        domain=name, record=proof_record(name), value=admin.store.domain_verifications.challenge(user_uid, name),
-        proved=time_text(found.proved if found else 0.0), checked=time_text(found.checked if found else 0.0),
+def _verification(admin: Admin, user_uid: str, name: str, found: StoredVerification | None) -> DomainVerification:
+    return DomainVerification(
+        domain=name, record=verification_record(name), value=admin.store.domain_verifications.challenge(user_uid, name),
+        verified=time_text(found.proved if found else 0.0), checked=time_text(found.checked if found else 0.0),
     )
 
 

@@ -1,1 +1,1 @@
-"""What travels: requests and answers as msgspec structs, one module a noun. They validate, and they are the OpenAPI."""
+"""Requests and answers as msgspec structs, one module for each noun. They validate, and the OpenAPI is made of them."""

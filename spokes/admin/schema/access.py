@@ -11,7 +11,7 @@ from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.ids import ZERO_UID
 from spokes.store import ApiKey as StoredKey
 from spokes.store import Login as StoredLogin
-from spokes.wire.types import KeyValue, Name, Time, Uid, time_text
+from spokes.wire.api_types import KeyValue, Name, Time, Uid, time_text
 
 ScopeName = Literal["read", "write", "replication"]
 

@@ -1,4 +1,4 @@
-"""What every answer is: one JSON object with `status`, and `error` where that is false."""
+"""The envelope of every answer: one JSON object with `status`, and `error` where that is false."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.store import AdminEvent
 from spokes.store import Alert as StoredAlert
-from spokes.wire.types import INT64_MAX, ZERO_TIME, Text, Time, Uid, time_text
+from spokes.wire.api_types import INT64_MAX, ZERO_TIME, Text, Time, Uid, time_text
 
 PAGE_COUNT_MAX = 1_000
 Limit = Annotated[int, Meta(ge=1, le=PAGE_COUNT_MAX)]
@@ -22,9 +22,9 @@ class Event(Part):
 
     seq: Sequence
     time: Time
-    actor_kind: str = msgspec.field(name="actorKind")
-    actor_uid: Uid = msgspec.field(name="actorID")
-    actor_name: str = msgspec.field(name="actorName")
+    principal_kind: str = msgspec.field(name="actorKind")
+    principal_uid: Uid = msgspec.field(name="actorID")
+    principal_name: str = msgspec.field(name="actorName")
     address: str
     action: str
     object_kind: str = msgspec.field(name="objectKind")
@@ -37,7 +37,7 @@ class Event(Part):
 class EventsQuery(msgspec.Struct):
     before: Sequence | None = None       # the `seq` of the last event of the page before
     limit: Limit = 100
-    actor: Uid | None = None
+    principal: Uid | None = msgspec.field(name="actor", default=None)
     object_uid: Uid | None = msgspec.field(name="object", default=None)
     action: Text | None = None           # whole, or up to its dot: `user`
 
@@ -81,8 +81,8 @@ class AlertsAnswer(Answer):
 
 def event_object(event: AdminEvent) -> Event:
     return Event(
-        seq=event.seq, time=time_text(event.time), actor_kind=event.actor_kind, actor_uid=event.actor_uid,
-        actor_name=event.actor_name, address=event.address, action=event.action, object_kind=event.object_kind,
+        seq=event.seq, time=time_text(event.time), principal_kind=event.actor_kind, principal_uid=event.actor_uid,
+        principal_name=event.actor_name, address=event.address, action=event.action, object_kind=event.object_kind,
         object_uid=event.object_uid, before=None if event.before is None else dict(event.before),
         after=None if event.after is None else dict(event.after), hash=event.hash,
     )

@@ -11,7 +11,7 @@ from spokes.admin.schema.envelope import Answer, Request
 from spokes.admin.schema.users import User, UserRequest, user_object
 from spokes.ids import ZERO_UID
 from spokes.store import User as StoredUser
-from spokes.wire.types import Count, NewPassword, Secret, Text, Uid
+from spokes.wire.api_types import Count, NewPassword, Secret, Text, Uid
 
 RoleName = Literal["admin", "basic"]
 

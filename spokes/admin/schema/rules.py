@@ -7,8 +7,8 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType, field
 
 from spokes.admin.schema.envelope import Answer, Part, Request
+from spokes.wire.api_types import PortNumber, Text, Uid
 from spokes.wire.rules import PORT_COUNT_MAX, SITE_COUNT_MAX, DomainName, Firewall, PortMap, Ports, Sites, TunConfig
-from spokes.wire.types import PortNumber, Text, Uid
 
 DomainNames = Annotated[tuple[DomainName, ...], Meta(max_length=SITE_COUNT_MAX)]
 PortNumbers = Annotated[tuple[PortNumber, ...], Meta(max_length=2 * PORT_COUNT_MAX)]

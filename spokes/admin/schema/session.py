@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from spokes.admin.schema.envelope import Answer, Request
-from spokes.wire.types import FAR_TIME, Count, Seconds, Secret, Text, Time
+from spokes.wire.api_types import FAR_TIME, Count, Seconds, Secret, Text, Time
 
 TUNNEL_COUNT_MAX = 1_000_000             # there is no licence; 0 would look like "none allowed" to existing programs
 

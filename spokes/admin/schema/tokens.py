@@ -6,7 +6,7 @@ import msgspec
 
 from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.store import Token as StoredToken
-from spokes.wire.types import KeyValue, Name, Time, Uid, time_text
+from spokes.wire.api_types import KeyValue, Name, Time, Uid, time_text
 
 
 class Token(Part):

@@ -10,7 +10,7 @@ from msgspec import Meta
 from spokes.admin.schema.envelope import Answer, Part
 from spokes.store import TrafficSum as StoredSum
 from spokes.store import Visit as StoredVisit
-from spokes.wire.types import TIME_S_MAX, Bytes, Text, Time, Uid, time_text
+from spokes.wire.api_types import TIME_S_MAX, Bytes, Text, Time, Uid, time_text
 
 PAGE_COUNT_MAX = 1_000
 Limit = Annotated[int, Meta(ge=1, le=PAGE_COUNT_MAX)]

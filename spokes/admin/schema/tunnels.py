@@ -1,4 +1,4 @@
-"""Requests and answers about tunnels. A tunnel itself is in spokes/model/objects.py, what it serves by in rules.py."""
+"""Requests and answers about tunnels. The tunnel object is in spokes/model/api_objects.py, its rules in rules.py."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from msgspec import field
 from spokes.admin.schema.envelope import Answer, Part, Request
 from spokes.admin.schema.tokens import Token
 from spokes.ids import ZERO_UID
-from spokes.model.objects import Tunnel
-from spokes.wire.types import Count, Hostname, Name, Text, Uid
+from spokes.model.api_objects import Tunnel
+from spokes.wire.api_types import Count, Hostname, Name, Text, Uid
 
 
 class Link(Part):

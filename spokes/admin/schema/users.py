@@ -12,7 +12,7 @@ from spokes.ids import ZERO_UID
 from spokes.model.domains import DOMAIN_COUNT_MAX
 from spokes.model.users import MEGABYTES_MAX
 from spokes.store import User as StoredUser
-from spokes.wire.types import ZERO_TIME, Count, Domain, Email, Name, Time, Uid, time_text
+from spokes.wire.api_types import ZERO_TIME, Count, Domain, Email, Name, Time, Uid, time_text
 
 BYTES_PER_MEGABYTE = 1_000_000           # decimal, as everywhere in this API
 Megabytes = Annotated[int, Meta(ge=0, le=MEGABYTES_MAX)]
@@ -67,28 +67,28 @@ class DomainsRequest(Request):
     domains: Domains = ()
 
 
-class ProveDomainRequest(Request):
+class VerifyDomainRequest(Request):
     user_uid: Uid = msgspec.field(name="userID")
     domain: Domain
 
 
-class DomainProof(Part):
-    """What proves an allowed domain, and `*.` before it, to be the user's."""
+class DomainVerification(Part):
+    """The record that verifies an allowed domain, and `*.` before it, to be the user's, and whether it was seen."""
 
     domain: str
     record: str                          # name of the TXT record
     value: str                           # that it must hold
-    proved: Time = ZERO_TIME             # zero: not, or no longer
+    verified: Time = msgspec.field(name="proved", default=ZERO_TIME)     # zero: not, or no longer
     checked: Time = ZERO_TIME            # zero: never
 
 
-class DomainProofAnswer(Answer):
-    proof: DomainProof
+class DomainVerificationAnswer(Answer):
+    verification: DomainVerification = msgspec.field(name="proof")
 
 
-class DomainProofsAnswer(Answer):
-    needed: bool                         # domains of users whose domains are checked have to be proved here
-    proofs: list[DomainProof]
+class DomainVerificationsAnswer(Answer):
+    needed: bool                         # domains of users whose domains are checked have to be verified here
+    verifications: list[DomainVerification] = msgspec.field(name="proofs")
 
 
 class UserAnswer(Answer):

@@ -12,7 +12,7 @@ from spokes.admin.schema.events import Limit, Sequence
 from spokes.ids import ZERO_UID
 from spokes.store import Delivery as StoredDelivery
 from spokes.store import Webhook as StoredWebhook
-from spokes.wire.types import Count, Name, Text, Time, Uid, time_text
+from spokes.wire.api_types import Count, Name, Text, Time, Uid, time_text
 
 Url = Annotated[str, Meta(max_length=2048)]
 Kinds = Annotated[tuple[Text, ...], Meta(max_length=64)]

@@ -22,8 +22,8 @@ from msgspec import UNSET
 from spokes import clock
 from spokes.errors import InternalError
 from spokes.ids import ZERO_UID, new_uid
-from spokes.model import objects
-from spokes.model.objects import Tunnel as TunnelObject
+from spokes.model import api_objects
+from spokes.model.api_objects import Tunnel as TunnelObject
 from spokes.model.webhook import TEST_KIND, Event, ServiceEvent, encode, wants
 from spokes.redaction import redacted
 from spokes.server.base.set_aside import SetAside, Subject, is_passing
@@ -310,10 +310,10 @@ def _of_moves(
         uid, usage = service.uid, of_services.get(service.uid)
         event = ServiceEvent(
             tunnel=_tunnel_object(tunnel, since[tunnel.uid], of_tunnels.get(tunnel.uid), now),
-            http=objects.site_object(site, tunnel, is_active=True, is_available=move.available, usage=usage)
+            http=api_objects.site_object(site, tunnel, is_active=True, is_available=move.available, usage=usage)
             if site is not None
             else UNSET,
-            port=objects.port_object(port, tunnel, is_active=True, is_available=move.available, usage=usage)
+            port=api_objects.port_object(port, tunnel, is_active=True, is_available=move.available, usage=usage)
             if site is None and port is not None
             else UNSET,
             available=move.available,
@@ -326,9 +326,9 @@ def _of_moves(
 def _tunnel_object(tunnel: Tunnel, since: clock.Since | None, usage: Usage | None, now: float) -> TunnelObject:
     """What is live comes from here; the store is told of it a few seconds later."""
     state = tunnel.state
-    if not objects.is_decided(state):
+    if not api_objects.is_decided(state):
         state = TunnelState.ONLINE if since is not None else TunnelState.OFFLINE
-    return objects.tunnel_object(
+    return api_objects.tunnel_object(
         tunnel,
         state=state,
         last_active=now if since is not None or tunnel.seen is TunnelState.ONLINE else tunnel.last_active,

@@ -17,7 +17,7 @@ from spokes.errors import SpokesError
 from spokes.model.domains import NoteDomainCheck
 from spokes.model.operation import SYSTEM, perform
 from spokes.server.base.storethread import StoreThread
-from spokes.store import DomainProof
+from spokes.store import DomainVerification as Verification
 
 log = logging.getLogger(__name__)
 
@@ -41,24 +41,24 @@ class DomainVerification:
             await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def look(self, now: float) -> None:
-        for proof in await self._store.run(self._store.store.domain_verifications.select):
-            if proof.proved and proof.checked <= now - RECHECK_S:
+        for verification in await self._store.run(self._store.store.domain_verifications.select):
+            if verification.proved and verification.checked <= now - RECHECK_S:
                 try:
-                    await self._check(proof)
+                    await self._check(verification)
                 except SpokesError:
                     raise
                 except Exception:
-                    log.exception("proof of a domain not checked", extra={"domain": proof.domain})
+                    log.exception("proof of a domain not checked", extra={"domain": verification.domain})
 
-    async def _check(self, proof: DomainProof) -> None:
-        store, facts = self._store.store, {"user_uid": proof.user_uid, "domain": proof.domain}
-        value = await self._store.run(store.domain_verifications.challenge, proof.user_uid, proof.domain)
+    async def _check(self, verification: Verification) -> None:
+        store, facts = self._store.store, {"user_uid": verification.user_uid, "domain": verification.domain}
+        value = await self._store.run(store.domain_verifications.challenge, verification.user_uid, verification.domain)
         try:
-            seen = await find_record(proof.domain, value, self._resolvers)
+            seen = await find_record(verification.domain, value, self._resolvers)
         except SpokesError as error:
             log.warning("proof of a domain not checked", extra={**facts, "code": error.code, "detail": str(error)})
             return
-        operation = NoteDomainCheck(proof.user_uid, proof.domain, seen=seen)
+        operation = NoteDomainCheck(verification.user_uid, verification.domain, seen=seen)
         noted = await self._store.run(perform, store, SYSTEM, operation)
         if not seen:
             log.warning("proof of a domain is gone" if not noted.proved else "proof of a domain not seen", extra=facts)

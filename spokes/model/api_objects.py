@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from spokes import store
 from spokes.store import TunnelState, Usage
-from spokes.wire.types import Bytes, Enum16, PortNumber, Seconds, Time, Uid, time_text
+from spokes.wire.api_types import Bytes, Enum16, PortNumber, Seconds, Time, Uid, time_text
 
 PROTOCOL_TCP = 1
 _SEEN = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)

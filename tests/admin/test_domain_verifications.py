@@ -83,9 +83,9 @@ def test_prove_without_an_answer_of_a_name_server_is_503_and_changes_nothing(adm
 
 
 def test_slow_look_ups_of_one_user_hold_one_thread(api, admin, store, caller, user):
-    with admin.lookups.place(user.uid):
+    with admin.lookups.slot(user.uid):
         refused = prove(api, user)
         assert (refused.status_code, refused.json["status"]) == (503, False)
-        with admin.lookups.place("another"), admin.lookups.place("a third"):
+        with admin.lookups.slot("another"), admin.lookups.slot("a third"):
             pass
     assert prove(api, user).status_code == 200
