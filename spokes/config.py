@@ -1,112 +1,259 @@
 """The server's configuration: file, environment and command line become one frozen value, checked once.
 
-Owns: names, defaults and allowed values of every setting. Fails: ConfigError that names where the value came from
-(file and line, option or variable), the key and what is allowed. Source: docs/operations.md lists them for operators.
+Owns: every setting of the server, each declared once, as a field of ServerConfig; options, variables, keys of the file,
+`check-config` and what a reload changes derive from it (setting.py). Fails: ConfigError that names where the value came
+from (file and line, option or variable), the key and what is allowed. Source: docs/operations.md lists them.
 """
 
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from spokes.errors import ConfigError, NameRefusedError
-from spokes.ids import canonical_host
+from spokes.config_values import (
+    NETWORK_COUNT_MAX,
+    Address,
+    PortRange,
+    parse_addresses,
+    parse_domain,
+    parse_https,
+    parse_ip_address,
+    parse_mail_address,
+    parse_mail_addresses,
+    parse_memory_limit,
+    parse_networks,
+    parse_optional_address,
+    parse_path,
+    parse_path_prefix,
+    parse_port_range,
+    parse_resolvers,
+    parse_smtp,
+    parse_store,
+)
+from spokes.errors import ConfigError
 from spokes.machine import processor_limit, worker_count
+from spokes.setting import number, one_of, setting, settings_of, switch
 
 DEFAULT_CONFIG_PATH = Path("/etc/spokes/spokes.toml")
 CONFIG_BYTES_MAX = 1024 * 1024
-NETWORK_COUNT_MAX = 32
-MEMORY_LIMIT_BYTES_MIN = 16 * 1024 * 1024
-DNS_PORT = 53
 WORKER_COUNT_MAX = 64
-DOMAIN_BYTES_MAX = 200  # leaves room for the labels of tunnels below it
-_SIZE = re.compile(r"(\d{1,15})\s*([kmgt]?)(i?b)?", re.IGNORECASE)
-_SIZE_SHIFT = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen. An empty host means every address of both families."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class PortRange:
-    """Both ends belong to it."""
-
-    begin: int
-    end: int
-
-    def __str__(self) -> str:
-        return f"{self.begin}-{self.end}"
-
-    def __contains__(self, port: int) -> bool:
-        return self.begin <= port <= self.end
-
-    def __len__(self) -> int:
-        return self.end - self.begin + 1
+_ADDRESSES = 'ADDR:PORT, [IPV6]:PORT or :PORT, or a list of them; e.g. "0.0.0.0:443"'
+_TEXTS = str | list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """Everything `spokes server` is told. Sizes and counts of 0 mean: decide from the machine."""
+    """Everything `spokes server` is told. A new setting is one more field here, and the code that uses it."""
 
-    domain: str = "localhost"
-    data: Path = Path("/var/lib/spokes")
-    store: str = ""  # "" = SQLite in the data directory
-    http: tuple[Address, ...] = (Address("", 80),)
-    https: tuple[Address, ...] = (Address("", 443),)
-    public_http_port: int = 0  # of the address that visitors know; 0 = the port that is listened on
-    public_https_port: int = 0
-    tcp_address: str = ""
-    tcp_ports: PortRange = PortRange(22000, 22999)
-    workers: int = 0
-    memory_limit_bytes: int = 0
-    link_count_max: int = 4
-    handshakes_per_s: int = 500
-    visitors_per_address: int = 0
-    visitors_per_tunnel: int = 0
-    handshakes_per_address_per_s: int = 50
-    unmetered_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    drain_timeout_s: float = 30.0
-    removed_drain_s: float = 0.0
-    presence_interval_s: float = 5.0
-    admin: bool = True
-    admin_workers: int = 1
-    admin_threads: int = 8
-    path_prefix: str = ""
-    tunnels_per_user_max: int = 100  # of a basic user without a maximum of their own; 0 = none
-    domain_proof: bool = False
-    domain_proof_resolvers: tuple[Address, ...] = ()  # none: the system's
-    traffic_interval_s: float = 5.0
-    connection_metrics: bool = False  # off: they hold visitors' addresses, and a row for each of their conns
-    connection_metrics_days: float = 30.0
-    connection_metrics_count_max: int = 1_000_000
-    metrics: Address | None = None
-    certs_extra_interval_s: float = 60.0
-    alert_offline_s: float = 0.0
-    smtp: str = ""
-    smtp_password_file: str = ""
-    mail_from: str = ""
-    mail_to: tuple[str, ...] = ()
-    log_format: str = "text"
-    log_level: str = "info"
+    domain: str = setting(
+        "localhost",
+        parse_domain,
+        help="The server's own name; tunnels get names under it.",
+        allowed='a domain name; e.g. "tun.example.net"',
+        metavar="NAME",
+    )
+    data: Path = setting(
+        Path("/var/lib/spokes"), parse_path, help="Data directory.", allowed="a directory", metavar="DIR"
+    )
+    store: str = setting(
+        "",
+        parse_store,
+        help="Database, instead of SQLite in the data directory.",
+        allowed="sqlite:///PATH or postgresql://USER@HOST/DATABASE",
+        metavar="URL",
+    )
+    http: tuple[Address, ...] = setting(
+        (Address("", 80),),
+        parse_addresses,
+        type=_TEXTS,
+        reloadable=True,
+        help="Where plain HTTP is served.",
+        allowed=_ADDRESSES,
+        metavar="ADDR:PORT",
+    )
+    https: tuple[Address, ...] = setting(
+        (Address("", 443),),
+        parse_https,
+        type=_TEXTS,
+        reloadable=True,
+        help="Where TLS is served: visitors and links.",
+        allowed=_ADDRESSES,
+        metavar="ADDR:PORT",
+    )
+    public_http_port: int = number(
+        0, 0, 65535, zero="as in http", reloadable=True, help="Port that visitors know; 0 = as in --http."
+    )
+    public_https_port: int = number(
+        0, 0, 65535, zero="as in https", reloadable=True, help="Port that visitors know; 0 = as in --https."
+    )
+    tcp_address: str = setting(
+        "",
+        parse_ip_address,
+        help="Address that allocated ports listen on.",
+        allowed='an IP address, or "" for all',
+        metavar="ADDR",
+    )
+    tcp_ports: PortRange = setting(
+        PortRange(22000, 22999),
+        parse_port_range,
+        reloadable=True,
+        help="Range that TCP and UDP ports are allocated from.",
+        allowed='BEGIN-END within 1-65535; e.g. "22000-22999"',
+        metavar="BEGIN-END",
+    )
+    workers: int = number(
+        0, 0, WORKER_COUNT_MAX, zero="one for each CPU", help="Threads of the engine; 0 = one for each CPU."
+    )
+    memory_limit_bytes: int = setting(
+        0,
+        parse_memory_limit,
+        type=str | int,
+        unit="bytes",
+        help="All buffers together, e.g. 512M; 0 = from the machine.",
+        allowed='a size of at least 16M, e.g. "512M"; 0 = from the machine',
+        metavar="SIZE",
+    )
+    link_count_max: int = number(4, 1, 16, help="Links that one session may have.")
+    handshakes_per_s: int = number(
+        500, 1, 100_000, unit="1/s", reloadable=True, help="Logins of clients that are worked off in a second."
+    )
+    visitors_per_address: int = number(
+        0,
+        0,
+        1_000_000,
+        zero="three quarters of what all may open",
+        help="Open connections of one visitor address; 0 = three quarters of what all may open.",
+    )
+    visitors_per_tunnel: int = number(
+        0,
+        0,
+        1_000_000,
+        zero="half of what all may open",
+        help="Open connections and UDP flows of visitors through one tunnel; 0 = half of what all may open.",
+    )
+    handshakes_per_address_per_s: int = number(
+        50,
+        0,
+        100_000,
+        unit="1/s",
+        zero="any number",
+        help="TLS handshakes that one visitor address may begin in a second; 0 = any number.",
+    )
+    unmetered_networks: tuple[str, ...] = setting(
+        ("127.0.0.0/8", "::1/128"),
+        parse_networks,
+        type=list[str],
+        help="Networks whose handshakes are not counted, and that may fill a tunnel alone, such as a proxy in front.",
+        allowed=f'at most {NETWORK_COUNT_MAX} networks; e.g. ["192.0.2.0/24"]',
+        metavar="CIDR",
+    )
+    drain_timeout_s: float = number(
+        30.0, 0, 3600, unit="s", reloadable=True, help="How long streams may go on after SIGTERM."
+    )
+    removed_drain_s: float = number(
+        0.0,
+        0,
+        86_400,
+        unit="s",
+        reloadable=True,
+        help="How long what visitors have open may go on where it was removed.",
+    )
+    presence_interval_s: float = number(
+        5.0, 0.1, 60, unit="s", reloadable=True, help="How often it is written which tunnels are on-line."
+    )
+    admin: bool = switch(True, help="Serve the administration under the server's own name.")
+    admin_workers: int = number(1, 1, 16, help="Processes of the administration.")
+    admin_threads: int = number(8, 1, 64, help="Requests that one process of the administration works on at once.")
+    path_prefix: str = setting(
+        "",
+        parse_path_prefix,
+        help="What a proxy in front puts before the path of requests to the server's own name.",
+        allowed='a path such as "/spokes"; "" = none',
+        metavar="PATH",
+    )
+    tunnels_per_user_max: int = number(
+        100, 0, 2**31 - 1, zero="no maximum", help="Tunnels of a basic user without a maximum of their own; 0 = any."
+    )
+    domain_proof: bool = switch(False, help="Domains that are allowed to a user count once a TXT record verifies them.")
+    domain_proof_resolvers: tuple[Address, ...] = setting(
+        (),
+        parse_resolvers,
+        type=_TEXTS,
+        help="Name servers that are asked for those records; none: the system's.",
+        allowed="ADDR[:PORT] of a name server, or a list of them; none: the system's",
+        metavar="ADDR:PORT",
+    )
+    traffic_interval_s: float = number(
+        5.0,
+        0.1,
+        60,
+        unit="s",
+        reloadable=True,
+        help="How often traffic is counted into the store, and limits are checked.",
+    )
+    # Off by default: the records hold visitors' addresses, and there is a row for each of their conns.
+    connection_metrics: bool = switch(False, help="Keep an access record of every visitor's connection.")
+    connection_metrics_days: float = number(
+        30.0, 0.01, 3650, unit="days", reloadable=True, help="How long access records are kept."
+    )
+    connection_metrics_count_max: int = number(
+        1_000_000, 1000, 100_000_000, reloadable=True, help="How many access records are kept."
+    )
+    metrics: Address | None = setting(
+        None,
+        parse_optional_address,
+        help="Where /metrics is served without a key.",
+        allowed='IP:PORT, e.g. "127.0.0.1:9464"; "" = none',
+        metavar="IP:PORT",
+    )
+    certs_extra_interval_s: float = number(
+        60.0, 1, 86_400, unit="s", reloadable=True, help="How often all of certs-extra is checked."
+    )
+    alert_offline_s: float = number(
+        0.0,
+        0,
+        31_536_000,
+        unit="s",
+        zero="never",
+        reloadable=True,
+        help="A tunnel that is off-line for so long is an alert; 0 = never.",
+    )
+    smtp: str = setting(
+        "",
+        parse_smtp,
+        help="Mail server for alerts.",
+        allowed="smtp://USER@HOST:PORT or smtps://…, without the password",
+        metavar="URL",
+    )
+    smtp_password_file: str = setting(
+        "",
+        str,
+        help="File that holds the password for it.",
+        allowed="a file that holds the password",
+        metavar="FILE",
+    )
+    mail_from: str = setting(
+        "", parse_mail_address, help="Sender of alerts by e-mail.", allowed="an e-mail address", metavar="ADDRESS"
+    )
+    mail_to: tuple[str, ...] = setting(
+        (),
+        parse_mail_addresses,
+        type=_TEXTS,
+        help="Receivers of alerts by e-mail.",
+        allowed="an e-mail address, or a list of them",
+        metavar="ADDRESS",
+    )
+    log_format: str = one_of("text", ("text", "json"), metavar="FORMAT", reloadable=True)
+    log_level: str = one_of("info", ("debug", "info", "warning", "error"), metavar="LEVEL", reloadable=True)
 
     @property
     def store_url(self) -> str:
@@ -117,13 +264,7 @@ class ServerConfig:
         return self.workers or min(worker_count(processor_limit()), WORKER_COUNT_MAX)
 
 
-class Setting(NamedTuple):
-    """One key: its field, the types TOML may hold, how it is read, and what is allowed in words."""
-
-    field: str
-    raw_type: Any
-    parse: Callable[[Any], Any]
-    allowed: str
+SETTINGS = settings_of(ServerConfig)
 
 
 class Given(NamedTuple):
@@ -131,233 +272,6 @@ class Given(NamedTuple):
 
     value: Any
     origin: str
-
-
-def parse_address(text: str) -> Address:
-    """`ADDR:PORT`, `[IPV6]:PORT` or `:PORT`."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError("an IPv6 address needs brackets")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError("no port between 0 and 65535")
-    if host in ("", "*"):
-        return Address("", int(port))
-    return Address(str(ipaddress.ip_address(host)), int(port))
-
-
-def parse_port_range(text: str) -> PortRange:
-    begin, dash, end = text.partition("-")
-    if not dash or not all(part.isascii() and part.isdigit() for part in (begin, end)):
-        raise ValueError("not BEGIN-END")
-    if not 1 <= int(begin) <= int(end) <= 65535:
-        raise ValueError("not an ascending range within 1-65535")
-    return PortRange(int(begin), int(end))
-
-
-def parse_size(value: str | int) -> int:
-    """Bytes of `512M`, `1GiB`, `1073741824`; units are powers of 1024."""
-    match = _SIZE.fullmatch(str(value).strip())
-    if match is None:
-        raise ValueError("not a size")
-    return int(match[1]) << _SIZE_SHIFT[match[2].lower()]
-
-
-def parse_domain(text: str) -> str:
-    try:
-        name = canonical_host(text)
-    except NameRefusedError as error:
-        raise ValueError(str(error)) from None
-    if len(name) > DOMAIN_BYTES_MAX:
-        raise ValueError("too long for names below it")
-    return name
-
-
-def _parse_addresses(value: str | list[str]) -> tuple[Address, ...]:
-    texts = [value] if isinstance(value, str) else value
-    return tuple(dict.fromkeys(parse_address(text) for text in texts))
-
-
-def _parse_resolvers(value: str | list[str]) -> tuple[Address, ...]:
-    texts = [value] if isinstance(value, str) else value
-    return tuple(dict.fromkeys(_parse_resolver(text) for text in texts if text))
-
-
-def _parse_resolver(text: str) -> Address:
-    try:
-        return Address(str(ipaddress.ip_address(text)), DNS_PORT)
-    except ValueError:
-        address = parse_address(text)
-    if not address.host:
-        raise ValueError("no address")
-    return address
-
-
-def _parse_https(value: str | list[str]) -> tuple[Address, ...]:
-    addresses = _parse_addresses(value)
-    if not addresses:
-        raise ValueError("clients would find no way in")
-    return addresses
-
-
-def _parse_ip(text: str) -> str:
-    return "" if text in ("", "*") else str(ipaddress.ip_address(text.strip("[]")))
-
-
-def _parse_memory_limit(value: str | int) -> int:
-    size_bytes = parse_size(value)
-    if 0 < size_bytes < MEMORY_LIMIT_BYTES_MIN:
-        raise ValueError("too small")
-    return size_bytes
-
-
-def _parse_store(text: str) -> str:
-    if text and not re.match(r"(sqlite|postgres|postgresql)://", text):
-        raise ValueError("not a store URL")  # the text may hold a password: not repeated
-    return text
-
-
-def _parse_networks(texts: list[str]) -> tuple[str, ...]:
-    if len(texts) > NETWORK_COUNT_MAX:
-        raise ValueError("too many")
-    return tuple(dict.fromkeys(str(ipaddress.ip_network(text)) for text in texts))
-
-
-def _within(low: float, high: float) -> Callable[[float], float]:
-    def parse(value: float) -> float:
-        if not low <= value <= high:
-            raise ValueError("out of range")
-        return value
-
-    return parse
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in words:
-            raise ValueError("unknown word")
-        return value
-
-    return parse
-
-
-def _parse_optional_address(text: str) -> Address | None:
-    if not text:
-        return None
-    address = parse_address(text)
-    if not address.host:
-        raise ValueError("no IP address")  # whoever reaches it needs no key: every address must be meant
-    return address
-
-
-def _parse_smtp(text: str) -> str:
-    parts = urllib.parse.urlsplit(text)
-    if text and (parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.port == 0):
-        raise ValueError("not an SMTP server's URL")
-    if parts.password is not None:
-        raise ValueError("the password goes by smtp_password_file or SPOKES_SMTP_PASSWORD")  # and is not repeated here
-    return text
-
-
-def _parse_mail_address(text: str) -> str:
-    if text and not re.fullmatch(r"[^\s@<>,;]+@[^\s@<>,;]+", text):
-        raise ValueError("not an e-mail address")
-    return text
-
-
-def _parse_mail_addresses(value: str | list[str]) -> tuple[str, ...]:
-    texts = [value] if isinstance(value, str) else value
-    return tuple(dict.fromkeys(address for text in texts if (address := _parse_mail_address(text))))
-
-
-def _parse_switch(value: bool | str) -> bool:
-    """The option and the variable give words."""
-    if isinstance(value, str):
-        if value not in ("true", "false"):
-            raise ValueError("neither true nor false")
-        return value == "true"
-    return value
-
-
-def _parse_path_prefix(text: str) -> str:
-    text = text.rstrip("/")
-    if text and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text):
-        raise ValueError("not a path")
-    return text
-
-
-def _parse_path(text: str) -> Path:
-    if not text:
-        raise ValueError("empty")
-    return Path(text)
-
-
-_ADDRESSES = 'ADDR:PORT, [IPV6]:PORT or :PORT, or a list of them; e.g. "0.0.0.0:443"'
-SETTINGS: Mapping[str, Setting] = {
-    "domain": Setting("domain", str, parse_domain, 'a domain name; e.g. "tun.example.net"'),
-    "data": Setting("data", str, _parse_path, "a directory"),
-    "store": Setting("store", str, _parse_store, "sqlite:///PATH or postgresql://USER@HOST/DATABASE"),
-    "http": Setting("http", str | list[str], _parse_addresses, _ADDRESSES),
-    "https": Setting("https", str | list[str], _parse_https, _ADDRESSES),
-    "public_http_port": Setting("public_http_port", int, _within(0, 65535), "1 to 65535; 0 = as in http"),
-    "public_https_port": Setting("public_https_port", int, _within(0, 65535), "1 to 65535; 0 = as in https"),
-    "tcp_address": Setting("tcp_address", str, _parse_ip, 'an IP address, or "" for all'),
-    "tcp_ports": Setting("tcp_ports", str, parse_port_range, 'BEGIN-END within 1-65535; e.g. "22000-22999"'),
-    "workers": Setting("workers", int, _within(0, WORKER_COUNT_MAX), "0 (one for each CPU) to 64"),
-    "memory_limit": Setting(
-        "memory_limit_bytes",
-        str | int,
-        _parse_memory_limit,
-        'a size of at least 16M, e.g. "512M"; 0 = from the machine',
-    ),
-    "link_count_max": Setting("link_count_max", int, _within(1, 16), "1 to 16"),
-    "handshakes_per_s": Setting("handshakes_per_s", int, _within(1, 100_000), "1 to 100000"),
-    "visitors_per_address": Setting(
-        "visitors_per_address", int, _within(0, 1_000_000), "1 to 1000000; 0 = from the machine"
-    ),
-    "visitors_per_tunnel": Setting(
-        "visitors_per_tunnel", int, _within(0, 1_000_000), "1 to 1000000; 0 = from the machine"
-    ),
-    "handshakes_per_address_per_s": Setting(
-        "handshakes_per_address_per_s", int, _within(0, 100_000), "1 to 100000; 0 = any number"
-    ),
-    "unmetered_networks": Setting(
-        "unmetered_networks", list[str], _parse_networks, f'at most {NETWORK_COUNT_MAX} networks; e.g. ["192.0.2.0/24"]'
-    ),
-    "drain_timeout_s": Setting("drain_timeout_s", float, _within(0, 3600), "0 to 3600 seconds"),
-    "removed_drain_s": Setting("removed_drain_s", float, _within(0, 86_400), "0 to 86400 seconds"),
-    "presence_interval_s": Setting("presence_interval_s", float, _within(0.1, 60), "0.1 to 60 seconds"),
-    "admin": Setting("admin", bool | str, _parse_switch, "true or false"),
-    "admin_workers": Setting("admin_workers", int, _within(1, 16), "1 to 16"),
-    "admin_threads": Setting("admin_threads", int, _within(1, 64), "1 to 64"),
-    "path_prefix": Setting("path_prefix", str, _parse_path_prefix, 'a path such as "/spokes"; "" = none'),
-    "tunnels_per_user_max": Setting("tunnels_per_user_max", int, _within(0, 2**31 - 1), "a number; 0 = no maximum"),
-    "domain_proof": Setting("domain_proof", bool | str, _parse_switch, "true or false"),
-    "domain_proof_resolvers": Setting(
-        "domain_proof_resolvers",
-        str | list[str],
-        _parse_resolvers,
-        "ADDR[:PORT] of a name server, or a list of them; none: the system's",
-    ),
-    "traffic_interval_s": Setting("traffic_interval_s", float, _within(0.1, 60), "0.1 to 60 seconds"),
-    "connection_metrics": Setting("connection_metrics", bool | str, _parse_switch, "true or false"),
-    "connection_metrics_days": Setting("connection_metrics_days", float, _within(0.01, 3650), "0.01 to 3650 days"),
-    "connection_metrics_count_max": Setting(
-        "connection_metrics_count_max", int, _within(1000, 100_000_000), "1000 to 100000000"
-    ),
-    "metrics": Setting("metrics", str, _parse_optional_address, 'IP:PORT, e.g. "127.0.0.1:9464"; "" = none'),
-    "certs_extra_interval_s": Setting("certs_extra_interval_s", float, _within(1, 86_400), "1 to 86400 seconds"),
-    "alert_offline_s": Setting("alert_offline_s", float, _within(0, 31_536_000), "seconds; 0 = never"),
-    "smtp": Setting("smtp", str, _parse_smtp, "smtp://USER@HOST:PORT or smtps://…, without the password"),
-    "smtp_password_file": Setting("smtp_password_file", str, str, "a file that holds the password"),
-    "mail_from": Setting("mail_from", str, _parse_mail_address, "an e-mail address"),
-    "mail_to": Setting("mail_to", str | list[str], _parse_mail_addresses, "an e-mail address, or a list of them"),
-    "log_format": Setting("log_format", str, _one_of("text", "json"), "text or json"),
-    "log_level": Setting(
-        "log_level", str, _one_of("debug", "info", "warning", "error"), "debug, info, warning or error"
-    ),
-}
 
 
 _KNOWN_KEYS = f"known keys: {', '.join(SETTINGS)}"
@@ -417,17 +331,21 @@ def _line_of(key: str, text: str) -> int:
 
 
 def _parse(key: str, given: Given) -> Any:
-    setting = SETTINGS[key]
+    declared = SETTINGS[key]
     try:
-        return setting.parse(msgspec.convert(given.value, setting.raw_type))
+        return declared.parse(msgspec.convert(given.value, declared.type))
     except msgspec.ValidationError as error:
         why = str(error)
     except ValueError as error:
         why = str(error)
-    raise ConfigError(f"{given.origin}: {key}: {why}", hint=f"allowed: {setting.allowed}")
+    raise ConfigError(f"{given.origin}: {key}: {why}", hint=f"allowed: {declared.allowed}")
 
 
-def changed_fields(old: ServerConfig, new: ServerConfig) -> frozenset[str]:
-    return frozenset(
-        field.name for field in fields(ServerConfig) if getattr(old, field.name) != getattr(new, field.name)
-    )
+def changed_settings(old: ServerConfig, new: ServerConfig) -> frozenset[str]:
+    """Names of the settings in which the two differ."""
+    return frozenset(one.name for one in SETTINGS.values() if getattr(old, one.field) != getattr(new, one.field))
+
+
+def reloaded(running: ServerConfig, new: ServerConfig) -> ServerConfig:
+    """The settings in force after a reload: the new ones as far as they can change while the server runs."""
+    return replace(running, **{one.field: getattr(new, one.field) for one in SETTINGS.values() if one.reloadable})

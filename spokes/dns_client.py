@@ -25,7 +25,7 @@ import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 
-from spokes.config import Address
+from spokes.config_values import Address
 
 DEADLINE_S = 5.0
 SERVER_DEADLINE_S = 2.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.errors import VerificationLookupError
 from spokes.ids import verification_record
 from spokes.resolver import Resolver

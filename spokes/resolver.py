@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.system_names import SystemNames
 
 if TYPE_CHECKING:

@@ -5,18 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from spokes.config import (
-    SETTINGS,
-    Address,
-    Given,
-    PortRange,
-    ServerConfig,
-    changed_fields,
-    load_server_config,
-    parse_address,
-    parse_size,
-)
+from spokes.config import SETTINGS, Given, ServerConfig, changed_settings, load_server_config, reloaded
+from spokes.config_values import Address, PortRange, parse_address, parse_size
 from spokes.errors import ConfigError
+
+OPERATIONS = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -76,7 +69,7 @@ def test_default_file_that_cannot_be_read_counts_as_absent(tmp_path, monkeypatch
         ("https = []", ["https", "no way in"]),
         ('tcp_ports = "5-4"', ["tcp_ports", "22000-22999"]),
         ('tcp_ports = "0-4"', ["tcp_ports", "1-65535"]),
-        ("workers = -1", ["workers", "0 (one for each CPU) to 64"]),
+        ("workers = -1", ["workers", "1 to 64; 0 = one for each CPU"]),
         ("workers = true", ["workers", "Expected `int`"]),
         ('memory_limit = "1M"', ["memory_limit", "16M"]),
         ('memory_limit = "lots"', ["memory_limit", "not a size"]),
@@ -114,9 +107,28 @@ def test_config_missing_file_is_refused_when_named(tmp_path):
         load_server_config(tmp_path / "none.toml", {})
 
 
-def test_config_settings_and_fields_belong_together():
-    fields = set(ServerConfig.__slots__)
-    assert {setting.field for setting in SETTINGS.values()} == fields
+def test_config_every_field_is_one_setting_with_the_default_of_the_class():
+    assert [setting.field for setting in SETTINGS.values()] == list(ServerConfig.__slots__)
+    assert {one.field: one.default for one in SETTINGS.values()} == {
+        name: getattr(ServerConfig(), name) for name in ServerConfig.__slots__
+    }
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_config_every_setting_is_told_in_words(setting):
+    assert setting.help.endswith(".") and setting.metavar and setting.allowed
+
+
+@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if setting.bounds])
+def test_config_bounds_are_allowed_and_what_is_beyond_is_refused(name):
+    setting = SETTINGS[name]
+    step = 1 if setting.type is int else 0.001
+    low, high = (setting.type(bound) for bound in setting.bounds)
+    for value in (low, high, setting.default):
+        load_server_config(None, {name: Given(value, "here")})
+    for value in (low - step, high + step):
+        with pytest.raises(ConfigError, match=f"here: {name}: out of range"):
+            load_server_config(None, {name: Given(value, "here")})
 
 
 @pytest.mark.parametrize(("text", "size"), [("1", 1), ("2k", 2048), ("1MiB", 1 << 20), ("3 GB", 3 << 30), (7, 7)])
@@ -129,18 +141,35 @@ def test_parse_address_any_host_is_empty():
     assert str(parse_address("[::1]:443")) == "[::1]:443"
 
 
-def test_changed_fields_names_what_differs():
-    assert changed_fields(ServerConfig(), ServerConfig(workers=2, log_level="debug")) == {"workers", "log_level"}
+def test_changed_settings_names_what_differs():
+    new = ServerConfig(workers=2, memory_limit_bytes=1 << 30, log_level="debug")
+    assert changed_settings(ServerConfig(), new) == {"workers", "memory_limit", "log_level"}
+
+
+def test_reloaded_takes_over_reloadable_settings_alone():
+    new = ServerConfig(workers=2, log_level="debug", drain_timeout_s=1.0)
+    assert reloaded(ServerConfig(), new) == ServerConfig(log_level="debug", drain_timeout_s=1.0)
 
 
 def test_store_url_path_with_odd_characters_is_quoted(tmp_path):
     assert ServerConfig(data=tmp_path / "a b%?").store_url == f"sqlite:///{tmp_path}/a%20b%25%3F/spokes.db"
 
 
-def test_operations_md_lists_every_setting():
-    text = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
-    listed = re.findall(r"^\| `(\w+)` \| (?:`--|\S )", text, flags=re.MULTILINE)
-    assert listed == list(SETTINGS)
+def test_operations_md_lists_every_setting_with_its_option_and_variable():
+    listed = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \| `(SPOKES_\w+)`", OPERATIONS, flags=re.MULTILINE)
+    assert listed == [(one.name, one.option, one.variable) for one in SETTINGS.values()]
+
+
+def test_operations_md_names_what_waits_for_a_restart():
+    sentence = re.search(r"What did not change is not touched; (.+?) wait for a restart", OPERATIONS, re.DOTALL)[1]
+    words = re.findall(r"`([\w…]+)`", sentence)
+    waiting = {
+        name
+        for name in SETTINGS
+        for word in words
+        if name == word or (word.endswith("…") and name.startswith(word.removesuffix("…")))
+    }
+    assert waiting == {name for name, setting in SETTINGS.items() if not setting.reloadable}
 
 
 def test_config_smtp_password_in_the_url_is_refused_and_not_repeated(tmp_path):

@@ -12,7 +12,6 @@ import pytest
 
 from spokes.cli.client import spoke
 from spokes.cli.server import main_group
-from spokes.cli.server_options import OPTION_OF_SETTING, variable_of
 from spokes.config import SETTINGS
 
 ROOT = Path(__file__).parent.parent
@@ -122,7 +121,7 @@ def test_every_verb_is_in_a_document(program):
 
 
 def test_variables_in_documents_exist_and_settings_are_documented():
-    known = {variable_of(option) for option in OPTION_OF_SETTING.values()}
+    known = {one.variable for one in SETTINGS.values()}
     known |= {"SPOKES_PASSWORD", "SPOKES_SMTP_PASSWORD"}                    # secrets that are no options
     known |= {"SPOKES_COVERAGE", "SPOKES_DEBUG", "SPOKES_SANITIZE"}        # of the build
     for path, command in all_commands().items():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.domain_verification import has_record
 from spokes.errors import VerificationLookupError
 from spokes.ids import verification_record

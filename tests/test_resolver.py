@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 import spokes
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.dns_client import has_route
 from spokes.resolver import Resolver, ServiceRecord, literal_addresses, read_hosts, read_order
 from tests.support.eventually import eventually

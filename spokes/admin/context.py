@@ -15,7 +15,7 @@ from spokes import clock
 from spokes.admin.failures import Failures
 from spokes.admin.slots import Slots
 from spokes.admin.user_list import UserList
-from spokes.config import Address, PortRange
+from spokes.config_values import Address, PortRange
 from spokes.control import Control
 from spokes.errors import ForbiddenError, NotFoundError
 from spokes.ids import ZERO_UID

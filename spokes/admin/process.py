@@ -29,7 +29,7 @@ from spokes.admin.routing import JSON
 from spokes.admin.schema.envelope import failure
 from spokes.admin.sending import Sending
 from spokes.admin.worker import AdminWorker
-from spokes.config import parse_address, parse_domain, parse_port_range
+from spokes.config_values import parse_address, parse_domain, parse_port_range
 from spokes.control import CONTROL_SOCKET_NAME, Control
 from spokes.errors import StoreError
 from spokes.log import setup_logging

@@ -12,9 +12,7 @@ from spokes.errors import NotFoundError
 from spokes.model.ports import AllocatePort, ReleasePort
 from spokes.wire.rules import UNIX_PREFIX
 
-range_option = setting_option(
-    "tcp_ports", "The range, where no server runs; one that runs has its own.", metavar="BEGIN-END"
-)
+range_option = setting_option("tcp_ports", "The range, where no server runs; one that runs has its own.")
 
 
 @click.group(epilog="Example: spokes port allocate brave-otter.tun.example.net")

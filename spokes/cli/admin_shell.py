@@ -29,7 +29,8 @@ from spokes.cli.server_options import (
     tell_server,
 )
 from spokes.cli.table import time_text
-from spokes.config import PortRange, ServerConfig, parse_port_range
+from spokes.config import ServerConfig
+from spokes.config_values import PortRange, parse_port_range
 from spokes.control import Control
 from spokes.errors import NoServerError, NotFoundError
 from spokes.ids import ZERO_UID, canonical_host, is_uid

@@ -44,9 +44,7 @@ _NEVER = "0001-"
 _STATES = {state.name.lower(): state for state in TunnelState}
 _LIVE_STATES = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)
 
-domain_option = setting_option(
-    "domain", "The server's own name, where none runs; one that runs says it.", metavar="NAME"
-)
+domain_option = setting_option("domain", "The server's own name, where none runs; one that runs says it.")
 tunnel_argument = click.argument("tunnel_name", metavar="TUNNEL")
 user_option = click.option(
     "--user", "user_name", metavar="USER", help=f"Owner: id or e-mail address, or {SYSTEM}."

@@ -17,7 +17,8 @@ from spokes.cli.server_options import (
     size_text,
 )
 from spokes.cli.table import print_table
-from spokes.config import SETTINGS, Address, PortRange, ServerConfig
+from spokes.config import SETTINGS, ServerConfig
+from spokes.config_values import Address, PortRange
 from spokes.log import escape
 from spokes.server.base.limits import memory_budget, open_files_of_ports, worker_terms
 

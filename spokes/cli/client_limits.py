@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from spokes.cli.client_options import option
-from spokes.config import parse_size
+from spokes.config_values import parse_size
 from spokes.wire.rules import LIMITS
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -16,7 +16,7 @@ from spokes.client.config import ClientConfig, find_path
 from spokes.client.config_edit import ConfigFile
 from spokes.client.local_caller import LocalCaller
 from spokes.client.operations import NOT_CHECKED, NOT_SAVED, Operations, apply_nowhere
-from spokes.config import MEMORY_LIMIT_BYTES_MIN, parse_size
+from spokes.config_values import MEMORY_LIMIT_BYTES_MIN, parse_size
 from spokes.errors import ConfigError
 from spokes.event_loop import run as run_loop
 from spokes.log import escape

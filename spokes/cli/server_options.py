@@ -18,34 +18,7 @@ from spokes.store import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-def _option_of(key: str) -> str:
-    """The setting's word without the unit of a duration: drain_timeout_s is --drain-timeout."""
-    word = key if key.endswith("_per_s") else key.removesuffix("_s")
-    return "--" + word.replace("_", "-")
-
-
-# Every setting has an option; SPOKES_… in the environment is the same word.
-OPTION_OF_SETTING = {key: _option_of(key) for key in SETTINGS}
-_NUMBERS = {key: setting.raw_type for key, setting in SETTINGS.items() if setting.raw_type in (int, float)}
-_LISTS = {key for key, setting in SETTINGS.items() if "list" in str(setting.raw_type)}
-
-_STORE_SETTINGS = ("data", "store")  # of every verb that reads the store
-_WORDS = {
-    "log_level": ("debug, info, warning or error.", "LEVEL"),
-    "log_format": ("text or json.", "FORMAT"),
-    "admin": ("Serve the administration under the server's own name.", "true|false"),
-    "drain_timeout_s": ("How long streams may go on after SIGTERM.", "SECONDS"),
-    "removed_drain_s": ("How long what visitors have open may go on where it was removed.", "SECONDS"),
-    "memory_limit": ("All buffers together, e.g. 512M.", "SIZE"),
-    "workers": ("Threads of the engine; 0 = one for each CPU.", "N"),
-    "tcp_ports": ("Range that TCP and UDP ports are allocated from.", "BEGIN-END"),
-    "tcp_address": ("Address that those ports listen on.", "ADDR"),
-    "public_https_port": ("Port that visitors know; 0 = as in --https.", "PORT"),
-    "public_http_port": ("Port that visitors know; 0 = as in --http.", "PORT"),
-    "https": ("Where TLS is served: visitors and links.", "ADDR:PORT"),
-    "http": ("Where plain HTTP is served.", "ADDR:PORT"),
-    "domain": ("The server's own name; tunnels get names under it.", "NAME"),
-}
+_STORE_SETTINGS = ("store", "data")  # of every verb that reads the store
 
 
 @dataclass
@@ -67,42 +40,30 @@ class Settings:
 pass_settings = click.make_pass_decorator(Settings, ensure=True)
 
 
-def variable_of(option: str) -> str:
-    return "SPOKES_" + option.removeprefix("--").upper().replace("-", "_")
-
-
-def setting_option(key: str, help_text: str, *, metavar: str) -> Callable[[Command], Command]:
-    """An option for one setting; its value is checked with the file's, by the same words."""
-    option = OPTION_OF_SETTING[key]
+def setting_option(name: str, help_text: str = "") -> Callable[[Command], Command]:
+    """An option for one setting; its value is checked with the file's, by the same words. `help_text`: where a verb
+    uses the setting for something narrower."""
+    setting = SETTINGS[name]
 
     def take(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value is None or value == ():
             return
         source = context.get_parameter_source(parameter.name or "")
-        origin = option if source is ParameterSource.COMMANDLINE else variable_of(option)
-        settings = context.ensure_object(Settings)
-        settings.given[key] = Given(_raw(key, value), origin)
+        origin = setting.option if source is ParameterSource.COMMANDLINE else setting.variable
+        raw = list(value) if isinstance(value, tuple) else setting.of_text(value)
+        context.ensure_object(Settings).given[setting.name] = Given(raw, origin)
 
     return click.option(
-        option,
-        key,
-        metavar=metavar,
-        multiple=key in _LISTS,
-        envvar=variable_of(option),
+        setting.option,
+        setting.name,
+        metavar=setting.metavar,
+        multiple=setting.is_list,
+        envvar=setting.variable,
         show_envvar=True,
         expose_value=False,
         callback=take,
-        help=help_text,
+        help=help_text or setting.help,
     )
-
-
-def _raw(key: str, value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    try:
-        return _NUMBERS[key](value) if key in _NUMBERS else value
-    except ValueError:
-        return value  # the check of the setting says what is allowed
 
 
 def config_option(command: Command) -> Command:
@@ -128,20 +89,16 @@ def config_option(command: Command) -> Command:
 
 def store_options(command: Command) -> Command:
     """Where the server's data is: for every verb that reads or changes it."""
-    for option in (
-        setting_option("store", "Database, instead of SQLite in the data directory.", metavar="URL"),
-        setting_option("data", "Data directory.", metavar="DIR"),
-    ):
-        command = option(command)
+    for name in _STORE_SETTINGS:
+        command = setting_option(name)(command)
     return config_option(command)
 
 
 def server_options(command: Command) -> Command:
-    """Every setting of a server; those without words of their own here are told by what they may be."""
-    for key in reversed(list(SETTINGS)):
-        if key not in _STORE_SETTINGS:
-            words, metavar = _WORDS.get(key, (f"Setting {key}: {SETTINGS[key].allowed}.", "VALUE"))
-            command = setting_option(key, words, metavar=metavar)(command)
+    """Every setting of a server."""
+    for name in reversed(SETTINGS):
+        if name not in _STORE_SETTINGS:
+            command = setting_option(name)(command)
     return store_options(command)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from spokes.admin.app import create_app
 from spokes.admin.context import EVERY_SCOPE, Caller, CallerKind, Role
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.model.domains import AllowDomains, NoteDomainCheck
 from spokes.model.tunnels import CreateTunnel
 from spokes.model.users import CreateUser

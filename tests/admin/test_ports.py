@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from spokes.admin.app import create_app
-from spokes.config import PortRange
+from spokes.config_values import PortRange
 from spokes.model.ports import AllocatePort
 from spokes.model.users import CreateUser
 from tests.admin.tunnel_cases import new_tunnel

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from spokes.cli.server_options import OPTION_OF_SETTING, variable_of
 from spokes.client.access_file import _UNIT_DIRECTORY
 from spokes.client.config import SYSTEM_PATH
-from spokes.config import ServerConfig
+from spokes.config import SETTINGS, ServerConfig
 
 ROOT = Path(__file__).parents[2]
 UNITS = ("spokes", "spoke")
@@ -67,7 +66,7 @@ def test_image_runs_unprivileged_on_one_volume_with_a_health_check():
     assert "22000-22999/udp" in re.search(r"^EXPOSE (.+)$", runtime, re.MULTILINE)[1].split()
     # Builders of Debian 12 and EL 9 (buildah 1.28, Docker before 25) refuse a Dockerfile with this flag.
     assert "--start-interval" not in runtime
-    variables = {variable_of(option) for option in OPTION_OF_SETTING.values()}
+    variables = {one.variable for one in SETTINGS.values()}
     assert set(re.findall(r"SPOKES_\w+(?==)", runtime)) <= variables
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from spokes.config import Address, ServerConfig
+from spokes.config import ServerConfig
+from spokes.config_values import Address
 from spokes.server.process.app import Server
 from tests.support.fake_engine import FakeEngine
 from tests.support.ports import free_port_range

@@ -16,7 +16,7 @@ import dns.message
 import dns.query
 import pytest
 
-from spokes.config import Address
+from spokes.config_values import Address
 
 NAMED = shutil.which("named") or "/usr/sbin/named"
 START_TIMEOUT_S = 20.0

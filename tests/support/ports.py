@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from spokes.config import PortRange
+from spokes.config_values import PortRange
 
 FIRST, LAST = 23_000, 29_000             # below what the kernel gives by itself
 REGION_PORTS = 100

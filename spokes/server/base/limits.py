@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 from typing import NamedTuple
 
-from spokes.config import MEMORY_LIMIT_BYTES_MIN, ServerConfig
+from spokes.config import ServerConfig
+from spokes.config_values import MEMORY_LIMIT_BYTES_MIN
 from spokes.machine import Limit, memory_limit, processor_limit
 
 MEMORY_LIMIT_BYTES_MAX = 512 * 1024 * 1024  # the default's cap: a tunnel server is rarely alone on its host

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from spokes import clock
 from spokes._fastpath.engine import Engine, ListenerKind
-from spokes.config import Address, ServerConfig, changed_fields
+from spokes.config import SETTINGS, ServerConfig, changed_settings, reloaded
+from spokes.config_values import Address
 from spokes.control import CONTROL_SOCKET_NAME
 from spokes.errors import SpokesError
 from spokes.log import setup_logging
@@ -72,12 +73,6 @@ DRAIN_LOOK_S = 0.05  # how often the count of open streams is read while drainin
 HTTPS_PORT = 443  # where clients look when they are told no port
 GOODBYE_S = 0.2  # for goodbyes to leave before the engine stops
 RETRY_AFTER_S = 1.0  # what a stopping server asks of its clients; they add jitter
-RELOADABLE = frozenset({
-    "http", "https", "public_http_port", "public_https_port", "tcp_ports", "handshakes_per_s", "drain_timeout_s",
-    "removed_drain_s",
-    "presence_interval_s", "traffic_interval_s", "connection_metrics_days", "connection_metrics_count_max",
-    "certs_extra_interval_s", "alert_offline_s", "log_format", "log_level",
-})  # fmt: skip
 
 
 class Server:
@@ -359,8 +354,8 @@ class Server:
         if self._reread is None:
             return []
         new = self._reread()
-        changed = changed_fields(self.config, new)
-        later = sorted(changed - RELOADABLE)
+        changed = changed_settings(self.config, new)
+        later = sorted(name for name in changed if not SETTINGS[name].reloadable)
         if changed & {"http", "https"}:
             self._rebind(new)
         if "tcp_ports" in changed:
@@ -375,7 +370,7 @@ class Server:
         self.notifications.certs_extra.interval_s = new.certs_extra_interval_s
         if changed & {"log_format", "log_level"}:
             setup_logging(new.log_format, new.log_level)
-        self.config = _merge(self.config, new)
+        self.config = reloaded(self.config, new)
         self._announce_addresses()
         log.info("configuration read again", extra={"changed": ",".join(sorted(changed)), "later": ",".join(later)})
         return later
@@ -396,8 +391,3 @@ def _listeners(config: ServerConfig) -> list[tuple[ListenerKind, Address]]:
         (ListenerKind.TLS, address) for address in config.https
     ]
 
-
-def _merge(running: ServerConfig, new: ServerConfig) -> ServerConfig:
-    """The settings in force: the new ones as far as they can change at run time."""
-    values = {name: getattr(new if name in RELOADABLE else running, name) for name in ServerConfig.__slots__}
-    return ServerConfig(**values)

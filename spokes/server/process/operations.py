@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import spokes
 from spokes import clock
 from spokes._fastpath.engine import Engine, ListenerKind
-from spokes.config import Address, ServerConfig
+from spokes.config import ServerConfig
+from spokes.config_values import Address
 from spokes.errors import NotFoundError, ValueRefusedError
 from spokes.server.base.storethread import StoreThread
 from spokes.server.certificates.certificates import Certificate

@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from spokes.config import Address, ServerConfig
+from spokes.config import ServerConfig
+from spokes.config_values import Address
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import ConfigError, ControlError, DataDirError, SpokesError
 from spokes.server.base.limits import memory_budget

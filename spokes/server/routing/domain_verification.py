@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from spokes import clock
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.domain_verification import find_record
 from spokes.errors import SpokesError
 from spokes.model.domains import NoteDomainCheck

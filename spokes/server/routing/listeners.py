@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from spokes._fastpath.engine import Engine, ListenerKind
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.errors import AddressInUseError, EngineError
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Set
 
 from spokes._fastpath.engine import Engine, ListenerKind
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.errors import SpokesError
 from spokes.server.routing.listeners import BoundAddress
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from spokes.config import PortRange
+from spokes.config_values import PortRange
 from spokes.errors import AddressInUseError, NotFoundError, SpokesError, ValueRefusedError
 from spokes.model.operation import SYSTEM, Operation, client_of, perform
 from spokes.model.ports import AllocatePort, ReleasePort

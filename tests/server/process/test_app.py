@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from spokes._fastpath.engine import ListenerKind, RouteKind
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import AddressInUseError, DataLockedError, StoreError
 from spokes.model.operation import perform

@@ -4,7 +4,8 @@ import errno
 import os
 from pathlib import Path
 
-from spokes.config import Address, ServerConfig
+from spokes.config import ServerConfig
+from spokes.config_values import Address
 from spokes.server.process.trial import try_start
 
 HERE = (Address("127.0.0.1", 0),)

@@ -3,7 +3,7 @@
 import pytest
 
 from spokes import clock
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.model.domains import LOST_AFTER_COUNT, NoteDomainCheck
 from spokes.model.users import CreateUser
 from spokes.server.routing.domain_verification import RECHECK_S, DomainVerification

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from spokes._fastpath.engine import ListenerKind
-from spokes.config import Address
+from spokes.config_values import Address
 from spokes.errors import AddressInUseError, EngineError
 from spokes.server.routing.listeners import BoundAddress, bind_sockets, close_all, find_holder
 from tests.support.descriptors import open_fds
