@@ -22,13 +22,13 @@ from spokes.server.notify.watch import TASK_ALERT, Clocks, Offline, Watch, disk_
 from spokes.server.notify.webhook_events import WebhookEvents
 from spokes.server.notify.webhooks import WebhookDispatcher
 from spokes.server.routing.availability import Availability
-from spokes.server.routing.bandwidth import BandwidthLimits
 from spokes.server.routing.changes import ChangeFollower
 from spokes.server.routing.routes import RouteTable
 from spokes.server.routing.users import Users
 from spokes.server.sessions import copies
 from spokes.server.sessions.registry import Registry
 from spokes.server.sessions.sessions import Sessions
+from spokes.server.usage.bandwidth import BandwidthLimits
 from spokes.store import Severity, TunnelState
 from spokes.supervisor import Make, Supervisor
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from spokes.errors import SpokesError
 from spokes.server.notify.alerts import AlertBoard
-from spokes.server.routing.bandwidth import UserTraffic
+from spokes.server.usage.bandwidth import UserTraffic
 from spokes.store import Severity
 
 log = logging.getLogger(__name__)

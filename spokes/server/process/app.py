@@ -46,24 +46,24 @@ from spokes.server.notify.notifications import Notifications
 from spokes.server.process import admin_process
 from spokes.server.process.admin_process import AdminProcess, admin_command, admin_environment, admin_upstream
 from spokes.server.process.control import ControlSocket
+from spokes.server.process.domain_verification import DomainVerification
 from spokes.server.process.operations import Operations
 from spokes.server.process.retention import apply_retention
-from spokes.server.routing.access_records import ACCESS_RECORD_COUNT_MAX, DAY_S, AccessRecordWriter
 from spokes.server.routing.availability import Availability
-from spokes.server.routing.bandwidth import BandwidthLimits
 from spokes.server.routing.changes import ChangeFollower
-from spokes.server.routing.domain_verification import DomainVerification
 from spokes.server.routing.listeners import BoundAddress, check_free
 from spokes.server.routing.ports import PortListeners
 from spokes.server.routing.public import PublicPorts
 from spokes.server.routing.routes import RouteTable
-from spokes.server.routing.traffic import TrafficMeter
 from spokes.server.routing.users import Users
 from spokes.server.sessions.admission import Admission
 from spokes.server.sessions.presence import PresenceWriter
 from spokes.server.sessions.registry import Registry
 from spokes.server.sessions.requests import Requests
 from spokes.server.sessions.sessions import Sessions
+from spokes.server.usage.access_records import ACCESS_RECORD_COUNT_MAX, DAY_S, AccessRecordWriter
+from spokes.server.usage.bandwidth import BandwidthLimits
+from spokes.server.usage.traffic import TrafficMeter
 from spokes.supervisor import Make, Supervisor
 from spokes.tcp_memory import TcpMemoryWatch
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from spokes import clock
 from spokes.errors import SpokesError
 from spokes.server.base.storethread import StoreThread
-from spokes.server.routing.access_records import AccessRecordWriter
+from spokes.server.usage.access_records import AccessRecordWriter
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""From the change log to what the engine serves: routes, listeners and ports, and what is counted on them."""
+"""From the change log to what the engine serves: routes, listeners and ports."""

@@ -9,7 +9,7 @@ from spokes.errors import StoreError
 from spokes.model.tunnels import CreateTunnel
 from spokes.server.notify.alerts import AlertBoard
 from spokes.server.notify.watch import OFFLINE_COUNT_MAX, SKEW_COUNT_MAX, Clocks, Offline, Watch
-from spokes.server.routing.bandwidth import UserTraffic
+from spokes.server.usage.bandwidth import UserTraffic
 from spokes.store import Severity
 from tests.support.eventually import eventually
 from tests.support.operations import do

@@ -6,7 +6,7 @@ from spokes import clock
 from spokes.config_values import Address
 from spokes.model.domains import LOST_AFTER_COUNT, NoteDomainCheck
 from spokes.model.users import CreateUser
-from spokes.server.routing.domain_verification import RECHECK_S, DomainVerification
+from spokes.server.process.domain_verification import RECHECK_S, DomainVerification
 from tests.support.name_server import name_server
 from tests.support.operations import do
 

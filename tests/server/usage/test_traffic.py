@@ -6,9 +6,9 @@ from spokes import clock
 from spokes.errors import StoreError
 from spokes.ids import new_uid
 from spokes.server.base.storethread import StoreThread
-from spokes.server.routing.access_records import AccessRecordWriter
 from spokes.server.routing.routes import RouteTable
-from spokes.server.routing.traffic import TrafficMeter
+from spokes.server.usage.access_records import AccessRecordWriter
+from spokes.server.usage.traffic import TrafficMeter
 from spokes.store import Period
 from tests.support.fake_engine import FakeEngine
 

@@ -14,8 +14,8 @@ from spokes import clock
 from spokes._fastpath.engine import Engine
 from spokes.errors import SpokesError
 from spokes.server.base.storethread import StoreThread
-from spokes.server.routing.access_records import AccessRecordWriter
 from spokes.server.routing.routes import RouteTable
+from spokes.server.usage.access_records import AccessRecordWriter
 from spokes.store import TrafficDelta
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from spokes import clock
 from spokes.errors import BandwidthError, SpokesError
 from spokes.server.base.storethread import StoreThread
 from spokes.server.routing.routes import RouteTable
-from spokes.server.routing.traffic import TrafficMeter
 from spokes.server.routing.users import Users
+from spokes.server.usage.traffic import TrafficMeter
 
 log = logging.getLogger(__name__)
 
