@@ -103,6 +103,7 @@ def parse_resolvers(value: str | list[str]) -> tuple[Address, ...]:
 
 
 def parse_resolver(text: str) -> Address:
+    """A name server: `ADDR`, `ADDR:PORT` or `[IPV6]:PORT`."""
     try:
         return Address(str(ipaddress.ip_address(text)), DNS_PORT)
     except ValueError:

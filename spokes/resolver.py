@@ -83,6 +83,13 @@ class Resolver:
         self._dns_failure = ""
         self._read()
 
+    def use_servers(self, servers: Sequence[Address]) -> None:
+        """Ask these name servers from now on; none: the system's."""
+        if tuple(servers) != self._servers:
+            self._servers = tuple(servers)
+            self._read()
+            self._files_version += 1
+
     def files_version(self) -> int:
         """Another number each time that a file which decides was written; what it says counts from now on."""
         state = self._files_state()

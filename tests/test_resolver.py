@@ -290,3 +290,17 @@ def test_names_are_resolved_here_alone():
         or (isinstance(node, ast.Import) and any(name.name.partition(".")[0] == "dns" for name in node.names))
     }
     assert found == {"dns_client.py", "system_names.py"}
+
+
+async def test_use_servers_others_are_asked_from_now_on(name_server, tmp_path):
+    name_server.put_lines("db IN A 192.0.2.7")
+    resolver = make_resolver(tmp_path, server=None)
+    resolver.use_servers([name_server.address])
+    version = resolver.files_version()
+    assert (await resolver.addresses(f"db.{name_server.zone}")).addresses == ("192.0.2.7",)
+    resolver.use_servers([name_server.address])
+    assert resolver.files_version() == version  # the same: nothing is looked up again
+    resolver.use_servers([Address("127.0.0.1", 1)])
+    assert resolver.files_version() != version
+    with pytest.raises(OSError, match="name servers"):
+        await resolver.addresses(f"db.{name_server.zone}")

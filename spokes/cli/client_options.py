@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from spokes.client.config import ClientConfig, find_path
 from spokes.client.config_edit import ConfigFile
 from spokes.client.local_caller import LocalCaller
 from spokes.client.operations import NOT_CHECKED, NOT_SAVED, Operations, apply_nowhere
-from spokes.config_values import MEMORY_LIMIT_BYTES_MIN, parse_size
+from spokes.config_values import MEMORY_LIMIT_BYTES_MIN, Address, parse_resolver, parse_size
 from spokes.errors import ConfigError
 from spokes.event_loop import run as run_loop
 from spokes.log import escape
@@ -65,20 +66,38 @@ class MemoryLimitType(click.ParamType[int]):
         return size_bytes
 
 
+class ResolverType(click.ParamType[Address]):
+    """The address of a name server."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        try:
+            return value if isinstance(value, Address) else parse_resolver(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not ADDR or ADDR:PORT of a name server", param, ctx)
+
+
 PORT = PortType()
+RESOLVER = ResolverType()
 MEMORY_LIMIT = MemoryLimitType()
 TUNNEL_NAME = TunnelNameType()
 
 
 @dataclass
 class Settings:
-    """What was said before the verb, or after it."""
+    """Options of the program as a whole: of the verb and of the words before it."""
 
     config: str | None = None
+    resolvers: tuple[Address, ...] = ()
 
     @property
     def path(self) -> Path:
         return find_path(self.config)
+
+    def name_servers(self, config: ClientConfig) -> tuple[Address, ...]:
+        """Those of `--resolver`, else the configuration's; none: the system's."""
+        return self.resolvers or config.name_servers()
 
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)
@@ -116,6 +135,19 @@ def config_option(command: Command) -> Command:
     )(command)
 
 
+def resolver_option(command: Command) -> Command:
+    """`--resolver ADDR[:PORT]`, of every verb that may connect to the server."""
+
+    def take(context: click.Context, parameter: click.Parameter, value: tuple[Address, ...]) -> None:
+        if value:
+            context.ensure_object(Settings).resolvers = value
+
+    return option(
+        "--resolver", type=RESOLVER, multiple=True, metavar="ADDR[:PORT]", expose_value=False, callback=take,
+        help="Name server to ask in place of the system's; may be repeated.",
+    )(command)  # fmt: skip
+
+
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
@@ -138,8 +170,9 @@ def show(document: Json, text: str, *, as_json: bool) -> None:
     click.echo(json.dumps(document) if as_json else text)
 
 
-def perform(path: Path, op: str, args: Json) -> Json:
+def perform(settings: Settings, op: str, args: Json) -> Json:
     """Change something: through the running client where there is one, else in the file (and at the server)."""
+    path = settings.path
     ClientConfig.load(path)
     caller = LocalCaller.find(path)
     if caller is not None:
@@ -147,17 +180,20 @@ def perform(path: Path, op: str, args: Json) -> Json:
         if reason := result.pop(NOT_SAVED, ""):
             click.echo(f"spoke: in force until the client ends, and not kept: {escape(str(reason))}", err=True)
     else:
-        operations = Operations(ConfigFile(path), ask=lambda op, args: ask_once(path, op, args), apply=apply_nowhere)
+        operations = Operations(ConfigFile(path), ask=partial(ask_once, settings), apply=apply_nowhere)
         result = run_loop(operations.perform(op, args))
     if what := result.pop(NOT_CHECKED, ""):
         click.echo(f"spoke: not checked: {what}", err=True)
     return result
 
 
-async def ask_once(path: Path, op: str, args: Json) -> Json:
+async def ask_once(settings: Settings, op: str, args: Json) -> Json:
     """One question to the server over a link of its own."""
     from spokes.client.control import control_session  # the engine is loaded only by verbs that need it
     from spokes.client.engine import control_engine
+    from spokes.resolver import Resolver
 
-    async with control_session(control_engine(), ClientConfig.load(path)) as session:
+    config = ClientConfig.load(settings.path)
+    resolver = Resolver(servers=settings.name_servers(config))
+    async with control_session(control_engine(), config, resolver=resolver) as session:
         return await session.request(op, args)

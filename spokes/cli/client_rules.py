@@ -8,7 +8,17 @@ import click
 import msgspec
 
 from spokes.cli.client_limits import limit_members, site_limits, udp_timeout_option
-from spokes.cli.client_options import PORT, Settings, config_option, json_option, option, pass_settings, perform, show
+from spokes.cli.client_options import (
+    PORT,
+    Settings,
+    config_option,
+    json_option,
+    option,
+    pass_settings,
+    perform,
+    resolver_option,
+    show,
+)
 from spokes.client.config import ClientConfig
 from spokes.client.local_caller import LocalCaller
 from spokes.client.tables import Failing, accepted_of, delayed_of, failing_of, port_table, site_table
@@ -65,7 +75,7 @@ def http_add(
     if webroot:
         rule["webRoot"] = usable_web_root(webroot)
     rule |= limit_members(**limits)
-    result = perform(settings.path, "http.add", rule)
+    result = perform(settings, "http.add", rule)
     show(result, "HTTP/S traffic rule added", as_json=as_json)
 
 
@@ -76,7 +86,7 @@ def http_add(
 @pass_settings
 def http_rm(settings: Settings, domain: str, as_json: bool) -> None:
     """Remove a rule."""
-    result = perform(settings.path, "http.rm", {"domain": domain})
+    result = perform(settings, "http.rm", {"domain": domain})
     show(result, "HTTP/S traffic rule removed", as_json=as_json)
 
 
@@ -97,12 +107,13 @@ def tcp_rules() -> None:
 
 
 @tcp_rules.command("allocate", epilog="Example: spoke tunnel tcp allocate")
+@resolver_option
 @config_option
 @json_option
 @pass_settings
 def tcp_allocate(settings: Settings, as_json: bool) -> None:
     """Get a public port of the server."""
-    result = perform(settings.path, "tcp.allocate", {})
+    result = perform(settings, "tcp.allocate", {})
     show(result, f"Allocated port {result.get('port')}", as_json=as_json)
 
 
@@ -111,6 +122,7 @@ def tcp_allocate(settings: Settings, as_json: bool) -> None:
 @option("--destination", required=True, help=DESTINATION_HELP)
 @option("--dstport", type=PORT, help="The service's port.")
 @udp_timeout_option
+@resolver_option
 @config_option
 @json_option
 @pass_settings
@@ -122,18 +134,19 @@ def tcp_forward(
         raise click.UsageError("missing --dstport: the service's port")
     rule: dict[str, Any] = {"destination": destination, "dstPort": dstport or 0, "port": port or 0}
     rule |= limit_members(**limits)
-    result = perform(settings.path, "tcp.forward", rule)
+    result = perform(settings, "tcp.forward", rule)
     show(result, f"TCP traffic rule added for port {result.get('port')}", as_json=as_json)
 
 
 @tcp_rules.command("release", epilog="Example: spoke tunnel tcp release --port 22197")
 @option("--port", type=PORT, required=True, help="Public port to give back.")
+@resolver_option
 @config_option
 @json_option
 @pass_settings
 def tcp_release(settings: Settings, port: int, as_json: bool) -> None:
     """Give a public port back."""
-    result = perform(settings.path, "tcp.release", {"port": port})
+    result = perform(settings, "tcp.release", {"port": port})
     show(result, f"Released port {port}", as_json=as_json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spokes import collector
@@ -11,6 +12,7 @@ from spokes.cli.client_console import write_log
 from spokes.cli.entry import EXIT_INTERRUPTED
 from spokes.client.config import ClientConfig
 from spokes.client.config_edit import HeldConfig
+from spokes.config_values import Address
 from spokes.event_loop import run as run_loop
 from spokes.log import setup_logging
 
@@ -32,6 +34,7 @@ def serve(
     memory_limit_bytes: int,
     log_format: str,
     log_level: str,
+    name_servers: Callable[[ClientConfig], Sequence[Address]],
     api_file: HeldConfig | None = None,
     api_port: int | None = None,
     one_off: bool = False,
@@ -39,6 +42,7 @@ def serve(
     from spokes.client.app import App
     from spokes.client.endpoint import Endpoint
     from spokes.client.engine import serving_engine
+    from spokes.resolver import Resolver
 
     config.require_identity()
     setup_logging(log_format, log_level, write=write_log)
@@ -52,6 +56,8 @@ def serve(
             key=config.key,
             rules=rules,
             console=console,
+            resolver=Resolver(servers=name_servers(config)),
+            name_servers=name_servers,
             removed_drain_s=config.removed_drain_s,
             reread=lambda: ClientConfig.load(config.path),
         )

@@ -19,6 +19,7 @@ from spokes.cli.client_options import (
     option,
     pass_settings,
     perform,
+    resolver_option,
     size_options,
 )
 from spokes.cli.client_run import serve
@@ -42,6 +43,7 @@ def serving_options(command: Command) -> Command:
         option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
         option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning",
                show_default=True),
+        resolver_option,
         config_option,
     ):  # fmt: skip
         command = add(command)
@@ -58,6 +60,7 @@ def start(settings: Settings, /, api_port: int | None, **serving: Any) -> int:
 
     config = config_nobody_runs(settings.path)
     file = HeldConfig(config.path)
+    serving["name_servers"] = settings.name_servers
     return serve(config, ConfiguredRules(file), status_console(), api_port=api_port, api_file=file, **serving)
 
 
@@ -129,6 +132,7 @@ def _serve_http(
         site, response_timeout=response_timeout, max_body=max_body, max_header_line=max_header_line
     )
     console = OneAddressConsole("url", public_url, lambda accepted: site_fault(accepted, site), as_json=as_json)
+    serving["name_servers"] = settings.name_servers
     return serve_one_off(config, lambda: site, console, serving)
 
 
@@ -151,7 +155,7 @@ def _serve_tcp(
 
     def rule_of_our_own() -> Port:
         nonlocal public_port
-        public_port = public_port or _public_port(config)
+        public_port = public_port or _public_port(config, settings)
         return rule()
 
     def remember(number: int) -> None:
@@ -162,6 +166,7 @@ def _serve_tcp(
         return f"{app.endpoint.host}:{public_port}"
 
     console = OneAddressConsole("address", address, lambda accepted: port_fault(accepted, public_port), as_json=as_json)
+    serving["name_servers"] = settings.name_servers
     return serve_one_off(config, rule_of_our_own, console, serving, rule_of_running=rule, on_port=remember)
 
 
@@ -188,7 +193,7 @@ def public_url(app: App) -> str:
     return app.public_url()
 
 
-def _public_port(config: ClientConfig) -> int:
+def _public_port(config: ClientConfig, settings: Settings) -> int:
     """A port of the tunnel, best one that leads nowhere yet; allocated and remembered where it has none."""
     ports = sorted(config.ports(), key=lambda port: bool(port.dst_port))
-    return ports[0].port if ports else int(perform(config.path, "tcp.allocate", {})["port"])
+    return ports[0].port if ports else int(perform(settings, "tcp.allocate", {})["port"])

@@ -22,6 +22,7 @@ from spokes.cli.client_options import (
     pass_settings,
     perform,
     read_secret,
+    resolver_option,
     show,
 )
 from spokes.cli.table import tasks_text
@@ -44,6 +45,7 @@ from spokes.fingerprints import parse_fingerprint
 
 if TYPE_CHECKING:
     from spokes.client.endpoint import Endpoint
+    from spokes.resolver import Resolver
 
 INFO_DEADLINE_S = 5.0
 
@@ -58,6 +60,7 @@ INFO_DEADLINE_S = 5.0
         help="Name of the tunnel, for people.")  # fmt: skip
 @option("--server-key", metavar="FINGERPRINT", help="Fingerprint of the server's key; it is pinned.")
 @option("--ca", type=click.Path(path_type=Path), help="File of the authorities to trust, instead of a pinned key.")
+@resolver_option
 @config_option
 @json_option
 @pass_settings
@@ -94,6 +97,8 @@ def configure(
         if not ca.is_file():
             raise click.UsageError(f"--ca: no file {ca}")
         document["serverCA"] = str(ca.absolute())
+    if settings.resolvers:
+        document["resolver"] = [str(one) for one in settings.resolvers]
     config = ClientConfig(settings.path, document)
     config.require_writable()
     _require_keepable(config.path)
@@ -120,12 +125,14 @@ async def _register(config: ClientConfig, token: str, name: str) -> None:
     from spokes.client.control import register_tunnel  # the engine is loaded only by verbs that need it
     from spokes.client.endpoint import Endpoint
     from spokes.client.engine import control_engine
+    from spokes.resolver import Resolver
 
     endpoint = Endpoint.of(config)
+    resolver = Resolver(servers=config.name_servers())
     try:
-        registered = await register_tunnel(control_engine(), endpoint, token=token, name=name)
+        registered = await register_tunnel(control_engine(), endpoint, resolver=resolver, token=token, name=name)
     except ServerKeyError as error:
-        raise await _explained(error, endpoint) from None
+        raise await _explained(error, endpoint, resolver) from None
     config.document |= {
         "hostname": registered.hostname,
         "name": name,
@@ -136,9 +143,9 @@ async def _register(config: ClientConfig, token: str, name: str) -> None:
     }
 
 
-async def _explained(error: ServerKeyError, endpoint: Endpoint) -> ServerKeyError:
+async def _explained(error: ServerKeyError, endpoint: Endpoint, resolver: Resolver) -> ServerKeyError:
     """The refusal with both fingerprints, for people to compare."""
-    shown = await shown_fingerprint(endpoint.host, endpoint.port)
+    shown = await shown_fingerprint(endpoint.host, endpoint.port, resolver)
     if not shown:
         return error
     expected = f"expected sha256:{endpoint.pin_sha256.hex()}, " if endpoint.pin_sha256 else ""
@@ -191,6 +198,7 @@ def _parse_url(text: str) -> tuple[str, int]:
 
 
 @click.command(epilog="Example: spoke info --json | jq -r .hostname")
+@resolver_option
 @config_option
 @json_option
 @pass_settings
@@ -202,7 +210,7 @@ def info(settings: Settings, as_json: bool) -> None:
     status = running.status() if running is not None else {}
     accepted = accepted_of(status)
     failing, delayed = failing_of(status), delayed_of(status)
-    server_facts, trouble = _ask_info(path, running)
+    server_facts, trouble = _ask_info(settings, running)
     sites, ports = config.sites(), config.ports()
     urls = server_facts.get("urls", [])
     facts = {
@@ -244,12 +252,12 @@ def info(settings: Settings, as_json: bool) -> None:
     show(facts, "\n".join(lines), as_json=as_json)
 
 
-def _ask_info(path: Path, running: LocalCaller | None) -> tuple[dict[str, Any], str]:
+def _ask_info(settings: Settings, running: LocalCaller | None) -> tuple[dict[str, Any], str]:
     """What the server knows; or why it could not be asked, which `info` survives."""
 
     async def ask() -> dict[str, Any]:
         async with asyncio.timeout(INFO_DEADLINE_S):
-            return await ask_once(path, "tunnel.info", {})
+            return await ask_once(settings, "tunnel.info", {})
 
     try:
         return (running.perform("tunnel.info", {}) if running is not None else run_loop(ask())), ""
@@ -261,10 +269,11 @@ def _ask_info(path: Path, running: LocalCaller | None) -> tuple[dict[str, Any], 
 
 @click.command(epilog="Example: spoke edit --name 'till 4'")
 @option("--name", type=TUNNEL_NAME, required=True, help="New name of the tunnel.")
+@resolver_option
 @config_option
 @json_option
 @pass_settings
 def edit(settings: Settings, name: str, as_json: bool) -> None:
     """Change the tunnel's name."""
-    result = perform(settings.path, "tunnel.edit", {"name": name})
+    result = perform(settings, "tunnel.edit", {"name": name})
     show(result, "Tunnel name updated", as_json=as_json)

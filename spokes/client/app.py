@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from spokes._fastpath.engine import Directory
@@ -33,6 +33,7 @@ from spokes.client.service_health import ServiceHealth
 from spokes.client.session import Session, log_in
 from spokes.client.tasks import Tasks
 from spokes.client.webroots import WebRoots
+from spokes.config_values import Address
 from spokes.errors import InternalError, NobodyThereError, RemoteError, SpokesError, UnreachableError
 from spokes.resolver import Resolver
 from spokes.supervisor import Supervisor
@@ -57,6 +58,7 @@ class App:
         rules: Rules,
         console: Console,
         resolver: Resolver | None = None,
+        name_servers: Callable[[ClientConfig], Sequence[Address]] = ClientConfig.name_servers,
         removed_drain_s: float = 0.0,
         backoff: Backoff | None = None,
         reread: Callable[[], ClientConfig] | None = None,
@@ -71,7 +73,8 @@ class App:
         self._key = key
         self._console = console
         self._tasks = Tasks()
-        resolver = resolver or Resolver()
+        self._resolver = resolver = resolver or Resolver()
+        self._name_servers = name_servers  # of a configuration that is read again
         self._links = Links(engine, resolve=resolver.addresses)
         self._addresses = ServiceAddresses(resolver.addresses, files_version=resolver.files_version)
         self._web_roots = WebRoots(Directory)
@@ -267,6 +270,7 @@ class App:
                 config.require_identity()
                 endpoint = Endpoint.of(config)
                 self._routes.removed_drain_s = config.removed_drain_s
+                self._resolver.use_servers(self._name_servers(config))
                 if (endpoint, config.key) != (self.endpoint, self._key):
                     log.info("configuration read again", extra={"server": str(endpoint), "session": "new"})
                     self.endpoint, self._key = endpoint, config.key

@@ -29,6 +29,7 @@ from spokes.client.rule_parsing import (
     port_key,
     site_key,
 )
+from spokes.config_values import Address, parse_resolver
 from spokes.errors import ConfigError, NameRefusedError, RuleError
 from spokes.wire.rules import Port, Site, TunConfig
 
@@ -39,7 +40,7 @@ UNIT_USER = "spoke"
 
 _STRING_KEYS = ("hostname", "name", "tunnel", "serverHost", "serverKey", "serverCA", "key")
 KNOWN_MEMBERS = frozenset(
-    (*_STRING_KEYS, "unmanaged", "synced", "remoteTargets", "removedDrain",
+    (*_STRING_KEYS, "unmanaged", "synced", "remoteTargets", "removedDrain", "resolver",
      *(field.encode_name for field in msgspec.structs.fields(TunConfig)))
 )  # fmt: skip
 
@@ -144,6 +145,7 @@ class ClientConfig:
             raise ConfigError(f"{self.path}: removedDrain must be a number of seconds from 0 to {REMOVED_DRAIN_S_MAX}")
         if not isinstance(self.document.get("remoteTargets"), list | None):
             raise ConfigError(f"{self.path}: remoteTargets must be a list")
+        self.name_servers()
         try:
             self.remote_targets()
         except ConfigError as error:
@@ -205,6 +207,19 @@ class ClientConfig:
         """None: rules of the server may name anything."""
         entries = self.document.get("remoteTargets")
         return None if entries is None else RemoteTargets(entries)
+
+    def name_servers(self) -> tuple[Address, ...]:
+        """Name servers to ask in place of the system's: member `resolver`, `ADDR[:PORT]` or a list of them."""
+        value = self.document.get("resolver") or []
+        texts = [value] if isinstance(value, str) else value
+        try:
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                raise ValueError("must be a string or a list of strings")
+            return tuple(dict.fromkeys(parse_resolver(text) for text in texts))
+        except ValueError as error:
+            raise ConfigError(
+                f"{self.path}: resolver: {error}", hint="write the address of a name server, ADDR or ADDR:PORT"
+            ) from None
 
     def server_address(self) -> tuple[str, int]:
         return split_host_port(self.server_host)

@@ -13,6 +13,7 @@ from spokes.client.link import LinkEngine
 from spokes.client.links import Links
 from spokes.client.session import Session, log_in, register
 from spokes.errors import SpokesError
+from spokes.resolver import Resolver
 from spokes.wire.messages import Registered
 
 
@@ -24,10 +25,10 @@ class ControlEngine(LinkEngine, Protocol):
 
 
 @contextlib.asynccontextmanager
-async def running_links(engine: ControlEngine) -> AsyncIterator[Links]:
+async def running_links(engine: ControlEngine, resolver: Resolver) -> AsyncIterator[Links]:
     """Links over an engine that lives as long as the block."""
     engine.start()
-    links = Links(engine)
+    links = Links(engine, resolve=resolver.addresses)
     links.start()
     try:
         yield links
@@ -37,16 +38,18 @@ async def running_links(engine: ControlEngine) -> AsyncIterator[Links]:
         engine.stop()
 
 
-async def register_tunnel(engine: ControlEngine, endpoint: Endpoint, *, token: str, name: str) -> Registered:
-    async with running_links(engine) as links:
+async def register_tunnel(
+    engine: ControlEngine, endpoint: Endpoint, *, resolver: Resolver, token: str, name: str
+) -> Registered:
+    async with running_links(engine, resolver) as links:
         return await register(links, endpoint, token=token, name=name)
 
 
 @contextlib.asynccontextmanager
-async def control_session(engine: ControlEngine, config: ClientConfig) -> AsyncIterator[Session]:
+async def control_session(engine: ControlEngine, config: ClientConfig, *, resolver: Resolver) -> AsyncIterator[Session]:
     """A session that only asks; a serving session of the same tunnel goes on."""
     config.require_identity()
-    async with running_links(engine) as links:
+    async with running_links(engine, resolver) as links:
         link, ready = await log_in(links, Endpoint.of(config), key=config.key, mode="control")
         session = Session(link, ready)
         reading = asyncio.create_task(session.run())

@@ -19,7 +19,7 @@ from spokes.client.link import CLOSE_TIMEOUT_S, Link, LinkEngine
 from spokes.client.link_faults import down_error, no_connection_error
 from spokes.client.server_addresses import ServerAddresses
 from spokes.errors import NobodyThereError, ServerKeyError, UnreachableError
-from spokes.resolver import Resolve, Resolver
+from spokes.resolver import Resolve
 
 LINK_UP_DEADLINE_S = 20.0  # TCP and TLS together; the engine has its own, shorter ones
 ATTEMPT_DELAY_S = 1.0  # before another attempt begins beside one that has no connection yet
@@ -29,9 +29,9 @@ ATTEMPT_COUNT_MAX = 5  # at once: a path that comes back meanwhile is found with
 class Links:
     """All links of one engine."""
 
-    def __init__(self, engine: LinkEngine, *, resolve: Resolve | None = None) -> None:
+    def __init__(self, engine: LinkEngine, *, resolve: Resolve) -> None:
         self._engine = engine
-        self._addresses = ServerAddresses(resolve or Resolver().addresses)
+        self._addresses = ServerAddresses(resolve)
         self._links: dict[int, Link] = {}
         self.on_link_wanted: Callable[[], None] | None = None
         self.on_upstream_fault: Callable[[int], None] | None = None

@@ -15,7 +15,7 @@ PROBE_TIMEOUT_S = 5.0
 LINK_ALPN = "spokes/1"
 
 
-async def shown_fingerprint(host: str, port: int) -> str:
+async def shown_fingerprint(host: str, port: int, resolver: Resolver) -> str:
     """The fingerprint of the server's key; "" when it cannot be had. Proves nothing: it is for people to compare."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -23,7 +23,7 @@ async def shown_fingerprint(host: str, port: int) -> str:
     context.set_alpn_protocols([LINK_ALPN])
     with contextlib.suppress(OSError, ValueError):  # the time-out included
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            for address in (await Resolver().addresses(host)).addresses:
+            for address in (await resolver.addresses(host)).addresses:
                 with contextlib.suppress(OSError):
                     return await _fingerprint(address, port, host, context)
     return ""

@@ -29,6 +29,7 @@ from spokes.machine import Limit
 from spokes.wire.messages import Accepted, Answer, Bye, Fault, PortResult
 from spokes.wire.rules import Port
 from tests.client.fake_engine import HOSTNAME, UID, FakeEngine, FakeServer, FakeUpstream
+from tests.support.name_server import name_server
 from tests.support.threads import join_thread
 
 PIN = "ab" * 32
@@ -589,6 +590,59 @@ def test_every_option_is_a_variable_too():
         for parameter in command.params:
             if parameter.param_type_name == "option" and parameter.name not in ("version", "help"):
                 assert str(parameter.envvar).startswith("SPOKE_"), (words, parameter.name)
+
+
+CONNECTING = [
+    ("info",), ("edit", "--name", "till 4"), ("tunnel", "tcp", "allocate"), ("tcp", "release", "--port", "22197"),
+    ("tcp", "forward", "--destination", "localhost", "--dstport", "22"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def named_server(config):
+    """The configuration names its server by a name that only a name server of the test's own knows."""
+    with name_server("client.test") as names:
+        names.put_lines("tun IN A 127.0.0.7")
+        config.write_text(json.dumps(saved(config) | {"serverHost": "tun.client.test:8443"}))
+        yield names
+
+
+@pytest.mark.parametrize("place", ["option", "variable", "file", "option-before-file"])
+@pytest.mark.parametrize("words", CONNECTING, ids=" ".join)
+def test_resolver_is_asked_for_the_server_by_every_verb_that_connects(
+    run, config, engines, named_server, monkeypatch, place, words
+):
+    address = str(named_server.address)
+    if place == "variable":
+        monkeypatch.setenv("SPOKE_RESOLVER", address)
+    elif place != "option":
+        member = [address] if place == "file" else "127.0.0.1:1"
+        config.write_text(json.dumps(saved(config) | {"resolver": member}))
+    assert run(*words, *(["--resolver", address] if place.startswith("option") else [])).code == 0
+    assert ("127.0.0.7", 8443) in [dialled for engine in engines.made for dialled in engine.dialled]
+
+
+@pytest.mark.parametrize("words", [("start", "--api-port", "0"), ("http", "8080"), ("tcp", "22")], ids=" ".join)
+def test_resolver_is_asked_by_every_verb_that_serves(run, config, engines, named_server, is_shown, words):
+    with signal_when(is_shown, signal.SIGINT):
+        assert run(*words, "--resolver", str(named_server.address)).code == 130
+    assert engines.made[-1].dialled == [("127.0.0.7", 8443)]
+
+
+def test_configure_resolver_is_asked_and_written(run, engines, tmp_path):
+    with name_server("client.test") as names:
+        names.put_lines("tun IN A 127.0.0.7")
+        url = ("--url", "https://tun.client.test:8443", "--token", "t", "--server-key", PIN)
+        assert run("configure", *url, "--resolver", str(names.address)).code == 0
+        assert engines.made[-1].dialled == [("127.0.0.7", 8443)]
+    assert saved(tmp_path / ".spoke" / "config.json")["resolver"] == [str(names.address)]
+
+
+@pytest.mark.parametrize("text", ["ns.example", "127.0.0.1:70000", "[::1", ""])
+def test_resolver_that_is_no_address_is_wrong_usage(run, config, engines, text):
+    done = run("info", "--resolver", text)
+    assert (done.code, engines.made) == (2, [])
+    assert "name server" in done.err
 
 
 # verbs that stay

@@ -145,3 +145,25 @@ def test_give_to_unit_file_and_folder_belong_to_its_user(tmp_path, monkeypatch):
 
 def test_find_path_given_wins(tmp_path):
     assert find_path(tmp_path / "x.json") == tmp_path / "x.json"
+
+
+@pytest.mark.parametrize(
+    ("member", "servers"),
+    [
+        (None, []),
+        ([], []),
+        ("", []),
+        ("192.0.2.53", [("192.0.2.53", 53)]),
+        (["192.0.2.53:5353", "[::1]:54", "::1", "::1"], [("192.0.2.53", 5353), ("::1", 54), ("::1", 53)]),
+    ],
+)
+def test_name_servers_of_the_file(config_path, member, servers):
+    config_path.write_text(json.dumps(json.loads(config_path.read_text()) | {"resolver": member}))
+    assert [(one.host, one.port) for one in ClientConfig.load(config_path).name_servers()] == servers
+
+
+@pytest.mark.parametrize("member", ["ns.example", ":53", [53], {"a": 1}, 53, "192.0.2.53:x"])
+def test_name_server_that_is_none_is_refused(config_path, member):
+    config_path.write_text(json.dumps(json.loads(config_path.read_text()) | {"resolver": member}))
+    with pytest.raises(ConfigError, match="resolver: "):
+        ClientConfig.load(config_path)
