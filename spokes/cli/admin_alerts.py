@@ -6,7 +6,7 @@ import click
 
 from spokes.admin.resources import events as event_calls
 from spokes.admin.schema.events import AcknowledgeRequest, alert_object
-from spokes.cli.admin_shell import moment, plain, print_object, reading, say, verb
+from spokes.cli.admin_shell import moment, plain, print_result, reading, verb
 from spokes.cli.server_options import Settings, print_json
 from spokes.cli.table import print_table
 from spokes.store.alerts import ALERT_COUNT_MAX
@@ -46,7 +46,4 @@ def acknowledge(settings: Settings, alert_id: str, as_json: bool) -> None:
     with reading(settings) as shell:
         request = AcknowledgeRequest(alert_uid=alert_id.lower())
         alert = event_calls.acknowledge_alert(shell.admin, shell.caller, request).alert
-    if as_json:
-        print_object(alert)
-    else:
-        say(f"Alert {alert.id} is acknowledged")
+    print_result(alert, f"Alert {alert.id} is acknowledged", as_json=as_json)

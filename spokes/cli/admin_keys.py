@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from spokes.admin.schema.access import key_object
-from spokes.cli.admin_shell import changing, moment, plain, print_object, reading, say, verb, yes_no
+from spokes.cli.admin_shell import changing, moment, plain, print_result, reading, verb, yes_no
 from spokes.cli.server_options import Settings, print_json
 from spokes.cli.table import print_table
 from spokes.ids import ZERO_UID
@@ -73,10 +73,7 @@ def edit(settings: Settings, key_id: str, description: str | None, active: bool 
         raise click.UsageError("nothing to change: give --description, --active or --inactive")
     with changing(settings) as shell:
         key = shell.perform(EditApiKey(key_id.lower(), description=description, active=active))
-    if as_json:
-        print_object(key_object(key))
-    else:
-        say(f"API key {key.uid} is {'active' if key.active else 'inactive'}")
+    print_result(key_object(key), f"API key {key.uid} is {'active' if key.active else 'inactive'}", as_json=as_json)
 
 
 @apikey.command("revoke", epilog="Example: spokes apikey revoke 3b1f0c5d7e9a42868fd0c1b2a3948576")
@@ -86,7 +83,4 @@ def revoke(settings: Settings, key_id: str, as_json: bool) -> None:
     """Delete a key; its sessions end at once."""
     with changing(settings) as shell:
         shell.perform(DeleteApiKey(key_id.lower()))
-    if as_json:
-        print_json({"id": key_id.lower()})
-    else:
-        say(f"API key {key_id.lower()} is revoked")
+    print_result({"id": key_id.lower()}, f"API key {key_id.lower()} is revoked", as_json=as_json)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from spokes.admin.passwords import hash_password, new_totp_secret, provisioning_uri, totp_step
-from spokes.cli.admin_shell import changing, reading, say, verb
+from spokes.cli.admin_shell import changing, print_result, reading, say, verb
 from spokes.cli.server_options import Settings, print_json
 from spokes.errors import ValueRefusedError
 from spokes.model.passwords import SetPassword, SetTotp
@@ -77,10 +77,10 @@ def enrol(settings: Settings, user_name: str, no_confirm: bool, as_json: bool) -
         shell.perform(SetTotp(one.uid, secret))
         if step is not None:
             shell.store.users.use_totp_step(one.uid, step)
-    if as_json:
-        print_json({"id": one.uid, "secret": secret, "uri": uri})
-    else:
-        say(f"The second factor of {one.email or one.uid} is on; their sessions ended")
+    print_result(
+        {"id": one.uid, "secret": secret, "uri": uri},
+        f"The second factor of {one.email or one.uid} is on; their sessions ended", as_json=as_json,
+    )
 
 
 @totp.command("off", epilog="Example: spokes user totp off mara@example.org")
@@ -90,10 +90,10 @@ def off(settings: Settings, user_name: str, as_json: bool) -> None:
     """Turn the second factor off, for somebody who lost theirs; their sessions end."""
     with changing(settings) as shell:
         one = shell.perform(SetTotp(shell.user(user_name).uid, ""))
-    if as_json:
-        print_json({"id": one.uid, "hasTotp": False})
-    else:
-        say(f"The second factor of {one.email or one.uid} is off; their sessions ended")
+    print_result(
+        {"id": one.uid, "hasTotp": False},
+        f"The second factor of {one.email or one.uid} is off; their sessions ended", as_json=as_json,
+    )
 
 
 def _read_password(file: Path | None) -> str:

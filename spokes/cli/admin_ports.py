@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from spokes.admin.schema.rules import PortTunnel
-from spokes.cli.admin_shell import changing, plain, print_object, reading, say, verb
+from spokes.cli.admin_shell import changing, plain, print_result, reading, verb
 from spokes.cli.server_options import Settings, print_json, setting_option
 from spokes.cli.table import print_table
 from spokes.errors import NotFoundError
@@ -46,10 +46,10 @@ def read_range(settings: Settings, as_json: bool) -> None:
     with reading(settings) as shell:
         ports = shell.tcp_ports()
         used = sum(1 for one in shell.store.ports.select() if ports.begin <= one.port <= ports.end)
-    if as_json:
-        print_json({"begin": ports.begin, "end": ports.end, "used": used})
-    else:
-        click.echo(f"{ports.begin}-{ports.end}, {used} of {ports.end - ports.begin + 1} allocated")
+    print_result(
+        {"begin": ports.begin, "end": ports.end, "used": used},
+        f"{ports.begin}-{ports.end}, {used} of {ports.end - ports.begin + 1} allocated", as_json=as_json,
+    )
 
 
 @port.command("allocate", epilog="Example: spokes port allocate brave-otter.tun.example.net --json")
@@ -61,10 +61,7 @@ def allocate(settings: Settings, tunnel_name: str, as_json: bool) -> None:
     with changing(settings) as shell:
         tunnel, ports = shell.tunnel(tunnel_name), shell.tcp_ports()
         number = shell.perform(AllocatePort(tunnel.uid, ports.begin, ports.end))
-    if as_json:
-        print_object(PortTunnel(port=number, tunnel_uid=tunnel.uid))
-    else:
-        click.echo(f"Allocated port {number}")
+    print_result(PortTunnel(port=number, tunnel_uid=tunnel.uid), f"Allocated port {number}", as_json=as_json)
 
 
 @port.command("release", epilog="Example: spokes port release 22004")
@@ -77,10 +74,7 @@ def release(settings: Settings, number: int, as_json: bool) -> None:
         if own is None:
             raise NotFoundError(f"port {number} is not allocated", hint="`spokes port list` shows those that are")
         shell.perform(ReleasePort(own.tunnel_uid, number))
-    if as_json:
-        print_object(PortTunnel(port=number, tunnel_uid=own.tunnel_uid))
-    else:
-        say(f"Released port {number}")
+    print_result(PortTunnel(port=number, tunnel_uid=own.tunnel_uid), f"Released port {number}", as_json=as_json)
 
 
 def _leads_to(rule: dict[str, object]) -> str:

@@ -180,6 +180,14 @@ def print_object(thing: Any) -> None:
     print_json(plain(thing))
 
 
+def print_result(result: Any, text: str, *, as_json: bool) -> None:
+    """Print what a verb did: as JSON the result, which is an object of the API or a dict, else one line for people."""
+    if as_json:
+        print_object(result)
+    else:
+        say(text)
+
+
 def moment(unix_s: float | None) -> str:
     """For tables: `-` for a moment that never was."""
     return time_text(unix_s) if unix_s else "-"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from spokes.cli.admin_shell import changing, reading, verb
+from spokes.cli.admin_shell import changing, print_result, reading, verb
 from spokes.cli.server_options import Settings, print_json
 from spokes.cli.table import print_table, time_text
 from spokes.errors import NotFoundError
@@ -112,10 +112,7 @@ def edit(
             tunnel_count_max=max_tunnels,
             tunnels_per_hour_max=max_tunnels_per_hour,
         ))
-    if as_json:
-        print_json(_facts(edited))
-    else:
-        click.echo(f"Token {edited.uid} is {'active' if edited.active else 'inactive'}")
+    print_result(_facts(edited), f"Token {edited.uid} is {'active' if edited.active else 'inactive'}", as_json=as_json)
 
 
 @token.command("delete", epilog="Example: spokes token delete 3b1f0c5d7e9a42868fd0c1b2a3948576")
@@ -125,10 +122,7 @@ def delete(settings: Settings, token_id: str, as_json: bool) -> None:
     """Delete a token; tunnels registered with it go on."""
     with changing(settings) as shell:
         shell.perform(DeleteToken(token_id))
-    if as_json:
-        print_json({"id": token_id})
-    else:
-        click.echo(f"Token {token_id} is deleted")
+    print_result({"id": token_id}, f"Token {token_id} is deleted", as_json=as_json)
 
 
 def _facts(one: Token) -> dict[str, object]:

@@ -18,6 +18,7 @@ from spokes.cli.admin_shell import (
     confirm,
     plain,
     print_object,
+    print_result,
     reading,
     say,
     verb,
@@ -178,10 +179,7 @@ def assign(
             domain=shell.domain(),
         ))
         one = tunnel_object(shell.admin, changed)
-    if as_json:
-        print_object(one)
-    else:
-        say(f"Tunnel {one.hostname} belongs to {user_name}")
+    print_result(one, f"Tunnel {one.hostname} belongs to {user_name}", as_json=as_json)
 
 
 @tunnel.command("stop", epilog="Example: spokes tunnel stop brave-otter.tun.example.net")
@@ -192,10 +190,7 @@ def stop(settings: Settings, tunnel_name: str, as_json: bool) -> None:
     with reading(settings) as shell:
         one = shell.tunnel(tunnel_name)
         answer = user_tunnel_calls.stop(shell.admin, shell.caller, None, tunnel_uid=one.uid)
-    if as_json:
-        print_json({"id": one.uid, "message": answer.message})
-    else:
-        say(f"{one.hostname}: {answer.message}")
+    print_result({"id": one.uid, "message": answer.message}, f"{one.hostname}: {answer.message}", as_json=as_json)
 
 
 @tunnel.command("shutdown", epilog="Example: spokes tunnel shutdown brave-otter.tun.example.net")
@@ -224,10 +219,7 @@ def delete(settings: Settings, tunnel_name: str, yes: bool, as_json: bool) -> No
         one = shell.tunnel(tunnel_name)
         confirm(f"Delete {one.hostname} for good?", yes=yes)
         shell.perform(DeleteTunnel(one.uid))
-    if as_json:
-        print_json({"id": one.uid})
-    else:
-        say(f"Tunnel {one.hostname} is deleted")
+    print_result({"id": one.uid}, f"Tunnel {one.hostname} is deleted", as_json=as_json)
 
 
 @tunnel.group("key", epilog="Example: spokes tunnel key renew brave-otter.tun.example.net")
@@ -272,10 +264,10 @@ def _set_key(settings: Settings, tunnel_name: str, *, active: bool, as_json: boo
     with changing(settings) as shell:
         one = shell.tunnel(tunnel_name)
         token = shell.perform(SetTunnelKey(one.uid, active=active))
-    if as_json:
-        print_json({"id": one.uid, "active": token.active})
-    else:
-        say(f"The key of {one.hostname} is switched {'on' if active else 'off'}")
+    print_result(
+        {"id": one.uid, "active": token.active},
+        f"The key of {one.hostname} is switched {'on' if active else 'off'}", as_json=as_json,
+    )
 
 
 @tunnel.command("config", epilog="Example: spokes tunnel config brave-otter.tun.example.net | jq .https")
@@ -308,10 +300,7 @@ def _set_state(settings: Settings, tunnel_name: str, state: TunnelState, done: s
     with changing(settings) as shell:
         one = shell.tunnel(tunnel_name)
         changed = shell.perform(SetTunnelState(one.uid, state))
-    if as_json:
-        print_json({"id": one.uid, "state": int(changed.state)})
-    else:
-        say(f"Tunnel {one.hostname} {done}")
+    print_result({"id": one.uid, "state": int(changed.state)}, f"Tunnel {one.hostname} {done}", as_json=as_json)
 
 
 def _server_host(facts: dict[str, Any], public_https_port: int) -> str:

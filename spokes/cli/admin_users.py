@@ -19,6 +19,7 @@ from spokes.cli.admin_shell import (
     moment,
     plain,
     print_object,
+    print_result,
     reading,
     say,
     verb,
@@ -236,20 +237,17 @@ def delete(settings: Settings, user_name: str, yes: bool, as_json: bool) -> None
         count = len(shell.store.tunnels.of_user(one.uid))
         confirm(f"Delete {_named(one)} and {counted(count, 'tunnel')} for good?", yes=yes)
         tunnels = shell.perform(DeleteUser(one.uid))
-    if as_json:
-        print_json({"id": one.uid, "tunnels": tunnels})
-    else:
-        say(f"User {_named(one)} is deleted, with {counted(len(tunnels), 'tunnel')}")
+    print_result(
+        {"id": one.uid, "tunnels": tunnels},
+        f"User {_named(one)} is deleted, with {counted(len(tunnels), 'tunnel')}", as_json=as_json,
+    )
 
 
 def _edit(settings: Settings, user_name: str, changes: dict[str, Any], done: str, *, as_json: bool) -> None:
     with changing(settings) as shell:
         edited = shell.perform(EditUser(shell.user(user_name).uid, **changes))
         person = _person(shell, edited)
-    if as_json:
-        print_object(person)
-    else:
-        say(f"User {_named(edited)} {done}")
+    print_result(person, f"User {_named(edited)} {done}", as_json=as_json)
 
 
 def _properties(given: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from spokes.cli.admin_shell import (
     confirm,
     moment,
     plain,
-    print_object,
+    print_result,
     reading,
     say,
     verb,
@@ -131,10 +131,10 @@ def edit(
         raise click.UsageError("nothing to change: `spokes webhook edit --help` shows what can be")
     with changing(settings) as shell:
         edited = shell.perform(EditWebhook(webhook_id.lower(), **changes))
-    if as_json:
-        print_object(webhook_object(edited))
-    else:
-        say(f"Webhook {edited.uid} is changed; it is {'active' if edited.active else 'inactive'}")
+    print_result(
+        webhook_object(edited),
+        f"Webhook {edited.uid} is changed; it is {'active' if edited.active else 'inactive'}", as_json=as_json,
+    )
 
 
 @webhook.command("delete", epilog="Example: spokes webhook delete 3b1f0c5d7e9a42868fd0c1b2a3948576 --yes")
@@ -147,10 +147,7 @@ def delete(settings: Settings, webhook_id: str, yes: bool, as_json: bool) -> Non
         one = shell.store.webhooks.get(webhook_id.lower())
         confirm(f"Delete the webhook {one.url} and what was to be sent there?", yes=yes)
         shell.perform(DeleteWebhook(one.uid))
-    if as_json:
-        print_json({"id": one.uid})
-    else:
-        say(f"Webhook {one.uid} is deleted")
+    print_result({"id": one.uid}, f"Webhook {one.uid} is deleted", as_json=as_json)
 
 
 @webhook.command("deliveries", epilog="Example: spokes webhook deliveries 3b1f0c5d7e9a42868fd0c1b2a3948576 --limit 20")
@@ -183,10 +180,7 @@ def resend(settings: Settings, delivery_id: str, as_json: bool) -> None:
     """Send a delivery once more, as it was."""
     with changing(settings) as shell:
         answer = webhook_calls.resend(shell.admin, shell.caller, DeliveryRequest(delivery_uid=delivery_id.lower()))
-    if as_json:
-        print_object(answer.delivery)
-    else:
-        say(f"Delivery {answer.delivery.id} is queued")
+    print_result(answer.delivery, f"Delivery {answer.delivery.id} is queued", as_json=as_json)
 
 
 @webhook.command("test", epilog="Example: spokes webhook test 3b1f0c5d7e9a42868fd0c1b2a3948576")
@@ -197,10 +191,9 @@ def test(settings: Settings, webhook_id: str, as_json: bool) -> None:
     with reading(settings) as shell:
         uid = webhook_id.lower()
         webhook_calls.test(shell.admin, shell.caller, WebhookRequest(webhook_uid=uid))
-    if as_json:
-        print_json({"id": uid})
-    else:
-        say(f"A test delivery is queued; what comes of it: spokes webhook deliveries {uid}")
+    print_result(
+        {"id": uid}, f"A test delivery is queued; what comes of it: spokes webhook deliveries {uid}", as_json=as_json
+    )
 
 
 def _checked_kinds(kinds: tuple[str, ...]) -> tuple[str, ...]:
