@@ -352,6 +352,115 @@ class UsageFaultError(PeerError):
     code = "SPK-USAGE"
 
 
+class SignatureError(PeerError):
+    """A request between nodes that is not authentic, or comes from a node that may not say it."""
+
+    code = "SPK-CLUSTER-SIGNATURE"
+    http_status = 401
+
+
+class ClockError(PeerError):
+    """A request between nodes whose time is too far from this node's clock."""
+
+    code = "SPK-CLUSTER-CLOCK"
+    http_status = 401
+
+
+class ReplayError(PeerError):
+    """A request between nodes that came before."""
+
+    code = "SPK-CLUSTER-REPLAY"
+    http_status = 401
+
+
+class ClusterMessageError(PeerError):
+    """A batch or answer between nodes that is malformed or too large."""
+
+    code = "SPK-CLUSTER-MESSAGE"
+
+
+class StaleEpochError(PeerError):
+    """A batch of a master that was deposed: `epoch` is the highest that was seen, (number, owner)."""
+
+    code = "SPK-CLUSTER-EPOCH"
+    http_status = 409
+
+    def __init__(self, epoch: tuple[int, str]) -> None:
+        super().__init__(
+            f"node {epoch[1]} owns epoch {epoch[0]}, which is newer",
+            hint="this node was deposed; it becomes a replica and synchronizes",
+        )
+        self.epoch = epoch
+
+
+class GapError(PeerError):
+    """A batch that begins behind what this node has."""
+
+    code = "SPK-CLUSTER-GAP"
+    http_status = 409
+    retryable = True
+
+
+class DivergedError(OwnError):
+    """Two nodes stand at one position and hold different rows."""
+
+    code = "SPK-CLUSTER-DIVERGED"
+    http_status = 409
+
+    def __init__(self, position: tuple[tuple[int, str], int], sender: str) -> None:
+        (number, _), seq = position
+        super().__init__(
+            f"at change {seq} of epoch {number} this node holds other rows than node {sender}",
+            hint="spokes cluster sync loads everything from the master again",
+        )
+
+
+class ClusterKindError(OwnError):
+    """A change of a kind that this program does not know; nothing is passed over."""
+
+    code = "SPK-CLUSTER-KIND"
+    http_status = 409
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"a change is of a kind or form that this program does not know: {kind}",
+            hint="install the master's version of Spokes here; replication goes on by itself",
+        )
+
+
+class NewerSchemaError(OwnError):
+    """The master's store has a schema that this program does not know."""
+
+    code = "SPK-CLUSTER-SCHEMA"
+    http_status = 409
+
+    def __init__(self, theirs: int, ours: int) -> None:
+        super().__init__(
+            f"the master writes schema {theirs}; this program knows up to {ours}",
+            hint="install the master's version of Spokes here; replicas are upgraded before the master",
+        )
+
+
+class SnapshotError(PeerError):
+    """A snapshot that is cut, damaged, older than what it is to replace, or of another cluster."""
+
+    code = "SPK-CLUSTER-SNAPSHOT"
+    retryable = True
+
+
+class SealError(PeerError):
+    """A secret from another node that cannot be opened."""
+
+    code = "SPK-CLUSTER-SEAL"
+
+
+class PromotionRefusedError(PeerError):
+    """A promotion by which changes would be lost."""
+
+    code = "SPK-CLUSTER-PROMOTION"
+    http_status = 409
+
+
 class ServerKeyError(PeerError):
     """The server's key is not the pinned one."""
 

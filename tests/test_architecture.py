@@ -13,12 +13,13 @@ PACKAGE = ROOT / "spokes"
 
 # What a room may import; single modules at the top of the package are their own rooms.
 ALLOWED = {
-    "cli": {"server", "admin", "client", "model", "store", "wire", "_fastpath", "modules"},
-    "admin": {"model", "store", "wire", "modules"},
-    "server": {"model", "store", "wire", "_fastpath", "modules"},
+    "cli": {"server", "admin", "client", "model", "store", "cluster", "wire", "_fastpath", "modules"},
+    "admin": {"model", "store", "cluster", "wire", "modules"},
+    "server": {"model", "store", "cluster", "wire", "_fastpath", "modules"},
     "client": {"wire", "_fastpath", "modules"},
-    "model": {"store", "wire", "modules"},
-    "store": {"modules"},
+    "model": {"store", "cluster", "wire", "modules"},
+    "store": {"cluster", "modules"},
+    "cluster": {"modules"},
     "wire": {"modules"},
     "_fastpath": {"modules"},
     "modules": {"modules"},
