@@ -35,7 +35,7 @@ async def server(config):
     server = Server(config, make_engine=FakeEngine)
     await server.start()
     yield server
-    server.hurry()
+    server.force_stop()
     await server.stop()
 
 

@@ -2,7 +2,7 @@
 
 Bound: ITEM_COUNT_MAX items are known; what fails beyond that is named in the log alone, and stands as one subject
 `more …` until its owner settles that. Each item is tried TRY_COUNT_MAX times in all.
-Fails: never; items that fail again are looked at by people, who have the alert.
+Fails: never; items that fail again are for people, who have the alert.
 """
 
 from __future__ import annotations

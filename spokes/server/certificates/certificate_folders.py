@@ -1,7 +1,7 @@
 """The folders of `certs-extra` as they were found last. What takes time is here; it runs in a thread, one at a time.
 
 Owns: what is known of each folder; the last good pair of each stays until it ends, whatever lies there since.
-Bound: FOLDER_COUNT_MAX folders. A folder that did not change costs one look at its files' dates; 3 KB a pair (10,000
+Bound: FOLDER_COUNT_MAX folders. A folder that did not change costs one stat of each file; 3 KB a pair (10,000
 measured).
 Fails: never; what is wrong with a folder is its state.
 """
@@ -48,18 +48,18 @@ class CertificateFolders:
     def __init__(self, root: Path, events: FolderEvents, *, tried_kinds: Iterable[tuple[object, ...]] = ()) -> None:
         self.root = root
         self.known: dict[str, Folder] = {}
-        self.unsettled: set[str] = set()  # bad, but perhaps not written whole yet: to be looked at again soon
+        self.unsettled: set[str] = set()  # bad, but perhaps not written whole yet: to be checked again soon
         self.untried: set[str] = set()  # taken without the trial that try_out makes
         self._events = events
         self._kinds = set(tried_kinds)
 
     def walk(self, names: Iterable[str] | None, *, is_last: bool) -> set[str]:
-        """Looks at those, or at all; the names of folders that changed. `is_last`: what is bad now is bad."""
+        """Checks those, or all (None); answers the names of folders that changed. `is_last`: what is bad now is bad."""
         self.unsettled = set()
         if names is not None:
-            return {name for name in names if self._look_at(name, is_last)}
+            return {name for name in names if self._check_folder(name, is_last)}
         there = self._names()
-        touched = {name for name in there if self._look_at(name, is_last)}
+        touched = {name for name in there if self._check_folder(name, is_last)}
         touched |= {name for name in self.known.keys() - there if self._note_gone(name)}
         now = clock.wall_s()
         for name, folder in self.known.items():
@@ -114,7 +114,7 @@ class CertificateFolders:
         )
         return True
 
-    def _look_at(self, name: str, is_last: bool) -> bool:
+    def _check_folder(self, name: str, is_last: bool) -> bool:
         """Is anything of it another now?"""
         path = self.root / name
         known = self.known.get(name)

@@ -1,7 +1,7 @@
 """Certificates that operators put down in `certs-extra`: in force by name as soon as they lie there, faults named.
 
-Owns: when which folder is looked at (certificate_folders.py): all at the start, when asked to, and now and then; one
-as the kernel tells of it. What is bad is looked at again before that is said: it may have been half-written.
+Owns: when which folder is checked (certificate_folders.py): all at the start, when asked to, and now and then; one
+as the kernel tells of it. What is bad is checked again before that is said: it may have been half-written.
 Fails: never; what is wrong with a folder is its state, a line in the log and an alert.
 """
 
@@ -20,7 +20,7 @@ from spokes.server.certificates.folder_events import FolderEvents
 from spokes.server.certificates.shown_certificates import ShownCertificates
 
 FOLDER_NAME = "certs-extra"
-GATHER_S = 0.05  # what comes together is looked at together
+GATHER_S = 0.05  # changes within so long are checked together
 SETTLE_COUNT_MAX = 5  # a folder that is written without end is judged all the same
 TRIED_AT_ONCE = 200  # a change that comes meanwhile waits for no more
 
@@ -34,7 +34,7 @@ class Tell(Protocol):
 
 
 class CertsExtra:
-    """look() once, then run()."""
+    """check() once, then run() for as long as the server runs."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class CertsExtra:
         self._is_all_wanted = False
         self._events = FolderEvents(directory / FOLDER_NAME, self._woken.set)
         self._folders = CertificateFolders(directory / FOLDER_NAME, self._events)
-        self._looking = asyncio.Lock()
+        self._checking = asyncio.Lock()
         self._told: dict[str, str] = {}
 
     def wake(self) -> None:
@@ -72,17 +72,17 @@ class CertsExtra:
                     due_s = loop.time() + self.interval_s
                     self._is_all_wanted = False
                     self._woken.clear()
-                    await self.look()
+                    await self.check()
                 else:
                     await asyncio.sleep(GATHER_S)
                     self._woken.clear()
-                    await self.look(self._events.take())
+                    await self.check(self._events.take())
         finally:
             self._events.close()
 
-    async def look(self, names: Iterable[str] | None = None) -> None:
+    async def check(self, names: Iterable[str] | None = None) -> None:
         """At these, or at all: what lies there now is in force when this returns."""
-        async with self._looking:
+        async with self._checking:
             if names is None or self._events.is_stale:
                 self._events.open()
                 names = None
@@ -102,7 +102,7 @@ class CertsExtra:
         return name in self._folders.unsettled
 
     async def _try_out(self) -> None:
-        async with self._looking:
+        async with self._checking:
             await self._take(await asyncio.to_thread(self._folders.try_out, TRIED_AT_ONCE))
 
     async def _take(self, touched: set[str]) -> None:

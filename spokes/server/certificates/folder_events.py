@@ -3,7 +3,7 @@
 Owns: one inotify descriptor, one watch for each folder, one for their parent and one for where that lies.
 Bound: WATCH_COUNT_MAX watches, or as many as the kernel grants; NAME_COUNT_MAX names that wait to be asked for, then it
 is "everything".
-Fails: never; where watches run out that is said once, and who uses it has to look by itself now and then.
+Fails: never; where watches run out that is said once, and its user has to check all folders now and then.
 Source: inotify(7). Three calls through ctypes: the libraries for it (asyncinotify, watchfiles, watchdog) make the same
 ones, and either start a thread and walk the tree once more, or make an object for each event.
 """
@@ -58,7 +58,7 @@ class FolderEvents:
         self._is_exhausted = self._has_said_so = False
 
     def open(self) -> bool:
-        """Before a look at everything; True when what was watched is watched no longer."""
+        """To be called before a check of everything; True when what was watched is watched no longer."""
         self._is_exhausted = False  # some may have been given back
         if not self.is_stale and not (self._root_watch < 0 and self._root.is_dir()):
             return False
@@ -103,7 +103,7 @@ class FolderEvents:
             _libc.inotify_rm_watch(self._fd, watch)
 
     def take(self) -> set[str] | None:
-        """Which have changed since it was asked last; None: look at everything."""
+        """Which have changed since it was asked last; None: check everything."""
         changed = None if self._all_changed else self._changed
         self._changed, self._all_changed = set(), False
         return changed
@@ -122,7 +122,7 @@ class FolderEvents:
                 "path": str(self._root), "count": len(self._watches), "detail": os.strerror(code),
                 "hint": "raise fs.inotify.max_user_watches and max_user_instances",
             }  # fmt: skip
-            log.warning("too few watches: changes of further folders are found at the next look at all", extra=facts)
+            log.warning("too few watches: changes of the other folders are found at the next full check", extra=facts)
 
     def _read(self) -> None:
         try:

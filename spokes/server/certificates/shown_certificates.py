@@ -66,9 +66,9 @@ class ShownCertificates:
 
     async def change(self, gone: Iterable[Shown], come: Iterable[Shown]) -> None:
         """Of all others: what is to be shown no longer, and what from now on."""
-        works = [*((self._add, one) for one in come), *((self._remove, one) for one in gone)]
-        for number, (work, one) in enumerate(works, start=1):
-            work(one)
+        steps = [*((self._add, one) for one in come), *((self._remove, one) for one in gone)]
+        for number, (step, one) in enumerate(steps, start=1):
+            step(one)
             if number % CHANGES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._publish()

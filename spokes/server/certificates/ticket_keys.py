@@ -61,14 +61,14 @@ def read_keys(path: Path) -> list[TicketKey]:
 
 
 class TicketKeys:
-    """look() again and again."""
+    """check() is called periodically."""
 
     def __init__(self, engine: Engine, directory: Path) -> None:
         self._engine = engine
         self._path = directory / FILE_NAME
         self._keys: list[TicketKey] = []
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         if not self._keys:
             self._keys = await asyncio.to_thread(read_keys, self._path)
             self._hand()

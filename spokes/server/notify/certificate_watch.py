@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class CertificateWatch:
-    """look() again and again."""
+    """check() is called periodically."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class CertificateWatch:
         self._directory = directory
         self._domain = domain
         self.current = certificate
-        self._looking = asyncio.Lock()
+        self._checking = asyncio.Lock()
 
-    async def look(self) -> None:
-        async with self._looking:  # what a slow look found is not told behind what a later one did
-            await self._look()
+    async def check(self) -> None:
+        async with self._checking:  # a slow check does not report after a later one
+            await self._check()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         subject = str(self._directory / CHAIN_NAME)
         try:
             found = await asyncio.to_thread(read_certificate, self._directory, self._domain)

@@ -1,4 +1,4 @@
-"""Whom the server tells of what, put together: alerts, the looks that raise them, webhooks, e-mail."""
+"""Alerts, the checks that raise them, webhooks and e-mail, put together."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ class Notifications:
             directory, shown, self.watch.certificate_files, interval_s=config.certs_extra_interval_s
         )
         self.shown = shown
-        looks = (
-            self.certificates.look, self.tickets.look, self._look_inside, self._look_at_disk,
-            self._look_for_silent_tunnels,
+        checks = (
+            self.certificates.check, self.tickets.check, self._check_server, self._check_disk,
+            self._check_silent_tunnels,
         )
-        for look in looks:
-            self.watch.add(look)
+        for check in checks:
+            self.watch.add(check)
 
     def changed(self) -> None:
         """The change log grew, or somebody asked for a delivery to be sent again."""
@@ -109,8 +109,8 @@ class Notifications:
         self.dispatcher.wake()
 
     async def load(self) -> None:
-        await self.tickets.look()
-        await self.certs_extra.look()
+        await self.tickets.check()
+        await self.certs_extra.check()
         await self.alerts.load()
         await self.events.load()
         for kind in (TASK_ALERT, ASIDE_ALERT):  # of an earlier life of the server; this one finds its own
@@ -141,7 +141,7 @@ class Notifications:
         if not any(subject in aside.subjects() for aside in self._asides):
             self.alerts.settle(ASIDE_ALERT, str(subject))
 
-    async def _look_inside(self) -> None:
+    async def _check_server(self) -> None:
         stats = self._engine.stats()
         for name, expires_at in self.shown.ends().items():
             self.watch.certificate((name,), expires_at, clock.wall_s())
@@ -151,15 +151,15 @@ class Notifications:
         for uid in set(self.alerts.subjects(copies.ALERT)) - self._copies.tunnels():
             self.alerts.settle(copies.ALERT, uid)
 
-    async def _look_at_disk(self) -> None:
+    async def _check_disk(self) -> None:
         free_bytes, total_bytes = await disk_figures(self._directory)
         self.watch.disk(self._directory, free_bytes, total_bytes)
 
-    async def _look_for_silent_tunnels(self) -> None:
+    async def _check_silent_tunnels(self) -> None:
         if not self.alert_offline_s:
             self.watch.offline({})
             return
-        silent = self._offline.look(
+        silent = self._offline.check(
             self._routes.slots(), lambda uid: self._registry.get(uid) is not None, clock.monotonic_s()
         )
         names: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""What is looked at again and again, and becomes an alert: certificate, memory, disk, limits, silent tunnels, clocks.
+"""The periodic checks that raise alerts: certificate, memory, disk, limits, tunnels that are off-line, clocks.
 
-Bound: one look each LOOK_INTERVAL_S; the clocks of the last SKEW_COUNT_MAX sources of clients.
-Fails: a look that fails is logged, and an alert until it goes well; the others are made all the same.
+Bound: each check once in CHECK_INTERVAL_S; the clocks of the last SKEW_COUNT_MAX sources of clients.
+Fails: a check that fails is logged, and is an alert until it succeeds; the others are made all the same.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from spokes.store import Severity
 
 log = logging.getLogger(__name__)
 
-TASK_ALERT = "task"  # of a task of the server, or a look, that fails
-LOOK_INTERVAL_S = 15.0
+TASK_ALERT = "task"  # of a task of the server, or a check, that fails
+CHECK_INTERVAL_S = 15.0
 CERTIFICATE_WARNING_S = 14 * 86_400.0
 CERTIFICATE_CRITICAL_S = 3 * 86_400.0
 MEMORY_HIGH, MEMORY_CRITICAL, MEMORY_CALM = 0.85, 0.95, 0.70  # of the limit of all buffers
@@ -62,42 +62,42 @@ class Offline:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
-    def look(self, tunnels: Iterable[str], is_online: Callable[[str], bool], now: float) -> Mapping[str, float]:
+    def check(self, tunnels: Iterable[str], is_online: Callable[[str], bool], now: float) -> Mapping[str, float]:
         """{tunnel: seconds}. Tunnels that are gone are forgotten."""
         self._since = {uid: self._since.get(uid, now) for uid in tunnels if not is_online(uid)}
         return {uid: now - since for uid, since in self._since.items()}
 
 
 class Watch:
-    """The looks, each over what it is given."""
+    """Makes the checks one after the other."""
 
     def __init__(self, alerts: AlertBoard) -> None:
         self._alerts = alerts
-        self._looks: list[Callable[[], Awaitable[None]]] = []
+        self._checks: list[Callable[[], Awaitable[None]]] = []
 
-    def add(self, look: Callable[[], Awaitable[None]]) -> None:
-        self._looks.append(look)
+    def add(self, check: Callable[[], Awaitable[None]]) -> None:
+        self._checks.append(check)
 
     async def run(self) -> None:
         while True:
-            await self.look()
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            await self.check()
+            await asyncio.sleep(CHECK_INTERVAL_S)
 
-    async def look(self) -> None:
-        for look in self._looks:
-            what = look.__qualname__
+    async def check(self) -> None:
+        for check in self._checks:
+            what = check.__qualname__
             try:
-                await look()
+                await check()
             except (SpokesError, OSError) as error:
-                log.warning("not looked at", extra={"what": what, "detail": str(error)})
+                log.warning("check failed", extra={"what": what, "detail": str(error)})
             except Exception as error:
-                log.exception("not looked at", extra={"what": what})
+                log.exception("check failed", extra={"what": what})
                 words = f"{what} fails: {type(error).__name__}; the log has the details"
                 self._alerts.raise_(TASK_ALERT, what, Severity.WARNING, words)
             else:
                 self._alerts.settle(TASK_ALERT, what)
 
-    # what a look comes to
+    # what a check found
 
     def certificate(self, names: tuple[str, ...], expires_at: float, now: float) -> None:
         left_s, subject = expires_at - now, names[0] if names else ""

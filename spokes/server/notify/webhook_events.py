@@ -128,7 +128,7 @@ class WebhookEvents:
             if webhooks:
                 told = await _all_or_each(lambda some: self._queue_some(some, webhooks), batch, self._aside) or told
             self._seq = batch[-1].seq
-        # Without a place that was written, what nobody wanted to know is looked through again: no harm, so not each
+        # Without a place that was written, what nobody wanted to know is read again: no harm, so not each
         # mutation costs one more.
         if told or clock.monotonic_s() - self._offset_written_at >= OFFSET_INTERVAL_S:
             await self.flush()

@@ -22,7 +22,7 @@ from spokes.errors import SpokesError
 from spokes.server.base.storethread import StoreThread
 from spokes.server.base.worker_loop import wait_until_set
 from spokes.server.notify.alerts import AlertBoard
-from spokes.server.notify.lookups import Lookups
+from spokes.server.notify.resolver import SharedResolver
 from spokes.server.notify.webhook_request import Outcome, post
 from spokes.shares import Shares
 from spokes.store import Delivery, DeliveryState, Severity, Webhook
@@ -37,7 +37,7 @@ TRY_COUNT_MAX = len(WAITS_S) + 1
 JITTER = 0.2  # of a wait, more or less
 CLOCK_STEP_S = 2.0  # by which the wall clock was set, and did not drift
 ALERT_TRY_COUNT = 3  # a target that refused the same delivery so often is worth an alert
-LOOK_S = 60.0  # at the latest; earlier when one is due or the dispatcher is woken
+CHECK_INTERVAL_S_MAX = 60.0  # at the latest; earlier when one is due or the dispatcher is woken
 STORE_RETRY_S = 5.0
 ALERT_KIND = "webhook"
 SERVER_FAILED = "the server failed; its log says why"
@@ -53,10 +53,10 @@ class WebhookDispatcher:
         self._woken = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by delivery
         self._running: Counter[str] = Counter()  # by webhook
-        self._ahead_s: float | None = None  # the wall clock of the monotonic one, when it was looked at last
+        self._ahead_s: float | None = None  # the wall clock of the monotonic one, when it was read last
         self._ended_meanwhile: set[str] = set()  # deliveries, while the queue was being read
         self._shares = Shares(REQUEST_COUNT_MAX)  # by owner
-        self._lookups = Lookups()
+        self._resolver = SharedResolver()
         self._context: ssl.SSLContext | None = None
         self.delivered_count = 0  # attempts, since the start
         self.failed_count = 0
@@ -91,7 +91,7 @@ class WebhookDispatcher:
         await self._heed_clock(now)
         await self._settle_gone()
         if self._shares.used >= REQUEST_COUNT_MAX:
-            return LOOK_S  # a task that ends wakes us
+            return CHECK_INTERVAL_S_MAX  # a task that ends wakes us
         self._ended_meanwhile.clear()
         of_owners: defaultdict[str, list[str]] = defaultdict(list)
         for uid, owner in (await self._store.run(store.deliveries.due_webhooks, now)).items():
@@ -110,11 +110,11 @@ class WebhookDispatcher:
             return 0.0  # there may be more behind those
         at = await self._store.run(store.deliveries.next_at)
         if at is None or at <= now:
-            return LOOK_S  # what is due is under way or has to wait for one that is; its end wakes us
-        return min(at - now, LOOK_S)
+            return CHECK_INTERVAL_S_MAX  # what is due is under way or has to wait for one that is; its end wakes us
+        return min(at - now, CHECK_INTERVAL_S_MAX)
 
     async def _heed_clock(self, now: float) -> None:
-        """At the start, when nobody knows what was done to the clock, and when it was set since the last look."""
+        """At the start, when nobody knows what was done to the clock, and when it was set since the last check."""
         ahead_s = now - clock.monotonic_s()
         jump_s = 0.0 if self._ahead_s is None else ahead_s - self._ahead_s
         if self._ahead_s is None or abs(jump_s) > CLOCK_STEP_S:
@@ -189,7 +189,7 @@ class WebhookDispatcher:
                 body,
                 allow_private=webhook.allow_private,
                 context=self._context,
-                lookup=lambda host: self._lookups(host, webhook.user_uid),
+                lookup=lambda host: self._resolver(host, webhook.user_uid),
             )
         except Exception:
             log.exception("webhook failed", extra={"delivery_uid": delivery.uid})

@@ -69,9 +69,9 @@ from spokes.tcp_memory import TcpMemoryWatch
 
 log = logging.getLogger(__name__)
 
-DRAIN_LOOK_S = 0.05  # how often the count of open streams is read while draining
+DRAIN_CHECK_INTERVAL_S = 0.05  # how often the count of open streams is read while draining
 HTTPS_PORT = 443  # where clients look when they are told no port
-GOODBYE_S = 0.2  # for goodbyes to leave before the engine stops
+BYE_S = 0.2  # for every `bye` to leave before the engine stops
 RETRY_AFTER_S = 1.0  # what a stopping server asks of its clients; they add jitter
 
 
@@ -98,7 +98,7 @@ class Server:
         self._pump: EventPump | None = None
         self._control: ControlSocket | None = None
         self.admin: AdminProcess | None = None
-        self._hurry = asyncio.Event()
+        self._force_stop = asyncio.Event()
         self.public = PublicPorts()
         self.link_certificate: Certificate
         self.directory: Path
@@ -165,7 +165,7 @@ class Server:
             **self.notifications.tasks(),
         }
         if config.domain_proof:
-            tasks["domain proofs"] = DomainVerification(self._store, config.domain_proof_resolvers).run
+            tasks["domain verification"] = DomainVerification(self._store, config.domain_proof_resolvers).run
         for name, make in tasks.items():
             self.supervisor.keep(name, make)
         if config.admin:
@@ -224,7 +224,7 @@ class Server:
             cut=self.sessions.cut_tunnel,
             interval_s=config.traffic_interval_s,
         )
-        self.follower.on_users_changed = self.bandwidth.look
+        self.follower.on_users_changed = self.bandwidth.check
         self.notifications = Notifications(
             config=config,
             directory=self.directory,
@@ -302,9 +302,9 @@ class Server:
 
     # end
 
-    def hurry(self) -> None:
-        """Ends a drain that is under way."""
-        self._hurry.set()
+    def force_stop(self) -> None:
+        """Ends a drain that is under way, or skips the one to come."""
+        self._force_stop.set()
 
     async def stop(self) -> None:
         """Accepts no more, lets streams end for as long as configured, then ends all."""
@@ -319,15 +319,15 @@ class Server:
         self.ports.close()
         self.sessions.drain(RETRY_AFTER_S)
         deadline = clock.monotonic_s() + self.config.drain_timeout_s
-        while engine.stats()["streams_open"] and clock.monotonic_s() < deadline and not self._hurry.is_set():
-            await wait_until_set(self._hurry, DRAIN_LOOK_S)
+        while engine.stats()["streams_open"] and clock.monotonic_s() < deadline and not self._force_stop.is_set():
+            await wait_until_set(self._force_stop, DRAIN_CHECK_INTERVAL_S)
         await self.sessions.close()
-        if not self._hurry.is_set():
-            await wait_until_set(self._hurry, GOODBYE_S)
+        if not self._force_stop.is_set():
+            await wait_until_set(self._force_stop, BYE_S)
 
     async def _end(self) -> None:
         if self.admin is not None:
-            await self.admin.stop(0.0 if self._hurry.is_set() else admin_process.STOP_S)
+            await self.admin.stop(0.0 if self._force_stop.is_set() else admin_process.STOP_S)
         await self.supervisor.stop()
         if self._control is not None:
             await self._control.close()

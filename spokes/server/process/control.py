@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 LINE_BYTES_MAX = 64 * 1024
 CONNECTION_COUNT_MAX = 64
-LOOK_S = 2.0
+CHECK_INTERVAL_S = 2.0
 
 Args = dict[str, Any]
 Operation = Callable[[Args], Awaitable[Any]]
@@ -42,12 +42,12 @@ class ControlSocket:
         self._server = await self._listen()
 
     async def keep(self, on_made_again: Callable[[], None]) -> None:
-        """Makes the socket again, LOOK_S after somebody took its file away; runs until it is cancelled.
+        """Makes the socket again, CHECK_INTERVAL_S after somebody took its file away; runs until it is cancelled.
 
         Without it nobody could tell the server of a change, and everybody would take it for ended.
         """
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(CHECK_INTERVAL_S)
             if self._server is None or _file_of(self._path) == self._file:
                 continue
             try:
@@ -125,7 +125,7 @@ class ControlSocket:
 
 
 def _file_of(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None where nothing is, or nothing that may be looked at."""
+    """Device and inode; None where nothing is, or nothing that this user may see."""
     try:
         status = path.lstat()
     except OSError:

@@ -1,7 +1,7 @@
-"""Proofs of domains looked at again: a record that is gone stops counting after three days without it.
+"""The daily check of verified domains: a domain whose record is gone loses its verification after three days.
 
-Bound: one look-up after the other, each domain once in RECHECK_S. Fails: a look-up that fails says nothing about the
-record, so it changes nothing and is tried at the next look.
+Bound: one query after the other, each domain once in RECHECK_S. Fails: a query that fails says nothing about the
+record, so it changes nothing and is tried at the next check.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spokes.store import DomainVerification as Verification
 
 log = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 3600.0
+CHECK_INTERVAL_S = 3600.0
 RECHECK_S = 86_400.0
 
 
@@ -35,12 +35,12 @@ class DomainVerification:
     async def run(self) -> None:
         while True:
             try:
-                await self.look(clock.wall_s())
+                await self.check(clock.wall_s())
             except SpokesError as error:
-                log.warning("proofs of domains not read", extra={"code": error.code, "detail": str(error)})
-            await asyncio.sleep(LOOK_INTERVAL_S)
+                log.warning("domain verifications not read", extra={"code": error.code, "detail": str(error)})
+            await asyncio.sleep(CHECK_INTERVAL_S)
 
-    async def look(self, now: float) -> None:
+    async def check(self, now: float) -> None:
         for verification in await self._store.run(self._store.store.domain_verifications.select):
             if verification.proved and verification.checked <= now - RECHECK_S:
                 try:
@@ -48,7 +48,7 @@ class DomainVerification:
                 except SpokesError:
                     raise
                 except Exception:
-                    log.exception("proof of a domain not checked", extra={"domain": verification.domain})
+                    log.exception("domain verification not checked", extra={"domain": verification.domain})
 
     async def _check(self, verification: Verification) -> None:
         store, facts = self._store.store, {"user_uid": verification.user_uid, "domain": verification.domain}
@@ -56,9 +56,10 @@ class DomainVerification:
         try:
             seen = await find_record(verification.domain, value, self._resolvers)
         except SpokesError as error:
-            log.warning("proof of a domain not checked", extra={**facts, "code": error.code, "detail": str(error)})
+            log.warning("domain verification not checked", extra={**facts, "code": error.code, "detail": str(error)})
             return
         operation = NoteDomainCheck(verification.user_uid, verification.domain, seen=seen)
         noted = await self._store.run(perform, store, SYSTEM, operation)
         if not seen:
-            log.warning("proof of a domain is gone" if not noted.proved else "proof of a domain not seen", extra=facts)
+            what = "record of a domain verification not seen" if noted.proved else "domain verification lost"
+            log.warning(what, extra=facts)

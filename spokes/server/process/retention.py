@@ -34,7 +34,7 @@ async def apply_retention(store: StoreThread, records: AccessRecordWriter) -> No
 async def clean(store: StoreThread, records: AccessRecordWriter) -> None:
     """Each by itself, and slice by slice: whoever needs the store's thread, or wants to write, comes in between."""
     one, now = store.store, clock.wall_s()
-    works: dict[str, Callable[[], int]] = {
+    purges: dict[str, Callable[[], int]] = {
         "traffic": lambda: one.traffic.purge(now),
         "alerts": lambda: one.alerts.purge(now - ALERTS_KEPT_S),
         "deliveries": lambda: one.deliveries.purge(now - DELIVERIES_KEPT_S, DELIVERY_COUNT_MAX),
@@ -43,9 +43,9 @@ async def clean(store: StoreThread, records: AccessRecordWriter) -> None:
         "logins": one.logins.purge,
         "visits": lambda: one.access_records.purge(now - records.kept_s, records.row_count_max),
     }
-    for what, work in works.items():
+    for what, purge in purges.items():
         try:
-            await store.run_in_slices(work)
+            await store.run_in_slices(purge)
         except SpokesError as error:
             log.warning("old rows not removed", extra={"what": what, "code": error.code, "detail": str(error)})
         except Exception:

@@ -41,7 +41,7 @@ async def _serve(server: Server, echo: Echo) -> signal.Signals:
 
     def stop(number: signal.Signals) -> None:
         if received:
-            server.hurry()
+            server.force_stop()
         received.append(number)
         stopping.set()
 

@@ -1,6 +1,6 @@
 """What a change of configuration means for a client, decided once by the follower of the change log.
 
-Each value holds all that its receiver needs to act: it neither looks into the log nor compares what was with what is.
+Each value holds all that its receiver needs to act: it neither reads the log nor compares what was with what is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Binding: one listening socket for each worker, after a look whether the address is free at all.
+"""Binding: one listening socket for each worker, after a check that the address is free.
 
 Owns: nothing once the engine has the sockets. Fails: AddressInUseError that names address and, where /proc tells,
 process; EngineError for any other refusal of the kernel.
@@ -127,7 +127,7 @@ def find_holder(port: int, kind: socket.SocketKind) -> str:
             if any(str(fd.readlink()) in wanted for fd in (process / "fd").iterdir()):
                 return f"process {process.name} ({(process / 'comm').read_text().strip()})"
         except OSError:
-            continue  # another user's, or it ended while we looked
+            continue  # another user's, or it ended meanwhile
     return ""
 
 

@@ -1,7 +1,7 @@
 """Public TCP and UDP ports: a port listens while it is allocated, whether its tunnel is on-line or not.
 
-A visitor of an off-line tunnel gets a reset from us rather than from a stranger: a port that was given away stays ours,
-and no other program of the host can slip in while its client reconnects.
+A visitor of an off-line tunnel gets a reset from us rather than an answer of another program: an allocated port stays
+ours, and no other program of the host can take it while its client reconnects.
 Bound: the range times (workers + 1) sockets per family.
 """
 

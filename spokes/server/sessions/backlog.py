@@ -40,8 +40,8 @@ class Backlog:
     """Of one primary link."""
 
     __slots__ = (
-        "_always", "_answers_due", "_bring", "_bring_config", "_failed", "_fault", "_hurry", "_link", "_room",
-        "_services", "_session", "_take_services", "_task", "_told", "_tried", "_tried_at",
+        "_always", "_answers_due", "_bring", "_bring_config", "_failed", "_fault", "_link", "_room",
+        "_services", "_session", "_take_services", "_task", "_told", "_tried", "_tried_at", "_try_now",
     )  # fmt: skip
 
     def __init__(
@@ -58,7 +58,7 @@ class Backlog:
         self._told = False  # the client knows that its newest list waits
         self._failed: Exception | None = None
         self._room = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._try_now = asyncio.Event()
         self._tried = asyncio.Event()
         self._tried_at = 0.0  # loop time of the latest attempt that failed
         self._task: asyncio.Task[None] | None = None
@@ -85,7 +85,7 @@ class Backlog:
         now = asyncio.get_running_loop().time()
         if self._task is not None and now - self._tried_at >= RETRY_INTERVAL_S_MIN:
             self._tried.clear()
-            self._hurry.set()
+            self._try_now.set()
             await self._tried.wait()
 
     def cancel(self) -> None:
@@ -105,9 +105,9 @@ class Backlog:
         try:
             while True:
                 await wait_until_set(
-                    self._hurry, random.uniform(0.5, 1.0) * wait_s  # noqa: S311 (spreads load, guards nothing)
+                    self._try_now, random.uniform(0.5, 1.0) * wait_s  # noqa: S311 (spreads load, guards nothing)
                 )
-                self._hurry.clear()
+                self._try_now.clear()
                 wait_s = min(2 * wait_s, STORE_RETRY_S_MAX)
                 if await self._try() is None:
                     return

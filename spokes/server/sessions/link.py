@@ -1,4 +1,4 @@
-"""One link as the control plane sees it: its handshake, and what arrived and was not looked at yet.
+"""One link as the control plane sees it: its handshake, and the messages and notifications that wait to be read.
 
 Bound: messages are taken at a pace, because reading them costs the one thread that all links share; INBOX_BYTES_MAX
 and INBOX_PARTS_MAX wait meanwhile, and more than that ends the link.
@@ -25,7 +25,7 @@ INBOX_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 INBOX_PARTS_MAX = 1024
 PART_RATE_PER_S = 10.0  # of one link in the long run; a client in order is far below
 PART_BURST = 100
-CLOSE_GRACE_S = 2.0  # for a goodbye to leave; a peer that reads nothing gets no longer
+CLOSE_GRACE_S = 2.0  # for a bye to leave; a peer that reads nothing gets no longer
 
 _REASONS = {"SPK-PROTOCOL": Reason.PROTOCOL, "SPK-LIMIT": Reason.LIMIT, "SPK-BUSY": Reason.LIMIT}
 
@@ -37,14 +37,14 @@ class WorkFailed:
     error: Exception
 
 
-Notice = RulesChanged | WorkFailed
+Notification = RulesChanged | WorkFailed
 
 
 class Link:
     """Sends and receives control messages on one engine link."""
 
     __slots__ = (
-        "_arrived", "_askers", "_engine", "_inbox", "_inbox_bytes", "_notices", "bucket", "handshake", "id",
+        "_arrived", "_askers", "_engine", "_inbox", "_inbox_bytes", "_notifications", "bucket", "handshake", "id",
         "lost", "peer", "source", "task",
     )  # fmt: skip
 
@@ -53,7 +53,7 @@ class Link:
         self._inbox: deque[Part] = deque()
         self._inbox_bytes = 0
         self._arrived = asyncio.Event()
-        self._notices: dict[type[Notice], Notice] = {}  # the newest of each kind
+        self._notifications: dict[type[Notification], Notification] = {}  # the newest of each kind
         self.handshake = ServerHandshake()
         self.id = link
         self.lost = False  # the network's doing: neither end meant it
@@ -99,25 +99,25 @@ class Link:
             raise ProtocolError("control messages come faster than they can be answered")
         self._arrived.set()
 
-    def tell(self, notice: Notice) -> None:
-        """For the link's own coroutine, from this side: a newer notice takes the place of one that it did not take."""
-        self._notices[type(notice)] = notice
+    def tell(self, notification: Notification) -> None:
+        """Tells the link's own coroutine. A newer notification replaces one of its kind that was not taken yet."""
+        self._notifications[type(notification)] = notification
         self._arrived.set()
 
     async def receive(self) -> Message:
-        """The next message; notices are left for receive_any()."""
+        """The next message; notifications are left for receive_any()."""
         while (message := await self._arrived_message()) is None:
             self._arrived.clear()
             await self._arrived.wait()
         return message
 
-    async def receive_any(self) -> Message | Notice:
-        """The next message, or a notice once every message that arrived was taken."""
+    async def receive_any(self) -> Message | Notification:
+        """The next message, or a notification once every message that arrived was taken."""
         while True:
             if (message := await self._arrived_message()) is not None:
                 return message
-            if self._notices:
-                return self._notices.pop(next(iter(self._notices)))
+            if self._notifications:
+                return self._notifications.pop(next(iter(self._notifications)))
             self._arrived.clear()
             await self._arrived.wait()
 

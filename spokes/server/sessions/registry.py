@@ -38,7 +38,7 @@ class Session:
 
     @property
     def token(self) -> str:
-        """What the client shows to join further links."""
+        """What the client shows to join additional links."""
         return f"{self.id}.{self.secret}"
 
     @property

@@ -1,4 +1,4 @@
-"""What a link says once it is logged in: services, requests, goodbye; and the stored rules brought to it.
+"""What a link says once it is logged in: services, requests, bye; and the stored rules brought to it.
 
 Bound: the link's own pace; a list of rules costs as many turns as its rules weigh.
 Fails: rules wait for a store that is away (backlog.py), and the link is heard meanwhile; a fault of the peer's ends its
@@ -54,7 +54,7 @@ class SessionLoop:
     async def run(
         self, link: Link, tunnel_uid: str, session: Session | None, *, bring_rules: bool = False
     ) -> None:
-        """Answers until goodbye; without a session, a control link's requests alone. The messages of a link are taken
+        """Answers until bye; without a session, a control link's requests alone. The messages of a link are taken
         one after the other, in order; rules that wait for the store hold up no other message.
 
         `bring_rules`: sends the stored rules to the client first, whether it has them or not.

@@ -173,7 +173,7 @@ class Sessions:
                 case Login():
                     await self._login(link, agent, request)
                 case _:
-                    link.close()  # goodbye before anything was asked
+                    link.close()  # bye before anything was asked
         except (AdmissionRefusedError, CopyError) as error:
             link.send_bye(error, retry=True, retry_after_s=error.retry_after_s)
         except StoreError as error:
@@ -433,7 +433,7 @@ class Sessions:
             self._engine.drain_link(link_id)
 
     async def close(self) -> None:
-        """Says goodbye on every link and ends the coroutines."""
+        """Says bye on every link and ends the coroutines."""
         self._draining = True
         tasks = [link.task for link in self._links.values() if link.task is not None]
         for link in self._links.values():

@@ -45,7 +45,7 @@ class UnauthenticatedLinks:
             async with asyncio.timeout(self.deadline_s):
                 hello = await link.receive()
                 if not isinstance(hello, Hello):  # the handshake lets nothing else but a bye through
-                    raise ProtocolError("goodbye before hello")
+                    raise ProtocolError("bye before hello")
                 self._welcome(link, hello)
                 return hello.agent, await link.receive()
         except TimeoutError:

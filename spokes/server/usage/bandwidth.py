@@ -1,4 +1,4 @@
-"""The traffic a user may have in a calendar month (UTC): counted, looked at each interval, and cut off when used up.
+"""The traffic a user may have in a calendar month (UTC): counted, checked each interval, and cut off when used up.
 
 Owns: which users have used up theirs. What was used is asked of the store, so it survives restarts; a user is over at
 most one interval's traffic late. A new month, a raised limit or none opens the tunnels again by itself.
@@ -37,7 +37,7 @@ class UserTraffic(NamedTuple):
 
 
 class BandwidthLimits:
-    """run() looks each interval; look() when a user or a tunnel's owner changed."""
+    """run() checks each interval; check() is for when a user or a tunnel's owner changed."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class BandwidthLimits:
     async def load(self) -> None:
         """Before visitors are served: who was over before a restart is over after it."""
         await self._ask()
-        self.look()
+        self.check()
 
     async def run(self) -> None:
         while True:
@@ -76,7 +76,7 @@ class BandwidthLimits:
             await self._ask()
         except SpokesError as error:
             log.warning("usage not read", extra={"code": error.code, "detail": str(error)})
-        self.look()
+        self.check()
 
     async def _ask(self) -> None:
         if any(self._users.limited()):
@@ -95,7 +95,7 @@ class BandwidthLimits:
     def is_used_up(self, user_uid: str) -> bool:
         return user_uid in self._used_up
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Holds what was used against the limits, and opens and closes tunnels accordingly."""
         used = {uid: used_bytes for uid, used_bytes, limit in self.standings() if used_bytes >= limit}
         used_up = set(used)

@@ -33,7 +33,7 @@ class TrafficMeter:
         self._records = records
         self._pending: defaultdict[tuple[str, str], _Sum] = defaultdict(lambda: (0, 0, 0))  # by tunnel and service
         self._pending_bytes: defaultdict[str, int] = defaultdict(int)  # by tunnel
-        self._ended: frozenset[int] = frozenset()  # retired services that nothing used when they were last looked at
+        self._ended: frozenset[int] = frozenset()  # retired services that nothing used at the last check
 
     def pending(self) -> Iterator[tuple[str, int]]:
         """Tunnels, and what was counted of each and is not in the store yet."""

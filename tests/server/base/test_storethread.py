@@ -8,6 +8,7 @@ import pytest
 from spokes.errors import StoreError
 from spokes.server.base import storethread
 from spokes.server.base.storethread import StoreThread
+from tests.support.eventually import eventually
 from tests.support.threads import join_thread
 
 
@@ -54,9 +55,14 @@ async def test_call_whose_caller_gave_up_before_its_turn_is_not_made(thread):
 
 
 async def test_asking_a_store_that_hangs_ends_in_time_and_at_once_once_that_is_known(thread, monkeypatch):
-    release, made = threading.Event(), []
-    stuck = asyncio.create_task(thread.run(release.wait, 30))
-    await asyncio.sleep(0)
+    begun, release, made = threading.Event(), threading.Event(), []
+
+    def hang():
+        begun.set()
+        release.wait(30)
+
+    stuck = asyncio.create_task(thread.run(hang))
+    await eventually(begun.is_set)      # its time counts from here
     monkeypatch.setattr(storethread, "ANSWER_WITHIN_S", 0.05)
     with pytest.raises(StoreError, match="does not answer"):
         await thread.ask(made.append, 1)

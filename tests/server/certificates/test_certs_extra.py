@@ -45,7 +45,7 @@ async def server(config, authority):
     server = Server(config)
     await server.start()
     yield server
-    server.hurry()
+    server.force_stop()
     await server.stop()
 
 
@@ -76,8 +76,8 @@ def leaf_in(folder):
                b"-----END CERTIFICATE-----\n")
 
 
-async def look(server):
-    await server.notifications.certs_extra.look()
+async def check(server):
+    await server.notifications.certs_extra.check()
     await server.notifications.alerts.flush()
 
 
@@ -101,7 +101,7 @@ async def test_pair_that_lies_there_at_the_start_is_in_force(server, root):
 async def test_renewed_pair_counts_for_who_comes_next(server, root, authority):
     before = leaf_in(root / NAME)
     authority.put(root / NAME, WILD)
-    await look(server)
+    await check(server)
     assert await shown(server, "a.example.net") == leaf_in(root / NAME) != before
     with pytest.raises(ssl.SSLError):
         await shown(server, "example.net")         # the new one does not name it
@@ -166,7 +166,7 @@ async def test_pair_that_the_tls_library_refuses_is_found_though_others_of_its_k
 async def test_bad_pair_is_named_and_the_last_good_one_stays(server, root):
     good = leaf_in(root / NAME)
     write(root / NAME / "fullchain.pem", b"-----BEGIN CERTIFICATE-----\nAAAA")
-    await look(server)
+    await check(server)
     assert await shown(server, "a.example.net") == good
     told = await listed(server)
     assert (told["state"], told["names"]) == ("last good in use", [WILD, "example.net"])
@@ -178,31 +178,31 @@ async def test_folder_that_is_gone_stays_in_use_until_its_certificate_ends(serve
     good = leaf_in(root / NAME)
     shutil.rmtree(root / NAME)
     for _ in range(2):
-        await look(server)
+        await check(server)
         assert await shown(server, "a.example.net") == good
         assert "is gone" in (await listed(server))["cause"]
     with clock.replaced(clock.ManualClock(wall_s=clock.wall_s() + 91 * 86_400)):
-        await look(server)
+        await check(server)
         with pytest.raises(ssl.SSLError):
             await shown(server, "a.example.net")
-        await look(server)
+        await check(server)
     assert server.notifications.certs_extra.list() == []
     assert not alerts(server)
 
 
 async def test_mended_pair_settles_the_alert(server, root, authority):
     write(root / NAME / "privkey.pem", b"")
-    await look(server)
+    await check(server)
     assert alerts(server)
     leaf = authority.put(root / NAME, WILD)
-    await look(server)
+    await check(server)
     assert await shown(server, "a.example.net") == der(leaf)
     assert not alerts(server)
 
 
 async def test_pair_that_never_was_good_says_so(server, root, store):
     (root / "bad").mkdir()
-    await look(server)
+    await check(server)
     told = await listed(server, "bad")
     assert (told["state"], told["names"], told["hint"]) == ("not used", [], "put the chain (PEM) there")
     assert "last good" not in "".join(alert.text for alert in store.alerts.select())
@@ -211,15 +211,15 @@ async def test_pair_that_never_was_good_says_so(server, root, store):
 async def test_of_two_that_cover_a_name_the_longer_lived_is_used_and_that_is_said_once(server, root, authority, caplog):
     longer = authority.put(root / "longer", "a.example.net", "example.net", days=95)
     for _ in range(2):
-        await look(server)
+        await check(server)
         assert await shown(server, "example.net") == der(longer)
         assert await shown(server, "b.example.net") == leaf_in(root / NAME)
     authority.put(root / "third", "third.test")
     caplog.set_level("INFO")
-    await look(server)
+    await check(server)
     assert "two certificates cover" not in caplog.text
     authority.put(root / "least", "third.test", days=1)
-    await look(server)
+    await check(server)
     assert caplog.text.count("two certificates cover") == 1
     assert (await listed(server, "least"))["state"] == "covered by another"
 
@@ -228,7 +228,7 @@ async def test_servers_own_name_may_be_among_them_and_what_is_self_made_is_the_l
     own = await shown(server, DOMAIN)
     assert await shown(server, None) == own
     leaf = authority.put(root / "own", DOMAIN, f"*.{DOMAIN}", days=5)
-    await look(server)
+    await check(server)
     for name in (DOMAIN, f"some.{DOMAIN}", None):
         assert await shown(server, name) == der(leaf)
     found = await asyncio.to_thread(call_control, server.directory / CONTROL_SOCKET_NAME, "certificates")
@@ -256,13 +256,13 @@ async def test_clients_hear_which_address_to_show_as_certificates_come_and_go(co
     assert (await hears(peer, Address, count=2)).url == plain                    # nothing was said in between
     _, ready = await log_in(engine, key)
     assert ready.url == plain
-    server.hurry()
+    server.force_stop()
     await server.stop()
 
 
 async def test_who_names_no_host_gets_the_certificate_of_the_address(server, root, authority):
     leaf = authority.put(root / "address", "127.0.0.1")
-    await look(server)
+    await check(server)
     assert await shown(server, None) == der(leaf)
     assert await shown(server, DOMAIN) != der(leaf)
 
@@ -278,8 +278,8 @@ async def test_tree_that_changes_while_it_is_walked_is_right_in_the_end(server, 
 
     shuffling = asyncio.create_task(shuffle())
     while not shuffling.done():
-        await look(server)
-    await look(server)
+        await check(server)
+    await check(server)
     for number in range(7):
         folder = root / f"f{number}"
         if folder.is_dir():

@@ -1,4 +1,4 @@
-"""Alerts: raised once, resolved by themselves, told to whoever listens; and what the looks make of figures."""
+"""Alerts: raised once, resolved by themselves, told to whoever listens; and what the checks make of figures."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ DAY_S = 86_400.0
 
 
 class Board:
-    """An AlertBoard as the looks see it, without a store."""
+    """An AlertBoard as the checks see it, without a store."""
 
     def __init__(self):
         self.open = {}
@@ -123,7 +123,7 @@ async def test_alert_waits_for_a_store_that_fails(server, store, monkeypatch, to
 
 
 async def test_alerts_real_looks_raise_nothing_on_a_healthy_server(server, store):
-    await server.notifications.watch.look()
+    await server.notifications.watch.check()
     await server.notifications.alerts.flush()
     assert [alert.kind for alert in store.alerts.select(open_only=True) if alert.kind != "disk"] == []
 
@@ -142,8 +142,8 @@ async def test_alert_of_a_silent_tunnel_comes_and_goes_with_it(engine, server, s
     await server.presence.flush()
 
     async def silent():
-        await server.notifications.watch.look()
-        await server.notifications.watch.look()
+        await server.notifications.watch.check()
+        await server.notifications.watch.check()
         await server.notifications.alerts.flush()
         return [alert.subject for alert in store.alerts.select(open_only=True) if alert.kind == "offline"]
 
@@ -231,6 +231,6 @@ def test_clocks_two_alone_may_both_be_wrong_and_both_ways_say_nothing():
 
 def test_offline_counts_from_when_it_was_seen_first():
     offline = Offline()
-    offline.look(["a", "b"], lambda uid: uid == "b", 100.0)
-    assert offline.look(["a", "b"], lambda uid: False, 130.0) == {"a": 30.0, "b": 0.0}
-    assert offline.look(["b"], lambda uid: True, 140.0) == {}
+    offline.check(["a", "b"], lambda uid: uid == "b", 100.0)
+    assert offline.check(["a", "b"], lambda uid: False, 130.0) == {"a": 30.0, "b": 0.0}
+    assert offline.check(["b"], lambda uid: True, 140.0) == {}

@@ -20,15 +20,15 @@ from tests.support.eventually import eventually
 
 @pytest.fixture
 def watched(server):
-    """One look at the files; then whether the alert is open."""
+    """One check of the files; then whether the alert is open."""
     subject = str(server.directory / CHAIN_NAME)
 
-    async def look() -> bool:
-        await server.notifications.certificates.look()
+    async def check() -> bool:
+        await server.notifications.certificates.check()
         await server.notifications.alerts.flush()
         return server.notifications.alerts.is_open("certificate", subject)
 
-    return look
+    return check
 
 
 LINK = ("spokes/1",)
@@ -88,14 +88,14 @@ async def test_pair_with_another_key_is_shown_to_visitors_and_links_keep_theirs(
         pinned = await asyncio.to_thread(certificate_of, port, DOMAIN, LINK)
         for name in (KEY_NAME, CHAIN_NAME):
             (server.directory / name).write_bytes((other / name).read_bytes())
-        await server.notifications.certificates.look()
+        await server.notifications.certificates.check()
         shown = await asyncio.to_thread(certificate_of, port, DOMAIN)
         assert shown == ssl.PEM_cert_to_DER_cert((other / CHAIN_NAME).read_text())
         assert await asyncio.to_thread(certificate_of, port, DOMAIN, BY_AUTHORITY) == shown
         kept = await asyncio.to_thread(certificate_of, port, DOMAIN, LINK)
         assert fingerprint_of(kept) == fingerprint_of(pinned) == server.link_certificate.fingerprint
     finally:
-        server.hurry()
+        server.force_stop()
         await server.stop()
     again = Server(config)
     await again.start()
@@ -105,7 +105,7 @@ async def test_pair_with_another_key_is_shown_to_visitors_and_links_keep_theirs(
         assert fingerprint_of(kept) == fingerprint_of(pinned)
         assert await asyncio.to_thread(certificate_of, port, DOMAIN) == shown
     finally:
-        again.hurry()
+        again.force_stop()
         await again.stop()
 
 
@@ -130,19 +130,19 @@ async def test_new_certificate_is_shown_to_visitors_while_nothing_else_changes(c
     try:
         (server.directory / CHAIN_NAME).unlink()
         made = ensure_certificate(server.directory, DOMAIN)
-        await server.notifications.certificates.look()
+        await server.notifications.certificates.check()
         port = server.addresses(ListenerKind.TLS)[0].port
         for name in (DOMAIN, f"some.{DOMAIN}"):
             shown = await asyncio.to_thread(certificate_of, port, name)
             assert shown == ssl.PEM_cert_to_DER_cert(made.chain_pem.decode())
     finally:
-        server.hurry()
+        server.force_stop()
         await server.stop()
 
 
-async def test_files_are_looked_at_by_themselves(server, store):
+async def test_files_are_checked_by_themselves(server, store):
     (server.directory / CHAIN_NAME).write_bytes(b"garbage")
-    await server.notifications.watch.look()
+    await server.notifications.watch.check()
     await eventually(lambda: store.alerts.select(open_only=True))
     assert "holds no certificate" in store.alerts.select()[0].text
 

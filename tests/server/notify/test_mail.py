@@ -128,7 +128,7 @@ async def test_mail_of_a_whole_server_tells_an_alert(config):
             server.notifications.alerts.raise_("disk", "/data", Severity.CRITICAL, "1% of the disk are free")
             await eventually(lambda: receiver.messages)
         finally:
-            server.hurry()
+            server.force_stop()
             await server.stop()
 
 

@@ -6,7 +6,7 @@ import ssl
 import pytest
 
 from spokes.server.certificates.certificates import ensure_certificate
-from spokes.server.notify.lookups import Lookups
+from spokes.server.notify.resolver import SharedResolver
 from spokes.server.notify.webhook_request import Outcome, post
 from tests.support.eventually import eventually
 from tests.support.webhook_receiver import webhook_receiver
@@ -16,7 +16,7 @@ CONTEXT = ssl.create_default_context()
 
 async def send(url, body=b"{}", headers=(), *, allow_private=True, context=CONTEXT, deadline_s=5.0):
     return await post(
-        url, headers, body, allow_private=allow_private, context=context, lookup=Lookups(), deadline_s=deadline_s
+        url, headers, body, allow_private=allow_private, context=context, lookup=SharedResolver(), deadline_s=deadline_s
     )
 
 

@@ -173,7 +173,7 @@ async def test_webhook_changes_made_while_no_server_ran_are_told(config, server,
         await eventually(lambda: receiver.posts)
         assert bodies(receiver)[0]["object"]["uid"] == token.uid
     finally:
-        again.hurry()
+        again.force_stop()
         await again.stop()
 
 
@@ -261,14 +261,14 @@ async def test_clock_set_back_while_no_server_ran_holds_up_no_delivery(config, s
     webhook = await hook(server, store, receiver, kinds=("none",))
     with clock.replaced(clock.ManualClock(wall_s=clock.wall_s() + 86_400)):
         queue(store, webhook)
-    server.hurry()
+    server.force_stop()
     await server.stop()
     again = Server(config, make_engine=FakeEngine)
     await again.start()
     try:
         await eventually(lambda: len(receiver.posts) == 1)
     finally:
-        again.hurry()
+        again.force_stop()
         await again.stop()
 
 

@@ -39,7 +39,7 @@ async def server(config):
     server = Server(dataclasses.replace(config, admin=True), make_admin_command=stand_in)
     await server.start()
     yield server
-    server.hurry()
+    server.force_stop()
     await server.stop()
 
 
@@ -127,7 +127,7 @@ async def test_admin_not_yet_up_is_a_page_that_says_when_to_come_back(config):
         assert (status, headers["Content-Type"]) == (503, "application/json")
         assert json.loads(body)["status"] is False
     finally:
-        server.hurry()
+        server.force_stop()
         await server.stop()
 
 

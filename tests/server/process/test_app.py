@@ -81,7 +81,7 @@ async def test_server_first_token_is_in_a_private_file_and_works(server, store):
 
 
 async def test_change_that_the_server_was_not_told_of_acts_when_the_control_socket_is_back(config, monkeypatch):
-    monkeypatch.setattr(control, "LOOK_S", 0.05)
+    monkeypatch.setattr(control, "CHECK_INTERVAL_S", 0.05)
     server = Server(config, make_engine=FakeEngine)
     await server.start()
     try:
@@ -91,7 +91,7 @@ async def test_change_that_the_server_was_not_told_of_acts_when_the_control_sock
         await eventually(lambda: (RouteKind.HTTP, tunnel.hostname) in server._engine.routes)
         assert await asyncio.to_thread(call_control, path, "status")
     finally:
-        server.hurry()
+        server.force_stop()
         await server.stop()
 
 
@@ -105,7 +105,7 @@ async def test_server_killed_and_started_again_serves_the_same_names_and_ports(c
     await first.follower.catch_up()
     await log_in(first._engine, key)
     await first.presence.flush()
-    first.hurry()
+    first.force_stop()
     await first.stop()
     with Store.open(config.store_url) as left:  # as a killed server leaves it
         from spokes.store import PresenceUpdate
@@ -126,7 +126,7 @@ async def test_server_killed_and_started_again_serves_the_same_names_and_ports(c
     _, ready = await log_in(engine, key)
     assert ready.hostname == tunnel.hostname
     assert [one.port for one in ready.config.ports] == [port]
-    second.hurry()
+    second.force_stop()
     await second.stop()
 
 

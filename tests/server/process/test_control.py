@@ -107,7 +107,7 @@ async def test_control_path_too_long_is_a_clear_error(tmp_path):
 
 @pytest.mark.parametrize("fate", ["deleted", "moved away", "replaced by a file"])
 async def test_control_socket_that_is_taken_away_is_made_again(tmp_path, monkeypatch, fate):
-    monkeypatch.setattr(server_control, "LOOK_S", 0.02)
+    monkeypatch.setattr(server_control, "CHECK_INTERVAL_S", 0.02)
     path, made = tmp_path / "control.sock", asyncio.Event()
     control = ControlSocket(path, {"echo": echo})
     await control.start()

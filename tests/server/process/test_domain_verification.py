@@ -1,4 +1,4 @@
-"""Proofs looked at again, with a real name server."""
+"""Verified domains checked again, with a real name server."""
 
 import pytest
 
@@ -19,29 +19,29 @@ def names():
         yield server
 
 
-async def test_proof_whose_record_is_gone_is_lost_after_three_looks_and_not_looked_at_before_its_time(
+async def test_verification_whose_record_is_gone_is_lost_after_three_checks_and_not_checked_before_its_time(
     server, store, names
 ):
     user = do(store, CreateUser())
-    proofs = DomainVerification(server._store, [names.address])
+    verification = DomainVerification(server._store, [names.address])
     names.put_txt("_spokes-proof", store.domain_verifications.challenge(user.uid, ZONE))
     do(store, NoteDomainCheck(user.uid, ZONE, seen=True))
     before = store.domain_verifications.select()
-    await proofs.look(clock.wall_s())
+    await verification.check(clock.wall_s())
     assert store.domain_verifications.select() == before
-    await proofs.look(clock.wall_s() + RECHECK_S)
+    await verification.check(clock.wall_s() + RECHECK_S)
     (seen,) = store.domain_verifications.select()
     assert (seen.failures, seen.proved) == (0, before[0].proved)
     names.put_txt("_spokes-proof")
     for failures in range(1, LOST_AFTER_COUNT + 1):
-        await proofs.look(clock.wall_s() + RECHECK_S)
+        await verification.check(clock.wall_s() + RECHECK_S)
         assert store.domain_verifications.select()[0].failures == failures
     assert not store.domain_verifications.select()[0].proved
 
 
-async def test_name_server_that_is_away_takes_no_proof(server, store):
+async def test_name_server_that_is_away_takes_no_verification(server, store):
     user = do(store, CreateUser())
     do(store, NoteDomainCheck(user.uid, ZONE, seen=True))
     before = store.domain_verifications.select()
-    await DomainVerification(server._store, [Address("127.0.0.1", 9)]).look(clock.wall_s() + RECHECK_S)
+    await DomainVerification(server._store, [Address("127.0.0.1", 9)]).check(clock.wall_s() + RECHECK_S)
     assert store.domain_verifications.select() == before

@@ -103,7 +103,7 @@ async def test_user_inactive_at_start_is_refused_after_it(config, server, store,
     try:
         assert await refused(again._engine, owned[1]) == "SPK-INACTIVE"
     finally:
-        again.hurry()
+        again.force_stop()
         await again.stop()
 
 
@@ -150,7 +150,7 @@ async def test_traffic_survives_a_restart(config, engine, server, store, user, o
         usage = again._store.store.traffic.usage_of_user(user.uid, clock.wall_s())
         assert usage.monthly == 600_000
     finally:
-        again.hurry()
+        again.force_stop()
         await again.stop()
 
 
@@ -226,7 +226,7 @@ async def test_bandwidth_used_up_before_a_restart_is_closed_after_it(config, ser
     try:
         assert again._engine.routes[(RouteKind.HTTP, owned[0].hostname)] == "SPK-BANDWIDTH"
     finally:
-        again.hurry()
+        again.force_stop()
         await again.stop()
 
 

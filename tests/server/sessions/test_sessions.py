@@ -142,10 +142,11 @@ async def test_session_generation_counts_from_the_first_login(engine, server, re
 
 async def test_session_taken_over_loses_every_one_of_its_links(engine, server, registered):
     leading, ready = await log_in(engine, registered[1])
-    further = [await join(engine, ready) for _ in range(ready.link_count_max - 1)]
-    assert further
+    additional = [await join(engine, ready) for _ in range(ready.link_count_max - 1)]
+    assert additional
     newest, _ = await log_in(engine, registered[1])
-    assert {one.link for one in (leading, *further)} <= set(engine.ended)
+    # They are cut once the old client has answered the PING that tells two clients from one that came back.
+    await eventually(lambda: {one.link for one in (leading, *additional)} <= set(engine.ended))
     assert set(engine.links) == {newest.link}
     await eventually(lambda: server.sessions.link_count == 1)
 
@@ -193,11 +194,11 @@ async def test_session_join_adds_links_up_to_the_limit(engine, registered):
     peer, ready = await log_in(engine, registered[1])
     joined = []
     for _ in range(ready.link_count_max - 1):
-        further = engine.arrive()
-        further.say(hello())
-        further.say(m.Join(session=ready.session))
-        await hears(further, m.Joined)
-        joined.append(further)
+        additional = engine.arrive()
+        additional.say(hello())
+        additional.say(m.Join(session=ready.session))
+        await hears(additional, m.Joined)
+        joined.append(additional)
     assert {engine.links[one.link].tunnel for one in joined} == {engine.links[peer.link].tunnel}
     one_too_many = engine.arrive()
     one_too_many.say(hello())
@@ -222,10 +223,10 @@ async def test_session_join_wrong_secret_is_refused(engine, registered):
 async def test_session_of_an_old_client_ends_with_its_primary_link(engine, server, store, registered):
     peer, ready = await log_in(engine, registered[1])
     assert not ready.supports_failover
-    further = await join(engine, ready)
+    additional = await join(engine, ready)
     await eventually(lambda: store.tunnels.get(registered[0].uid).state is TunnelState.ONLINE)
     peer.hang_up()
-    await eventually(lambda: further.link in engine.ended)
+    await eventually(lambda: additional.link in engine.ended)
     await eventually(lambda: store.tunnels.get(registered[0].uid).state is TunnelState.OFFLINE)
     assert len(server.registry) == 0
 
@@ -236,55 +237,55 @@ async def test_session_primary_link_lost_goes_on_over_the_one_that_takes_its_pla
     assert ready.supports_failover
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),)))
     await hears(peer, m.Accepted)
-    further = await join(engine, ready)
+    additional = await join(engine, ready)
     peer.hang_up()
     session = server.registry.get(tunnel.uid)
     await eventually(lambda: session.primary is None)
-    further.say(m.Lead())
-    await hears(further, m.Leading)
-    assert [site.domain for site in (await hears(further, m.Config)).config.https] == ["a.example.org"]
+    additional.say(m.Lead())
+    await hears(additional, m.Leading)
+    assert [site.domain for site in (await hears(additional, m.Config)).config.https] == ["a.example.org"]
     do(store, PutSites(tunnel.uid, [{"domain": "b.example.org", "port": 81}]))
     server.follower.wake()
-    assert len((await hears(further, m.Config, 2)).config.https) == 2
-    further.say(m.Request(id=1, op="tunnel.info"))
-    assert (await hears(further, m.Answer)).result["hostname"] == tunnel.hostname
+    assert len((await hears(additional, m.Config, 2)).config.https) == 2
+    additional.say(m.Request(id=1, op="tunnel.info"))
+    assert (await hears(additional, m.Answer)).result["hostname"] == tunnel.hostname
     again = await join(engine, ready)
     assert server.registry.get(tunnel.uid) is session
-    assert session.links == {further.link, again.link}
+    assert session.links == {additional.link, again.link}
     await server.presence.flush()
     assert store.tunnels.get(tunnel.uid).state is TunnelState.ONLINE
 
 
 async def test_session_lead_before_the_loss_was_noticed_cuts_the_old_link(engine, server, registered):
     peer, ready = await log_in(engine, registered[1], moves=True)
-    further = await join(engine, ready)
-    further.say(m.Lead())
-    await hears(further, m.Config)
+    additional = await join(engine, ready)
+    additional.say(m.Lead())
+    await hears(additional, m.Config)
     await eventually(lambda: peer.link in engine.ended)
     session = server.registry.get(registered[0].uid)
-    await eventually(lambda: session.links == {further.link})
-    assert session.primary == further.link
+    await eventually(lambda: session.links == {additional.link})
+    assert session.primary == additional.link
 
 
-async def test_session_goodbye_on_the_primary_link_ends_it_although_it_could_fail_over(engine, server, registered):
+async def test_session_bye_on_the_primary_link_ends_it_although_it_could_fail_over(engine, server, registered):
     peer, ready = await log_in(engine, registered[1], moves=True)
-    further = await join(engine, ready)
+    additional = await join(engine, ready)
     peer.say(m.Bye(code="SPK-CLOSED"))
-    await eventually(lambda: further.link in engine.ended and len(server.registry) == 0)
+    await eventually(lambda: additional.link in engine.ended and len(server.registry) == 0)
 
 
 async def test_session_protocol_broken_on_the_primary_link_ends_it_for_good(engine, server, registered):
     peer, ready = await log_in(engine, registered[1], moves=True)
-    further = await join(engine, ready)
+    additional = await join(engine, ready)
     peer.say_raw(b"garbage")
-    await eventually(lambda: further.link in engine.ended and len(server.registry) == 0)
+    await eventually(lambda: additional.link in engine.ended and len(server.registry) == 0)
 
 
 async def test_session_last_link_lost_goes_offline(engine, server, store, registered):
     peer, ready = await log_in(engine, registered[1], moves=True)
-    further = await join(engine, ready)
+    additional = await join(engine, ready)
     peer.hang_up()
-    further.hang_up()
+    additional.hang_up()
     await eventually(lambda: store.tunnels.get(registered[0].uid).state is TunnelState.OFFLINE)
     assert len(server.registry) == 0
 
@@ -292,19 +293,19 @@ async def test_session_last_link_lost_goes_offline(engine, server, store, regist
 async def test_session_that_nobody_leads_ends_at_the_deadline(engine, server, registered):
     server.sessions._primary_deadline_s = 0.05
     peer, ready = await log_in(engine, registered[1], moves=True)
-    further = await join(engine, ready)
+    additional = await join(engine, ready)
     peer.hang_up()
-    await eventually(lambda: further.link in engine.ended and len(server.registry) == 0)
+    await eventually(lambda: additional.link in engine.ended and len(server.registry) == 0)
 
 
 async def test_session_shut_down_while_nobody_leads_is_cut(engine, server, store, registered):
     peer, ready = await log_in(engine, registered[1], moves=True)
-    further = await join(engine, ready)
+    additional = await join(engine, ready)
     peer.hang_up()
     await eventually(lambda: server.registry.get(registered[0].uid).primary is None)
     do(store, SetTunnelState(registered[0].uid, TunnelState.SHUTDOWN))
     server.follower.wake()
-    await eventually(lambda: further.link in engine.ended and len(server.registry) == 0)
+    await eventually(lambda: additional.link in engine.ended and len(server.registry) == 0)
 
 
 async def test_session_services_are_in_force_before_they_are_accepted(engine, store, registered):
@@ -441,7 +442,7 @@ async def test_session_store_away_lists_that_wait_are_called_stale_one_by_one(
     assert isinstance(said[0], m.Config)
 
 
-async def test_session_store_away_goodbye_is_heard_and_nothing_waits_on(
+async def test_session_store_away_bye_is_heard_and_nothing_waits_on(
     engine, server, registered, store_fails
 ):
     peer, _ = await log_in(engine, registered[1])
@@ -492,10 +493,10 @@ async def test_session_rules_changed_by_others_are_brought_to_the_client(engine,
     assert [site.domain for site in config.https] == ["a.example.org", "b.example.org"]
 
 
-async def test_session_does_not_look_at_changes_that_are_its_own_or_of_no_rule(
+async def test_session_does_not_read_the_store_for_changes_that_are_its_own_or_of_no_rule(
     engine, server, store, registered, monkeypatch
 ):
-    """What the client announced itself and what is no rule cost no look at the store, and no word to the client."""
+    """What the client announced itself and what is no rule cost no query of the store, and no word to the client."""
     uid = registered[0].uid
     peer, ready = await log_in(engine, registered[1])
     read = []
@@ -593,9 +594,9 @@ async def test_session_port_in_use_by_another_program_is_skipped(engine, server,
     import socket
 
     begin = server.config.tcp_ports.begin
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", begin))
-        stranger.listen()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", begin))
+        other.listen()
         peer, _ = await log_in(engine, registered[1])
         peer.say(m.Request(id=1, op="tcp.allocate"))
         assert (await hears(peer, m.Answer)).result == {"port": begin + 1}
@@ -637,7 +638,7 @@ async def test_session_shut_down_by_the_operator_ends_at_once_and_stays_out(engi
 async def test_session_of_a_key_that_is_changed_ends_at_once_and_stays_out(engine, server, store, registered, change):
     tunnel, key = registered
     peer, ready = await log_in(engine, key)
-    further = await join(engine, ready)
+    additional = await join(engine, ready)
     control, _ = await log_in(engine, key, mode="control")
     if change == "deactivate":
         do(store, SetTunnelKey(tunnel.uid, active=False))
@@ -647,7 +648,7 @@ async def test_session_of_a_key_that_is_changed_ends_at_once_and_stays_out(engin
     for one in (peer, control):
         bye = await hears(one, m.Bye)
         assert (bye.code, bye.retry) == ("SPK-INACTIVE", False)
-    await eventually(lambda: {peer.link, further.link, control.link} <= set(engine.ended))
+    await eventually(lambda: {peer.link, additional.link, control.link} <= set(engine.ended))
     late = engine.arrive()
     late.say(hello())
     late.say(m.Login(key=key))
@@ -745,7 +746,7 @@ async def test_session_too_many_logins_are_told_when_to_come_back(engine, server
     assert bye.retry_after_s > 0
 
 
-async def test_session_drain_tells_clients_and_says_goodbye(engine, server, registered):
+async def test_session_drain_tells_clients_and_says_bye(engine, server, registered):
     peer, _ = await log_in(engine, registered[1])
     engine.streams_open = 1
     stopping = asyncio.ensure_future(server.stop())
@@ -767,7 +768,7 @@ async def test_session_drain_second_signal_ends_at_once(engine, server, register
     engine.streams_open = 1
     stopping = asyncio.ensure_future(server.stop())
     await eventually(lambda: not engine.listeners)
-    server.hurry()
+    server.force_stop()
     async with asyncio.timeout(2):
         await stopping
 
@@ -799,8 +800,8 @@ async def test_session_hundred_requests_at_once_are_answered_at_once(engine, reg
 
 async def test_session_taken_over_loses_every_link_it_had(engine, registered):
     first, ready = await log_in(engine, registered[1])
-    further = [await join(engine, ready) for _ in range(ready.link_count_max - 1)]
-    assert len(further) >= 2
+    additional = [await join(engine, ready) for _ in range(ready.link_count_max - 1)]
+    assert len(additional) >= 2
     second, _ = await log_in(engine, registered[1])
-    await eventually(lambda: all(one.link in engine.ended for one in (first, *further)))
+    await eventually(lambda: all(one.link in engine.ended for one in (first, *additional)))
     assert second.link in engine.links

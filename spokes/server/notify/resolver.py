@@ -1,4 +1,4 @@
-"""Names looked up for webhooks: whoever makes a webhook chooses whose name servers are asked.
+"""The resolver that webhooks share: whoever makes a webhook chooses whose name servers are asked.
 
 Bound: LOOKUP_COUNT_MAX look-ups, one for a name: a name whose servers hang is asked once, by everybody who waits for
 it. They are shared by the owners of webhooks, so that names of one that hang leave look-ups for the others.
@@ -16,7 +16,7 @@ from spokes.shares import Shares
 LOOKUP_COUNT_MAX = 32
 
 
-class Lookups:
+class SharedResolver:
     def __init__(self, resolve: Resolve | None = None) -> None:
         self._resolve = resolve or Resolver().addresses
         self._under_way: dict[str, asyncio.Task[list[str]]] = {}
