@@ -188,7 +188,7 @@ class Server:
         self.routes.https_port = self._public_port(ListenerKind.TLS, config.public_https_port)
         self.ports = PortListeners(engine, config.tcp_address)
         self.users = Users()
-        self.follower = ChangeFollower(self._store, self.routes, self.ports, self.users)
+        self.follower = ChangeFollower(self._store, self.routes, self.ports, self.users, domain=config.domain)
         self.requests = Requests(self._store, self.follower, self.ports, config.tcp_ports, self.public)
         self.availability = Availability()
         self.presence = PresenceWriter(self._store, config.presence_interval_s)

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from spokes.errors import InactiveError, InternalError
-from spokes.server.base.set_aside import SetAside, Subject
+from spokes.errors import InactiveError, InternalError, NotFoundError
+from spokes.server.base.set_aside import SetAside, Subject, is_passing
 from spokes.server.base.storethread import StoreThread
 from spokes.server.base.worker_loop import run_when_woken
-from spokes.server.routing.decisions import Decision, RulesChanged, TunnelBlocked, TunnelDeleted
+from spokes.server.routing.decisions import Decision, RulesChanged, RulesUnreadable, TunnelBlocked, TunnelDeleted
 from spokes.server.routing.ports import PortListeners
 from spokes.server.routing.routes import RouteTable, port_limits, site_limits
+from spokes.server.routing.stored_config import read_config
 from spokes.server.routing.users import Users
 from spokes.store import Change, Kind, Op, Port, Site, Tunnel, User
 from spokes.wire.rules import serves_plain_http
@@ -37,8 +38,11 @@ ASK_HINT = "ask the operator, and start the client again when it may run"
 class ChangeFollower:
     """Applies the change log to this server."""
 
-    def __init__(self, store: StoreThread, routes: RouteTable, ports: PortListeners, users: Users) -> None:
+    def __init__(
+        self, store: StoreThread, routes: RouteTable, ports: PortListeners, users: Users, *, domain: str
+    ) -> None:
         self._store = store
+        self._domain = domain
         self._users = users
         self._routes = routes
         self._ports = ports
@@ -48,13 +52,14 @@ class ChangeFollower:
         self._portmaps: dict[str, str] = {}  # port map: tunnel; a deletion names the map alone
         self._reading = asyncio.Lock()
         self._woken = asyncio.Event()
-        self._revisions: dict[str, int] = {}  # of tunnels' rules; decided, and still to be told
+        self._revisions: dict[str, int] = {}  # of tunnels' rules that changed, and are still to be told
         self._incomplete: set[str] = set()  # tunnels that came late: what belongs to them was passed over
         self._users_changed = False
         self._told_seq = 0
         self._retry: asyncio.TimerHandle | None = None
         self.set_aside: SetAside[Change] = SetAside("change")
         self.on_decision: Callable[[Decision], None] = _ignore
+        self.has_older_rules: Callable[[str, int], bool] = _has_no_rules  # (tunnel, revision): does a client here?
         self.on_users_changed: Callable[[], None] = _nobody
         self.on_changes: Callable[[], None] = _nobody
 
@@ -166,13 +171,28 @@ class ChangeFollower:
             self._routes.publish()
             if self._ports.ports != self._routes.ports():
                 self._ports.sync(self._routes.ports())
-            revisions, self._revisions = self._revisions, {}
+            await self._decide_rules()
             told_seq, self._told_seq = self._told_seq, self._seq
         self._wake_for_retry()
-        for tunnel_uid, revision in revisions.items():
-            self.on_decision(RulesChanged(tunnel_uid, revision))
         if self._seq != told_seq:
             self.on_changes()
+
+    async def _decide_rules(self) -> None:
+        """Reads changed rules once for each client that has older ones, and decides that it is sent them. A store that
+        fails leaves the others for the next call."""
+        for tunnel_uid, revision in list(self._revisions.items()):
+            if self.has_older_rules(tunnel_uid, revision):
+                try:
+                    stored = await self._store.run(read_config, self._store.store, tunnel_uid, self._domain)
+                except NotFoundError:
+                    log.debug("rules of a deleted tunnel passed over", extra={"tunnel_uid": tunnel_uid})
+                except Exception as error:
+                    if is_passing(error):
+                        raise
+                    self.on_decision(RulesUnreadable(tunnel_uid, error))
+                else:
+                    self.on_decision(RulesChanged(tunnel_uid, stored))
+            del self._revisions[tunnel_uid]
 
     def _wake_for_retry(self) -> None:
         if self._retry is not None:
@@ -260,6 +280,11 @@ class ChangeFollower:
             self.on_decision(TunnelBlocked(tunnel_uid, InactiveError(words, hint=ASK_HINT)))
         else:
             blocked.discard(tunnel_uid)
+
+
+def _has_no_rules(_tunnel_uid: str, _revision: int) -> bool:
+    """No client is here."""
+    return False
 
 
 def _nobody() -> None:

@@ -8,14 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spokes.errors import SpokesError
+from spokes.server.routing.stored_config import StoredConfig
 
 
 @dataclass(frozen=True, slots=True)
 class RulesChanged:
-    """The tunnel's rules are in force at this revision: a client that has an older one is sent them."""
+    """The tunnel's rules are in force as they are here: its client is sent them."""
 
     tunnel_uid: str
-    revision: int
+    stored: StoredConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RulesUnreadable:
+    """The tunnel's rules changed, and cannot be read: its client's session fails with this."""
+
+    tunnel_uid: str
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +43,4 @@ class TunnelDeleted:
     reason: SpokesError
 
 
-Decision = RulesChanged | TunnelBlocked | TunnelDeleted
+Decision = RulesChanged | RulesUnreadable | TunnelBlocked | TunnelDeleted

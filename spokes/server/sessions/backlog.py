@@ -29,7 +29,7 @@ ANSWERS_DUE_MAX = 16
 
 
 class BringConfig(Protocol):
-    async def __call__(self, link: Link, session: Session, *, always: bool) -> None: ...
+    async def __call__(self, link: Link, session: Session) -> None: ...
 
 
 class TakeServices(Protocol):
@@ -40,7 +40,7 @@ class Backlog:
     """Of one primary link."""
 
     __slots__ = (
-        "_always", "_answers_due", "_bring", "_bring_config", "_failed", "_fault", "_link", "_room",
+        "_answers_due", "_bring", "_bring_config", "_failed", "_fault", "_link", "_room",
         "_services", "_session", "_take_services", "_task", "_told", "_tried", "_tried_at", "_try_now",
     )  # fmt: skip
 
@@ -51,7 +51,7 @@ class Backlog:
         self._session = session
         self._bring_config = bring_config
         self._take_services = take_services
-        self._bring = self._always = False  # the stored rules are to be sent; also where the client has them
+        self._bring = False  # the stored rules are to be sent
         self._services: Services | None = None
         self._answers_due = 0  # lists that wait with `_services`, which took their place, and itself
         self._fault: Fault | None = None  # why something waits
@@ -63,9 +63,8 @@ class Backlog:
         self._tried_at = 0.0  # loop time of the latest attempt that failed
         self._task: asyncio.Task[None] | None = None
 
-    async def bring_config(self, *, always: bool = False) -> None:
+    async def bring_config(self) -> None:
         self._bring = True
-        self._always = self._always or always
         await self._begin()
 
     async def take_services(self, services: Services) -> None:
@@ -138,11 +137,11 @@ class Backlog:
         return None
 
     async def _try_config(self) -> None:
-        always, self._bring, self._always = self._always, False, False
+        self._bring = False
         try:
-            await self._bring_config(self._link, self._session, always=always)
+            await self._bring_config(self._link, self._session)
         except StoreError:
-            self._bring, self._always = True, always or self._always
+            self._bring = True
             raise
 
     async def _try_services(self) -> None:

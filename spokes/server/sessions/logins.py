@@ -17,10 +17,10 @@ from spokes.model.tunnels import RegisterTunnel
 from spokes.server.base.storethread import StoreThread
 from spokes.server.routing.changes import ChangeFollower
 from spokes.server.routing.routes import RouteTable
+from spokes.server.routing.stored_config import StoredConfig, config_of
 from spokes.server.sessions.admission import Admission, FailedLogins
 from spokes.server.sessions.link import Link
-from spokes.server.sessions.services import find_login
-from spokes.store import Tunnel
+from spokes.store import Store, Tunnel
 from spokes.wire.messages import Login, Register, Registered
 from spokes.wire.rules import TunConfig
 
@@ -63,7 +63,7 @@ class Logins:
     async def find(self, link: Link, request: Login) -> Found:
         async with self._turn(link):
             tunnel, (config, revision) = await self._store.run(
-                find_login, self._store.store, request.key, self._domain
+                _find_login, self._store.store, request.key, self._domain
             )
             if self._routes.slot(tunnel.uid) is None:
                 await self._follower.catch_up()
@@ -82,3 +82,9 @@ class Logins:
             except TokenError:
                 self._failed.note(link.source)
                 raise
+
+
+def _find_login(store: Store, key: str, domain: str) -> tuple[Tunnel, StoredConfig]:
+    """The tunnel that logs in with this key, and its rules."""
+    tunnel = store.tunnels.find_by_key(key)
+    return tunnel, config_of(store, tunnel, domain)

@@ -12,9 +12,9 @@ from spokes.model.operation import client_of, perform
 from spokes.model.rule_lists import ReplaceRules
 from spokes.model.rules import HASH_COUNT_MAX, checked_port, checked_site
 from spokes.server.sessions.password_seals import Seals
-from spokes.store import Store, Tunnel
+from spokes.store import Store
 from spokes.wire.messages import Accepted, Fault, PortResult, Services, SiteResult
-from spokes.wire.rules import Port, Site, TunConfig, with_rules
+from spokes.wire.rules import Port, Site
 
 NO_SEALS: Seals = {}
 
@@ -27,13 +27,6 @@ class Applied(NamedTuple):
     https: tuple[Site, ...]
     ports: tuple[Port, ...]
     is_rewritten: bool  # a rule is stored in other words than the client's, such as a password's hash
-
-
-class StoredConfig(NamedTuple):
-    """A tunnel's rules as its client's configuration knows them, and their revision."""
-
-    config: TunConfig
-    revision: int
 
 
 def apply_services(
@@ -102,23 +95,3 @@ def _sealed(seals: Seals, domain: str, text: str) -> str:
         return seals[domain, text]
     except KeyError:
         raise LimitError(f"one list sets at most {HASH_COUNT_MAX} new passwords", hint="set the others later") from None
-
-
-def find_login(store: Store, key: str, domain: str) -> tuple[Tunnel, StoredConfig]:
-    """The tunnel that logs in with this key, and its rules."""
-    tunnel = store.tunnels.find_by_key(key)
-    return tunnel, read_config(store, tunnel, domain)
-
-
-def read_config(store: Store, tunnel: Tunnel, domain: str) -> StoredConfig:
-    """The rules as they are stored, as the client's configuration knows them."""
-    rules = store.rules.read(tunnel.uid)
-    config = TunConfig(
-        hostname=tunnel.hostname,
-        server_host=domain,
-        version=tunnel.version,
-        os=tunnel.os,
-        arch=tunnel.arch,
-    )
-    config = with_rules(config, sites=rules.sites, ports=rules.ports, portmaps=rules.portmaps)
-    return StoredConfig(config, rules.rev)

@@ -17,12 +17,13 @@ from spokes.server.base.storethread import StoreThread
 from spokes.server.routing.availability import Availability
 from spokes.server.routing.changes import ChangeFollower
 from spokes.server.routing.decisions import RulesChanged
+from spokes.server.routing.stored_config import StoredConfig, read_config
 from spokes.server.sessions.backlog import Backlog
 from spokes.server.sessions.link import Link, WorkFailed
 from spokes.server.sessions.password_seals import PasswordSeals
 from spokes.server.sessions.registry import Registry, Session
 from spokes.server.sessions.requests import Requests
-from spokes.server.sessions.services import NO_SEALS, StoredConfig, apply_services, read_config
+from spokes.server.sessions.services import NO_SEALS, apply_services
 from spokes.wire.messages import Accepted, Bye, Config, Health, Reason, Request, Services
 
 log = logging.getLogger(__name__)
@@ -65,12 +66,11 @@ class SessionLoop:
         backlog = Backlog(link, session, bring_config=self._bring_config, take_services=self._take_services)
         try:
             if bring_rules:
-                await backlog.bring_config(always=True)
+                await backlog.bring_config()
             while True:
                 match await link.receive_any():
-                    case RulesChanged(revision=revision):
-                        if revision > session.revision:  # else the client has them: it announced them itself
-                            await backlog.bring_config()
+                    case RulesChanged(stored=stored):
+                        self._take_rules(link, session, stored)
                     case WorkFailed(error=error):
                         raise error
                     case Services() as services:
@@ -115,7 +115,7 @@ class SessionLoop:
                 apply_services, self._store.store, session.tunnel_uid, services, self._domain, seals
             )
         except RulesChangedError:
-            session.config, session.revision = await self._store.ask(self._read_config, session.tunnel_uid)
+            session.config, session.revision = await self._read_config(session.tunnel_uid)
             for _ in range(answer_count):
                 link.send(Config(config=session.config, rules_rev=session.revision))
                 link.send(Accepted(stale=True, rules_rev=session.revision))
@@ -141,18 +141,20 @@ class SessionLoop:
         if self._registry.is_live(session):
             self._availability.serves(session.tunnel_uid, session.config, session.failing)
 
-    async def _bring_config(self, link: Link, session: Session, *, always: bool) -> None:
-        """Sends the stored rules to the client, unless they reached it while this waited for the store."""
-        config, revision = await self._store.ask(self._read_config, session.tunnel_uid)
-        if revision <= session.revision and not always:
-            return
-        session.config, session.revision = config, revision
-        if always or not session.unmanaged:
-            link.send(Config(config=config, rules_rev=revision))
+    def _take_rules(self, link: Link, session: Session, stored: StoredConfig) -> None:
+        """Rules that others changed; a list that the client announced meanwhile may be newer."""
+        if stored.revision > session.revision:
+            session.config, session.revision = stored
+            if not session.unmanaged:
+                link.send(Config(config=stored.config, rules_rev=stored.revision))
 
-    def _read_config(self, tunnel_uid: str) -> StoredConfig:
-        store = self._store.store
-        return read_config(store, store.tunnels.get(tunnel_uid), self._domain)
+    async def _bring_config(self, link: Link, session: Session) -> None:
+        """Sends the stored rules to the client, whether it has them or not."""
+        session.config, session.revision = await self._read_config(session.tunnel_uid)
+        link.send(Config(config=session.config, rules_rev=session.revision))
+
+    async def _read_config(self, tunnel_uid: str) -> StoredConfig:
+        return await self._store.ask(read_config, self._store.store, tunnel_uid, self._domain)
 
 
 def on_bye(link: Link, bye: Bye) -> None:

@@ -35,13 +35,13 @@ from spokes.errors import (
 from spokes.server.base.storethread import StoreThread
 from spokes.server.routing.availability import Availability
 from spokes.server.routing.changes import ChangeFollower
-from spokes.server.routing.decisions import Decision, RulesChanged, TunnelBlocked, TunnelDeleted
+from spokes.server.routing.decisions import Decision, RulesChanged, RulesUnreadable, TunnelBlocked, TunnelDeleted
 from spokes.server.routing.public import PublicPorts
 from spokes.server.routing.routes import RouteTable
 from spokes.server.sessions.admission import Admission
 from spokes.server.sessions.backlog import STORE_RETRY_S
 from spokes.server.sessions.copies import Copies
-from spokes.server.sessions.link import Link
+from spokes.server.sessions.link import Link, Notification, WorkFailed
 from spokes.server.sessions.logins import Logins
 from spokes.server.sessions.presence import PresenceWriter
 from spokes.server.sessions.registry import Registry, Session
@@ -105,6 +105,7 @@ class Sessions:
         self._retry_after_s = 0.0
         self._draining = False
         follower.on_decision = self.take
+        follower.has_older_rules = self._has_older_rules
 
     @property
     def link_count(self) -> int:
@@ -376,14 +377,25 @@ class Sessions:
         """Of a change of configuration: to the tunnel's session, where it has one."""
         match decision:
             case RulesChanged(tunnel_uid=tunnel_uid):
-                link = self._primary_link(self._registry.get(tunnel_uid))
-                if link is not None:
-                    link.tell(decision)
+                self._tell(tunnel_uid, decision)
+            case RulesUnreadable(tunnel_uid=tunnel_uid, error=error):
+                self._tell(tunnel_uid, WorkFailed(error))
             case TunnelBlocked(tunnel_uid=tunnel_uid, reason=reason):
                 self._block(tunnel_uid, reason)
             case TunnelDeleted(tunnel_uid=tunnel_uid, reason=reason):
                 self._block(tunnel_uid, reason)
                 self._registry.forget_tunnel(tunnel_uid)
+
+    def _has_older_rules(self, tunnel_uid: str, revision: int) -> bool:
+        """Whether the tunnel's client is here with rules from before that revision. Those that it announced itself it
+        has."""
+        session = self._registry.get(tunnel_uid)
+        return session is not None and session.revision < revision
+
+    def _tell(self, tunnel_uid: str, notification: Notification) -> None:
+        link = self._primary_link(self._registry.get(tunnel_uid))
+        if link is not None:
+            link.tell(notification)
 
     def _block(self, tunnel_uid: str, error: SpokesError) -> None:
         for link_id in list(self._control_links.get(tunnel_uid, ())):

@@ -16,7 +16,9 @@ from spokes.model.sites import PutSites
 from spokes.model.tokens import CreateToken
 from spokes.model.tunnels import DeleteTunnel, EditTunnel, RegisterTunnel, RenewTunnelKey, SetTunnelKey, SetTunnelState
 from spokes.password_hash import fits, is_own_hash
+from spokes.server.routing import changes
 from spokes.server.routing.decisions import RulesChanged
+from spokes.server.routing.stored_config import StoredConfig
 from spokes.server.sessions.backlog import ANSWERS_DUE_MAX
 from spokes.server.sessions.link import Link
 from spokes.server.sessions.sessions import Sessions
@@ -24,7 +26,7 @@ from spokes.store import TunnelState
 from spokes.store.error_mapping import explained
 from spokes.wire import messages as m
 from spokes.wire.parts import FLAG_MORE, PART_BYTES_MAX
-from spokes.wire.rules import FwRule, Port, Site
+from spokes.wire.rules import FwRule, Port, Site, TunConfig
 from tests.server.conftest import DOMAIN
 from tests.support.eventually import eventually
 from tests.support.operations import do
@@ -392,7 +394,6 @@ async def test_session_store_away_everything_but_the_rules_is_answered_and_those
     assert (await hears(peer, m.Delayed)).error == m.Fault(code="SPK-STORE", message="the disk is full", retry=True)
     peer.say(m.Services(https=(second,), rules_rev=ready.rules_rev))
     await hears(peer, m.Delayed, 2)
-    server.sessions.take(RulesChanged(uid, revision=ready.rules_rev + 1))
     peer.say(m.Health(failing=(m.FailingService(domain="a.example.org", code="SPK-UPSTREAM-CUT"),)))
     for number in range(5):
         peer.say(m.Request(id=number, op="tunnel.info"))
@@ -493,6 +494,56 @@ async def test_session_rules_changed_by_others_are_brought_to_the_client(engine,
     assert [site.domain for site in config.https] == ["a.example.org", "b.example.org"]
 
 
+async def test_session_rules_changed_are_read_once_for_a_client_that_is_here_and_not_for_others(
+    engine, server, store, registered, monkeypatch
+):
+    uid = registered[0].uid
+    token = do(store, CreateToken("other"))
+    absent = do(store, RegisterTunnel(token=token.value, name="absent", domain=DOMAIN))[0]
+    peer, _ = await log_in(engine, registered[1])
+    read, real = [], store.rules.read
+    monkeypatch.setattr(store.rules, "read", lambda tunnel_uid: read.append(tunnel_uid) or real(tunnel_uid))
+    for tunnel_uid, domain in ((uid, "b.example.org"), (uid, "c.example.org"), (absent.uid, "d.example.org")):
+        do(store, PutSites(tunnel_uid, [{"domain": domain, "port": 81}]))
+    before = len(read)
+    await server.follower.catch_up()
+    told = await hears(peer, m.Config)
+    assert [site.domain for site in told.config.https] == ["b.example.org", "c.example.org"]
+    assert told.rules_rev == real(uid).rev
+    assert read[before:] == [uid]
+
+
+async def test_session_rules_changed_that_the_store_fails_to_read_are_sent_once_it_is_back(
+    engine, server, store, registered, monkeypatch
+):
+    peer, _ = await log_in(engine, registered[1])
+    do(store, PutSites(registered[0].uid, [{"domain": "b.example.org", "port": 81}]))
+    with monkeypatch.context() as away:
+        away.setattr(changes, "read_config", failing_with(StoreError("the disk is full")))
+        with pytest.raises(StoreError):
+            await server.follower.catch_up()
+    await server.follower.catch_up()
+    assert [site.domain for site in (await hears(peer, m.Config)).config.https] == ["b.example.org"]
+
+
+async def test_session_rules_changed_that_cannot_be_read_end_that_session_alone(
+    engine, server, store, registered, monkeypatch
+):
+    peer, _ = await log_in(engine, registered[1])
+    do(store, PutSites(registered[0].uid, [{"domain": "b.example.org", "port": 81}]))
+    monkeypatch.setattr(changes, "read_config", failing_with(ValueError("no such rule")))
+    await server.follower.catch_up()
+    assert (await hears(peer, m.Bye)).code == "SPK-INTERNAL"
+    await server.follower.catch_up()
+
+
+def failing_with(error):
+    def fail(*_args):
+        raise error
+
+    return fail
+
+
 async def test_session_does_not_read_the_store_for_changes_that_are_its_own_or_of_no_rule(
     engine, server, store, registered, monkeypatch
 ):
@@ -500,12 +551,13 @@ async def test_session_does_not_read_the_store_for_changes_that_are_its_own_or_o
     uid = registered[0].uid
     peer, ready = await log_in(engine, registered[1])
     read = []
-    monkeypatch.setattr(server.sessions._session_loop, "_read_config", read.append)
+    monkeypatch.setattr(changes, "read_config", lambda *args: read.append(args))
     peer.say(m.Services(https=(Site(domain="a.example.org", port=80),), rules_rev=ready.rules_rev))
     revision = (await hears(peer, m.Accepted)).rules_rev
     do(store, EditTunnel(uid, name="other"))
     await server.follower.catch_up()
-    server.sessions.take(RulesChanged(uid, revision))
+    older = StoredConfig(TunConfig(hostname=ready.hostname), revision - 1)
+    server.sessions.take(RulesChanged(uid, older))     # decided before the client's own list came
     peer.say(m.Request(id=1, op="tunnel.info"))
     await hears(peer, m.Answer)
     peer.say(m.Request(id=2, op="tunnel.info"))
