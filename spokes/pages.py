@@ -1,6 +1,7 @@
 """The pages that visitors get when there is nothing else to show: one template, no scripts, nothing from elsewhere.
 
-Server and client hand them to the engine, which answers by itself. docs/errors.md explains every code.
+Server and client hand them to the engine, which answers by itself: `_fastpath/http/page.pxd` has the same codes as an
+enumeration. docs/errors.md explains every code.
 """
 
 from __future__ import annotations
@@ -19,6 +20,15 @@ class Page(NamedTuple):
     title: str
     text: str
     retry_after_s: int = 0  # 0: the page does not say when to come back
+
+
+REASON_PHRASES: Final = {
+    200: "OK", 308: "Permanent Redirect", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
+    408: "Request Timeout", 412: "Precondition Failed", 413: "Content Too Large", 414: "URI Too Long",
+    416: "Range Not Satisfiable", 421: "Misdirected Request", 431: "Request Header Fields Too Large",
+    501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+    505: "HTTP Version Not Supported", 508: "Loop Detected",
+}  # fmt: skip
 
 
 class PageTaker(Protocol):

@@ -9,7 +9,7 @@ import pytest
 
 import spokes.errors
 from spokes.client.service_health import FAULT_WORDS
-from spokes.pages import CONTENT_TYPE, JSON_SUFFIX, PAGES, hand_pages, render_json, render_page
+from spokes.pages import CONTENT_TYPE, JSON_SUFFIX, PAGES, REASON_PHRASES, hand_pages, render_json, render_page
 from tests.support.fake_engine import FakeEngine
 
 ERRORS_MD = Path(__file__).parent.parent / "docs" / "errors.md"
@@ -57,6 +57,10 @@ def test_page_is_small_and_loads_nothing(code):
     assert not {"script", "link", "img", "iframe", "object"} & set(tags.seen)
     assert not {"src", "href", "onload"} & set(tags.attributes)
     assert b"url(" not in body and b"{" not in re.sub(rb"<style>.*</style>", b"", body, flags=re.DOTALL)
+
+
+def test_pages_every_status_has_its_phrase():
+    assert {page.status for page in PAGES.values()} == REASON_PHRASES.keys()
 
 
 def test_page_words_need_no_escaping():

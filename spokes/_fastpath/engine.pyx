@@ -22,19 +22,22 @@ from spokes._fastpath.base.types cimport (
     atomic_add, atomic_get, atomic_set, atomic_sub, int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t,
 )
 from spokes._fastpath.base.access_log cimport AccessRecord, access_log_free, access_log_init, access_log_take
+from spokes._fastpath.core.events cimport EVENT_LINK_DOWN
 from spokes._fastpath.core.shared cimport (
     COMMAND_ABORT, COMMAND_BIND, COMMAND_CLOSE, COMMAND_CONNECT, COMMAND_CONTROL, COMMAND_DRAIN, COMMAND_LISTEN,
-    COMMAND_PING, COMMAND_RELIEVE, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_LINK_DOWN,
-    EVENT_RING_CAPACITY, VIA_BYTES_MAX, LinkSlot, Shared, Worker,
+    COMMAND_PING, COMMAND_RELIEVE, COMMAND_STOP, COMMAND_SWEEP, COMMAND_TABLE, COMMAND_UNLISTEN, EVENT_RING_CAPACITY,
+    VIA_BYTES_MAX, LinkSlot, Shared, Worker,
 )
+from spokes._fastpath.core.visitor cimport LISTENER_HTTP, LISTENER_UDP
 from spokes._fastpath.core.worker cimport worker_clear, worker_init, worker_main
+from spokes._fastpath.flow.fault cimport fault_page as page_of_fault
 from spokes._fastpath.flow.files cimport can_open_beneath
 from spokes._fastpath.flow.udp_state cimport UDP_IDLE_MS
 from spokes._fastpath.flow.upstream cimport NOTED_COUNT
 from spokes._fastpath.http.http1 cimport HTTP_HEAD_BYTES_MAX
 from spokes._fastpath.http.page cimport PAGE_COUNT, Page
 from spokes._fastpath.io.tune cimport tune_link
-from spokes._fastpath.route.outcome cimport FAULT_COUNT
+from spokes._fastpath.route.outcome cimport FAULT_COUNT, FAULT_CUT, FAULT_NONE
 from spokes._fastpath.route.route cimport (
     ROUTE_CERTIFICATE, ROUTE_HTTP, ROUTE_LINK, ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, RouteTable, route_find,
     route_table_discard, route_table_drop, route_table_drop_tunnel, route_table_fork, route_table_put,
@@ -65,7 +68,12 @@ from collections import deque
 from enum import IntEnum
 from typing import NamedTuple
 
+from spokes._fastpath.core.events import EventKind as CEventKind, LinkDown as CLinkDown
+from spokes._fastpath.core.visitor import ListenerKind as CListenerKind
+from spokes._fastpath.http.page import PageId
+from spokes._fastpath.route.route import RouteKind as CRouteKind
 from spokes.errors import EngineError
+from spokes.pages import JSON_SUFFIX, PAGES, REASON_PHRASES
 
 cdef extern from "pthread.h" nogil:
     ctypedef unsigned long pthread_t
@@ -83,85 +91,36 @@ cdef extern from "unistd.h" nogil:
     int usleep(unsigned int us)
 
 LINK_ALPN = b"spokes/1"
-JSON_SUFFIX = ".json"                   # of a page's code: the same for callers of an API
 
 HANDSHAKE_BURST_S = 10                  # worth of handshakes that an address may begin at once
 END_AFTER_S_MAX = 86400.0
 TUNNEL_QUARANTINE_S = 10.0              # a closed slot is not used while a worker may have commands about it
 
-# PageId's order (http/page.pxd).
-PAGE_CODES = (
-    "", "SPK-WELCOME", "SPK-UNKNOWN-HOST", "SPK-OFFLINE", "SPK-UPSTREAM-REFUSED", "SPK-UPSTREAM-UNREACHABLE",
-    "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-BROKEN", "SPK-BAD-REQUEST", "SPK-HEAD-TOO-LARGE", "SPK-TIMEOUT",
-    "SPK-MISDIRECTED", "SPK-UNSUPPORTED", "SPK-LIMIT", "SPK-NO-FILE", "SPK-METHOD", "SPK-PRECONDITION", "SPK-RANGE",
-    "SPK-WEBROOT", "SPK-ADMIN-DOWN", "SPK-BANDWIDTH", "SPK-TARGET-TOO-LONG", "SPK-HTTP-VERSION",
-    "SPK-UPSTREAM-NAME", "SPK-UPSTREAM-RESET", "SPK-UPSTREAM-CLOSED", "SPK-UPSTREAM-HEAD", "SPK-UPSTREAM-TLS",
-    "SPK-LOOP", "SPK-HTTPS", "SPK-PLAIN-HTTP", "SPK-BODY-TOO-LARGE", "SPK-NO-RULE", "SPK-UPSTREAM-BODY",
-)
-
-# Fault's order (route/outcome.pxd).
-FAULT_CODES = (
-    "", "SPK-UPSTREAM-REFUSED", "SPK-UPSTREAM-UNREACHABLE", "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-NAME", "SPK-LIMIT",
-    "SPK-UPSTREAM-RESET", "SPK-UPSTREAM-CLOSED", "SPK-UPSTREAM-BROKEN", "SPK-UPSTREAM-TLS", "SPK-UPSTREAM-HEAD",
-    "SPK-UPSTREAM-CUT", "SPK-UPSTREAM-TIMEOUT", "SPK-UPSTREAM-BODY", "SPK-LOOP",
-)
-assert len(FAULT_CODES) == FAULT_COUNT and len(PAGE_CODES) == PAGE_COUNT
-
-# What the engine says for a page code nobody gave it: enough for a visitor to quote.
-PAGE_STATUS = {
-    "SPK-WELCOME": 200, "SPK-UNKNOWN-HOST": 404, "SPK-OFFLINE": 503, "SPK-UPSTREAM-REFUSED": 502,
-    "SPK-UPSTREAM-UNREACHABLE": 502, "SPK-UPSTREAM-TIMEOUT": 504, "SPK-UPSTREAM-BROKEN": 502, "SPK-BAD-REQUEST": 400,
-    "SPK-HEAD-TOO-LARGE": 431, "SPK-TIMEOUT": 408, "SPK-MISDIRECTED": 421, "SPK-UNSUPPORTED": 501, "SPK-LIMIT": 503,
-    "SPK-NO-FILE": 404, "SPK-METHOD": 405, "SPK-PRECONDITION": 412, "SPK-RANGE": 416, "SPK-WEBROOT": 502,
-    "SPK-ADMIN-DOWN": 503, "SPK-BANDWIDTH": 503, "SPK-TARGET-TOO-LONG": 414,
-    "SPK-HTTP-VERSION": 505, "SPK-UPSTREAM-NAME": 502, "SPK-UPSTREAM-RESET": 502, "SPK-UPSTREAM-CLOSED": 502,
-    "SPK-UPSTREAM-HEAD": 502, "SPK-UPSTREAM-TLS": 502, "SPK-LOOP": 508, "SPK-HTTPS": 308, "SPK-PLAIN-HTTP": 400,
-    "SPK-BODY-TOO-LARGE": 413, "SPK-NO-RULE": 404, "SPK-UPSTREAM-BODY": 502,
-}
-
-REASON_PHRASES = {
-    200: "OK", 308: "Permanent Redirect", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
-    408: "Request Timeout", 412: "Precondition Failed", 413: "Content Too Large", 414: "URI Too Long",
-    416: "Range Not Satisfiable", 421: "Misdirected Request",
-    431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
-    504: "Gateway Timeout", 505: "HTTP Version Not Supported", 508: "Loop Detected",
-}
+# Codes of pages by their PageId; [0] is "": no page.
+PAGE_CODES = ("",) + tuple(name.replace("PAGE", "SPK", 1).replace("_", "-") for name in PageId.__members__
+                           if name not in ("PAGE_NONE", "PAGE_COUNT"))
 
 
-class ListenerKind(IntEnum):
-    HTTP = 1
-    TLS = 2
-    TCP = 3
-    UDP = 4
+def fault_code(fault):
+    """What the control plane calls a fault: as the page that visitors get for it, where there is one."""
+    if fault == FAULT_NONE:
+        return ""
+    return "SPK-UPSTREAM-CUT" if fault == FAULT_CUT else PAGE_CODES[page_of_fault(fault)]
 
 
-class RouteKind(IntEnum):
-    HTTP = 1
-    TCP = 2
-    TLS = 3
-    UDP = 4
+FAULT_CODES = tuple(fault_code(fault) for fault in range(<int>FAULT_COUNT))
 
 
-class EventKind(IntEnum):
-    LINK_UP = 1
-    LINK_DOWN = 2
-    CONTROL = 3
-    LINK_WANTED = 4
-    DRAIN = 5
-    LINK_CONNECTED = 6
-    PONG = 7
-    UPSTREAM_FAULT = 8
+def without_prefix(str name, words):
+    """The enumeration of C whose members are PREFIX_NAME, as Python has it: NAME."""
+    return IntEnum(name, {word.partition("_")[2]: int(value) for word, value in words.__members__.items()},
+                   module=__name__)
 
 
-class LinkDown(IntEnum):
-    CLOSED = 1
-    LOCAL = 2
-    SYSTEM = 3
-    TLS = 4
-    PIN = 5
-    PROTOCOL = 6
-    DEAD = 7
-    HANDSHAKE = 8
+ListenerKind = without_prefix("ListenerKind", CListenerKind)
+RouteKind = without_prefix("RouteKind", CRouteKind)
+EventKind = without_prefix("EventKind", CEventKind)
+LinkDown = without_prefix("LinkDown", CLinkDown)
 
 
 class Limits(NamedTuple):
@@ -461,7 +420,7 @@ cdef class Engine:
         self.services_free = deque()
         self.listener_workers = {}
         for code in PAGE_CODES[1:]:
-            status = PAGE_STATUS[code]
+            status = PAGES[code].status
             self.put_page(code, status, "text/plain; charset=utf-8", f"{REASON_PHRASES[status]} [{code}]\n".encode())
 
     def __dealloc__(self):
@@ -470,7 +429,7 @@ cdef class Engine:
             return
         self.end()
         route_table_discard(self.draft)                 # of changes that came after the end
-        for i in range(PAGE_COUNT):
+        for i in range(<uint32_t>PAGE_COUNT):
             free(self.shared.pages[i].head)
             free(self.shared.pages[i].body)
             free(self.shared.json_pages[i].head)
@@ -575,7 +534,7 @@ cdef class Engine:
             raise EngineError("the engine has stopped")
         if not 0 <= worker < self.worker_count:
             raise EngineError(f"worker={worker} does not exist")
-        if not 1 <= kind <= 4:
+        if not LISTENER_HTTP <= kind <= LISTENER_UDP:
             raise EngineError(f"kind={kind} is no ListenerKind")
         self.listener_serial += 1
         memset(&msg, 0, sizeof(msg))
@@ -585,7 +544,7 @@ cdef class Engine:
         msg.b = <uint64_t>fd
         msg.c = <uint32_t>port
         self.push(worker, &msg)
-        self.listener_workers[self.listener_serial] = -1 if kind == 4 else worker
+        self.listener_workers[self.listener_serial] = -1 if kind == LISTENER_UDP else worker
         return self.listener_serial
 
     def remove_listener(self, uint64_t listener):
@@ -1135,16 +1094,7 @@ cdef class Engine:
         return answer
 
 
-# Stats's order (stats.pxd).
-STATS_NAMES = (
-    "visitors_total", "visitors_open", "visitors_refused", "requests_total", "pages_total", "links_total", "links_open",
-    "streams_total", "streams_open", "upstreams_total", "upstreams_open", "upstreams_idle", "bytes_in", "bytes_out",
-    "link_bytes_in", "link_bytes_out", "datagrams_in", "datagrams_out", "datagrams_dropped", "handovers_total",
-    "errors_total", "passes_total", "accept_paused_total", "conns_open",
-    "visits_dropped", "streams_refused", "streams_reclaimed", "loops_total",
-)
 cdef int STATS_COUNT = sizeof(Stats) // sizeof(uint64_t)
-assert len(STATS_NAMES) == STATS_COUNT, "STATS_NAMES does not match stats.pxd"
 
 
 cdef void stats_add(Stats *to, const Stats *stats):
@@ -1154,9 +1104,10 @@ cdef void stats_add(Stats *to, const Stats *stats):
 
 
 cdef dict stats_dict(const Stats *stats):
-    """A worker alone may be below zero."""
+    """By the names of stats.pxd. A worker alone may be below zero."""
     cdef int i
-    return {STATS_NAMES[i]: (<const int64_t *>stats)[i] for i in range(STATS_COUNT)}
+    cdef dict unsigned = stats[0]
+    return {name: (<const int64_t *>stats)[i] for i, name in enumerate(unsigned)}
 
 
 cdef void wake_again(Ring *ring) noexcept nogil:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import spokes._fastpath
+from spokes._fastpath import engine
 
 FOLDER = Path(spokes._fastpath.__file__).parent
 SOURCE = (FOLDER / "engine.pyx").read_text(encoding="utf-8")
@@ -36,13 +37,14 @@ def declared(name: str) -> dict[str, list[str]]:
     }
 
 
-def test_stub_has_every_class():
-    assert CLASSES.keys() <= BODIES.keys()
+def test_stub_has_no_class_that_is_not_there():
+    assert [name for name in CLASSES if not isinstance(getattr(engine, name), type)] == []
 
 
 def test_stub_has_every_function_with_its_parameters():
     wrong = {}
-    for name, node in CLASSES.items():
+    for name in CLASSES.keys() & BODIES.keys():     # enumerations have none: test_engine_numbers.py
+        node = CLASSES[name]
         attributes = {one.target.id for one in node.body if isinstance(one, ast.AnnAssign)}
         there = {function: names for function, names in defined(name).items() if function not in attributes}
         if there != declared(name):

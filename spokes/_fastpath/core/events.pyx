@@ -11,10 +11,7 @@ from spokes._fastpath.base.ring cimport Msg, ring_is_tight, ring_push
 from spokes._fastpath.base.types cimport (
     RC_DEAD, RC_EOF, RC_LIMIT, RC_LOCAL, RC_PIN, RC_TIMEOUT, RC_TLS, atomic_add, atomic_get,
 )
-from spokes._fastpath.core.shared cimport (
-    DOWN_CLOSED, DOWN_DEAD, DOWN_HANDSHAKE, DOWN_LOCAL, DOWN_PIN, DOWN_PROTOCOL, DOWN_SYSTEM, DOWN_TLS, EVENT_BYTES_MAX,
-    EVENT_LINK_DOWN, EVENT_UPSTREAM_FAULT, Pending,
-)
+from spokes._fastpath.core.shared cimport EVENT_BYTES_MAX, Pending
 from spokes._fastpath.tls.tls_words cimport tls_error_text
 
 cdef extern from "string.h" nogil:

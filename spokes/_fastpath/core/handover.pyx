@@ -8,8 +8,8 @@ from libc.string cimport memset
 
 from spokes._fastpath.base.net cimport close
 from spokes._fastpath.base.ring cimport Msg, ring_is_tight, ring_push
-from spokes._fastpath.core.shared cimport COMMAND_TAKE_CONN, COMMAND_TAKE_UDP, LISTENER_HTTP
-from spokes._fastpath.core.visitor cimport visitor_begin
+from spokes._fastpath.core.shared cimport COMMAND_TAKE_CONN, COMMAND_TAKE_UDP
+from spokes._fastpath.core.visitor cimport LISTENER_HTTP, visitor_begin
 from spokes._fastpath.flow.exchange cimport exchange_attach, exchange_detach
 from spokes._fastpath.flow.exchange_state cimport Exchange
 from spokes._fastpath.io.conn cimport conn_close

@@ -15,11 +15,11 @@ from spokes._fastpath.base.net cimport (
 from spokes._fastpath.base.reason cimport REASON_INTERNAL, REASON_LOOP, REASON_NO_SERVICE
 from spokes._fastpath.base.timer cimport timer_clear, timer_set
 from spokes._fastpath.base.types cimport RC_LOCAL, RC_PROTO, RC_TIMEOUT, RC_TLS, atomic_add, uint16_t, uint32_t, uint8_t
-from spokes._fastpath.core.events cimport emit, emit_down, events_have_room
-from spokes._fastpath.core.shared cimport (
-    EVENT_CONTROL, EVENT_DRAIN, EVENT_LINK_CONNECTED, EVENT_LINK_UP, EVENT_LINK_WANTED, EVENT_PONG, HANDSHAKE_MS,
-    LINK_BUCKETS,
+from spokes._fastpath.core.events cimport (
+    EVENT_CONTROL, EVENT_DRAIN, EVENT_LINK_CONNECTED, EVENT_LINK_UP, EVENT_LINK_WANTED, EVENT_PONG, emit, emit_down,
+    events_have_room,
 )
+from spokes._fastpath.core.shared cimport HANDSHAKE_MS, LINK_BUCKETS
 from spokes._fastpath.flow.exchange cimport exchange_start
 from spokes._fastpath.flow.relay cimport relay_to_tunnel, relay_to_upstream
 from spokes._fastpath.flow.udp_flow cimport udp_serve

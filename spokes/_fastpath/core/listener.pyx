@@ -11,8 +11,9 @@ from spokes._fastpath.base.net cimport (
 )
 from spokes._fastpath.base.poller cimport EPOLLIN, poller_add, poller_remove
 from spokes._fastpath.base.timer cimport timer_set
-from spokes._fastpath.core.shared cimport LISTENER_UDP
-from spokes._fastpath.core.visitor cimport hello_ready, visitor_admit, visitor_begin, visitor_closed, visitor_release
+from spokes._fastpath.core.visitor cimport (
+    LISTENER_UDP, hello_ready, visitor_admit, visitor_begin, visitor_closed, visitor_release,
+)
 from spokes._fastpath.flow.udp_listener cimport udp_listen, udp_listener_id
 from spokes._fastpath.io.conn cimport Conn, conn_close, conn_hold
 from spokes._fastpath.io.conn_life cimport conn_new, conn_watch

@@ -11,9 +11,6 @@ from spokes._fastpath.io.conn_state cimport Loop
 from spokes._fastpath.link.link_state cimport TUNNEL_VISITOR_COUNTERS, Link
 from spokes._fastpath.tls.openssl cimport SSL_CTX
 
-cdef enum ListenerKind:
-    LISTENER_HTTP = 1, LISTENER_TLS = 2, LISTENER_TCP = 3, LISTENER_UDP = 4
-
 cdef enum CommandKind:
     COMMAND_STOP = 1, COMMAND_LISTEN = 2, COMMAND_UNLISTEN = 3, COMMAND_TABLE = 4, COMMAND_CONNECT = 5
     COMMAND_CONTROL = 6, COMMAND_BIND = 7, COMMAND_DRAIN = 8, COMMAND_CLOSE = 9, COMMAND_ABORT = 10
@@ -22,14 +19,6 @@ cdef enum CommandKind:
     COMMAND_PING = 13
     COMMAND_SWEEP = 14                  # services or upstreams were ended
     COMMAND_RELIEVE = 15                # the kernel's memory for TCP is short
-
-cdef enum EventKind:
-    EVENT_LINK_UP = 1, EVENT_LINK_DOWN = 2, EVENT_CONTROL = 3, EVENT_LINK_WANTED = 4, EVENT_DRAIN = 5
-    EVENT_LINK_CONNECTED = 6, EVENT_PONG = 7, EVENT_UPSTREAM_FAULT = 8
-
-cdef enum LinkDown:
-    DOWN_CLOSED = 1, DOWN_LOCAL = 2, DOWN_SYSTEM = 3, DOWN_TLS = 4, DOWN_PIN = 5, DOWN_PROTOCOL = 6
-    DOWN_DEAD = 7, DOWN_HANDSHAKE = 8
 
 cdef enum:
     HANDSHAKE_MS = 10000                # TLS of a visitor or a link; of a link that is dialled, its connect too

@@ -13,12 +13,12 @@ from spokes._fastpath.base.throttle cimport throttle_admit
 from spokes._fastpath.base.timer cimport timer_clear, timer_set
 from spokes._fastpath.base.types cimport RC_EOF, RC_TLS, atomic_add, atomic_sub, uint64_t, uint8_t
 from spokes._fastpath.core.links cimport link_up
-from spokes._fastpath.core.shared cimport ADDRESS_COUNTERS, HANDSHAKE_MS, LISTENER_HTTP, LISTENER_TLS, Worker
+from spokes._fastpath.core.shared cimport ADDRESS_COUNTERS, HANDSHAKE_MS, Worker
 from spokes._fastpath.flow.exchange cimport exchange_start
 from spokes._fastpath.flow.exchange_end cimport exchange_page
 from spokes._fastpath.flow.exchange_state cimport Exchange
 from spokes._fastpath.flow.relay cimport relay_to_tunnel
-from spokes._fastpath.http.page cimport PAGE_PLAIN
+from spokes._fastpath.http.page cimport PAGE_PLAIN_HTTP
 from spokes._fastpath.io.conn cimport conn_close, conn_flush, conn_hand_over, conn_hold, conn_recv, conn_serve
 from spokes._fastpath.io.conn_linger cimport conn_alert, conn_alert_last, conn_linger
 from spokes._fastpath.io.conn_state cimport (
@@ -135,7 +135,7 @@ cdef void refuse_hello(Conn *conn) noexcept nogil:
         if http_begin(conn, False, 0) < 0:
             conn_close(conn, True)
         else:
-            exchange_page(<Exchange *>conn.end.owner, PAGE_PLAIN)
+            exchange_page(<Exchange *>conn.end.owner, PAGE_PLAIN_HTTP)
     else:
         conn_alert(conn, ALERT_DECODE_ERROR)
 

@@ -33,9 +33,9 @@ from spokes._fastpath.http.http1 cimport (
     http1_canonical_host, http1_head_end, http1_parse_request, http1_skip_crlf, http1_write_request,
 )
 from spokes._fastpath.http.page cimport (
-    PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_BODY_TOO_LARGE, PAGE_HEAD_TOO_LARGE, PAGE_LIMIT, PAGE_LOOP, PAGE_METHOD,
-    PAGE_MISDIRECTED, PAGE_NO_RULE, PAGE_OFFLINE, PAGE_TARGET, PAGE_UNKNOWN_HOST, PAGE_UNSUPPORTED, PAGE_VERSION,
-    PAGE_WELCOME,
+    PAGE_ADMIN_DOWN, PAGE_BAD_REQUEST, PAGE_BODY_TOO_LARGE, PAGE_HEAD_TOO_LARGE, PAGE_HTTP_VERSION, PAGE_LIMIT,
+    PAGE_LOOP, PAGE_METHOD, PAGE_MISDIRECTED, PAGE_NO_RULE, PAGE_OFFLINE, PAGE_TARGET_TOO_LONG, PAGE_UNKNOWN_HOST,
+    PAGE_UNSUPPORTED, PAGE_WELCOME,
 )
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport HEAD_BYTES, End, EndOps
@@ -205,9 +205,9 @@ cdef void refuse(Exchange *x, int rc, const uint8_t *src, size_t src_bytes) noex
     elif rc == RC_UNSUPPORTED:
         page = PAGE_UNSUPPORTED
     elif rc == RC_TARGET:
-        page = PAGE_TARGET
+        page = PAGE_TARGET_TOO_LONG
     elif rc == RC_VERSION:
-        page = PAGE_VERSION
+        page = PAGE_HTTP_VERSION
     if src_bytes >= 5 and memcmp(src, b"HEAD ", 5) == 0:
         x.method = METHOD_HEAD          # gets no body whatever is wrong with it
     x.wants_json = is_for_api(x, src, src_bytes)

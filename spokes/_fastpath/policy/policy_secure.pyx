@@ -4,7 +4,7 @@ from libc.string cimport memcpy
 
 from spokes._fastpath.base.types cimport uint16_t
 from spokes._fastpath.http.http1 cimport HttpHead
-from spokes._fastpath.http.page cimport PAGE_SECURE
+from spokes._fastpath.http.page cimport PAGE_HTTPS
 from spokes._fastpath.policy.policy cimport POLICY_ANSWER, POLICY_GO_ON
 
 
@@ -28,6 +28,6 @@ cdef size_t location(Request *request, uint16_t port) noexcept nogil:
 cdef int policy_secure(Request *request, const Visitor *visitor, const Site *site) noexcept nogil:
     if site == NULL or site.policy.https_port == 0 or visitor.secure:
         return POLICY_GO_ON
-    request.page = PAGE_SECURE
+    request.page = PAGE_HTTPS
     request.field_bytes = location(request, site.policy.https_port)
     return POLICY_ANSWER

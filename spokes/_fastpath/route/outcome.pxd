@@ -1,7 +1,7 @@
 # What came of asking an upstream: written by workers, read in place by the control plane.
 from spokes._fastpath.base.types cimport atomic_add, atomic_get, atomic_set, uint8_t, uint64_t
 
-cdef enum Fault:                        # engine.pyx has their codes
+cpdef enum Fault:                       # the page and the reason of each: flow/fault.pyx
     FAULT_NONE, FAULT_REFUSED, FAULT_UNREACHABLE, FAULT_DIAL_TIMEOUT, FAULT_NAME, FAULT_LOCAL, FAULT_RESET
     FAULT_CLOSED, FAULT_NOT_HTTP, FAULT_TLS, FAULT_HEAD, FAULT_CUT, FAULT_SILENT, FAULT_BODY
     FAULT_LOOP

@@ -3,7 +3,7 @@ from spokes._fastpath.base.types cimport uint8_t, uint16_t, uint32_t, uint64_t
 from spokes._fastpath.route.site cimport Site
 from spokes._fastpath.route.tunnel cimport Tunnel
 
-cdef enum RouteKind:
+cpdef enum RouteKind:
     ROUTE_HTTP = 1, ROUTE_TCP = 2, ROUTE_TLS = 3, ROUTE_UDP = 4
 
 cdef struct RouteEntry:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import errno
-import re
 
 import pytest
+from spokes._fastpath.http.page import PageId
+from spokes._fastpath.route.outcome import Fault
 
 from spokes._fastpath.engine import FAULT_CODES
 from spokes._fastpath.hooks import flow_hooks as fault
-from tests.fastpath.link.test_protocol_numbers import ROOT
 
 RC_TIMEOUT, RC_LOCAL = -5007, -5008
 GONE, NO_SERVICE, REFUSED, UNREACHABLE, TIMEOUT, LIMIT, INTERNAL = 1, 2, 3, 4, 5, 6, 8
-
-
-
-
-def names_in(file: str, enum: str) -> list[str]:
-    """Of an enum of the engine, in its order."""
-    text = (ROOT / "spokes" / "_fastpath" / file).read_text()
-    found = re.search(rf"cdef enum {enum}:[^\n]*\n((?:    .*\n)+)", text)
-    assert found
-    return re.findall(r"[A-Z][A-Z_]+", re.sub(r"#.*", "", found[1]))
-
-
-FAULTS = {name: number for number, name in enumerate(names_in("route/outcome.pxd", "Fault"))}
-PAGES = {name: number for number, name in enumerate(names_in("http/page.pxd", "PageId"))}
+FAULTS = {name: int(value) for name, value in Fault.__members__.items()}
+PAGES = {name: int(value) for name, value in PageId.__members__.items()}
 
 
 @pytest.mark.parametrize(
