@@ -14,6 +14,7 @@ from spokes.ids import ZERO_UID
 from spokes.store import Principal, PrincipalKind, rights
 from spokes.store.base import View
 from spokes.store.principal import Check
+from spokes.store.rows import ADMIN_ROLE
 
 NOT_SIGNED_IN = "not signed in, or the session has ended"
 
@@ -44,14 +45,26 @@ def person_stands(uid: str, role: str, login_uid: str = "") -> Check:
 
 
 def key_stands(uid: str, scopes: Collection[str], user_uid: str, role: str, login_uid: str = "") -> Check:
-    """Checks that the API key has these scopes, and that its user, if it has one, may sign in and has this role."""
+    """Checks that the API key is its user's and has these scopes, and that the user may sign in and has this role."""
     def check(tx: View) -> None:
         _check_login(tx, login_uid)
-        found = rights.find_key_scopes(tx, uid)
-        if not found or not set(scopes) <= found:
+        key = rights.find_key(tx, uid)
+        if key is None or not key.scopes.issuperset(scopes) or key.user_uid != user_uid:
             raise NotSignedInError(NOT_SIGNED_IN)
         if user_uid != ZERO_UID:
             _check_person(tx, user_uid, role)
+        elif role != ADMIN_ROLE:
+            raise ForbiddenError("a key of the system has the role of an administrator")
+
+    return check
+
+
+def key_is_active(uid: str, scopes: Collection[str]) -> Check:
+    """Checks that the API key is still switched on and has these scopes."""
+    def check(tx: View) -> None:
+        key = rights.find_key(tx, uid)
+        if key is None or not key.scopes.issuperset(scopes):
+            raise NotSignedInError(NOT_SIGNED_IN)
 
     return check
 

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from spokes.errors import ForbiddenError, NotFoundError, SpokesError
-from spokes.model.authority import standing
+from spokes.errors import ForbiddenError, NotFoundError, NotSignedInError, SpokesError
+from spokes.model.authority import NOT_SIGNED_IN, standing
 from spokes.store import Principal, PrincipalKind, Store, Tunnel
 from spokes.store.changes import Writer
 from spokes.store.principal import acting, checking
@@ -25,6 +25,10 @@ from spokes.store.rows import ADMIN_ROLE, SCOPES
 R = TypeVar("R")
 
 ADMIN_SCOPES = frozenset(("read", "write"))
+WRITE = "write"                          # the scope without which nobody changes anything
+USERS = frozenset((PrincipalKind.KEY, PrincipalKind.PERSON, PrincipalKind.SHELL, PrincipalKind.SERVER))
+USERS_AND_CLIENTS = USERS | {PrincipalKind.CLIENT}   # a client, for its own tunnel alone
+ANYBODY = frozenset(PrincipalKind)
 
 # The server on its own account.
 SYSTEM = Principal(kind=PrincipalKind.SERVER, role=ADMIN_ROLE, scopes=SCOPES)
@@ -39,6 +43,7 @@ def client_of(tunnel_uid: str) -> Principal:
 class Operation(msgspec.Struct, Generic[R], frozen=True, tag_field="operation", forbid_unknown_fields=True):
     """A change of the configuration as a value: its name, its arguments, and how it is applied; R is the result."""
 
+    callers: ClassVar[frozenset[str]] = USERS        # kinds of principals that may ask for it
     admin_only: ClassVar[bool] = False
 
     def apply(self, work: Work) -> R:
@@ -72,6 +77,18 @@ class Work:
         if not sees:
             raise NotFoundError(f"unknown {what}")
 
+    def check_may_ask(self, operation: type[Operation[Any]]) -> None:
+        """Refuses a principal that may not ask for such an operation, whatever object it names."""
+        principal = self.principal
+        if principal.kind not in operation.callers:
+            if principal.kind == PrincipalKind.NOBODY:
+                raise NotSignedInError(NOT_SIGNED_IN)
+            raise ForbiddenError("a client may not ask for this")
+        if principal.kind in USERS and WRITE not in principal.scopes:
+            raise ForbiddenError(f"this key lacks the scope: {WRITE}")
+        if operation.admin_only:
+            self.check_admin()
+
     def check_admin(self) -> None:
         if not self.principal.is_admin:
             raise ForbiddenError("only administrators may do this")
@@ -89,8 +106,7 @@ def perform(store: Store, principal: Principal, operation: Operation[R]) -> R:
     checks = standing(principal)
     with acting(principal, *checks) if principal.is_audited else checking(*checks):
         work = Work(store, principal)
-        if operation.admin_only:
-            work.check_admin()
+        work.check_may_ask(type(operation))
         return operation.apply(work)
 
 

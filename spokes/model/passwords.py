@@ -6,17 +6,21 @@ never leaves the node at which it was typed.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from spokes.errors import ForbiddenError
+from spokes.errors import ForbiddenError, ValueRefusedError
 from spokes.model.authority import secrets_stand
 from spokes.model.operation import Operation, Work
+from spokes.password_hash import is_own_hash
 from spokes.store import User
 from spokes.store.logins import end_logins
 from spokes.store.rows import ADMIN_ROLE
+
+_TOTP_SECRET = re.compile("[A-Z2-7]{32}")
 
 WRONG_PASSWORD = "the present password is wrong"  # noqa: S105  words
 
@@ -38,6 +42,8 @@ class SetPassword(Operation[User], frozen=True, tag="user.set_password"):
     held: Held | None = None
 
     def apply(self, work: Work) -> User:
+        if self.password_hash and not is_own_hash(self.password_hash):
+            raise ValueRefusedError("a password is stored as its hash alone")
         return _set_secret(work, self.uid, self.but_login, self.held, password_hash=self.password_hash)
 
 
@@ -50,7 +56,15 @@ class SetTotp(Operation[User], frozen=True, tag="user.set_totp"):
     held: Held | None = None
 
     def apply(self, work: Work) -> User:
+        if self.secret:
+            check_totp_secret(self.secret)
         return _set_secret(work, self.uid, self.but_login, self.held, totp_secret=self.secret)
+
+
+def check_totp_secret(secret: str) -> None:
+    """Refuses what is no base32 secret of the length that this server makes."""
+    if _TOTP_SECRET.fullmatch(secret) is None:
+        raise ValueRefusedError("not a secret that this server made")
 
 
 def _set_secret(work: Work, uid: str, but_login: str | None, held: Held | None, **changes: Any) -> User:

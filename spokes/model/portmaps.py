@@ -10,6 +10,7 @@ from spokes.errors import LimitError, NotFoundError, ValueRefusedError
 from spokes.ids import new_uid
 from spokes.model.operation import Operation, Work
 from spokes.model.rule_state import check_managed, check_rule_bytes
+from spokes.model.rules import check_portmap_rule
 from spokes.store import PortMap
 from spokes.store.models import canonical_json
 from spokes.store.ports import PORT_MAX
@@ -80,4 +81,5 @@ def _key(rule: Json) -> tuple[int, str]:
         canonical_json(rule)
     except (TypeError, ValueError, RecursionError):
         raise ValueRefusedError(f"the port map of {port} is not plain JSON") from None
+    check_portmap_rule(rule)
     return port, transport

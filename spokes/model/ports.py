@@ -9,8 +9,9 @@ from typing import Any
 from spokes.errors import LimitError, ValueRefusedError
 from spokes.ids import new_uid
 from spokes.model.limits import check_port_count, owner_of
-from spokes.model.operation import Operation, Work
+from spokes.model.operation import USERS_AND_CLIENTS, Operation, Work
 from spokes.model.rule_state import check_managed, check_rule_bytes
+from spokes.model.rules import check_port_rule
 from spokes.store import Port
 from spokes.store.changes import Writer
 from spokes.store.models import canonical_json
@@ -25,6 +26,8 @@ class AllocatePort(Operation[int], frozen=True, tag="port.allocate"):
     LimitError when the range is used up or the tunnel has PORT_COUNT_MAX, PolicyError when the owner has all the
     ports they may have.
     """
+
+    callers = USERS_AND_CLIENTS
 
     tunnel_uid: str
     begin: int
@@ -53,6 +56,8 @@ class AllocatePort(Operation[int], frozen=True, tag="port.allocate"):
 
 class ReleasePort(Operation[None], frozen=True, tag="port.release"):
     """The port is free for anyone; its forwarding goes with it."""
+
+    callers = USERS_AND_CLIENTS
 
     tunnel_uid: str
     port: int
@@ -93,4 +98,5 @@ def _whole(rule: Json, port: int) -> dict[str, Any]:
         canonical_json(whole := {**rule, "port": port})
     except (TypeError, ValueError, RecursionError):
         raise ValueRefusedError(f"the rule of port {port} is not plain JSON") from None
+    check_port_rule(whole)
     return whole

@@ -7,13 +7,14 @@ Fails: RuleError names the rule and the member.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from spokes.errors import RuleError
-from spokes.ids import canonical_host
 from spokes.password_hash import is_own_hash
+from spokes.store.rows import Json
 from spokes.wire.rules import (
     Port,
     PortMap,
@@ -31,6 +32,8 @@ NOT_IN_FORCE = (
 )
 PLAIN_PASSWORD_CHARS_MAX = 512
 HASH_COUNT_MAX = 100                     # in one call or list: each takes tens of milliseconds, others wait
+
+T = TypeVar("T", Site, Port, PortMap)
 
 Seal = Callable[[str], str]              # the hash of a password; whoever gives it bounds how many are made at once
 
@@ -54,28 +57,68 @@ def warning_of(rules: Iterable[Mapping[str, object]]) -> str | UnsetType:
     return f"kept, but not in force in this version: {', '.join(idle)}" if idle else UNSET
 
 
-def checked_site(site: Site, seal: Seal, *, from_client: bool = False) -> Site:
-    """Returns the site as it is stored: domain in canonical form, passwords hashed. A client may name files of its own
-    instead of a certificate and its key.
-    """
-    check_site(site)
-    site = msgspec.structs.replace(site, domain=canonical_host(site.domain))
-    where = f"https {site.domain}"
-    check_upstream(site)
-    if (site.ca or site.private_key) and not (from_client and _names_files(site)):
-        # Few rules bring a certificate, and what reads one takes 8 MB.
-        from spokes.model.certificates import check_pair
+def sealed_site(site: Site, seal: Seal) -> Site:
+    """Returns the site with its passwords hashed by `seal`; a site without plain passwords is returned as it is.
 
-        check_pair(where, site.ca, site.private_key)
-    if site.basic_http_auth and not is_own_hash(site.basic_http_auth) and ":" not in site.basic_http_auth:
-        raise RuleError(f"{where}: basicHttpAuth is user:password, or the hash of it")
+    What is cheap to check is checked first, so that nothing is hashed for a rule that is refused anyhow.
+    """
     if not plain_texts(site):
         return site
+    where = _checked_form(site)
     return msgspec.structs.replace(
         site,
         password=_sealed(f"{where}: password", site.password, seal),
         basic_http_auth=_sealed(f"{where}: basicHttpAuth", site.basic_http_auth, seal),
     )
+
+
+def check_site_rule(rule: Json, *, from_client: bool = False) -> None:
+    """Refuses the rule of a site that must not be stored, one with a plain password among them.
+
+    A client may name files of its own instead of a certificate and its key.
+    """
+    site = _converted(rule, Site, "https")
+    where = _checked_form(site)
+    if (site.ca or site.private_key) and not (from_client and _names_files(site)):
+        # Few rules bring a certificate, and what reads one takes 8 MB.
+        from spokes.model.certificates import check_pair
+
+        check_pair(where, site.ca, site.private_key)
+    if plain_texts(site):
+        raise RuleError(f"{where}: a password that is not hashed is not stored")
+
+
+def check_port_rule(rule: Json) -> None:
+    """Refuses the forwarding of a port that must not be stored."""
+    port = _converted(rule, Port, "ports")
+    check_port(port)
+    if port.destination:
+        check_destination(port.destination)
+
+
+def check_portmap_rule(rule: Json) -> None:
+    """Refuses a port map that must not be stored."""
+    portmap = _converted({"dstPort": 0, "destination": "", **rule}, PortMap, "portmaps")
+    check_portmap(portmap)
+    if portmap.destination:
+        check_destination(portmap.destination)
+
+
+def _checked_form(site: Site) -> str:
+    """Refuses a site whose members alone show that it cannot be served; returns how messages name it."""
+    check_site(site)
+    check_upstream(site)
+    where = f"https {site.domain}"
+    if site.basic_http_auth and not is_own_hash(site.basic_http_auth) and ":" not in site.basic_http_auth:
+        raise RuleError(f"{where}: basicHttpAuth is user:password, or the hash of it")
+    return where
+
+
+def _converted(rule: Json, kind: type[T], what: str) -> T:
+    try:
+        return msgspec.convert(rule, kind)
+    except msgspec.ValidationError as error:
+        raise RuleError(f"{what}: {error}") from None
 
 
 def _names_files(site: Site) -> bool:
@@ -84,20 +127,6 @@ def _names_files(site: Site) -> bool:
         text.startswith(("/", "./", "../", "~/")) or text.endswith((".pem", ".crt", ".cer", ".key"))
         for text in (site.ca, site.private_key)
     )
-
-
-def checked_port(port: Port) -> Port:
-    check_port(port)
-    if port.destination:
-        check_destination(port.destination)
-    return port
-
-
-def checked_portmap(portmap: PortMap) -> PortMap:
-    check_portmap(portmap)
-    if portmap.destination:
-        check_destination(portmap.destination)
-    return portmap
 
 
 def _sealed(where: str, text: str, seal: Seal) -> str:

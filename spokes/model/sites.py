@@ -13,6 +13,7 @@ from spokes.model.hostnames import Claimant, holders, taken_names, under_others
 from spokes.model.limits import owner_of, refused_domains
 from spokes.model.operation import Operation, Work
 from spokes.model.rule_state import check_managed, check_rule_bytes, too_many_bytes
+from spokes.model.rules import check_site_rule
 from spokes.store import Site, SiteResult, Store, Tunnel
 from spokes.store.changes import Writer
 from spokes.store.models import canonical_json
@@ -68,7 +69,7 @@ class RemoveSites(Operation[None], frozen=True, tag="site.remove"):
 
 
 def checked_list(
-    sites: Iterable[Json], domain: str | None, room_bytes: int
+    sites: Iterable[Json], domain: str | None, room_bytes: int, *, from_client: bool
 ) -> tuple[list[SiteResult], dict[str, dict[str, Any]]]:
     """Returns one result per element, and the rules that may be written if nobody else holds their domains. A rule
     beyond the count or beyond `room_bytes` is refused alone."""
@@ -76,7 +77,7 @@ def checked_list(
     rules: dict[str, dict[str, Any]] = {}
     for rule in sites:
         try:
-            host, keyed = _keyed(rule, domain)
+            host, keyed = _keyed(rule, domain, from_client=from_client)
         except PeerError as error:
             results.append(SiteResult(str(rule.get("domain", "")) if isinstance(rule, Mapping) else "", error))
         else:
@@ -156,8 +157,8 @@ def _put_site(tx: Writer, tunnel_uid: str, host: str, rule: dict[str, Any], old:
     return tx.update(replace(old, rule=rule, modified=tx.now))
 
 
-def _keyed(rule: Json, domain: str | None) -> tuple[str, dict[str, Any]]:
-    """(canonical domain, the rule with that domain); ValueRefusedError if it is no JSON object with a domain."""
+def _keyed(rule: Json, domain: str | None, *, from_client: bool = False) -> tuple[str, dict[str, Any]]:
+    """Returns the canonical domain, and the rule with that domain; refuses a rule that must not be stored."""
     host = rule.get("domain") if isinstance(rule, Mapping) else None
     if not isinstance(host, str) or not host:
         raise ValueRefusedError("an HTTP rule needs a domain")
@@ -168,4 +169,5 @@ def _keyed(rule: Json, domain: str | None) -> tuple[str, dict[str, Any]]:
         canonical_json(rule := {**rule, "domain": host})
     except (TypeError, ValueError, RecursionError):
         raise ValueRefusedError(f"the rule of {host} is not plain JSON") from None
+    check_site_rule(rule, from_client=from_client)
     return host, dict(rule)

@@ -16,7 +16,7 @@ from spokes.errors import (
 from spokes.ids import ZERO_UID, canonical_host, is_uid, new_secret, new_uid
 from spokes.model.hostnames import Claimant, chosen_hostname, drawn_hostname
 from spokes.model.limits import check_tunnel_count, owner_of
-from spokes.model.operation import Operation, Work
+from spokes.model.operation import ANYBODY, USERS_AND_CLIENTS, Operation, Work
 from spokes.store import AuthToken, Store, Token, Tunnel, TunnelState
 from spokes.store.base import checked_text
 from spokes.store.changes import Writer
@@ -30,6 +30,8 @@ class RegisterTunnel(Operation[tuple[Tunnel, str]], frozen=True, kw_only=True, t
     Without `hostname` a free one is drawn; one that is given must lie under `domain`, be neither reserved
     (NameRefusedError) nor held (TakenError).
     """
+
+    callers = ANYBODY
 
     token: str
     name: str
@@ -118,6 +120,8 @@ class AssignTunnel(Operation[tuple[Tunnel, AuthToken]], frozen=True, kw_only=Tru
 class EditTunnel(Operation[Tunnel], frozen=True, tag="tunnel.edit"):
     """Renames a tunnel."""
 
+    callers = USERS_AND_CLIENTS
+
     uid: str
     name: str
 
@@ -138,10 +142,12 @@ class SetTunnelState(Operation[Tunnel], frozen=True, tag="tunnel.set_state"):
 
     def apply(self, work: Work) -> Tunnel:
         if self.state not in (TunnelState.SHUTDOWN, TunnelState.INIT):
-            raise ValueError(f"{self.state!r} is not the operator's to set")
+            raise ValueRefusedError(f"the state {int(self.state)} is not the operator's to set")
         with work.transaction() as tx:
             tunnel = work.tunnel(tx, self.uid)
             shutdown = self.state == TunnelState.SHUTDOWN
+            if not shutdown:             # an owner does not undo what the operator decided
+                work.check_admin()
             if tunnel.shutdown == shutdown:
                 return tunnel
             return tx.update(replace(tunnel, shutdown=shutdown, modified=tx.now))

@@ -17,7 +17,8 @@ _PERSON = Statement(
     ).where(UserModel.uid == uid)
 )
 _KEY = Statement(
-    lambda uid: ApiKeyModel.select(ApiKeyModel.active, ApiKeyModel.scopes).where(ApiKeyModel.uid == uid)
+    lambda uid: ApiKeyModel.select(ApiKeyModel.active, ApiKeyModel.scopes, ApiKeyModel.user_uid)
+    .where(ApiKeyModel.uid == uid)
 )
 _LOGIN = Statement(
     lambda uid, now: LoginModel.select(LoginModel.uid).where(LoginModel.uid == uid, LoginModel.expires > now)
@@ -38,6 +39,11 @@ class PersonRights(NamedTuple):
     totp_secret: str
 
 
+class KeyRights(NamedTuple):
+    scopes: frozenset[str]
+    user_uid: str
+
+
 class TunnelRights(NamedTuple):
     user_uid: str
     shutdown: bool
@@ -50,11 +56,11 @@ def find_person(view: View, uid: str) -> PersonRights | None:
     return None
 
 
-def find_key_scopes(view: View, uid: str) -> set[str]:
-    """Of an API key that is switched on; of any other none."""
-    for active, scopes in view.rows(_KEY(uid)):
-        return set(json.loads(scopes)) if active else set()
-    return set()
+def find_key(view: View, uid: str) -> KeyRights | None:
+    """Of an API key that is switched on."""
+    for active, scopes, user_uid in view.rows(_KEY(uid)):
+        return KeyRights(frozenset(json.loads(scopes)), user_uid) if active else None
+    return None
 
 
 def is_login_alive(view: View, uid: str) -> bool:

@@ -11,6 +11,7 @@ from spokes.model.api_keys import CreateApiKey, DeleteApiKey, EditApiKey
 from spokes.model.domains import AllowDomains, NoteDomainCheck, RemoveDomains, ResetDomains
 from spokes.model.operation import (
     SYSTEM,
+    UNAUTHENTICATED,
     client_of,
     decode,
     decode_result,
@@ -39,6 +40,7 @@ from spokes.model.users import CreateUser, DeleteUser, EditUser
 from spokes.model.webhooks import CreateWebhook, DeleteWebhook, EditWebhook
 from spokes.store import Principal, PrincipalKind, TunnelState
 from tests.store.test_changes import DOMAIN, World
+from tests.support.operations import TOTP_SECRET, password_hash
 
 EXAMPLES = {
     "token.create": lambda w: CreateToken("a token", tunnel_count_max=3),
@@ -57,14 +59,14 @@ EXAMPLES = {
     "port.allocate": lambda w: AllocatePort(w.tunnel.uid, 22000, 22999, without=(22001,)),
     "port.release": lambda w: ReleasePort(w.tunnel.uid, w.port),
     "port.put_rules": lambda w: PutPortRules(w.tunnel.uid, {w.port: {"dstPort": 22}}),
-    "portmap.put": lambda w: PutPortMaps(w.tunnel.uid, [{"listenPort": 53, "transport": "udp"}]),
+    "portmap.put": lambda w: PutPortMaps(w.tunnel.uid, [{"listenPort": 53, "dstPort": 54, "transport": "udp"}]),
     "portmap.remove": lambda w: RemovePortMaps(w.tunnel.uid, [5432]),
     "rules.replace": lambda w: ReplaceRules(w.tunnel.uid, [{"domain": "b.example.org"}], {w.port: {"dstPort": 22}}),
     "user.create": lambda w: CreateUser(email="lind@example.org", max_tunnels=3),
     "user.edit": lambda w: EditUser(w.user.uid, fullname="Mara Lind"),
     "user.delete": lambda w: DeleteUser(w.user.uid),
-    "user.set_password": lambda w: SetPassword(w.user.uid, "hash"),
-    "user.set_totp": lambda w: SetTotp(w.user.uid, "secret"),
+    "user.set_password": lambda w: SetPassword(w.user.uid, password_hash("one")),
+    "user.set_totp": lambda w: SetTotp(w.user.uid, TOTP_SECRET),
     "domain.allow": lambda w: AllowDomains(w.user.uid, ["*.example.org"]),
     "domain.remove": lambda w: RemoveDomains(w.user.uid, ["old.example.org"]),
     "domain.reset": lambda w: ResetDomains(w.user.uid),
@@ -143,6 +145,50 @@ def test_what_is_for_administrators_is_refused_to_others(store, name):
             perform(store, principal, EXAMPLES[name](world))
 
 
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "tunnel.register"])
+def test_key_that_may_only_read_changes_nothing(store, name):
+    world = World(store)
+    before = store.changes.position()
+    reader = replace(SYSTEM, kind=PrincipalKind.KEY, uid=world.api_key.uid, scopes=("read",))
+    with pytest.raises(ForbiddenError, match="lacks the scope"):
+        perform(store, reader, EXAMPLES[name](world))
+    assert store.changes.position() == before
+
+
+def test_who_is_not_known_registers_and_asks_for_nothing_else(store):
+    world = World(store)
+    for name, example in EXAMPLES.items():
+        if name == "tunnel.register":
+            perform(store, UNAUTHENTICATED, example(world))
+        else:
+            with pytest.raises(NotSignedInError):
+                perform(store, UNAUTHENTICATED, example(world))
+
+
+def test_client_asks_for_what_clients_ask_and_for_nothing_else(store):
+    world = World(store)
+    client = client_of(world.tunnel.uid)
+    refused = set()
+    for name, example in EXAMPLES.items():
+        try:
+            perform(store, client, example(world))
+        except ForbiddenError:
+            refused.add(name)
+    assert EXAMPLES.keys() - refused == {
+        "tunnel.register", "tunnel.edit", "port.allocate", "port.release", "rules.replace",
+    }
+
+
+def test_owner_does_not_undo_what_the_operator_decided(store):
+    world = World(store)
+    tunnel, _ = perform(store, SYSTEM, CreateTunnel(name="own", domain=DOMAIN, user_uid=world.user.uid))
+    owner = tenant_of(world.user)
+    perform(store, owner, SetTunnelState(tunnel.uid, TunnelState.SHUTDOWN))
+    with pytest.raises(ForbiddenError):
+        perform(store, owner, SetTunnelState(tunnel.uid, TunnelState.INIT))
+    assert store.tunnels.get(tunnel.uid).state is TunnelState.SHUTDOWN
+
+
 def test_client_changes_its_own_tunnel_alone_and_while_it_may_log_in(store):
     world = World(store)
     other, _ = perform(store, SYSTEM, CreateTunnel(name="other", domain=DOMAIN))
@@ -169,14 +215,14 @@ def test_rights_that_went_meanwhile_are_missed_unless_something_is_undone(store)
 
 def test_own_password_is_changed_only_with_what_was_held_against_the_present_one(store):
     world = World(store)
-    perform(store, SYSTEM, SetPassword(world.user.uid, "first"))
-    tenant = tenant_of(world.user)
+    perform(store, SYSTEM, SetPassword(world.user.uid, password_hash("first")))
+    tenant, second = tenant_of(world.user), password_hash("second")
     with pytest.raises(ForbiddenError):
-        perform(store, tenant, SetPassword(world.user.uid, "second"))
+        perform(store, tenant, SetPassword(world.user.uid, second))
     with pytest.raises(NotSignedInError):
-        perform(store, tenant, SetPassword(world.user.uid, "second", held=Held("older", "")))
-    changed = perform(store, tenant, SetPassword(world.user.uid, "second", held=Held("first", "")))
-    assert changed.password_hash == "second"
+        perform(store, tenant, SetPassword(world.user.uid, second, held=Held(password_hash("older"), "")))
+    changed = perform(store, tenant, SetPassword(world.user.uid, second, held=Held(password_hash("first"), "")))
+    assert changed.password_hash == second
 
 
 def test_audit_record_names_the_principal_of_a_person_and_none_of_the_server(store):

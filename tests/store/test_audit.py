@@ -19,7 +19,7 @@ from spokes.model.webhooks import CreateWebhook
 from spokes.redaction import REDACTED
 from spokes.store import Principal, Store, TunnelState, audit
 from spokes.store.principal import current_principal
-from tests.support.operations import do
+from tests.support.operations import do, password_hash
 
 DOMAIN = "tun.example.net"
 MARA = Principal(kind="person", uid="ab" * 16, name="Mara", address="198.51.100.7")
@@ -74,14 +74,17 @@ def test_refused_mutation_leaves_no_event(store):
 def test_event_secrets_are_redacted(store):
     with store.audit.acting(MARA):
         user = do(store, CreateUser())
-        do(store, SetPassword(user.uid, "SECRET-1"))
-        do(store, SetPassword(user.uid, "SECRET-2"))
+        do(store, SetPassword(user.uid, password_hash("SECRET1")))
+        do(store, SetPassword(user.uid, password_hash("SECRET2")))
         do(store, CreateToken("t"))
         do(store, CreateWebhook("https://hooks.example.org", secret="SECRET-3"))
         _, value = do(store, CreateApiKey("k"))
         tunnel, auth = do(store, CreateTunnel(name="t", domain=DOMAIN))
         do(store, PutSites(tunnel.uid, [
-            {"domain": "a.example.org", "password": "SECRET-4", "privateKey": "SECRET-5", "x": [{"secret": "SECRET-6"}]}
+            {
+                "domain": "a.example.org", "password": password_hash("SECRET4"),
+                "x": [{"secret": "SECRET-6", "privateKey": "SECRET-5"}],
+            }
         ]))
     text = "".join(store.audit.export())
     for secret in ("SECRET", value, auth.value, store.tokens.select()[0].value):

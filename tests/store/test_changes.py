@@ -45,7 +45,7 @@ from spokes.store import (
     Visit,
 )
 from spokes.store.changes import CHANGE_COUNT_MAX
-from tests.support.operations import do
+from tests.support.operations import TOTP_SECRET, do, password_hash
 
 DOMAIN = "tun.example.net"
 
@@ -102,7 +102,7 @@ MUTATIONS = {
         [(DEL, Kind.SITE), (PUT, Kind.SITE), (PUT, Kind.PORT)],
     ),
     "portmap.put": (
-        lambda w: do(w.store, PutPortMaps(w.tunnel.uid, [{"listenPort": 5432, "transport": "udp"}])),
+        lambda w: do(w.store, PutPortMaps(w.tunnel.uid, [{"listenPort": 5432, "dstPort": 22001, "transport": "udp"}])),
         [(PUT, Kind.PORTMAP)],
     ),
     "portmap.remove": (lambda w: do(w.store, RemovePortMaps(w.tunnel.uid, [5432])), [(DEL, Kind.PORTMAP)]),
@@ -120,8 +120,8 @@ MUTATIONS = {
     "user.create": (lambda w: do(w.store, CreateUser(fullname="x")), [(PUT, Kind.USER)]),
     "user.edit": (lambda w: do(w.store, EditUser(w.user.uid, fullname="x")), [(PUT, Kind.USER)]),
     "user.delete": (lambda w: do(w.store, DeleteUser(w.user.uid)), [(DEL, Kind.USER)]),
-    "user.set_password": (lambda w: do(w.store, SetPassword(w.user.uid, "hash")), [(PUT, Kind.USER)]),
-    "user.set_totp": (lambda w: do(w.store, SetTotp(w.user.uid, "secret")), [(PUT, Kind.USER)]),
+    "user.set_password": (lambda w: do(w.store, SetPassword(w.user.uid, password_hash("one"))), [(PUT, Kind.USER)]),
+    "user.set_totp": (lambda w: do(w.store, SetTotp(w.user.uid, TOTP_SECRET)), [(PUT, Kind.USER)]),
     "domain.allow": (lambda w: do(w.store, AllowDomains(w.user.uid, ["a.example.org"])), [(PUT, Kind.USER)]),
     "domain.remove": (
         lambda w: do(w.store, RemoveDomains(w.user.uid, ["old.example.org"])), [(PUT, Kind.USER)]

@@ -27,7 +27,7 @@ def test_read_rules_everything_in_order_of_its_key(store, uid):
     assert store.rules.read(uid).rev == 0
     do(store, PutSites(uid, [site("b.example.org"), site("a.example.org")]))
     ports = [do(store, AllocatePort(uid, 22000, 22999)) for _ in range(2)]
-    portmaps = [{"listenPort": 2, "transport": "udp"}, {"listenPort": 2, "transport": "tcp"}]
+    portmaps = [{"listenPort": 2, "dstPort": 3, "transport": transport} for transport in ("udp", "tcp")]
     do(store, PutPortMaps(uid, portmaps))
     rules = store.rules.read(uid)
     assert [rule["domain"] for rule in rules.sites] == ["a.example.org", "b.example.org"]
@@ -42,7 +42,7 @@ def test_read_rules_revision_grows_with_each_change_of_the_tunnels_rules_only(st
         lambda: do(store, PutSites(uid, [site("a.example.org")])),
         lambda: do(store, RemoveSites(uid, ["a.example.org"])),
         lambda: do(store, ReleasePort(uid, do(store, AllocatePort(uid, 22000, 22999)))),
-        lambda: do(store, PutPortMaps(uid, [{"listenPort": 1, "transport": "tcp"}])),
+        lambda: do(store, PutPortMaps(uid, [{"listenPort": 1, "dstPort": 2, "transport": "tcp"}])),
         lambda: do(store, RemovePortMaps(uid, [1])),
     )
     for change in changes:
@@ -95,7 +95,7 @@ def test_unmanaged_tunnel_refuses_every_change_of_rules_until_it_is_managed_agai
         lambda: do(store, PutSites(uid, [site("a.example.org", 81)])),
         lambda: do(store, RemoveSites(uid, ["a.example.org"])),
         lambda: do(store, PutPortRules(uid, {port: {"dstPort": 22}})),
-        lambda: do(store, PutPortMaps(uid, [{"listenPort": 1, "transport": "tcp"}])),
+        lambda: do(store, PutPortMaps(uid, [{"listenPort": 1, "dstPort": 2, "transport": "tcp"}])),
         lambda: do(store, RemovePortMaps(uid, [1])),
         lambda: check_managed(store, uid),
     )
@@ -128,9 +128,9 @@ def test_portmaps_key_is_port_and_transport_and_removal_takes_both(store, uid):
 def test_rules_that_would_not_fit_one_message_are_refused(store, uid):
     certificate = "x" * 65536
     with pytest.raises(LimitError):
-        do(store, PutSites(uid, [{**site(f"s{n}.example.org"), "ca": certificate} for n in range(14)]))
+        do(store, PutSites(uid, [{**site(f"s{n}.example.org"), "x": certificate} for n in range(14)]))
     assert store.rules.read(uid).sites == ()
-    do(store, PutSites(uid, [{**site(f"s{n}.example.org"), "ca": certificate} for n in range(13)]))
+    do(store, PutSites(uid, [{**site(f"s{n}.example.org"), "x": certificate} for n in range(13)]))
     assert RULES_BYTES_MAX > 13 * 65536
 
 

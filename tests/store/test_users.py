@@ -11,7 +11,7 @@ from spokes.model.tunnels import CreateTunnel
 from spokes.model.users import CreateUser, DeleteUser, EditUser
 from spokes.model.webhooks import CreateWebhook
 from spokes.store import TunnelState
-from tests.support.operations import do
+from tests.support.operations import TOTP_SECRET, do, password_hash
 
 DOMAIN = "tun.example.net"
 HOSTILE = ["'; DROP TABLE \"user\"; --", "<script>alert(1)</script>", "%s {} ?", "\U0001f680 ß", "a\\b%c_d"]
@@ -79,7 +79,7 @@ def test_user_calls_unknown_uid_not_found(store, uid):
     for call in (
         lambda: store.users.get(uid), lambda: do(store, EditUser(uid, active=False)),
         lambda: do(store, DeleteUser(uid)),
-        lambda: do(store, SetPassword(uid, "x")), lambda: do(store, SetTotp(uid, "x")),
+        lambda: do(store, SetPassword(uid, password_hash("x"))), lambda: do(store, SetTotp(uid, TOTP_SECRET)),
         lambda: do(store, AllowDomains(uid, ["a.example.org"])), lambda: do(store, ResetDomains(uid)),
     ):
         with pytest.raises(NotFoundError):
@@ -104,11 +104,11 @@ def test_find_user_by_email_any_case(store):
 
 def test_secrets_of_a_user_are_kept_and_not_shown(store):
     user = do(store, CreateUser())
-    do(store, SetPassword(user.uid, "$argon2id$secret"))
-    do(store, SetTotp(user.uid, "BASE32SECRET"))
+    do(store, SetPassword(user.uid, password_hash("secret")))
+    do(store, SetTotp(user.uid, TOTP_SECRET))
     stored = store.users.get(user.uid)
-    assert (stored.password_hash, stored.totp_secret) == ("$argon2id$secret", "BASE32SECRET")
-    assert "secret" not in repr(stored).lower()
+    assert (stored.password_hash, stored.totp_secret) == (password_hash("secret"), TOTP_SECRET)
+    assert "secret" not in repr(stored).lower() and TOTP_SECRET not in repr(stored)
 
 
 def test_use_totp_step_each_only_once_and_never_back(store):

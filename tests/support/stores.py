@@ -32,7 +32,7 @@ def fill(store: Store) -> dict[str, str]:
         tunnel, auth = do(store, CreateTunnel(name="t", domain=DOMAIN, user_uid=user.uid))
         site, = do(store, PutSites(tunnel.uid, [{"domain": "a.example.org", "x": ["\x00", "\ud800", 1.5, None, True]}]))
         do(store, AllocatePort(tunnel.uid, 22000, 22999))
-        portmap = {"listenPort": 8080, "transport": "tcp", "destination": "a.example.org:443"}
+        portmap = {"listenPort": 8080, "dstPort": 443, "transport": "tcp", "destination": "a.example.org"}
         do(store, PutPortMaps(tunnel.uid, [portmap]))
         gone, _ = do(store, CreateTunnel(name="gone", domain=DOMAIN))
         do(store, AssignTunnel(uid=gone.uid, user_uid=user.uid, name="", hostname="gone-on." + DOMAIN, domain=DOMAIN))

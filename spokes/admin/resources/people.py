@@ -38,14 +38,13 @@ from spokes.admin.schema.people import (
 from spokes.errors import ForbiddenError, ValueRefusedError
 from spokes.ids import ZERO_UID, new_uid
 from spokes.model.authority import secrets_stand
-from spokes.model.passwords import WRONG_PASSWORD, Held, SetPassword, SetTotp
+from spokes.model.passwords import WRONG_PASSWORD, Held, SetPassword, SetTotp, check_totp_secret
 from spokes.model.users import CreateUser, EditUser, is_email
 from spokes.store import Principal, PrincipalKind
 from spokes.store import User as StoredUser
 from spokes.store.logins import DEVICE_LIFETIME_S, account_source, source_key
 
 WRONG_LOGIN = "e-mail address, password or code is wrong"
-TOTP_SECRET_CHARS = 32
 
 
 def login(admin: Admin, caller: Caller, body: LoginRequest) -> Reply:
@@ -143,8 +142,7 @@ def confirm_totp(admin: Admin, caller: Caller, body: ConfirmTotpRequest) -> Answ
     _check_password(admin, caller, user, body.password)
     _check_code(admin, caller, user, body.current_code)
     secret = body.secret.strip().upper()
-    if len(secret) != TOTP_SECRET_CHARS or set(secret) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"):
-        raise ValueRefusedError("not a secret that this server made")
+    check_totp_secret(secret)
     step = totp_step(secret, body.code)
     if step is None:
         raise ValueRefusedError("the code does not fit; check the authenticator's clock")

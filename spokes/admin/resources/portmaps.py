@@ -9,14 +9,13 @@ from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.rules import RemovePortMapsRequest, RulesAnswer, UpdatePortMapsRequest, portmap_of
 from spokes.admin.scope import own_tunnel
 from spokes.model.portmaps import PutPortMaps, RemovePortMaps
-from spokes.model.rules import checked_portmap
 from spokes.plural import counted
 
 
 def update(admin: Admin, caller: Caller, body: UpdatePortMapsRequest, *, tunnel_uid: str) -> RulesAnswer:
     """Add or replace the maps named by listening port and transport; the others stay. All or none."""
     own_tunnel(admin, caller, tunnel_uid)
-    portmaps = [msgspec.to_builtins(checked_portmap(portmap_of(rule))) for rule in body.portmaps]
+    portmaps = [msgspec.to_builtins(portmap_of(rule)) for rule in body.portmaps]
     count = 0
     if portmaps:
         count = len(admin.perform(caller, PutPortMaps(tunnel_uid, portmaps)))

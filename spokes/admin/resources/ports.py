@@ -20,7 +20,7 @@ from spokes.admin.scope import own_tunnel, owner_filter
 from spokes.errors import AddressInUseError, ValueRefusedError
 from spokes.model.operation import perform
 from spokes.model.ports import AllocatePort, PutPortRules, ReleasePort
-from spokes.model.rules import checked_port, warning_of
+from spokes.model.rules import warning_of
 from spokes.plural import counted
 
 BUSY_PORTS_MAX = 16                      # ports that other programs may hold before an allocation gives up
@@ -76,7 +76,7 @@ def release(admin: Admin, caller: Caller, body: ReleasePortRequest, *, tunnel_ui
 def update(admin: Admin, caller: Caller, body: UpdatePortsRequest, *, tunnel_uid: str) -> RulesAnswer:
     """Add or replace the forwarding of the ports named, each complete; all or none."""
     own_tunnel(admin, caller, tunnel_uid)
-    rules = {port.port: msgspec.to_builtins(checked_port(port)) for port in body.ports}
+    rules = {port.port: msgspec.to_builtins(port) for port in body.ports}
     return _put(admin, caller, tunnel_uid, rules, "updated")
 
 

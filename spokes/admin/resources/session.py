@@ -8,8 +8,7 @@ from spokes.admin.routing import Reply, SessionCookie
 from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.session import AuthRequest, InfoAnswer, LicenseAnswer
 from spokes.errors import ControlError, NotSignedInError
-from spokes.ids import ZERO_UID
-from spokes.model.authority import key_stands
+from spokes.model.authority import key_is_active
 from spokes.store import Principal, PrincipalKind, TunnelState
 
 _ACTIVE = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)
@@ -18,7 +17,7 @@ _ACTIVE = (TunnelState.INIT, TunnelState.ONLINE, TunnelState.OFFLINE)
 def auth(admin: Admin, caller: Caller, body: AuthRequest) -> Reply:
     """An API key for a cookie. A right key gets in whatever went wrong before from the same address."""
     key = check_key(admin, body.key, caller)
-    with admin.store.audit.checking(key_stands(key.uid, key.scopes, ZERO_UID, "")):
+    with admin.store.audit.checking(key_is_active(key.uid, key.scopes)):
         _, cookie = admin.store.logins.create(
             api_key_uid=key.uid, address=caller.address, agent=caller.agent, lifetime_s=LOGIN_LIFETIME_S
         )

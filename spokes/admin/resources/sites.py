@@ -12,7 +12,7 @@ from spokes.admin.schema.envelope import Answer
 from spokes.admin.schema.rules import RemoveSitesRequest, RulesAnswer, UpdateSitesRequest
 from spokes.admin.scope import own_tunnel
 from spokes.model.rule_state import check_managed
-from spokes.model.rules import check_hash_count, checked_site, warning_of
+from spokes.model.rules import check_hash_count, sealed_site, warning_of
 from spokes.model.sites import PutSites, RemoveSites
 from spokes.plural import counted
 
@@ -23,7 +23,7 @@ def update(admin: Admin, caller: Caller, body: UpdateSitesRequest, *, tunnel_uid
     check_managed(admin.store, tunnel_uid)          # before passwords are hashed
     check_hash_count(body.sites)
     seal = functools.partial(hash_text, owner=caller.user_uid)
-    rules = [msgspec.to_builtins(checked_site(site, seal)) for site in body.sites]
+    rules = [msgspec.to_builtins(sealed_site(site, seal)) for site in body.sites]
     count = 0
     if rules:
         count = len(admin.perform(caller, PutSites(tunnel_uid, rules, domain=admin.domain)))

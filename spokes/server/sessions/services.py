@@ -10,7 +10,7 @@ import msgspec
 from spokes.errors import LimitError, PeerError
 from spokes.model.operation import client_of, perform
 from spokes.model.rule_lists import ReplaceRules
-from spokes.model.rules import HASH_COUNT_MAX, checked_port, checked_site
+from spokes.model.rules import HASH_COUNT_MAX, sealed_site
 from spokes.server.sessions.password_seals import Seals
 from spokes.store import Store
 from spokes.wire.messages import Accepted, Fault, PortResult, Services, SiteResult
@@ -42,16 +42,10 @@ def apply_services(
     sites: list[Site] = []
     for index, site in enumerate(services.https):
         try:
-            sites.append(checked_site(site, functools.partial(_sealed, seals, site.domain), from_client=True))
+            sites.append(sealed_site(site, functools.partial(_sealed, seals, site.domain)))
         except PeerError as error:
             site_faults[index] = error
-    port_faults: dict[int, PeerError] = {}
-    for port in services.ports:
-        try:
-            checked_port(port)
-        except PeerError as error:
-            port_faults[port.port] = error
-    ports = {port.port: port for port in services.ports if port.port not in port_faults}
+    ports = {port.port: port for port in services.ports}
     replaced = perform(store, client_of(tunnel_uid), ReplaceRules(
         tunnel_uid,
         [msgspec.to_builtins(site) for site in sites],
@@ -73,14 +67,17 @@ def apply_services(
         if result.error is None:
             https[result.domain] = msgspec.structs.replace(checked, domain=result.domain)
             is_rewritten |= https[result.domain] != msgspec.structs.replace(site, domain=result.domain)
-    port_errors = {**replaced.port_errors, **port_faults}
+    port_errors = replaced.port_errors
     port_results = tuple(
         PortResult(
             port=port.port, error=Fault.of(port_errors[port.port]) if port.port in port_errors else None
         )
         for port in services.ports
     )
-    in_force = {number: ports.get(number, Port(port=number)) for number in replaced.own_ports}
+    in_force = {
+        number: Port(port=number) if number in port_errors else ports.get(number, Port(port=number))
+        for number in replaced.own_ports
+    }
     return Applied(
         Accepted(https=tuple(site_results), ports=port_results, rules_rev=replaced.rev),
         replaced.rev,
