@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import logging
+import socket
 import urllib.parse
 from collections import deque
 from collections.abc import Coroutine
@@ -20,6 +21,7 @@ from typing import Any
 import aiosmtplib
 
 from spokes.errors import ConfigError
+from spokes.resolver import Resolve
 from spokes.store import Alert
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,8 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 class SmtpServer:
     """`smtp://user@host:587` (STARTTLS where it is offered), `smtps://user@host:465` (TLS from the first byte)."""
 
-    def __init__(self, url: str, password: str) -> None:
+    def __init__(self, url: str, password: str, resolve: Resolve, *, greeted_as: str) -> None:
+        """`greeted_as`: the name that this host gives itself in EHLO."""
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.password is not None:
             raise ConfigError("smtp is not of the form smtp://USER@HOST:PORT", hint="the password goes by file")
@@ -45,6 +48,8 @@ class SmtpServer:
         self.port = parts.port or (465 if self.secure else 587)
         self.user = urllib.parse.unquote(parts.username or "")
         self._password = password
+        self._resolve = resolve
+        self._greeted_as = greeted_as
 
     async def send(self, message: EmailMessage) -> None:
         """Fails: aiosmtplib.SMTPException, OSError."""
@@ -54,13 +59,34 @@ class SmtpServer:
         await aiosmtplib.send(
             message,
             hostname=self.host,
-            port=self.port,
+            sock=await self._connect(),
+            local_hostname=self._greeted_as,
             use_tls=self.secure,
             start_tls=False if self.secure else start_tls,
             username=self.user if has_secret else None,
             password=self._password if has_secret else None,
             timeout=DEADLINE_S,
         )
+
+
+    async def _connect(self) -> socket.socket:
+        """A connection to the first address of the host that takes it. Fails: OSError, TimeoutError included."""
+        loop, failure = asyncio.get_running_loop(), OSError(f"{self.host} has no address")
+        async with asyncio.timeout(DEADLINE_S):
+            for address in (await self._resolve(self.host)).addresses:
+                sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+                sock.setblocking(False)
+                try:
+                    await loop.sock_connect(sock, (address, self.port))
+                except OSError as error:
+                    sock.close()
+                    failure = error
+                except BaseException:
+                    sock.close()
+                    raise
+                else:
+                    return sock
+        raise failure
 
 
 class Mailer:

@@ -9,6 +9,7 @@ from spokes import clock
 from spokes._fastpath.engine import Engine
 from spokes.config import ServerConfig
 from spokes.errors import ConfigError, NotFoundError
+from spokes.resolver import Resolve, Resolver
 from spokes.server.base.set_aside import MORE, Subject
 from spokes.server.base.storethread import StoreThread
 from spokes.server.certificates.certificates import Certificate
@@ -67,9 +68,10 @@ class Notifications:
         self.alert_offline_s = config.alert_offline_s
         self.alerts = AlertBoard(store)
         self.watch = Watch(self.alerts)
-        self.dispatcher = WebhookDispatcher(store, self.alerts)
+        resolve = Resolver().addresses
+        self.dispatcher = WebhookDispatcher(store, self.alerts, resolve)
         self.events = WebhookEvents(store, users, registry, on_queued=self.dispatcher.wake)
-        self.mailer = make_mailer(config)
+        self.mailer = make_mailer(config, resolve)
         self.alerts.listeners.append(self.events.alert_changed)
         if self.mailer is not None:
             self.alerts.listeners.append(self.mailer.put)
@@ -178,13 +180,13 @@ class Notifications:
         return tunnel.state in (TunnelState.ONLINE, TunnelState.OFFLINE)
 
 
-def make_mailer(config: ServerConfig) -> Mailer | None:
+def make_mailer(config: ServerConfig, resolve: Resolve) -> Mailer | None:
     """None where no e-mail is wanted. Fails: ConfigError for settings that cannot be used together."""
     if not config.smtp:
         return None
     if not config.mail_from or not config.mail_to:
         raise ConfigError("smtp is set, but not whom mail comes from and goes to", hint="set mail_from and mail_to")
-    server = SmtpServer(config.smtp, _password(config.smtp_password_file))
+    server = SmtpServer(config.smtp, _password(config.smtp_password_file), resolve, greeted_as=config.domain)
     return Mailer(server, sender=config.mail_from, recipients=config.mail_to, domain=config.domain)
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import errno
 
-from spokes.resolver import Resolve, Resolver
+from spokes.resolver import Resolve
 from spokes.shares import Shares
 
 LOOKUP_COUNT_MAX = 32
 
 
 class SharedResolver:
-    def __init__(self, resolve: Resolve | None = None) -> None:
-        self._resolve = resolve or Resolver().addresses
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
         self._under_way: dict[str, asyncio.Task[list[str]]] = {}
         self._shares = Shares(LOOKUP_COUNT_MAX)
 

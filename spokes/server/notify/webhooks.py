@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 
 from spokes import clock
 from spokes.errors import SpokesError
+from spokes.resolver import Resolve
 from spokes.server.base.storethread import StoreThread
 from spokes.server.base.worker_loop import wait_until_set
 from spokes.server.notify.alerts import AlertBoard
@@ -46,7 +47,9 @@ SERVER_FAILED = "the server failed; its log says why"
 class WebhookDispatcher:
     """Sends what is due."""
 
-    def __init__(self, store: StoreThread, alerts: AlertBoard, *, waits_s: tuple[float, ...] = WAITS_S) -> None:
+    def __init__(
+        self, store: StoreThread, alerts: AlertBoard, resolve: Resolve, *, waits_s: tuple[float, ...] = WAITS_S
+    ) -> None:
         self._store = store
         self._alerts = alerts
         self._waits_s = waits_s
@@ -56,7 +59,7 @@ class WebhookDispatcher:
         self._ahead_s: float | None = None  # the wall clock of the monotonic one, when it was read last
         self._ended_meanwhile: set[str] = set()  # deliveries, while the queue was being read
         self._shares = Shares(REQUEST_COUNT_MAX)  # by owner
-        self._resolver = SharedResolver()
+        self._resolver = SharedResolver(resolve)
         self._context: ssl.SSLContext | None = None
         self.delivered_count = 0  # attempts, since the start
         self.failed_count = 0

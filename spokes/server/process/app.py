@@ -372,6 +372,7 @@ class Server:
             setup_logging(new.log_format, new.log_level)
         self.config = reloaded(self.config, new)
         self._announce_addresses()
+        self.sessions.ports_changed()
         log.info("configuration read again", extra={"changed": ",".join(sorted(changed)), "later": ",".join(later)})
         return later
 

@@ -14,6 +14,7 @@ from spokes.config import ServerConfig
 from spokes.config_values import Address
 from spokes.control import CONTROL_SOCKET_NAME, call_control
 from spokes.errors import ConfigError, ControlError, DataDirError, SpokesError
+from spokes.resolver import Resolver
 from spokes.server.base.limits import memory_budget
 from spokes.server.certificates.certificates import check_certificates
 from spokes.server.notify.notifications import make_mailer
@@ -52,7 +53,7 @@ def _steps(config: ServerConfig) -> Iterator[Callable[[], object]]:
         yield lambda: check_free(Address(config.tcp_address, 0))
     if config.admin and config.metrics is not None and not running:
         yield lambda: check_free(config.metrics)  # type: ignore[arg-type]
-    yield lambda: make_mailer(config)
+    yield lambda: make_mailer(config, Resolver().addresses)
     yield lambda: _check_memory(config)
 
 

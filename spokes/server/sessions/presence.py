@@ -24,6 +24,7 @@ class PresenceWriter:
         self.interval_s = interval_s
         self._store = store
         self._pending: dict[str, PresenceUpdate] = {}
+        self._writing = asyncio.Lock()
 
     def put(self, update: PresenceUpdate) -> None:
         self._pending[update.tunnel_uid] = update
@@ -34,15 +35,18 @@ class PresenceWriter:
             await self.flush()
 
     async def flush(self) -> None:
-        """Writes what is pending; does nothing when nothing is."""
-        if not self._pending:
-            return
-        batch, self._pending = self._pending, {}
-        try:
-            await self._write(list(batch.values()))
-        except SpokesError as error:
-            self._pending = batch | self._pending  # newer ones win
-            log.warning("presence not written", extra={"code": error.code, "detail": str(error)})
+        """Returns when every update that was put before has been written, or the store has failed."""
+        async with self._writing:
+            if not self._pending:
+                return
+            batch, self._pending = self._pending, {}
+            try:
+                await self._write(list(batch.values()))
+            except BaseException as error:
+                self._pending = batch | self._pending  # newer ones win
+                if not isinstance(error, SpokesError):  # cancelled: perhaps it is written, and twice does no harm
+                    raise
+                log.warning("presence not written", extra={"code": error.code, "detail": str(error)})
 
     async def _write(self, updates: list[PresenceUpdate]) -> None:
         try:

@@ -408,6 +408,11 @@ class Sessions:
             for session in self._registry.sessions():
                 self._tell_address(session)
 
+    def ports_changed(self) -> None:
+        """Clients hear of another address to show, where visitors reach this server by another port now."""
+        for session in self._registry.sessions():
+            self._tell_address(session)
+
     def _tell_address(self, session: Session) -> None:
         url, link = self._public.url(session.hostname), self._primary_link(session)
         if session.hostname and link is not None and url != session.url:

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from spokes.errors import ConfigError
+from spokes.resolver import Answer, Resolver
 from spokes.server.notify import mail
 from spokes.server.notify.mail import LINE_COUNT_MAX, Mailer, SmtpServer
 from spokes.server.notify.notifications import make_mailer
@@ -30,8 +31,9 @@ def quick(monkeypatch):
 
 
 @contextlib.asynccontextmanager
-async def mailer(receiver, *, user="", password="", retry_s=0.01):
-    server = SmtpServer(f"smtp://{user + '@' if user else ''}127.0.0.1:{receiver.port}", password)
+async def mailer(receiver, *, host="127.0.0.1", user="", password="", retry_s=0.01, resolve=None):
+    url = f"smtp://{user + '@' if user else ''}{host}:{receiver.port}"
+    server = SmtpServer(url, password, resolve or Resolver().addresses, greeted_as="tun.example.net")
     made = Mailer(
         server, sender="spokes@example.net", recipients=("ops@example.net", "boss@example.net"),
         domain="tun.example.net", retry_s=retry_s,
@@ -94,6 +96,19 @@ async def test_mail_server_away_is_no_fault_of_ours(caplog):
         await eventually(lambda: sum(one.msg == "e-mail not sent" for one in caplog.records) == mail.TRY_COUNT_MAX)
 
 
+async def test_mail_host_is_resolved_by_the_servers_resolver_and_each_of_its_addresses_tried():
+    asked = []
+
+    async def resolve(host):
+        asked.append(host)
+        return Answer(("127.0.0.2", "127.0.0.1"))       # nothing listens at the first one
+
+    async with smtp_receiver() as receiver, mailer(receiver, host="mail.example.invalid", resolve=resolve) as made:
+        made.put(alert())
+        await eventually(lambda: receiver.messages)
+    assert asked == ["mail.example.invalid"]
+
+
 async def test_mail_password_is_used_and_a_wrong_one_logged_without_it(caplog):
     async with smtp_receiver(with_login=True) as receiver:
         async with mailer(receiver, user="spokes", password="secret") as made:
@@ -134,12 +149,13 @@ async def test_mail_of_a_whole_server_tells_an_alert(config):
 
 def test_mail_without_addresses_or_password_file_is_a_clear_error(config, tmp_path):
     with pytest.raises(ConfigError, match="whom"):
-        make_mailer(dataclasses.replace(config, smtp="smtp://mail.example.net"))
+        make_mailer(dataclasses.replace(config, smtp="smtp://mail.example.net"), Resolver().addresses)
     with pytest.raises(ConfigError, match="cannot be read"):
         make_mailer(
             dataclasses.replace(
                 config, smtp="smtp://mail.example.net", mail_from="a@b.c", mail_to=("a@b.c",),
                 smtp_password_file=str(tmp_path / "none"),
-            )
+            ),
+            Resolver().addresses,
         )  # fmt: skip
-    assert make_mailer(config) is None
+    assert make_mailer(config, Resolver().addresses) is None

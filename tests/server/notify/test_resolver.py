@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from spokes.resolver import Resolver
 from spokes.server.notify.resolver import LOOKUP_COUNT_MAX, SharedResolver
 from tests.support.eventually import eventually
 from tests.support.hanging_resolver import HangingResolver
@@ -49,7 +50,7 @@ async def test_failure_is_told_and_not_kept(resolver):
 
 
 async def test_literal_address_and_local_name():
-    shared = SharedResolver()
+    shared = SharedResolver(Resolver().addresses)
     assert await shared("127.0.0.1") == ["127.0.0.1"]
     assert set(await shared("localhost")) & {"127.0.0.1", "::1"}
     with pytest.raises(OSError, match=r"\w"):

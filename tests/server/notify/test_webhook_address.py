@@ -5,6 +5,7 @@ import ipaddress
 import pytest
 
 from spokes.errors import WebhookAddressError
+from spokes.resolver import Resolver
 from spokes.server.notify.resolver import SharedResolver
 from spokes.server.notify.webhook_address import is_public, parse_target, resolve
 
@@ -96,8 +97,8 @@ def test_target_is_taken_apart_in_one_form(url, authority, path):
 async def test_resolve_inside_is_refused_unless_allowed(url):
     target = parse_target(url)
     with pytest.raises(WebhookAddressError, match="not a public address"):
-        await resolve(target, allow_private=False, lookup=SharedResolver())
-    assert await resolve(target, allow_private=True, lookup=SharedResolver())
+        await resolve(target, allow_private=False, lookup=SharedResolver(Resolver().addresses))
+    assert await resolve(target, allow_private=True, lookup=SharedResolver(Resolver().addresses))
 
 
 async def test_resolve_one_address_inside_refuses_the_name():

@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 
+from spokes.resolver import Resolver
 from spokes.server.certificates.certificates import ensure_certificate
 from spokes.server.notify.resolver import SharedResolver
 from spokes.server.notify.webhook_request import Outcome, post
@@ -15,8 +16,9 @@ CONTEXT = ssl.create_default_context()
 
 
 async def send(url, body=b"{}", headers=(), *, allow_private=True, context=CONTEXT, deadline_s=5.0):
+    lookup = SharedResolver(Resolver().addresses)
     return await post(
-        url, headers, body, allow_private=allow_private, context=context, lookup=SharedResolver(), deadline_s=deadline_s
+        url, headers, body, allow_private=allow_private, context=context, lookup=lookup, deadline_s=deadline_s
     )
 
 

@@ -187,10 +187,12 @@ async def test_server_urls_have_the_public_ports_and_follow_a_reload(config):
     assert f"--url https://{DOMAIN}:8443" in banner(server, with_token=False)[-1]
     current[0] = config
     assert await server.reload() == []
+    told = await hears(peer, m.Address)
     peer.say(m.Request(id=1, op="tunnel.info"))
     listening = [server.addresses(kind)[0].port for kind in (ListenerKind.HTTP, ListenerKind.TLS)]
     urls = (await hears(peer, m.Answer)).result["urls"]
     assert urls == [f"http://{tunnel.hostname}:{listening[0]}", f"https://{tunnel.hostname}:{listening[1]}"]
+    assert told.url == urls[0]
     await server.stop()
 
 
