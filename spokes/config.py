@@ -183,13 +183,21 @@ class ServerConfig:
     tunnels_per_user_max: int = number(
         100, 0, 2**31 - 1, zero="no maximum", help="Tunnels of a basic user without a maximum of their own; 0 = any."
     )
+    resolver: tuple[Address, ...] = setting(
+        (),
+        parse_resolvers,
+        type=_TEXTS,
+        help="Where names are asked, SRV included; default: the system's name servers.",
+        allowed="ADDR[:PORT] of a name server, or a list of them; none: the system's",
+        metavar="ADDR:PORT",
+    )
     domain_proof: bool = switch(False, help="Domains that are allowed to a user count once a TXT record verifies them.")
     domain_proof_resolvers: tuple[Address, ...] = setting(
         (),
         parse_resolvers,
         type=_TEXTS,
-        help="Name servers that are asked for those records; none: the system's.",
-        allowed="ADDR[:PORT] of a name server, or a list of them; none: the system's",
+        help="Name servers that are asked for those records; none: as all other names.",
+        allowed="ADDR[:PORT] of a name server, or a list of them; none: as in resolver",
         metavar="ADDR:PORT",
     )
     traffic_interval_s: float = number(
@@ -258,6 +266,11 @@ class ServerConfig:
     @property
     def store_url(self) -> str:
         return self.store or "sqlite:///" + urllib.parse.quote(str(self.data.absolute() / "spokes.db"))
+
+    @property
+    def domain_resolvers(self) -> tuple[Address, ...]:
+        """Name servers that are asked when a domain is verified; none: the system's."""
+        return self.domain_proof_resolvers or self.resolver
 
     @property
     def worker_count(self) -> int:

@@ -155,6 +155,14 @@ def test_store_url_path_with_odd_characters_is_quoted(tmp_path):
     assert ServerConfig(data=tmp_path / "a b%?").store_url == f"sqlite:///{tmp_path}/a%20b%25%3F/spokes.db"
 
 
+def test_domains_are_verified_at_the_name_servers_of_all_names_unless_they_have_their_own():
+    ours, others = Address("192.0.2.1", 53), Address("192.0.2.2", 5353)
+    config = load_server_config(None, {"resolver": Given(["192.0.2.1"], "--resolver")})
+    assert config.domain_resolvers == config.resolver == (ours,)
+    assert ServerConfig(resolver=(ours,), domain_proof_resolvers=(others,)).domain_resolvers == (others,)
+    assert ServerConfig().domain_resolvers == ()
+
+
 def test_operations_md_lists_every_setting_with_its_option_and_variable():
     listed = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \| `(SPOKES_\w+)`", OPERATIONS, flags=re.MULTILINE)
     assert listed == [(one.name, one.option, one.variable) for one in SETTINGS.values()]

@@ -68,7 +68,7 @@ class Notifications:
         self.alert_offline_s = config.alert_offline_s
         self.alerts = AlertBoard(store)
         self.watch = Watch(self.alerts)
-        resolve = Resolver().addresses
+        resolve = Resolver(servers=config.resolver).addresses
         self.dispatcher = WebhookDispatcher(store, self.alerts, resolve)
         self.events = WebhookEvents(store, users, registry, on_queued=self.dispatcher.wake)
         self.mailer = make_mailer(config, resolve)

@@ -50,7 +50,7 @@ def admin_command(config: ServerConfig, directory: Path, server_key: str, https_
         "--tcp-ports", str(config.tcp_ports), "--server-key", server_key, "--https-port", str(https_port),
         "--tunnels-per-user", str(config.tunnels_per_user_max),
         *(("--domain-proof",) if config.domain_proof else ()),
-        *(word for one in config.domain_proof_resolvers for word in ("--resolver", str(one))),
+        *(word for one in config.domain_resolvers for word in ("--resolver", str(one))),
         *(("--path-prefix", config.path_prefix) if config.path_prefix else ()),
         *(("--metrics", str(config.metrics)) if config.metrics else ()),
         "--log-format", config.log_format, "--log-level", config.log_level,

@@ -165,7 +165,7 @@ class Server:
             **self.notifications.tasks(),
         }
         if config.domain_proof:
-            tasks["domain verification"] = DomainVerification(self._store, config.domain_proof_resolvers).run
+            tasks["domain verification"] = DomainVerification(self._store, config.domain_resolvers).run
         for name, make in tasks.items():
             self.supervisor.keep(name, make)
         if config.admin:
