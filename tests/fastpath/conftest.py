@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
+from spokes._fastpath.hooks.flow_hooks import refused_steps
 from spokes._fastpath.hooks.route_hooks import live_sites
 
 from tests.support.engines import Pair, engine_pair
@@ -21,6 +22,13 @@ def every_target_is_released() -> Iterator[None]:
     if live_sites() > before:
         gc.collect()  # costs a fifth of a second, which most tests need not spend
     assert live_sites() <= before
+
+
+@pytest.fixture(autouse=True)
+def every_step_of_an_exchange_is_allowed() -> Iterator[None]:
+    """The state table of exchanges refuses what it does not know: a test that comes to such a step fails."""
+    yield
+    assert refused_steps() == 0
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from spokes._fastpath.core.events cimport (
     events_have_room,
 )
 from spokes._fastpath.core.shared cimport HANDSHAKE_MS, LINK_BUCKETS
-from spokes._fastpath.flow.exchange cimport exchange_start
+from spokes._fastpath.flow.exchange_request cimport exchange_start
 from spokes._fastpath.flow.relay cimport relay_to_tunnel, relay_to_upstream
 from spokes._fastpath.flow.udp_flow cimport udp_serve
 from spokes._fastpath.flow.upstream cimport NOTED_HOPS_MAX, upstream_hops, upstream_tell_loop

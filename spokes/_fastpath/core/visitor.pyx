@@ -14,8 +14,8 @@ from spokes._fastpath.base.timer cimport timer_clear, timer_set
 from spokes._fastpath.base.types cimport RC_EOF, RC_TLS, atomic_add, atomic_sub, uint64_t, uint8_t
 from spokes._fastpath.core.links cimport link_up
 from spokes._fastpath.core.shared cimport ADDRESS_COUNTERS, HANDSHAKE_MS, Worker
-from spokes._fastpath.flow.exchange cimport exchange_start
-from spokes._fastpath.flow.exchange_end cimport exchange_page
+from spokes._fastpath.flow.exchange cimport exchange_page
+from spokes._fastpath.flow.exchange_request cimport exchange_start
 from spokes._fastpath.flow.exchange_state cimport Exchange
 from spokes._fastpath.flow.relay cimport relay_to_tunnel
 from spokes._fastpath.http.page cimport PAGE_PLAIN_HTTP

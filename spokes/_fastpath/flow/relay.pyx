@@ -1,4 +1,4 @@
-"""Raw flows: two ends, each the other's owner; `down` leads to the visitor, `up` to the service.
+"""Raw flows: two ends, each the other's owner; `downstream` leads to the visitor, `upstream` to the service.
 
 A source is read in the other end's slot, straight into its blocks where it has a way for that; what arrives by itself
 is pushed as far as it goes. Who cannot take more pauses the other: a slow reader stops its own flow and no other.
@@ -6,7 +6,9 @@ is pushed as far as it goes. Who cannot take more pauses the other: a slow reade
 from spokes._fastpath.base.reason cimport REASON_GONE, REASON_INTERNAL, REASON_LIMIT
 from spokes._fastpath.base.types cimport RC_EOF, uint16_t, uint8_t
 from spokes._fastpath.flow.fault cimport fault_of_conn, fault_reason
-from spokes._fastpath.flow.upstream cimport UpstreamConn, address_is_loop, upstream_connect_raw, upstream_tell_loop
+from spokes._fastpath.flow.upstream cimport (
+    UpstreamConn, address_is_loop, upstream_connect_raw, upstream_count_fault, upstream_tell_loop,
+)
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport EndOps
 from spokes._fastpath.io.end cimport (
@@ -18,7 +20,7 @@ from spokes._fastpath.link.link_state cimport STREAM_SLOT_BYTES, Link, Stream
 from spokes._fastpath.link.site_links cimport site_pick
 from spokes._fastpath.link.stream_open cimport stream_open
 from spokes._fastpath.route.outcome cimport (
-    FAULT_CLOSED, FAULT_LOOP, FAULT_NONE, outcome_answered, outcome_fault, outcome_is_loop,
+    FAULT_CLOSED, FAULT_LOOP, FAULT_NONE, outcome_answered, outcome_is_loop,
 )
 from spokes._fastpath.route.site cimport Site
 
@@ -31,31 +33,30 @@ cdef UpstreamConn *dialled(const End *end) noexcept nogil:
 
 
 cdef void relay_heard(End *end) noexcept nogil:
-    cdef UpstreamConn *up
+    cdef UpstreamConn *upstream_conn
     if end.heard:
         return
     end.heard = 1
-    up = dialled(end)
-    if up != NULL:
-        outcome_answered(&up.upstream.outcomes, up.conn.loop.wall_ms)
+    upstream_conn = dialled(end)
+    if upstream_conn != NULL:
+        outcome_answered(&upstream_conn.upstream.outcomes, upstream_conn.conn.loop.wall_ms)
 
 
 cdef void relay_lost(End *end, uint8_t fault) noexcept nogil:
     """An upstream that ends a flow before it has said a word has not served it: so does a forwarder with nothing behind
     it. Later on an end is the business of those who talk."""
-    cdef UpstreamConn *up = dialled(end)
-    if up == NULL:
+    cdef UpstreamConn *upstream_conn = dialled(end)
+    if upstream_conn == NULL:
         return
-    if address_is_loop(up.noted):       # it came back, and was ended there: so were those before it in the ring
-        upstream_tell_loop(up.conn.loop, &(<Stream *>end.owner).visitor, False)
+    if address_is_loop(upstream_conn.noted):
+        # The flow came back and was ended there: so were those before it in the ring.
+        upstream_tell_loop(upstream_conn.conn.loop, &(<Stream *>end.owner).visitor, False)
         fault = FAULT_LOOP
     elif end.heard:
         return
-    if outcome_is_loop(&up.upstream.outcomes, up.conn.loop.wall_ms):
+    if outcome_is_loop(&upstream_conn.upstream.outcomes, upstream_conn.conn.loop.wall_ms):
         return
-    if up.fault == FAULT_NONE:          # else of dialling, and counted
-        up.fault = fault
-        outcome_fault(&up.upstream.outcomes, fault, up.conn.loop.wall_ms)
+    upstream_count_fault(upstream_conn, fault)
 
 
 # --- both ends --------------------------------------------------------------------------------------------------------
@@ -127,20 +128,20 @@ cdef void relay_gone(End *end, int rc) noexcept nogil:
 
 cdef void tls_gone(End *end, int rc) noexcept nogil:
     """Of TLS that is passed through: while nothing has come back, the visitor can be told in its own words."""
-    cdef End *down = <End *>end.owner
-    if end.heard or down.eof:
+    cdef End *downstream = <End *>end.owner
+    if end.heard or downstream.eof:
         relay_gone(end, rc)
     else:
-        end_refuse(down, end.reset_reason)
+        end_refuse(downstream, end.reset_reason)
         end_abort(end, end.reset_reason)
 
 
 cdef void dialled_gone(End *end, int rc) noexcept nogil:
-    cdef UpstreamConn *up = dialled(end)
+    cdef UpstreamConn *upstream_conn = dialled(end)
     cdef uint8_t fault = fault_of_conn(rc)
     if fault != FAULT_NONE:
-        if up.fault != FAULT_NONE:
-            fault = up.fault            # of dialling
+        if upstream_conn.fault != FAULT_NONE:
+            fault = upstream_conn.fault            # of dialling
         relay_lost(end, fault)
     end_abort(<End *>end.owner, fault_reason(fault))
     end_abort(end, 0)
@@ -168,17 +169,17 @@ dialled_ops.gone = dialled_gone
 dialled_ops.ready = relay_ready
 
 
-cdef void relay_join(End *down, End *up, bint is_tls) noexcept nogil:
-    down.ops = &flow_ops
-    down.owner = up
-    up.ops = &tls_ops if is_tls else &flow_ops
-    up.owner = down
-    if down.rx.bytes > 0 or end_is_readable(down):
-        end_wait_room(up)
-    end_resume(up)
+cdef void relay_join(End *downstream, End *upstream, bint is_tls) noexcept nogil:
+    downstream.ops = &flow_ops
+    downstream.owner = upstream
+    upstream.ops = &tls_ops if is_tls else &flow_ops
+    upstream.owner = downstream
+    if downstream.rx.bytes > 0 or end_is_readable(downstream):
+        end_wait_room(upstream)
+    end_resume(upstream)
 
 
-cdef int relay_to_tunnel(End *down, Loop *loop, const Site *site, const Open *open) noexcept nogil:
+cdef int relay_to_tunnel(End *downstream, Loop *loop, const Site *site, const Open *open) noexcept nogil:
     cdef Link *link = site_pick(site, loop)
     cdef Stream *stream
     if link == NULL:
@@ -186,14 +187,14 @@ cdef int relay_to_tunnel(End *down, Loop *loop, const Site *site, const Open *op
     stream = stream_open(link, open, site.service)
     if stream == NULL:
         return REASON_LIMIT
-    relay_join(down, &stream.end, open.service == SERVICE_TLS)
+    relay_join(downstream, &stream.end, open.service == SERVICE_TLS)
     return 0
 
 
-cdef int relay_to_upstream(Stream *down, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil:
-    cdef Conn *conn = upstream_connect_raw(loop, upstream, &dialled_ops, &down.end, hops + 1)
+cdef int relay_to_upstream(Stream *downstream, Loop *loop, Upstream *upstream, uint8_t hops) noexcept nogil:
+    cdef Conn *conn = upstream_connect_raw(loop, upstream, &dialled_ops, &downstream.end, hops + 1)
     if conn == NULL:
         return REASON_INTERNAL
-    down.end.ops = &flow_ops
-    down.end.owner = &conn.end
+    downstream.end.ops = &flow_ops
+    downstream.end.owner = &conn.end
     return 0

@@ -5,6 +5,7 @@ from spokes._fastpath.base.types cimport int32_t, uint16_t, uint32_t, uint64_t, 
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport EndOps, Loop
 from spokes._fastpath.link.frame cimport Visitor
+from spokes._fastpath.route.outcome cimport FAULT_NONE, outcome_fault
 from spokes._fastpath.route.site cimport Upstream
 
 cdef enum:
@@ -52,10 +53,16 @@ cdef struct UpstreamConn:               # Conn.extra; 64 bytes
     uint8_t idle
     uint8_t reused
     uint8_t hops                        # > 0: its own address is noted, with this number
-    uint8_t fault                       # Fault of dialling, counted already
+    uint8_t fault                       # Fault that was counted of this conn, or FAULT_NONE
 
 cdef enum:
     IDLE_UNSAID = 0xffffffff
+
+cdef inline void upstream_count_fault(UpstreamConn *upstream_conn, uint8_t fault) noexcept nogil:
+    """Count a fault of the upstream; of each conn the first alone."""
+    if upstream_conn.fault == FAULT_NONE and fault != FAULT_NONE:
+        upstream_conn.fault = fault
+        outcome_fault(&upstream_conn.upstream.outcomes, fault, upstream_conn.conn.loop.wall_ms)
 
 # A conn that is connecting, or connected; what is written waits. NULL: no descriptor or memory. Failure: ops.gone.
 cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner) noexcept nogil
