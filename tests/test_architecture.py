@@ -46,8 +46,9 @@ ENGINE_ROOMS = {
     ],
     "policy": ["policy", "policy_limits", "policy_secure", "policies"],
     "flow": [
-        "fault", "upstream", "relay", "files", "exchange_state", "exchange_io", "exchange", "exchange_answer",
-        "exchange_response", "exchange_request", "udp_state", "udp_peers", "udp_socket", "udp_listener", "udp_flow",
+        "fault", "own_address", "upstream", "relay", "files", "exchange_state", "exchange_io", "exchange",
+        "exchange_answer", "exchange_response", "exchange_request", "udp_state", "udp_peers", "udp_socket",
+        "udp_listener", "udp_flow",
     ],
     "core": ["shared", "events", "sweep", "links", "visitor", "listener", "handover", "worker"],
     "hooks": [

@@ -32,8 +32,8 @@ from spokes._fastpath.core.visitor cimport LISTENER_HTTP, LISTENER_UDP
 from spokes._fastpath.core.worker cimport worker_clear, worker_init, worker_main
 from spokes._fastpath.flow.fault cimport fault_page as page_of_fault
 from spokes._fastpath.flow.files cimport can_open_beneath
+from spokes._fastpath.flow.own_address cimport NOTED_COUNT
 from spokes._fastpath.flow.udp_state cimport UDP_IDLE_MS
-from spokes._fastpath.flow.upstream cimport NOTED_COUNT
 from spokes._fastpath.http.http1 cimport HTTP_HEAD_BYTES_MAX
 from spokes._fastpath.http.page cimport PAGE_COUNT, Page
 from spokes._fastpath.io.tune cimport tune_link

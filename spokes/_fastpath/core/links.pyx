@@ -21,9 +21,9 @@ from spokes._fastpath.core.events cimport (
 )
 from spokes._fastpath.core.shared cimport HANDSHAKE_MS, LINK_BUCKETS
 from spokes._fastpath.flow.exchange_request cimport exchange_start
+from spokes._fastpath.flow.own_address cimport NOTED_HOPS_MAX, address_hops, address_tell_loop
 from spokes._fastpath.flow.relay cimport relay_to_tunnel, relay_to_upstream
 from spokes._fastpath.flow.udp_flow cimport udp_serve
-from spokes._fastpath.flow.upstream cimport NOTED_HOPS_MAX, upstream_hops, upstream_tell_loop
 from spokes._fastpath.io.conn cimport conn_close, conn_flush
 from spokes._fastpath.io.conn_life cimport conn_new, conn_watch
 from spokes._fastpath.io.conn_state cimport ROLE_LINK
@@ -90,12 +90,12 @@ cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
         return relay_to_tunnel(&stream.end, link.loop, site, open)
     if site == NULL or site.kind != SITE_UPSTREAM:
         return REASON_NO_SERVICE
-    hops = upstream_hops(link.loop, &open.visitor, open.service == SERVICE_UDP)
+    hops = address_hops(link.loop, &open.visitor, open.service == SERVICE_UDP)
     if hops >= NOTED_HOPS_MAX \
             or (open.service != SERVICE_TLS and leads_back(link, site.upstream, open.visitor.port)):
         link.loop.stats.loops_total += 1
         outcome_fault(&site.upstream.outcomes, FAULT_LOOP, link.loop.wall_ms)
-        upstream_tell_loop(link.loop, &open.visitor, open.service == SERVICE_UDP)
+        address_tell_loop(link.loop, &open.visitor, open.service == SERVICE_UDP)
         return REASON_LOOP
     if open.service == SERVICE_UDP:
         return udp_serve(link.loop, stream, open, site.upstream, hops)

@@ -62,7 +62,7 @@ cdef uint8_t fault_of_dial(int rc) noexcept nogil:
     if rc == -ECONNREFUSED or rc == -ENOENT or rc == -ENOTDIR or rc == -ENOTSOCK or rc == -EPROTOTYPE \
             or rc == -EACCES or rc == -EPERM or rc == -ELOOP:
         return FAULT_REFUSED
-    if rc == -ECONNRESET:               # it stood, and was reset before we came to look
+    if rc == -ECONNRESET:               # it stood, and was reset before its event was read
         return FAULT_RESET
     return FAULT_UNREACHABLE
 
@@ -84,7 +84,7 @@ cdef uint16_t fault_reason(uint8_t fault) noexcept nogil:
 
 
 cdef uint8_t page_of_reason(uint16_t reason) noexcept nogil:
-    """The page of the first fault that is told so; of a flow that just went, nobody knows why."""
+    """The page of the first fault with this reason. REASON_GONE says nothing of why the flow ended."""
     cdef int fault
     if reason == REASON_LIMIT:
         return PAGE_LIMIT

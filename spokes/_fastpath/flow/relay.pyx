@@ -1,14 +1,14 @@
 """Raw flows: two ends, each the other's owner; `downstream` leads to the visitor, `upstream` to the service.
 
-A source is read in the other end's slot, straight into its blocks where it has a way for that; what arrives by itself
-is pushed as far as it goes. Who cannot take more pauses the other: a slow reader stops its own flow and no other.
+A source is read in the other end's scheduling slot, straight into its blocks where there is a way for that; what
+arrives by itself is pushed as far as there is room. An end without room pauses the other: a slow reader stops its own
+flow and no other.
 """
 from spokes._fastpath.base.reason cimport REASON_GONE, REASON_INTERNAL, REASON_LIMIT
 from spokes._fastpath.base.types cimport RC_EOF, uint16_t, uint8_t
 from spokes._fastpath.flow.fault cimport fault_of_conn, fault_reason
-from spokes._fastpath.flow.upstream cimport (
-    UpstreamConn, address_is_loop, upstream_connect_raw, upstream_count_fault, upstream_tell_loop,
-)
+from spokes._fastpath.flow.own_address cimport address_is_loop, address_tell_loop
+from spokes._fastpath.flow.upstream cimport UpstreamConn, upstream_connect_raw, upstream_count_fault
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport EndOps
 from spokes._fastpath.io.end cimport (
@@ -28,7 +28,7 @@ from spokes._fastpath.route.site cimport Site
 # --- the upstream that was dialled here -------------------------------------------------------------------------------
 
 cdef UpstreamConn *dialled(const End *end) noexcept nogil:
-    """NULL: whoever has dialled it knows and counts."""
+    """The upstream's conn that this end is; NULL: it is a stream, and the client that dials counts."""
     return <UpstreamConn *>(<Conn *>end).extra if end.ops == &dialled_ops else NULL
 
 
@@ -43,14 +43,14 @@ cdef void relay_heard(End *end) noexcept nogil:
 
 
 cdef void relay_lost(End *end, uint8_t fault) noexcept nogil:
-    """An upstream that ends a flow before it has said a word has not served it: so does a forwarder with nothing behind
-    it. Later on an end is the business of those who talk."""
+    """Count a fault of the upstream if it has ended the flow before it sent a byte: so does a forwarder with nothing
+    behind it. Later on an end says nothing of the service."""
     cdef UpstreamConn *upstream_conn = dialled(end)
     if upstream_conn == NULL:
         return
     if address_is_loop(upstream_conn.noted):
         # The flow came back and was ended there: so were those before it in the ring.
-        upstream_tell_loop(upstream_conn.conn.loop, &(<Stream *>end.owner).visitor, False)
+        address_tell_loop(upstream_conn.conn.loop, &(<Stream *>end.owner).visitor, False)
         fault = FAULT_LOOP
     elif end.heard:
         return
@@ -81,7 +81,7 @@ cdef void relay_eof(End *end) noexcept nogil:
 
 
 cdef void relay_room(End *end) noexcept nogil:
-    """First what waits in the other end, then what can be read there."""
+    """Move first what waits in the other end, then what can be read there."""
     cdef End *source = <End *>end.owner
     cdef ssize_t n
     while source.rx.bytes > 0:
@@ -108,7 +108,7 @@ cdef void relay_room(End *end) noexcept nogil:
         if not source.fin:
             relay_lost(source, FAULT_CLOSED)
         else:
-            relay_heard(source)         # it has heard all of it and has nothing to say
+            relay_heard(source)         # it has had all of the request and sends nothing
         relay_eof(source)
     else:
         source.ops.gone(source, <int>n)
@@ -127,7 +127,7 @@ cdef void relay_gone(End *end, int rc) noexcept nogil:
 
 
 cdef void tls_gone(End *end, int rc) noexcept nogil:
-    """Of TLS that is passed through: while nothing has come back, the visitor can be told in its own words."""
+    """TLS that is passed through has lost its other end: while nothing has come back, the visitor gets an alert."""
     cdef End *downstream = <End *>end.owner
     if end.heard or downstream.eof:
         relay_gone(end, rc)

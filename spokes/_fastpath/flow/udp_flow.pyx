@@ -16,11 +16,10 @@ from spokes._fastpath.base.reason cimport REASON_GONE, REASON_INTERNAL, REASON_N
 from spokes._fastpath.base.timer cimport timer_set
 from spokes._fastpath.base.types cimport atomic_get, atomic_set, uint32_t, uint64_t
 from spokes._fastpath.flow.fault cimport fault_of_dial, fault_reason
+from spokes._fastpath.flow.own_address cimport address_forget, address_is_loop, address_note, address_tell_loop
 from spokes._fastpath.flow.udp_listener cimport discard_on_data, nothing, port_idle_ms
 from spokes._fastpath.flow.udp_state cimport UDP_BATCH, UDP_KEPT_BYTES_MAX, Peer
-from spokes._fastpath.flow.upstream cimport (
-    address_forget, address_is_loop, address_note, upstream_note_fault, upstream_tell_loop,
-)
+from spokes._fastpath.flow.upstream cimport upstream_note_fault
 from spokes._fastpath.io.conn cimport conn_close
 from spokes._fastpath.io.conn_life cimport conn_new
 from spokes._fastpath.io.conn_state cimport ROLE_UDP, RX_BYTES, End, EndOps
@@ -65,7 +64,7 @@ cdef void flow_forget_kept(Peer *flow) noexcept nogil:
 
 
 cdef void flow_keep(Peer *flow, const uint8_t *src, uint32_t src_bytes) noexcept nogil:
-    """Until somebody has answered, the last datagram may be wanted at another address."""
+    """Keep the last datagram until an address has answered: it may have to go to another one."""
     flow_forget_kept(flow)
     if src_bytes == 0 or src_bytes > UDP_KEPT_BYTES_MAX:
         return
@@ -96,15 +95,15 @@ cdef bint flow_next_address(Peer *flow, int rc) noexcept nogil:
 
 
 cdef void flow_refused(Peer *flow, int rc) noexcept nogil:
-    """Of the last datagram, which is sent to the next address."""
+    """The last datagram was refused: send it to the next address."""
     if not flow_next_address(flow, rc) or flow.kept == NULL \
             or send(flow.conn.fd, flow.kept, flow.kept_bytes, MSG_NOSIGNAL) < 0:
         flow.conn.loop.stats.datagrams_dropped += 1
 
 
 cdef void flow_in_loop(Peer *flow) noexcept nogil:
-    """It came back, and was ended there: so are the flows before it in the ring a part of that loop."""
-    upstream_tell_loop(flow.conn.loop, &flow.stream.visitor, True)
+    """Count a loop: the flow came back and was ended there. The flows before it in the ring are part of it too."""
+    address_tell_loop(flow.conn.loop, &flow.stream.visitor, True)
     if not outcome_is_loop(&flow.upstream.outcomes, flow.conn.loop.wall_ms):
         outcome_fault(&flow.upstream.outcomes, FAULT_LOOP, flow.conn.loop.wall_ms)
 
@@ -187,7 +186,7 @@ cdef void flow_gone(End *end, int rc) noexcept nogil:
 
 
 cdef void flow_watch(Peer *flow, uint64_t idle_ms) noexcept nogil:
-    """Again soon even where its rule is patient, which may change."""
+    """Set the timer, to WATCH_MS_MAX at most: its rule's time may change."""
     cdef Loop *loop = flow.conn.loop
     cdef uint64_t due_ms = flow.heard_ms + idle_ms
     if due_ms > loop.now_ms + WATCH_MS_MAX:

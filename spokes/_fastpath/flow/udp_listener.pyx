@@ -13,7 +13,7 @@ from spokes._fastpath.base.reason cimport REASON_GONE
 from spokes._fastpath.base.timer cimport timer_set
 from spokes._fastpath.base.types cimport uint32_t
 from spokes._fastpath.flow.udp_peers cimport (
-    is_crowded, peer_bucket, peer_enlist, peer_find, peer_forget, peer_heard, who_leaves,
+    is_crowded, peer_bucket, peer_enlist, peer_find, peer_forget, peer_heard, peer_to_evict,
 )
 from spokes._fastpath.flow.udp_socket cimport is_v6_socket, listener_recv, listener_send, tune_listening
 from spokes._fastpath.flow.udp_state cimport PEER_BUCKETS, SHARES, UDP_BATCH, Listener, Local, Peer
@@ -79,7 +79,7 @@ cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *add
     cdef uint8_t share = address_hash(address, 0) % SHARES
     cdef Peer *leaving = NULL
     if is_crowded(listener, link):
-        leaving = who_leaves(conn, &listener.shares[share])
+        leaving = peer_to_evict(conn, &listener.shares[share])
         if leaving == NULL:
             return NULL
     peer = <Peer *>calloc(1, sizeof(Peer))
@@ -180,12 +180,12 @@ cdef void listener_closed(Conn *conn) noexcept nogil:
 
 
 cdef uint64_t sweep_ms(uint64_t idle_ms) noexcept nogil:
-    """A sixth of what it looks for, so that nobody stays much longer."""
+    """The time between two sweeps: a sixth of the idle time, so that no peer stays much longer than that."""
     return idle_ms // 6 if idle_ms // 6 < SWEEP_MS_MAX else SWEEP_MS_MAX
 
 
 cdef uint64_t port_idle_ms(Loop *loop, uint16_t port) noexcept nogil:
-    """As its rule says now: a change counts for flows that are open too."""
+    """The idle time of the port's rule as it is now: a change counts for open flows too."""
     cdef Site *site = route_find_port(loop.routes, ROUTE_UDP, port)
     return site.policy.limits.udp_idle_ms if site != NULL and site.policy.limits.udp_idle_ms else loop.udp_idle_ms
 

@@ -1,4 +1,4 @@
-# The peers of a port: a table by address and lists by silence; who leaves when all slots are taken.
+# The peers of a port: a table by address and lists by silence; which one is evicted when all slots are taken.
 from spokes._fastpath.base.address cimport Address
 from spokes._fastpath.base.types cimport uint32_t
 from spokes._fastpath.flow.udp_state cimport Listener, Local, Peer, Share
@@ -10,5 +10,5 @@ cdef void peer_enlist(Peer *peer) noexcept nogil
 cdef void peer_heard(Peer *peer, bint is_answer) noexcept nogil
 cdef void peer_forget(Peer *peer) noexcept nogil
 cdef bint is_crowded(const Listener *listener, Link *link) noexcept nogil
-cdef Peer *who_leaves(Conn *conn, const Share *own) noexcept nogil
+cdef Peer *peer_to_evict(Conn *conn, const Share *own) noexcept nogil
 cdef Peer *peer_find(Listener *listener, const Address *address, const Local *local) noexcept nogil

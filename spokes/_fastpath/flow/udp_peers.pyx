@@ -1,7 +1,7 @@
-"""The peers of a port: a table by address and lists by silence; who leaves when all slots are taken.
+"""The peers of a port: a table by address and lists by silence; which one is evicted when all slots are taken.
 
 Bound: UDP_PEER_COUNT_MAX peers a port, lent to whoever comes and taken back from the address that holds most
-(who_leaves).
+(peer_to_evict).
 """
 from libc.stdlib cimport free
 from libc.string cimport memcmp
@@ -67,15 +67,16 @@ cdef void peer_forget(Peer *peer) noexcept nogil:
 
 
 cdef bint is_crowded(const Listener *listener, Link *link) noexcept nogil:
-    """Of the last quarter of a tunnel's places datagrams get as many as stay free for those who have shown that they
-    are there: TCP."""
+    """Are there no more slots for datagrams? Of the last quarter of a tunnel's slots they get as many as stay free for
+    TCP, whose visitors have shown that they are there."""
     return listener.peer_count >= UDP_PEER_COUNT_MAX \
         or not tunnel_may_take(link, atomic_get(&link.tunnel.flow_count) if link.tunnel != NULL else 0)
 
 
-cdef Peer *who_leaves(Conn *conn, const Share *own) noexcept nogil:
-    """Whose place a newcomer gets: one of the address that holds most. Where nobody holds more than the one who asks, a
-    peer of its own share that nobody has shown to be there: sources are easily forged, and who is served stays."""
+cdef Peer *peer_to_evict(Conn *conn, const Share *own) noexcept nogil:
+    """The peer whose slot a new one gets: one of the address that holds most. Where no address holds more than the new
+    peer's own, one of its own share that is not assured: sources are easily forged, and a peer that is served stays.
+    NULL: none."""
     cdef Listener *listener = <Listener *>conn.extra
     cdef const Share *most = own
     cdef Peer *peer

@@ -49,7 +49,7 @@ cdef enum:
 
 
 cdef void tune_listening(int fd) noexcept nogil:
-    """Every option is a wish; without the first two an answer leaves from the address that the kernel likes best."""
+    """No option is required. Without the first two an answer leaves from the address that the kernel chooses."""
     cdef int on = 1
     setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on))
     setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on))

@@ -1,10 +1,7 @@
 # Conns to upstreams: connecting with fall-back over addresses, and idle conns kept for the next request.
-from spokes._fastpath.base.address cimport Address
-from spokes._fastpath.base.net cimport sockaddr_storage
 from spokes._fastpath.base.types cimport int32_t, uint16_t, uint32_t, uint64_t, uint8_t
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport EndOps, Loop
-from spokes._fastpath.link.frame cimport Visitor
 from spokes._fastpath.route.outcome cimport FAULT_NONE, outcome_fault
 from spokes._fastpath.route.site cimport Upstream
 
@@ -14,8 +11,6 @@ cdef enum:
     FAULT_INTERVAL_MS = 1000            # between failed dials that are told; one not answered for so long is one
     BUSY_RETRY_MS = 16                  # a Unix socket whose backlog is full: first wait, doubled each time …
     BUSY_RETRY_MS_MAX = 512             # … up to this
-    NOTED_HOPS_MAX = 3                  # a raw flow that comes back to its client so often is a loop
-    NOTED_COUNT = 16384                 # own addresses of raw flows, all workers together
     IDLE_MS = 30000
     IDLE_MARGIN_MS_MAX = 1000           # before the upstream's own idle time-out, a quarter of it at most
     IDLE_FRESH_MS = 250                 # idle for less, with no time-out known: good for what cannot be sent again
@@ -70,24 +65,16 @@ cdef Conn *upstream_connect(Loop *loop, Upstream *upstream, const EndOps *ops, v
 cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                                 uint8_t hops) noexcept nogil
 
-# A raw flow's own address: a visitor from there is this flow, come back. The port that the visitor came to tells it
-# from another flow with the same number; where ports are translated a loop is not found here. NULL: not noted.
-cdef uint64_t *address_note(Loop *loop, int fd, const sockaddr_storage *to, uint8_t hops, bint is_udp) noexcept nogil
-cdef bint address_forget(uint64_t *noted) noexcept nogil            # True: the flow was found to be a part of a loop
-# How often it was here before; 0: it is none of ours.
-cdef uint8_t upstream_hops(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil
-# The flow that this visitor is, come back, is a part of a loop: whoever has it is told when it next looks or ends.
-cdef void upstream_tell_loop(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil
-cdef bint address_is_loop(uint64_t *noted) noexcept nogil           # True once
-# One that is likely to stay: the upstream's idle time-out is not near. `for_once`: what is sent cannot be sent again,
-# so only one that was looked at just now, and has a time-out that is known or has been idle for a moment only.
+# An idle conn that is likely to stay: the upstream's idle time-out is not near. `for_once`: what is sent cannot be sent
+# again, so the socket is checked, and its time-out must be known or it must have been idle for a moment only.
+# NULL: none.
 cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                               bint for_once) noexcept nogil
 
 # Nothing that was sent since upstream_take_idle has reached the other end's kernel, so nobody has read it.
 cdef bint upstream_unheard(const Conn *conn) noexcept nogil
 cdef void upstream_says_keep_alive(Conn *conn, int32_t keep_alive_s) noexcept nogil     # -1: it says no time-out
-# A dial or datagram was refused or is not answered: the control plane looks the name up again, it may have moved.
+# A dial or datagram was refused or is not answered: the control plane resolves the name again, it may have moved.
 cdef void upstream_note_fault(Loop *loop, Upstream *upstream, int rc) noexcept nogil
 cdef void upstream_give_back(Conn *conn) noexcept nogil             # keep it idle: nothing unread, nothing unsent
 cdef void upstream_clear(Loop *loop) noexcept nogil

@@ -3,23 +3,22 @@
 Owns: one reference to the upstream per conn. Bound: IDLE_COUNT_MAX idle conns a worker, IDLE_MS each, less where the
 upstream says or shows that it keeps them for less.
 Fails: ops.gone with -errno of the last address, or RC_TIMEOUT. A dial that fails or hangs is told to the control plane.
-A byte or an EOF on an idle conn closes it: it was not asked for. When an EOF came tells how long this upstream waits.
+A byte or an EOF on an idle conn closes it: it was not asked for. The time of the EOF is the upstream's idle time-out.
 Source: RFC 9112, section 9.3.1 (a close may cross a request) and 9.5 (Keep-Alive's parameter is no promise).
 """
 from libc.errno cimport EAFNOSUPPORT, EAGAIN, EINPROGRESS, errno
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
 
-from spokes._fastpath.base.address cimport address_read
 from spokes._fastpath.base.net cimport (
     AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, MSG_PEEK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SO_ERROR,
-    TCP_NODELAY, close, connect, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_in, sockaddr_in6,
-    sockaddr_storage, socket, socklen_t,
+    TCP_NODELAY, close, connect, getsockopt, recv, setsockopt, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage,
+    socket, socklen_t,
 )
 from spokes._fastpath.base.poller cimport EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, poller_add
 from spokes._fastpath.base.timer cimport timer_clear, timer_set
-from spokes._fastpath.base.types cimport RC_TIMEOUT, atomic_and, atomic_cas, atomic_get, atomic_set, atomic_swap
+from spokes._fastpath.base.types cimport RC_TIMEOUT, atomic_get, atomic_set
 from spokes._fastpath.flow.fault cimport fault_of_dial
+from spokes._fastpath.flow.own_address cimport address_forget, address_note
 from spokes._fastpath.io.conn cimport conn_close, conn_recv, conn_serve
 from spokes._fastpath.io.conn_life cimport conn_new
 from spokes._fastpath.io.conn_state cimport PROOF_BYTES, ROLE_UPSTREAM
@@ -31,9 +30,6 @@ from spokes._fastpath.route.tunnel cimport END_NEVER
 
 cdef enum:
     POOLS = 64
-    NOTED_TRIES = 4
-    NOTED_LOOP = 4                      # of a note, beside its hops
-    NOTED_KEY = 8                       # from this bit on; it is always set
 
 cdef struct IdlePools:
     UpstreamConn *first[POOLS]
@@ -55,95 +51,12 @@ cdef void idle_remove(UpstreamConn *upstream_conn) noexcept nogil:
     loop.stats.upstreams_idle -= 1
 
 
-# --- own addresses of raw flows ---------------------------------------------------------------------------------------
+# --- dialling ---------------------------------------------------------------------------------------------------------
 
 cdef inline uint8_t upstream_at(const UpstreamConn *upstream_conn) noexcept nogil:
     """The index of the address that is being tried."""
     return <uint8_t>((upstream_conn.first + upstream_conn.tried) % upstream_conn.upstream.address_count)
 
-
-cdef uint64_t flow_key(const Address *own, uint16_t to_port, bint is_udp) noexcept nogil:
-    """Never 0, its last bits free for NOTED_HOPS_MAX and NOTED_LOOP. splitmix64's mix over one end and the port of the
-    other.
-
-    Without that port a visitor of the client's own host, who has the client's address, would meet the number of a flow
-    that goes elsewhere: the kernel gives one number to several flows.
-    """
-    cdef uint64_t low, high
-    memcpy(&low, own.ip, 8)
-    memcpy(&high, own.ip + 8, 8)
-    low ^= (high << 7 | high >> 57) \
-        ^ (<uint64_t>own.port << 32 | <uint64_t>to_port << 16 | <uint64_t>is_udp << 8 | own.family)
-    low = (low ^ (low >> 30)) * 0xBF58476D1CE4E5B9u
-    low = (low ^ (low >> 27)) * 0x94D049BB133111EBu
-    return ((low ^ (low >> 31)) | NOTED_KEY) & ~<uint64_t>(NOTED_KEY - 1)
-
-
-cdef inline uint64_t *note_at(Loop *loop, uint64_t key, int i) noexcept nogil:
-    return &loop.dialled[(key // NOTED_KEY + i) % NOTED_COUNT]
-
-
-cdef uint64_t *address_note(Loop *loop, int fd, const sockaddr_storage *to, uint8_t hops, bint is_udp) noexcept nogil:
-    """Before the other side can have accepted and told. Where no place is free the flow is not noted: a loop makes
-    many, and is found at another."""
-    cdef sockaddr_storage own
-    cdef socklen_t own_bytes = sizeof(own)
-    cdef Address address, there
-    cdef uint64_t key, nobody
-    cdef int i
-    if hops == 0 or loop.dialled == NULL or getsockname(fd, <sockaddr *>&own, &own_bytes) < 0:
-        return NULL
-    address_read(&address, &own)
-    if address.family == 0:
-        return NULL
-    address_read(&there, to)
-    key = flow_key(&address, there.port, is_udp)
-    for i in range(NOTED_TRIES):
-        nobody = 0
-        if atomic_cas(note_at(loop, key, i), &nobody, key | hops):
-            return note_at(loop, key, i)
-    return NULL
-
-
-cdef bint address_forget(uint64_t *noted) noexcept nogil:
-    return noted != NULL and atomic_swap(noted, 0) & NOTED_LOOP != 0
-
-
-cdef bint address_is_loop(uint64_t *noted) noexcept nogil:
-    return noted != NULL and atomic_get(noted) & NOTED_LOOP != 0 \
-        and atomic_and(noted, ~<uint64_t>NOTED_LOOP) & NOTED_LOOP != 0
-
-
-cdef uint64_t *note_of(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil:
-    cdef uint64_t key
-    cdef int i
-    if loop.dialled == NULL or visitor.address.family == 0:
-        return NULL
-    key = flow_key(&visitor.address, visitor.port, is_udp)
-    for i in range(NOTED_TRIES):
-        if atomic_get(note_at(loop, key, i)) & ~<uint64_t>(NOTED_KEY - 1) == key:
-            return note_at(loop, key, i)
-    return NULL
-
-
-cdef uint8_t upstream_hops(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil:
-    cdef uint64_t *noted = note_of(loop, visitor, is_udp)
-    return <uint8_t>(atomic_get(noted) & NOTED_HOPS_MAX) if noted != NULL else 0
-
-
-cdef void upstream_tell_loop(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil:
-    """Unless the place is another flow's by then."""
-    cdef uint64_t *noted = note_of(loop, visitor, is_udp)
-    cdef uint64_t key = flow_key(&visitor.address, visitor.port, is_udp)
-    cdef uint64_t value
-    if noted == NULL:
-        return
-    value = atomic_get(noted)
-    while value & ~<uint64_t>(NOTED_KEY - 1) == key and not atomic_cas(noted, &value, value | NOTED_LOOP):
-        pass
-
-
-# --- dialling ---------------------------------------------------------------------------------------------------------
 
 cdef void upstream_closed(Conn *conn) noexcept nogil:
     cdef UpstreamConn *upstream_conn = <UpstreamConn *>conn.extra
@@ -157,6 +70,7 @@ cdef void upstream_closed(Conn *conn) noexcept nogil:
 
 
 cdef void upstream_note_fault(Loop *loop, Upstream *upstream, int rc) noexcept nogil:
+    """Tell the control plane, once in FAULT_INTERVAL_MS."""
     if loop.upstream_fault != NULL and loop.now_ms - atomic_get(&upstream.fault_ms) >= FAULT_INTERVAL_MS:
         atomic_set(&upstream.fault_ms, loop.now_ms)
         loop.upstream_fault(loop, upstream.id, rc)
@@ -191,8 +105,8 @@ cdef uint64_t address_deadline_ms(const UpstreamConn *upstream_conn) noexcept no
 cdef int upstream_dial(UpstreamConn *upstream_conn) noexcept nogil:
     """Begin with the address that is next, or the first after it not to fail at once. 0 or -errno of the last.
 
-    A Unix socket with a full backlog answers EAGAIN and forgets us, where TCP would try again by itself: then the conn
-    is connecting without a descriptor until upstream_expired dials again."""
+    A Unix socket with a full backlog answers EAGAIN once, where TCP would try again by itself: then the conn is
+    connecting without a descriptor until upstream_expired dials again."""
     cdef Upstream *upstream = upstream_conn.upstream
     cdef Conn *conn = upstream_conn.conn
     cdef int fd, rc
@@ -377,7 +291,7 @@ cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *op
 # --- idle conns -------------------------------------------------------------------------------------------------------
 
 cdef uint64_t acked_bytes(const Conn *conn) noexcept nogil:
-    """How much of what was sent the other end's kernel has acknowledged; 0 where it cannot be told (a Unix socket)."""
+    """Bytes sent that the other end's kernel has acknowledged; 0 where that is unknown (a Unix socket)."""
     cdef PathState path
     return path.acked_bytes if path_state(conn.fd, &path) else 0
 
@@ -408,7 +322,7 @@ cdef uint64_t idle_usable_ms(const UpstreamConn *upstream_conn) noexcept nogil:
 
 
 cdef void idle_learn(UpstreamConn *upstream_conn) noexcept nogil:
-    """The upstream has closed an idle conn."""
+    """Note how long the upstream keeps idle conns: it has closed one."""
     cdef Upstream *upstream = upstream_conn.upstream
     cdef uint64_t now_ms = upstream_conn.conn.loop.now_ms
     cdef uint64_t idle_ms = now_ms - upstream_conn.mark.idle_since_ms
