@@ -415,6 +415,27 @@ class DivergedError(OwnError):
         )
 
 
+class ReplicaError(OwnError):
+    """Configuration is changed at the master, and this node is not the master, or not yet or no longer."""
+
+    code = "SPK-REPLICA"
+    http_status = 503
+    retryable = True
+
+
+class OperationUnknownError(PeerError):
+    """An operation that another node sent and that this program does not know."""
+
+    code = "SPK-OPERATION"
+
+
+class IdempotencyKeyError(PeerError):
+    """A call with the idempotency key of another one."""
+
+    code = "SPK-IDEMPOTENCY-KEY"
+    http_status = 409
+
+
 class ClusterKindError(OwnError):
     """A change of a kind that this program does not know; nothing is passed over."""
 

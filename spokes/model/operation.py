@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
 from spokes.errors import ForbiddenError, NotFoundError, NotSignedInError, SpokesError
 from spokes.model.authority import NOT_SIGNED_IN, standing
+from spokes.model.error_values import ErrorValue, error_value, made_error
 from spokes.store import Principal, PrincipalKind, Store, Tunnel
 from spokes.store.changes import Writer
 from spokes.store.principal import acting, checking
@@ -58,11 +58,9 @@ class Work:
         self.store = store
         self.principal = principal
 
-    @contextmanager
-    def transaction(self) -> Iterator[Writer]:
+    def transaction(self) -> AbstractContextManager[Writer]:
         """Opens the writing transaction; it fails if the principal's rights are gone."""
-        with self.store.changes.transaction() as tx:
-            yield tx
+        return self.store.changes.transaction()
 
     def tunnel(self, tx: Writer, uid: str) -> Tunnel:
         """Returns a tunnel that is not deleted and that the principal may change."""
@@ -102,7 +100,12 @@ class Work:
 
 
 def perform(store: Store, principal: Principal, operation: Operation[R]) -> R:
-    """Performs the operation on behalf of `principal`: the one way by which configuration changes."""
+    """Performs the operation on behalf of `principal`: the one way by which configuration changes. At a replica the
+    master does it (forwarding.py).
+    """
+    if store.forward is not None:
+        result: R = store.forward(principal, operation)
+        return result
     checks = standing(principal)
     with acting(principal, *checks) if principal.is_audited else checking(*checks):
         work = Work(store, principal)
@@ -158,15 +161,13 @@ def _decoder() -> msgspec.json.Decoder[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Encodes an error inside a result as its code, message, hint and whether it is worth another try."""
+    """Encodes an error inside a result."""
     if isinstance(value, SpokesError):
-        return {"code": value.code, "message": str(value), "hint": value.hint, "retryable": value.retryable}
+        return error_value(value)
     raise NotImplementedError(f"{type(value).__name__} is not plain data")
 
 
 def _made(kind: type[Any], value: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, SpokesError):
-        error = kind(value["message"], hint=value["hint"])
-        error.code, error.retryable = value["code"], value["retryable"]
-        return error
+        return made_error(msgspec.convert(value, ErrorValue))
     raise NotImplementedError(f"{kind} is not plain data")

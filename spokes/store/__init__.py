@@ -8,8 +8,9 @@ Fails: StoreError (the database), PeerError (the caller's request); never an exc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from spokes.errors import DatabaseMissingError, StoreError
 from spokes.store.access_records import AccessRecords
@@ -26,6 +27,7 @@ from spokes.store.domain_verifications import DomainVerifications
 from spokes.store.hostnames import Hostnames
 from spokes.store.logins import Logins
 from spokes.store.migrations import check_version, migrate, schema_version
+from spokes.store.operation_results import OperationResults
 from spokes.store.portmaps import PortMaps
 from spokes.store.ports import Ports
 from spokes.store.presence import Presence
@@ -144,6 +146,9 @@ class Store:
         self.traffic = TrafficLog(db)
         self.access_records = AccessRecords(db)
         self.consumer_offsets = ConsumerOffsets(db)
+        self.operation_results = OperationResults()
+        # Set at a replica, by who opens it: takes operations (spokes/model/) in place of performing them here.
+        self.forward: Callable[[Principal, Any], Any] | None = None
 
     @classmethod
     def open(cls, url: str, *, create: bool = True) -> Self:

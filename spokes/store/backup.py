@@ -18,7 +18,13 @@ from spokes.store.copy import Progress, check_empty, check_schema, copy_store, c
 from spokes.store.db import Database
 from spokes.store.migrations import migrate, schema_version
 from spokes.store.models import PositionModel
-from spokes.store.models_admin import DeliveryModel, FrozenListModel, LoginFailureModel, LoginModel
+from spokes.store.models_admin import (
+    DeliveryModel,
+    FrozenListModel,
+    LoginFailureModel,
+    LoginModel,
+    OperationResultModel,
+)
 from spokes.store.rows_admin import DeliveryState
 
 RESTORED = "restored from a backup"
@@ -71,7 +77,7 @@ def restore(path: Path, url: str, force: bool = False, progress: Progress | None
                     epoch = _epoch(target)
                     counts = copy_tables(source, target, progress)
                     PositionModel.update(epoch=max(epoch, _epoch(target)) + 1).execute(db)
-                    for model in (LoginModel, LoginFailureModel, FrozenListModel):
+                    for model in (LoginModel, LoginFailureModel, FrozenListModel, OperationResultModel):
                         model.delete().execute(db)
                         counts[model._meta.table_name] = 0
                     DeliveryModel.update(

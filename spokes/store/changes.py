@@ -92,6 +92,11 @@ class Writer:
         """Of the newest change, those of this transaction included."""
         return self._seq
 
+    @property
+    def epoch(self) -> int:
+        """In which this transaction commits."""
+        return self._epoch
+
     def read(self, query: Query) -> list[Any]:
         """All rows of a SELECT, as they stand inside this transaction."""
         return list(query.execute(self._db))

@@ -325,6 +325,17 @@ MIGRATIONS: tuple[Migration, ...] = (
             token_uid TEXT NOT NULL,
             left_at DOUBLE PRECISION NOT NULL)""",
     )),
+    Migration(9, (
+        """CREATE TABLE operation_result (
+            name TEXT PRIMARY KEY NOT NULL,
+            digest TEXT NOT NULL,
+            epoch BIGINT NOT NULL,
+            seq BIGINT NOT NULL,
+            result TEXT NOT NULL,
+            size BIGINT NOT NULL,
+            created DOUBLE PRECISION NOT NULL)""",
+        "CREATE INDEX operation_result_created ON operation_result (created)",
+    )),
 )
 
 

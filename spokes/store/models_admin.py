@@ -51,6 +51,19 @@ class FrozenListModel(peewee.Model):
         table_name = "frozen_list"
 
 
+class OperationResultModel(peewee.Model):
+    name = peewee.TextField(primary_key=True)
+    digest = peewee.TextField()
+    epoch = peewee.BigIntegerField()
+    seq = peewee.BigIntegerField()
+    result = peewee.TextField()                              # base64
+    size = peewee.BigIntegerField()                          # bytes of it
+    created = Real(index=True)
+
+    class Meta:
+        table_name = "operation_result"
+
+
 class DeliveryModel(peewee.Model):
     seq = peewee.BigIntegerField(primary_key=True)
     uid = peewee.TextField(unique=True)

@@ -30,6 +30,7 @@ from spokes.store.models_admin import (
     FrozenListModel,
     LoginFailureModel,
     LoginModel,
+    OperationResultModel,
     TrafficModel,
     VisitModel,
 )
@@ -38,5 +39,5 @@ MODELS: tuple[type[peewee.Model], ...] = (
     MetaModel, PositionModel, ChangeModel, TokenModel, UserModel, TunnelModel, AuthTokenModel, PresenceModel, SiteModel,
     PortModel, PortMapModel, RuleStateModel, ApiKeyModel, ApiKeyUseModel, WebhookModel, DeliveryModel, LoginModel,
     LoginFailureModel, FrozenListModel, AdminEventModel, AlertModel, TrafficModel, VisitModel,
-    DomainProofModel, FormerHostnameModel,
+    DomainProofModel, FormerHostnameModel, OperationResultModel,
 )

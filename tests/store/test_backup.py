@@ -18,7 +18,7 @@ from tests.support.operations import do
 from tests.support.stores import due_deliveries, fill, rows_of
 from tests.support.threads import join_thread
 
-NOT_RESTORED = ("login", "login_failure", "frozen_list")
+NOT_RESTORED = ("login", "login_failure", "frozen_list", "operation_result")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from spokes.model.users import CreateUser
 from spokes.model.webhooks import CreateWebhook
 from spokes.store import Delivery, NewDelivery, PresenceUpdate, Principal, Store, TrafficDelta, TunnelState, Visit
 from spokes.store.db import Database
+from spokes.store.operation_results import StoredResult
 from spokes.store.tables import MODELS
 from tests.support.operations import do
 
@@ -43,6 +44,8 @@ def fill(store: Store) -> dict[str, str]:
         PresenceUpdate(tunnel_uid=tunnel.uid, state=TunnelState.ONLINE, last_active=1.0 / 3, address="198.51.100.7")
     ])
     do(store, NoteDomainCheck(user.uid, "*.example.org", seen=True))
+    with store.changes.transaction() as tx:
+        store.operation_results.put(tx, "name", StoredResult("digest", 1, 2, b"\x00result"))
     store.api_keys.touch({api_key.uid: (1e9 / 3, "2001:db8::1")})
     _, cookie = store.logins.create(api_key_uid=api_key.uid, agent="curl")
     store.logins.note_failure("198.51.100.7")

@@ -50,7 +50,8 @@ def allocate(admin: Admin, caller: Caller, body: None, *, tunnel_uid: str) -> Po
             port = admin.perform(
                 caller, AllocatePort(tunnel_uid, admin.tcp_ports.begin, admin.tcp_ports.end, without=tuple(busy))
             )
-            if not admin.control.is_refused_port(port):
+            # At a replica the master allocated it; what is taken here is reported, and no reason to ask again.
+            if admin.store.forward is not None or not admin.control.is_refused_port(port):
                 return PortsAnswer(ports=[PortTunnel(port=port, tunnel_uid=tunnel_uid)])
             busy.append(port)
             # Whatever became of the caller: nobody else would do it.

@@ -60,6 +60,13 @@ class StoreThread:
         self._calls.put((lambda: call(*args, **kwargs), done))
         return await done
 
+    async def perform(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """run() for a call that performs an operation (spokes/model/). At a replica it waits for another node, and must
+        not hold up who reads, nor what is applied here meanwhile: so it gets a thread of its own there."""
+        if self.store.forward is None:
+            return await self.run(call, *args, **kwargs)
+        return await asyncio.to_thread(call, *args, **kwargs)
+
     @asynccontextmanager
     async def patience(self) -> AsyncIterator[None]:
         """StoreError, for now, where what is inside is not done within ANSWER_WITHIN_S, and at once where the thread

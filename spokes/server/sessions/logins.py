@@ -54,7 +54,7 @@ class Logins:
         store = self._store.store
         async with self._turn(link):
             operation = RegisterTunnel(token=request.token, name=request.name, domain=self._domain)
-            tunnel, key = await self._store.run(perform, store, UNAUTHENTICATED, operation)
+            tunnel, key = await self._store.perform(perform, store, UNAUTHENTICATED, operation)
             await self._follower.catch_up()
         link.send(Registered(tunnel=tunnel.uid, hostname=tunnel.hostname, key=key))
         link.close()

@@ -68,7 +68,7 @@ class Requests:
 
     async def _perform(self, tunnel_uid: str, operation: Operation[R]) -> R:
         """On behalf of the client, as long as its tunnel may log in."""
-        return await self._store.run(perform, self._store.store, client_of(tunnel_uid), operation)
+        return await self._store.perform(perform, self._store.store, client_of(tunnel_uid), operation)
 
     async def _allocate(self, tunnel_uid: str, _args: dict[str, Any]) -> dict[str, Any]:
         busy: list[int] = []
@@ -79,7 +79,8 @@ class Requests:
                     tunnel_uid, AllocatePort(tunnel_uid, self.tcp_ports.begin, self.tcp_ports.end)
                 )
                 await self._follower.catch_up()
-                if port not in self._ports.faults:
+                # At a replica the master allocated it; what is taken here is reported, and no reason to ask again.
+                if store.forward is not None or port not in self._ports.faults:
                     return {"port": port}
                 busy.append(port)  # stays allocated until we are done, so that the next one is tried
                 if len(busy) == BUSY_PORTS_MAX:

@@ -111,9 +111,10 @@ class SessionLoop:
             stored = await self._store.ask(self._store.store.rules.read, session.tunnel_uid)
             seals = await self._seals.of(session.tunnel_uid, services.https, stored.sites)
         try:
-            applied = await self._store.ask(
-                apply_services, self._store.store, session.tunnel_uid, services, self._domain, seals
-            )
+            async with self._store.patience():
+                applied = await self._store.perform(
+                    apply_services, self._store.store, session.tunnel_uid, services, self._domain, seals
+                )
         except RulesChangedError:
             session.config, session.revision = await self._read_config(session.tunnel_uid)
             for _ in range(answer_count):

@@ -42,6 +42,15 @@ async def test_call_that_fails_tells_its_caller_and_the_next_one_runs(thread):
     assert await thread.run(lambda: "next") == "next"
 
 
+async def test_operation_that_waits_for_another_node_holds_up_nobody_here(thread):
+    assert await thread.perform(threading.current_thread) in store_threads()
+    answered = threading.Event()
+    thread.store.forward = lambda principal, operation: None
+    waiting = asyncio.create_task(thread.perform(answered.wait))
+    await thread.run(answered.set)       # as what it waits for may have to be applied by this thread
+    assert await waiting is True
+
+
 async def test_call_whose_caller_gave_up_before_its_turn_is_not_made(thread):
     release, made = threading.Event(), []
     first = asyncio.create_task(thread.run(release.wait, 30))

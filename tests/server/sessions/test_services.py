@@ -54,6 +54,16 @@ def test_change_that_such_a_client_asked_for_is_refused(store, tunnel, bar):
     assert store.tunnels.get(tunnel.uid).name == "before"
 
 
+def test_list_of_a_client_at_a_replica_goes_to_the_master_as_one_operation(store, tunnel, tmp_path):
+    with Store.open(str(tmp_path / "replica.db")) as replica:
+        replica.forward = lambda principal, operation: do(store, operation, principal)
+        services = Services(https=(Site(domain="shop.example.org", port=80), Site(domain="no name")))
+        applied = apply_services(replica, tunnel.uid, services, DOMAIN)
+    assert [site.domain for site in store.sites.select(tunnel.uid)] == ["shop.example.org"]
+    assert [result.error is None for result in applied.accepted.https] == [True, False]
+    assert applied.revision == store.rules.read(tunnel.uid).rev
+
+
 def test_list_is_held_to_what_the_administration_is_held_to(store, tunnel):
     """Certificates that are none, names of users that are missing, destinations that cannot be: each refused alone."""
     junk = base64.b64encode(b"no certificate").decode()
