@@ -1,1 +1,1 @@
-"""The data plane: Cython without the GIL; engine.pyx is the only module Python code talks to."""
+"""The data plane: Cython without the GIL; engine.pyx is the only module that Python code talks to."""

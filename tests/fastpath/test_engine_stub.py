@@ -1,4 +1,4 @@
-"""engine.pyi is what Python sees of the engine: every class, function and parameter of engine.pyx, and no others."""
+"""engine.pyi is what Python sees of the engine: every class and function of engine.pyx and bindings/ alike."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ import spokes._fastpath
 from spokes._fastpath import engine
 
 FOLDER = Path(spokes._fastpath.__file__).parent
-SOURCE = (FOLDER / "engine.pyx").read_text(encoding="utf-8")
+SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in [*FOLDER.glob("bindings/*.pyx"), FOLDER / "engine.pyx"])
 CLASSES = {
     node.name: node
     for node in ast.parse((FOLDER / "engine.pyi").read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)

@@ -1,7 +1,7 @@
 # Pages: the answers that the engine gives by itself.
 from spokes._fastpath.base.types cimport uint32_t
 
-# PAGE_BAD_REQUEST has the code SPK-BAD-REQUEST: the names are the codes (engine.pyx). Status and text: spokes/pages.py.
+# PAGE_BAD_REQUEST has the code SPK-BAD-REQUEST: names are codes (bindings/codes.pyx). Status and text: spokes/pages.py.
 cpdef enum PageId:
     PAGE_NONE, PAGE_WELCOME, PAGE_UNKNOWN_HOST, PAGE_OFFLINE, PAGE_UPSTREAM_REFUSED, PAGE_UPSTREAM_UNREACHABLE
     PAGE_UPSTREAM_TIMEOUT, PAGE_UPSTREAM_BROKEN, PAGE_BAD_REQUEST, PAGE_HEAD_TOO_LARGE, PAGE_TIMEOUT, PAGE_MISDIRECTED

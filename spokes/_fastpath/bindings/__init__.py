@@ -1,0 +1,1 @@
+"""What Python calls of the engine, by subject; `engine` joins it, and is what Python imports."""
