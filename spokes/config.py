@@ -156,6 +156,12 @@ class ServerConfig:
         allowed=f'at most {NETWORK_COUNT_MAX} networks; e.g. ["192.0.2.0/24"]',
         metavar="CIDR",
     )
+    ha_mode: bool = switch(
+        False, help="Be the standby of a server whose data directory this one shares; serve once it is gone."
+    )
+    ha_interval_s: float = number(5.0, 0.1, 3600, unit="s", help="How often a standby probes the primary.")
+    ha_failures: int = number(3, 1, 1000, help="Failed probes in a row after which a standby takes over.")
+    ha_timeout_s: float = number(3.0, 0.1, 600, unit="s", help="How long a probe waits for an answer.")
     drain_timeout_s: float = number(
         30.0, 0, 3600, unit="s", reloadable=True, help="How long streams may go on after SIGTERM."
     )

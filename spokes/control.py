@@ -18,6 +18,7 @@ from spokes.errors import ControlError, NoServerError
 log = logging.getLogger(__name__)
 
 CONTROL_SOCKET_NAME = "control.sock"     # in the data directory
+STANDBY_SOCKET_PREFIX, STANDBY_SOCKET_SUFFIX = "standby-", ".sock"   # one for each standby of a shared data directory
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 ANSWER_DEADLINE_S = 30.0
 
@@ -46,6 +47,17 @@ def call_control(path: Path, op: str, *, deadline_s: float = ANSWER_DEADLINE_S, 
     if "error" in answer:
         raise ControlError(f"the server refused: {answer['error']['message']}", code=answer["error"]["code"])
     return answer["result"]
+
+
+def standby_status(directory: Path) -> dict[str, Any] | None:
+    """What a standby of this host says of itself; None: none runs here."""
+    for path in sorted(directory.glob(f"{STANDBY_SOCKET_PREFIX}*{STANDBY_SOCKET_SUFFIX}")):
+        try:
+            facts: dict[str, Any] = call_control(path, "status")
+        except ControlError:     # another host's, or left by one that was killed
+            continue
+        return facts
+    return None
 
 
 class Control:

@@ -54,6 +54,11 @@ class Setting:
         """Whether the option may be given several times."""
         return "list" in str(self.type)
 
+    @property
+    def is_switch(self) -> bool:
+        """Whether the option alone means true."""
+        return bool(self.type == bool | str)
+
     def of_text(self, text: str) -> Any:
         """What an option or a variable says, in a type that the file could hold; text that is no number stays text,
         for the check to refuse it."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,7 +28,8 @@ from spokes.cli.server_options import (
     store_options,
 )
 from spokes.cli.table import print_table, tasks_text, time_text
-from spokes.control import call_control
+from spokes.control import call_control, standby_status
+from spokes.errors import NoServerError
 from spokes.log import setup_logging
 from spokes.outlet import outlet_of
 
@@ -58,9 +61,12 @@ def server(settings: Settings) -> None:
 @pass_settings
 def status(settings: Settings, as_json: bool) -> None:
     """Show what the running server does."""
-    facts = call_control(control_path(settings.load()), "status")
+    facts = _server_status(control_path(settings.load()))
     if as_json:
         print_json(facts)
+        return
+    if facts["role"] == "standby":
+        print_table(["Fact", "Value"], _standby_rows(facts))
         return
     connections, memory = facts["connections"], facts["memory"]
     rows = [
@@ -87,6 +93,30 @@ def status(settings: Settings, as_json: bool) -> None:
     ]
     rows.append(["Key", facts["link_key"]])
     print_table(["Fact", "Value"], rows)
+
+
+def _server_status(path: Path) -> dict[str, Any]:
+    """Of the server of this host, else of its standby."""
+    try:
+        facts: dict[str, Any] = call_control(path, "status")
+    except NoServerError:
+        standby = standby_status(path.parent)
+        if standby is None:
+            raise
+        return standby
+    return facts
+
+
+def _standby_rows(facts: dict[str, Any]) -> list[list[str]]:
+    lock = ", its data directory is in use" if facts["lock_held"] else ""
+    return [
+        ["Version", facts["version"]],
+        ["Domain", facts["domain"]],
+        ["Uptime", f"{facts['uptime_s']} s"],
+        ["Role", facts["role"]],
+        ["Primary", f"{facts['primary']}{lock}"],
+        ["Failed probes", f"{facts['failures']} in a row, takes over after {facts['failures_allowed']}"],
+    ]
 
 
 def _datagrams_text(figures: dict[str, int]) -> str:

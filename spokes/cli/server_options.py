@@ -56,7 +56,9 @@ def setting_option(name: str, help_text: str = "") -> Callable[[Command], Comman
     return click.option(
         setting.option,
         setting.name,
-        metavar=setting.metavar,
+        metavar=f"[{setting.metavar}]" if setting.is_switch else setting.metavar,
+        is_flag=False,
+        flag_value="true" if setting.is_switch else None,
         multiple=setting.is_list,
         envvar=setting.variable,
         show_envvar=True,

@@ -19,6 +19,7 @@ import peewee
 import psycopg
 
 from spokes.errors import DatabaseMissingError, StoreError
+from spokes.file_systems import shared_file_system
 
 ANSWER_WITHIN_S = 20.0                   # of PostgreSQL to one statement; longer than it waits for a lock
 BUSY_TIMEOUT_S = 10                      # another process (the admin API) may be writing
@@ -134,13 +135,21 @@ def find_database(url: str, *, create: bool) -> tuple[Sqlite | Postgresql, str]:
         )
     found = Sqlite(
         str(path),
-        pragmas=(("journal_mode", "wal"), ("synchronous", "normal"), ("foreign_keys", 1)),
+        pragmas=(*_journal(path), ("foreign_keys", 1)),
         timeout=BUSY_TIMEOUT_S,
         lock_type="IMMEDIATE",
         factory=_SqliteConnection,
         check_same_thread=False,  # each thread has its own; close() alone touches those of others
     )
     return found, str(path)
+
+
+def _journal(path: Path) -> tuple[tuple[str, str], ...]:
+    """WAL keeps its index in memory that processes of one host share, so it is for local file systems alone. A rollback
+    journal needs full syncs to survive a loss of power."""
+    if shared_file_system(path):
+        return ("journal_mode", "delete"), ("synchronous", "full")
+    return ("journal_mode", "wal"), ("synchronous", "normal")
 
 
 def _holds_something(path: Path) -> bool:

@@ -192,3 +192,15 @@ def test_leave_checkpoints_lets_the_log_grow_for_those_who_do_not(tmp_path):
     assert pages_logged() <= grown + 100             # it was moved, and begun anew
     for store in (waited_for, other):
         store.close()
+
+
+def test_sqlite_on_a_file_system_that_hosts_share_has_no_wal(tmp_path, monkeypatch):
+    with Store.open(str(tmp_path / "s.db")) as store:       # local until now
+        do(store, CreateToken("before"))
+    monkeypatch.setattr(connections, "shared_file_system", lambda path: "NFS")
+    with Store.open(str(tmp_path / "s.db")) as store:
+        do(store, CreateToken("after"))
+        pragmas = [store._db.query(f"PRAGMA {name}")[0][0] for name in ("journal_mode", "synchronous")]
+        assert pragmas == ["delete", 2]
+        assert {path.name for path in tmp_path.iterdir()} == {"s.db"}
+        assert {token.description for token in store.tokens.select()} == {"before", "after"}

@@ -83,15 +83,17 @@ class Server:
         config: ServerConfig,
         *,
         reread: Callable[[], ServerConfig] | None = None,
+        lock: DataLock | None = None,
         make_engine: Callable[..., Engine] = Engine,
         make_admin_command: Callable[[ServerConfig, Path, str, int], list[str]] = admin_command,
     ) -> None:
+        """`lock`: of the data directory, where it is held already; the server lets go of it."""
         self.config = config
         self._reread = reread
         self._make_engine = make_engine
         self._make_admin_command = make_admin_command
         self._store = StoreThread()
-        self._lock: DataLock | None = None
+        self._lock = lock
         self._engine: Engine | None = None
         self.supervisor = Supervisor()
         self._bound: dict[tuple[ListenerKind, Address], BoundAddress] = {}
@@ -117,7 +119,8 @@ class Server:
     async def _start(self) -> None:
         config = self.config
         self.directory = prepare_directory(config.data)
-        self._lock = DataLock(self.directory)
+        if self._lock is None:
+            self._lock = DataLock(self.directory)
         open_files = self._check_open_files()
         self._bind(config)
         if config.admin and config.metrics is not None:
