@@ -7,6 +7,7 @@ Fails: ClusterMessageError for what is malformed, too large, or does not fit tog
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -22,13 +23,15 @@ EVENT_COUNT_MAX = 1_000
 
 Uid = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 DigestText = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+OldDigestText = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
 Number = Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
 Epochs = Annotated[tuple[EpochStart, ...], msgspec.Meta(min_length=1, max_length=EPOCH_COUNT_MAX)]
 KindName = Annotated[str, msgspec.Meta(pattern="^[a-z_]{1,40}$")]
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One change. `body` (None of a deletion) is the whole object, its secrets sealed while it travels."""
+    """One change. `body` (None of a deletion) is the whole object as JSON, its secrets sealed while it travels; a text,
+    because rules hold whatever JSON can escape, lone surrogates too."""
 
     seq: Number
     epoch: Number
@@ -36,8 +39,15 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     op: Literal["put", "del"]
     uid: Uid
     rev: Number
-    body: dict[str, Any] | None
+    body: str | None
     time: float
+
+    def object(self) -> Any:
+        """The body, read. Fails: ClusterMessageError."""
+        try:
+            return None if self.body is None else json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise ClusterMessageError(f"the body of event {self.seq} cannot be read") from None
 
 
 class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -48,7 +58,7 @@ class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     history: Epochs                      # of the sender; the last is the epoch
     from_seq: Number
     to_seq: Number
-    previous_digest: DigestText          # at from_seq
+    previous_digest: OldDigestText       # at from_seq; "": the sender does not know it any more
     digest: DigestText                   # at to_seq
     schema: Number                       # schema version of the sender's store
     events: Annotated[list[Event], msgspec.Meta(max_length=EVENT_COUNT_MAX)]

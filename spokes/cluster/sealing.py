@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import json
 import os
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -70,7 +70,7 @@ class Sealer:
 
     def _encrypted(self, value: Any, place: bytes) -> str:
         nonce = os.urandom(NONCE_BYTES)
-        text = nonce + self._cipher.encrypt(nonce, msgspec.json.encode(value), place)
+        text = nonce + self._cipher.encrypt(nonce, json.dumps(value).encode(), place)
         return PREFIX + base64.b64encode(text).decode()
 
     def _decrypted(self, value: Any, place: bytes) -> Any:
@@ -78,7 +78,7 @@ class Sealer:
             raise SealError("a secret came from another node without encryption")
         try:
             text = base64.b64decode(value[len(PREFIX):], validate=True)
-            return msgspec.json.decode(self._cipher.decrypt(text[:NONCE_BYTES], text[NONCE_BYTES:], place))
+            return json.loads(self._cipher.decrypt(text[:NONCE_BYTES], text[NONCE_BYTES:], place))
         except (binascii.Error, InvalidTag, ValueError):
             raise SealError(
                 "a secret that came from another node cannot be opened", hint="join this node to the cluster again"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, NamedTuple
@@ -65,6 +66,7 @@ _HEAD = msgspec.json.Decoder(SnapshotHead)
 _LINE = msgspec.json.Decoder(list[Any])
 _TOMBSTONE = msgspec.json.Decoder(tuple[Literal["gone"], KindName, Uid, Number, Number, float])
 _ENCODER = msgspec.json.Encoder()
+_PUT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # of rules: lone surrogates too, as escapes
 
 
 def _seal_of_lines(cluster_key: bytes) -> hmac.HMAC:
@@ -84,7 +86,7 @@ def write_snapshot(
         yield _ENCODER.encode(head)
         for row in rows:
             counts[0] += 1
-            yield _ENCODER.encode(("put", row.kind, row.body))
+            yield _PUT.encode(("put", row.kind, row.body)).encode()
         for stone in tombstones:
             counts[1] += 1
             yield _ENCODER.encode(("gone", *stone))
@@ -144,8 +146,11 @@ def _read_head(line: bytes) -> SnapshotHead:
 
 
 def _read_row(line: bytes) -> SnapshotRow:
-    given = _decoded(_LINE, line)
-    if len(given) != 3 or given[0] != "put" or not isinstance(given[1], str) or not isinstance(given[2], dict):
+    try:
+        given = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SnapshotError(f"a snapshot cannot be read: {error}") from None
+    if not isinstance(given, list) or [type(part) for part in given] != [str, str, dict] or given[0] != "put":
         raise SnapshotError("a snapshot has a line that is none")
     return SnapshotRow(given[1], given[2])
 

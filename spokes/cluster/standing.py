@@ -82,7 +82,7 @@ def judge_batch(standing: Standing, batch: Batch, known_kinds: Iterable[str]) ->
         return Verdict.APPLY if batch.to_seq == seq else Verdict.PULL
     if batch.from_seq > seq:
         return Verdict.PULL
-    if batch.from_seq == seq and batch.previous_digest != standing.digest:
+    if batch.from_seq == seq and batch.previous_digest not in ("", standing.digest):
         raise DivergedError(standing.position, batch.sender)
     return Verdict.APPLY
 

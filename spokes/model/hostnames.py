@@ -14,7 +14,8 @@ from spokes.ids import ZERO_UID, automatic_hostname, canonical_host, is_reserved
 from spokes.store import Store, Tunnel
 from spokes.store.base import View
 from spokes.store.changes import Writer
-from spokes.store.hostnames import HOSTNAME_HELD_S, Holder
+from spokes.store.former_hostnames import HOSTNAME_HELD_S
+from spokes.store.hostnames import Holder
 
 HOSTNAME_LABELS_MAX = 4                  # under the server's domain; automatic ones have one
 

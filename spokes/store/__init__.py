@@ -18,11 +18,13 @@ from spokes.store.alerts import Alerts
 from spokes.store.api_keys import ApiKeys
 from spokes.store.audit import Audit
 from spokes.store.base import Secrets
-from spokes.store.changes import ChangeLog
+from spokes.store.changes import ChangeLog, Cursor
+from spokes.store.cluster_state import ClusterState, ReplicationSettings
 from spokes.store.connections import check_place
 from spokes.store.consumer_offsets import ConsumerOffsets
 from spokes.store.db import Database
 from spokes.store.deliveries import Deliveries
+from spokes.store.digests import ensure_digest
 from spokes.store.domain_verifications import DomainVerifications
 from spokes.store.hostnames import Hostnames
 from spokes.store.logins import Logins
@@ -31,6 +33,7 @@ from spokes.store.operation_results import OperationResults
 from spokes.store.portmaps import PortMaps
 from spokes.store.ports import Ports
 from spokes.store.presence import Presence
+from spokes.store.replicas import Replicas
 from spokes.store.result_snapshots import ResultSnapshots
 from spokes.store.rows import (
     ApiKey,
@@ -41,6 +44,7 @@ from spokes.store.rows import (
     Port,
     PortMap,
     PresenceUpdate,
+    Replica,
     RuleSet,
     Site,
     SiteResult,
@@ -80,6 +84,7 @@ __all__ = [
     "ApiKey",
     "AuthToken",
     "Change",
+    "Cursor",
     "Delivery",
     "DeliveryState",
     "DomainVerification",
@@ -94,6 +99,8 @@ __all__ = [
     "PresenceUpdate",
     "Principal",
     "PrincipalKind",
+    "Replica",
+    "ReplicationSettings",
     "RuleSet",
     "Severity",
     "Site",
@@ -122,7 +129,8 @@ class Store:
     def __init__(self, db: Database) -> None:
         self._db = db
         self.secrets = Secrets(db)
-        self.changes = ChangeLog(db)
+        self.changes = ChangeLog(db, self.secrets)
+        self.cluster = ClusterState(db, self.secrets)
         self.settings = Settings()
         # What is configured, with a change log.
         self.hostnames = Hostnames(db)
@@ -135,6 +143,7 @@ class Store:
         self.users = Users(db)
         self.api_keys = ApiKeys(db, self.secrets)
         self.webhooks = Webhooks(db)
+        self.replicas = Replicas(db)
         # What happens.
         self.domain_verifications = DomainVerifications(db, self.secrets)
         self.presence = Presence(db)
@@ -163,7 +172,9 @@ class Store:
             if not create and found == 0:
                 raise StoreError(f"{db.where} is empty", hint="the server makes it; check its address, or --data")
             migrate(db)
-            return cls(db)
+            store = cls(db)
+            ensure_digest(db, store.secrets.digest_key)
+            return store
         except BaseException:
             db.close()
             raise

@@ -85,7 +85,7 @@ class ApiKeys:
     # --- inside a transaction --------------------------------------------------------------------------------------
 
     def insert(self, tx: Writer, key: ApiKey, value: str) -> ApiKey:
-        return tx.insert(key, value_hash=self._secrets.hash(value))
+        return tx.insert(replace(key, value_hash=self._secrets.hash(value)))
 
     def count_of_user(self, view: View, user_uid: str) -> int:
         """Zero: the system's."""

@@ -12,12 +12,14 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from spokes import clock
+from spokes.cluster.history import EpochStart, continued
 from spokes.errors import StoreError
 from spokes.store.connections import FILE_MODE
 from spokes.store.copy import Progress, check_empty, check_schema, copy_store, copy_tables
 from spokes.store.db import Database
 from spokes.store.migrations import migrate, schema_version
-from spokes.store.models import PositionModel
+from spokes.store.models import MetaModel, PositionModel
 from spokes.store.models_admin import (
     DeliveryModel,
     FrozenListModel,
@@ -25,6 +27,7 @@ from spokes.store.models_admin import (
     LoginModel,
     OperationResultModel,
 )
+from spokes.store.place import NODE_KEY, Place, read_history, read_node_uid, read_place, write_history
 from spokes.store.rows_admin import DeliveryState
 
 RESTORED = "restored from a backup"
@@ -74,9 +77,9 @@ def restore(path: Path, url: str, force: bool = False, progress: Progress | None
                 with target.write() as db:
                     if not force:
                         check_empty(target, hint="replace what it holds with --force")
-                    epoch = _epoch(target)
+                    node_uid, before = read_node_uid(target), read_place(target)
                     counts = copy_tables(source, target, progress)
-                    PositionModel.update(epoch=max(epoch, _epoch(target)) + 1).execute(db)
+                    _open_epoch(target, node_uid, before)
                     for model in (LoginModel, LoginFailureModel, FrozenListModel, OperationResultModel):
                         model.delete().execute(db)
                         counts[model._meta.table_name] = 0
@@ -97,9 +100,19 @@ def _work_directory() -> tempfile.TemporaryDirectory[str]:
         raise StoreError(f"no temporary directory can be made: {error}", hint="name another one as TMPDIR") from error
 
 
-def _epoch(db: Database) -> int:
-    ((epoch,),) = db.query("SELECT epoch FROM position")
-    return int(epoch)
+def _open_epoch(db: Database, node_uid: str, before: Place) -> None:
+    """The node stays who it was, and what was restored is the beginning of an epoch that nobody has seen: other nodes
+    find that their rows are not of it, set aside what it lacks and load it."""
+    place = read_place(db)
+    number = 1 + max(before.epoch, before.highest_epoch, place.epoch, place.highest_epoch)
+    MetaModel.update(value=node_uid).where(MetaModel.key == NODE_KEY).execute(db.peewee)
+    write_history(
+        db.peewee, continued(read_history(db), EpochStart(number, node_uid, place.seq)), clock.wall_s()
+    )
+    PositionModel.update(
+        epoch=number, owner=node_uid, highest_epoch=number, highest_owner=node_uid, fenced=False,
+        generation=max(before.generation, place.generation) + 1,
+    ).execute(db.peewee)
 
 
 def _copy_file(url: str, made: Path) -> None:

@@ -11,13 +11,14 @@ from typing import Any, Protocol
 import peewee
 
 from spokes import clock
+from spokes.cluster.digest import digest_key
 from spokes.errors import ValueRefusedError
 from spokes.ids import new_secret
 from spokes.store.db import Database, Query
 from spokes.store.models import MetaModel
 
 TEXT_CHARS_MAX = 255
-_HASH_KEY = "hash_key"
+HASH_KEY = "hash_key"
 PURGE_COUNT_MAX = 2_000                  # rows removed by one call: nobody writes meanwhile
 _JOINERS = "\u200c\u200d"
 
@@ -54,7 +55,13 @@ class Secrets:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self.key = bytes.fromhex(self.get(_HASH_KEY))
+        self.key = self.digest_key = b""
+        self.set_key(bytes.fromhex(self.get(HASH_KEY)))
+
+    def set_key(self, key: bytes) -> None:
+        """What hashes and digests are keyed by from now on: the same in all of a cluster."""
+        self.key = key
+        self.digest_key = digest_key(key)
 
     def get(self, name: str) -> str:
         """The secret of this name (64 hex digits): made on first use, the same for all who open this database."""

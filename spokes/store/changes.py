@@ -15,18 +15,24 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import peewee
 
 from spokes import clock
+from spokes.cluster import digest as digests
+from spokes.cluster.batch import Batch
+from spokes.errors import ReplicaError
 from spokes.ids import ZERO_UID
 from spokes.store import audit_chain
+from spokes.store.apply import Applied, apply_batch
 from spokes.store.audit_budget import Counted, EventBudget
-from spokes.store.base import PURGE_COUNT_MAX
+from spokes.store.base import PURGE_COUNT_MAX, Secrets
+from spokes.store.batches import make_batch
 from spokes.store.db import Database, Query, fetch_raw
 from spokes.store.logged import TABLES, LoggedTable
-from spokes.store.models import ChangeModel, PositionModel, RuleStateModel, canonical_json
+from spokes.store.models import ChangeModel, PositionModel, RuleStateModel, TombstoneModel
+from spokes.store.place import Place, lock_place, read_node_uid, read_place
 from spokes.store.principal import current_acting
 from spokes.store.rows import (
     ApiKey,
@@ -37,6 +43,7 @@ from spokes.store.rows import (
     Op,
     Port,
     PortMap,
+    Replica,
     Row,
     Site,
     Token,
@@ -45,16 +52,14 @@ from spokes.store.rows import (
     Webhook,
 )
 from spokes.store.statement import Statement
+from spokes.store.tombstones import put_tombstone
 
-R = TypeVar("R", Token, Tunnel, AuthToken, Site, Port, PortMap, User, ApiKey, Webhook)
+R = TypeVar("R", Token, Tunnel, AuthToken, Site, Port, PortMap, User, ApiKey, Webhook, Replica)
 
-_POSITION = (PositionModel.epoch, PositionModel.seq)
-_READ_POSITION = Statement(lambda: PositionModel.select(*_POSITION))
-_LOCK_POSITION = Statement(lambda: PositionModel.select(*_POSITION).for_update())
-_SET_POSITION = Statement(lambda seq: PositionModel.update(seq=seq))
+_SET_POSITION = Statement(lambda seq, digest: PositionModel.update(seq=seq, digest=digest))
 _APPEND = Statement(
-    lambda seq, epoch, kind, op, uid, body, time: ChangeModel.insert(
-        seq=seq, epoch=epoch, kind=kind, op=op, uid=uid, rev=seq, body=body, time=time
+    lambda seq, epoch, kind, op, uid, body, time, digest: ChangeModel.insert(
+        seq=seq, epoch=epoch, kind=kind, op=op, uid=uid, rev=seq, body=body, time=time, digest=digest
     )
 )
 _RULED = Statement(
@@ -66,20 +71,33 @@ _CHANGES_AFTER = Statement(
     lambda seq, limit: ChangeModel.select().where(ChangeModel.seq > seq).order_by(ChangeModel.seq).limit(limit)
 )
 
+_CHANGE_AT = Statement(lambda seq: ChangeModel.select(ChangeModel.seq).where(ChangeModel.seq == seq))
+
 RULES = (Site, Port, PortMap)           # what makes up the rules of a tunnel
 SEQ_MAX = 2**63 - 1                      # both engines' largest integer
 CHANGE_COUNT_MAX = 1_000                 # most changes handed out by one call
 
 
+class Cursor(NamedTuple):
+    """How far a consumer has read the log, and which log that was."""
+
+    generation: int
+    seq: int
+
+
 class Writer:
     """One writing transaction. Made by ChangeLog.transaction() only."""
 
-    def __init__(self, db: peewee.Database, epoch: int, seq: int, event_budget: EventBudget) -> None:
+    def __init__(self, db: peewee.Database, log: ChangeLog, place: Place) -> None:
         self._db = db
-        self._event_budget = event_budget
+        self._log = log
+        self._event_budget = log.event_budget
+        self._digest_key = log.secrets.digest_key
         self.now = clock.wall_s()        # one moment for everything in the transaction
-        self._epoch = epoch
-        self._seq = seq
+        self._place = place
+        self._epoch = place.epoch
+        self._seq = place.seq
+        self._digest = digests.from_hex(place.digest)
         self._changes: list[tuple[Any, ...]] = []
         self._ruled: dict[str, None] = {}  # tunnels whose rules are touched
         self._principal = current_acting().principal
@@ -115,7 +133,7 @@ class Writer:
         row = replace(row, rev=self._next_seq())
         columns = table.values(row)
         table.insert({**columns, **unlogged}).execute(self._db)
-        self._append(table.kind, Op.PUT, row, columns)
+        self._append(table, row, None, columns)
         self._note(table.kind, row.uid, None, columns)
         return row
 
@@ -124,19 +142,21 @@ class Writer:
         table = TABLES[type(row)]
         row = replace(row, rev=self._next_seq())
         columns = table.values(row)
-        before = self._stored(row.uid, table) if self._principal else None
-        if table.update(row.uid, {**columns, **unlogged}).execute(self._db) != 1:
-            raise LookupError(f"{table.kind} {row.uid} vanished inside its own transaction")
-        self._append(table.kind, Op.PUT, row, columns)
+        before = self._stored(row.uid, table)
+        table.update(row.uid, {**columns, **unlogged}).execute(self._db)
+        self._append(table, row, before, columns)
         self._note(table.kind, row.uid, before, columns)
         return row
 
     def delete(self, row: Row) -> None:
+        """Remove a row, as it was read in this transaction, and write its change and its tombstone."""
         table = TABLES[type(row)]
         self._next_seq()
+        before = table.values(row)
         table.delete(row.uid).execute(self._db)
-        self._append(table.kind, Op.DEL, row, None)
-        self._note(table.kind, row.uid, table.values(row), None)
+        self._append(table, row, before, None)
+        put_tombstone(self._db, table.kind.value, row.uid, self._seq, self._epoch, self.now)
+        self._note(table.kind, row.uid, before, None)
 
     def note(
         self, action: str, object_kind: str, object_uid: str, detail: Json | None = None, *, admitted: bool = False
@@ -169,21 +189,36 @@ class Writer:
             audit_chain.append(self._db, records, self.now)
         if not self._changes:
             return
-        _SET_POSITION(self._seq).execute(self._db)
+        _SET_POSITION(self._seq, digests.to_hex(self._digest)).execute(self._db)
         for values in self._changes:
             _APPEND(*values).execute(self._db)
         for uid in sorted(self._ruled):
             _RULED(uid, self._seq).execute(self._db)
 
     def _next_seq(self) -> int:
+        if not self._changes and not self._place.may_write(self._log.node_uid):
+            raise ReplicaError("this node is no master: changes are made at the master", hint="ask the master")
         self._seq += 1
         return self._seq
 
-    def _append(self, kind: Kind, op: Op, row: Row, body: dict[str, Any] | None) -> None:
+    def _append(
+        self, table: LoggedTable[Any], row: Row, before: dict[str, Any] | None, after: dict[str, Any] | None
+    ) -> None:
+        """The change, and what it makes of the digest."""
         if isinstance(row, RULES):
             self._ruled[row.tunnel_uid] = None
-        text = None if body is None else canonical_json(body)
-        self._changes.append((self._seq, self._epoch, kind.value, op.value, row.uid, text, self.now))
+        kind, text = table.kind.value, None
+        if before is not None:
+            gone = digests.element(self._digest_key, kind, row.uid, before["rev"], table.text(before))
+            self._digest = digests.removed(self._digest, gone)
+        if after is not None:
+            text = table.text(after)
+            self._digest = digests.added(
+                self._digest, digests.element(self._digest_key, kind, row.uid, after["rev"], text)
+            )
+        op = Op.DEL if after is None else Op.PUT
+        digest = digests.to_hex(self._digest)
+        self._changes.append((self._seq, self._epoch, kind, op.value, row.uid, text, self.now, digest))
 
     def _note(self, kind: Kind, uid: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
         if self._principal is None:
@@ -203,15 +238,18 @@ class Writer:
         ))
 
     def _stored(self, uid: str, table: LoggedTable[Any]) -> dict[str, Any]:
-        (row,) = table.find(uid).execute(self._db)
-        return table.read_columns(row)
+        for row in table.find(uid).execute(self._db):
+            return table.read_columns(row)
+        raise LookupError(f"{table.kind} {uid} vanished inside its own transaction")
 
 
 class ChangeLog:
     """The log, and the writing transactions that append to it."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, secrets: Secrets) -> None:
         self._db = db
+        self.secrets = secrets
+        self.node_uid = read_node_uid(db)
         self.event_budget = EventBudget()
 
     @contextmanager
@@ -220,9 +258,7 @@ class ChangeLog:
         writer: Writer | None = None
         try:
             with self._db.write() as db:
-                read = _READ_POSITION if self._db.is_sqlite else _LOCK_POSITION
-                (epoch, seq), = read().execute(db)
-                writer = Writer(db, epoch, seq, self.event_budget)
+                writer = Writer(db, self, lock_place(self._db))
                 for check in current_acting().checks:
                     check(writer)
                 yield writer
@@ -234,8 +270,32 @@ class ChangeLog:
 
     def position(self) -> tuple[int, int]:
         """(epoch, seq) of the newest committed change; seq 0: none yet."""
-        (epoch, seq), = self._db.read(_READ_POSITION())
-        return epoch, seq
+        place = read_place(self._db)
+        return place.epoch, place.seq
+
+    def cursor(self) -> Cursor:
+        """Behind which to follow the log, for who has read everything as it is from now on."""
+        place = read_place(self._db)
+        return Cursor(place.generation, place.seq)
+
+    def continues(self, cursor: Cursor) -> bool:
+        """Whether the log tells of everything behind the cursor; if not, its owner begins with a full read: rows came
+        by a snapshot, or were removed from the log meanwhile."""
+        place = read_place(self._db)
+        if cursor.generation != place.generation or cursor.seq > place.seq:
+            return False
+        return cursor.seq == place.seq or bool(self._db.rows(_CHANGE_AT(cursor.seq + 1)))
+
+    def apply(self, batch: Batch) -> Applied:
+        """Put changes of the epoch's owner into this database: one transaction, all or none (apply.py)."""
+        return apply_batch(self._db, self.secrets, batch)
+
+    def batch(self, after_seq: int, limit: int = CHANGE_COUNT_MAX) -> Batch:
+        """The changes behind `after_seq` for another node, secrets sealed; none where it has them all.
+
+        Fails: GapError where the log does not tell of all of them: a snapshot is needed.
+        """
+        return make_batch(self._db, self.secrets, after_seq, limit)
 
     def bodies_before(self, deletions: Iterable[Change]) -> dict[int, Json]:
         """{seq of a deletion: the object as it was last written}; one that the log no longer knows is left out."""
@@ -269,8 +329,25 @@ class ChangeLog:
             return int(self._db.run(ChangeModel.delete().where(old)))
         return 0
 
+    def purge_tombstones(self, older_than: float) -> int:
+        """Remove those from before `older_than` (Unix seconds) whose deletion the log tells of no more; how many: at
+        most PURGE_COUNT_MAX, the oldest."""
+        kept = self._db.rows(ChangeModel.select(ChangeModel.seq).order_by(ChangeModel.seq).limit(1))
+        first = kept[0][0] if kept else SEQ_MAX
+        old = TombstoneModel.select(TombstoneModel.seq).where(
+            TombstoneModel.seq < first, TombstoneModel.time < older_than
+        )
+        seqs = [seq for (seq,) in self._db.rows(old.order_by(TombstoneModel.seq).limit(PURGE_COUNT_MAX))]
+        if not seqs:
+            return 0
+        return int(self._db.run(TombstoneModel.delete().where(
+            TombstoneModel.seq <= seqs[-1], TombstoneModel.seq < first, TombstoneModel.time < older_than
+        )))
 
-def _to_change(seq: int, epoch: int, kind: str, op: str, uid: str, rev: int, body: str | None, time: float) -> Change:
+
+def _to_change(
+    seq: int, epoch: int, kind: str, op: str, uid: str, rev: int, body: str | None, time: float, _digest: str
+) -> Change:
     try:
         values = None if body is None else json.loads(body)
     except ValueError:

@@ -7,7 +7,7 @@ Fails: StoreError when the source is of another schema or the target holds somet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import peewee
@@ -15,7 +15,7 @@ import peewee
 from spokes.errors import SchemaTooNewError, StoreError
 from spokes.store.db import Database
 from spokes.store.migrations import MIGRATIONS, migrate, schema_version
-from spokes.store.models import MetaModel, PositionModel
+from spokes.store.models import EpochModel, MetaModel, PositionModel
 from spokes.store.tables import MODELS
 
 COPY_COUNT = 2_000
@@ -61,7 +61,7 @@ def is_empty(db: Database) -> bool:
     count."""
     if db.query("SELECT seq FROM position")[0][0] != 0:
         return False
-    names = (model._meta.table_name for model in MODELS if model not in (MetaModel, PositionModel))
+    names = (model._meta.table_name for model in MODELS if model not in (MetaModel, PositionModel, EpochModel))
     return not any(db.query(f'SELECT 1 FROM "{name}" LIMIT 1') for name in names)  # noqa: S608  names of ours
 
 
@@ -89,10 +89,10 @@ def _copy_table(
     switches = [place for place, name in enumerate(columns) if isinstance(model._meta.columns[name],
                                                                          peewee.BooleanField)]
     count = 0
-    for batch in _read(source, connection, table, columns):
+    for batch in read_rows(source, connection, table, columns):
         if switches and source.is_sqlite:                    # knows no truth, only 0 and 1
             batch = [_with_truth(row, switches) for row in batch]
-        _write(target, table, columns, batch)
+        write_rows(target, table, columns, batch)
         count += len(batch)
         if progress is not None:
             progress(table, count)
@@ -106,7 +106,10 @@ def _with_truth(row: tuple[Any, ...], switches: list[int]) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def _read(db: Database, connection: Any, table: str, columns: tuple[str, ...]) -> Iterator[list[tuple[Any, ...]]]:
+def read_rows(
+    db: Database, connection: Any, table: str, columns: tuple[str, ...]
+) -> Iterator[list[tuple[Any, ...]]]:
+    """All of a table, COPY_COUNT at a time; `connection` is what db.snapshot() gave."""
     names = ", ".join(f'"{name}"' for name in columns)
     # A named cursor stays at the server; without a name PostgreSQL would send everything at once.
     cursor = connection.cursor() if db.is_sqlite else connection.cursor(name="copy")
@@ -122,7 +125,8 @@ def _read(db: Database, connection: Any, table: str, columns: tuple[str, ...]) -
         cursor.close()
 
 
-def _write(db: Database, table: str, columns: tuple[str, ...], batch: list[tuple[Any, ...]]) -> None:
+def write_rows(db: Database, table: str, columns: tuple[str, ...], batch: Sequence[Sequence[Any]]) -> None:
+    """Inside db.write(); values as the driver takes them."""
     connection = db.peewee.connection()  # type: ignore[no-untyped-call]
     names = ", ".join(f'"{name}"' for name in columns)
     if db.is_sqlite:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from spokes import clock
 from spokes.store.base import View
 from spokes.store.changes import Writer
 from spokes.store.db import Database
+from spokes.store.former_hostnames import HOSTNAME_HELD_S, hold_hostname
 from spokes.store.models import FormerHostnameModel, SiteModel, TunnelModel
 from spokes.store.rows import Tunnel
 from spokes.store.statement import EachOf, Statement
-
-HOSTNAME_HELD_S = 30 * 86_400            # a name that was given up goes to nobody else for this long
-FORMER_NAMES_MAX = 10                    # of one tunnel that is renamed again and again: the latest
 
 _BELOW = """
 SELECT 1 FROM site WHERE domain LIKE {} ESCAPE '\\' AND tunnel_uid <> {}
@@ -80,18 +78,7 @@ class Hostnames:
 
     def hold(self, tx: Writer, tunnel: Tunnel, new_hostname: str) -> None:
         """The tunnel moves to `new_hostname`: its present one is held, and of those before the latest."""
-        of_tunnel = FormerHostnameModel.select(FormerHostnameModel.hostname).where(
-            FormerHostnameModel.tunnel_uid == tunnel.uid
-        )
-        former = [host for (host,) in tx.rows(of_tunnel.order_by(FormerHostnameModel.left_at.desc()))]
-        gone: Iterable[str] = [new_hostname, tunnel.hostname, *former[FORMER_NAMES_MAX - 1:]]
-        tx.unlogged(FormerHostnameModel.delete().where(
-            (FormerHostnameModel.left_at <= tx.now - HOSTNAME_HELD_S) | FormerHostnameModel.hostname.in_(gone)
-        ))
-        tx.unlogged(FormerHostnameModel.insert(
-            hostname=tunnel.hostname, tunnel_uid=tunnel.uid, user_uid=tunnel.user_uid, token_uid=tunnel.token_uid,
-            left_at=tx.now,
-        ))
+        hold_hostname(tx, tunnel, new_hostname)
 
 
 def _last(holder: Holder) -> float:

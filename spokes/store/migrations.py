@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spokes.errors import SchemaTooNewError, StoreError
+from spokes.ids import new_uid
 from spokes.password_hash import hash_of, is_own_hash
 from spokes.store.db import Database
 
@@ -54,6 +55,18 @@ def _seal_passwords(db: Database) -> None:
 
 def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _begin_history(db: Database) -> None:
+    """The node gets an identity, its epoch an owner. Changes of API keys get the hash that belongs to the row now."""
+    node_uid = new_uid()
+    db.query("INSERT INTO meta (key, value) VALUES ('node.uid', {})", (node_uid,))
+    db.query("UPDATE position SET owner = {}", (node_uid,))
+    db.query("INSERT INTO epoch (number, owner, start, time) SELECT epoch, owner, 0, 0 FROM position")
+    hashes = dict(db.query("SELECT uid, value_hash FROM api_key"))
+    for seq, uid, text in db.query("SELECT seq, uid, body FROM change WHERE kind = 'api_key' AND body IS NOT NULL"):
+        body = _canonical(json.loads(text) | {"value_hash": hashes.get(uid, uid)})
+        db.query("UPDATE change SET body = {} WHERE seq = {}", (body, seq))
 
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -336,6 +349,49 @@ MIGRATIONS: tuple[Migration, ...] = (
             created DOUBLE PRECISION NOT NULL)""",
         "CREATE INDEX operation_result_created ON operation_result (created)",
     )),
+    # The digest of the rows is computed when the store is opened (digests.py).
+    Migration(10, (
+        "ALTER TABLE position ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE position ADD COLUMN digest TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE position ADD COLUMN fenced BOOLEAN NOT NULL DEFAULT FALSE",
+        "ALTER TABLE position ADD COLUMN highest_epoch BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE position ADD COLUMN highest_owner TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE position ADD COLUMN generation BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE change ADD COLUMN digest TEXT NOT NULL DEFAULT ''",
+        """CREATE TABLE epoch (
+            number BIGINT NOT NULL,
+            owner TEXT NOT NULL,
+            start BIGINT NOT NULL,
+            time DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (number, owner))""",
+        """CREATE TABLE tombstone (
+            kind TEXT NOT NULL,
+            uid TEXT NOT NULL,
+            seq BIGINT NOT NULL,
+            epoch BIGINT NOT NULL,
+            time DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (kind, uid))""",
+        "CREATE INDEX tombstone_seq ON tombstone (seq)",
+        """CREATE TABLE quarantine (
+            entry_uid TEXT PRIMARY KEY NOT NULL,
+            seq BIGINT NOT NULL,
+            epoch BIGINT NOT NULL,
+            kind TEXT NOT NULL,
+            op TEXT NOT NULL,
+            uid TEXT NOT NULL,
+            rev BIGINT NOT NULL,
+            body TEXT,
+            time DOUBLE PRECISION NOT NULL,
+            set_aside DOUBLE PRECISION NOT NULL)""",
+        """CREATE TABLE replica (
+            uid TEXT PRIMARY KEY NOT NULL,
+            created DOUBLE PRECISION NOT NULL,
+            modified DOUBLE PRECISION NOT NULL,
+            hostname TEXT NOT NULL UNIQUE,
+            active BOOLEAN NOT NULL,
+            rev BIGINT NOT NULL)""",
+        "UPDATE meta SET key = 'offset.' || SUBSTR(key, 6) WHERE SUBSTR(key, 1, 5) = 'mark.'",
+    ), _begin_history),
 )
 
 

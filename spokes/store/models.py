@@ -26,8 +26,11 @@ class JsonText(peewee.TextField):
         return None if value is None else json.loads(value)
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)     # made once: it is half the time
+
+
 def canonical_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 class TextTuple(JsonText):
@@ -48,14 +51,33 @@ class MetaModel(peewee.Model):
 
 
 class PositionModel(peewee.Model):
-    """One row: where the change log stands. Locked by every writing transaction, first of all."""
+    """One row: where the change log stands (place.py). Locked by every writing transaction, first of all."""
 
     id = peewee.IntegerField(primary_key=True)
     epoch = peewee.BigIntegerField()
     seq = peewee.BigIntegerField()
+    owner = peewee.TextField()
+    digest = peewee.TextField()
+    fenced = peewee.BooleanField()
+    highest_epoch = peewee.BigIntegerField()
+    highest_owner = peewee.TextField()
+    generation = peewee.BigIntegerField()
 
     class Meta:
         table_name = "position"
+
+
+class EpochModel(peewee.Model):
+    """Who owned which epoch, and behind which change it began."""
+
+    number = peewee.BigIntegerField()
+    owner = peewee.TextField()
+    start = peewee.BigIntegerField()
+    time = Real()
+
+    class Meta:
+        table_name = "epoch"
+        primary_key = peewee.CompositeKey("number", "owner")
 
 
 class ChangeModel(peewee.Model):
@@ -67,9 +89,54 @@ class ChangeModel(peewee.Model):
     rev = peewee.BigIntegerField()
     body = JsonText(null=True)
     time = Real()
+    digest = peewee.TextField()                              # behind this change; "" of those from before there was one
 
     class Meta:
         table_name = "change"
+
+
+class TombstoneModel(peewee.Model):
+    """An object that was deleted."""
+
+    kind = peewee.TextField()
+    uid = peewee.TextField()
+    seq = peewee.BigIntegerField(index=True)
+    epoch = peewee.BigIntegerField()
+    time = Real()
+
+    class Meta:
+        table_name = "tombstone"
+        primary_key = peewee.CompositeKey("kind", "uid")
+
+
+class QuarantineModel(peewee.Model):
+    """What this node committed as a master that was deposed already, and the cluster does not know."""
+
+    entry_uid = peewee.TextField(primary_key=True)
+    seq = peewee.BigIntegerField()
+    epoch = peewee.BigIntegerField()
+    kind = peewee.TextField()
+    op = peewee.TextField()
+    uid = peewee.TextField()
+    rev = peewee.BigIntegerField()
+    body = JsonText(null=True)
+    time = Real()
+    set_aside = Real()
+
+    class Meta:
+        table_name = "quarantine"
+
+
+class ReplicaModel(peewee.Model):
+    uid = peewee.TextField(primary_key=True)
+    created = Real()
+    modified = Real()
+    hostname = peewee.TextField(unique=True)
+    active = peewee.BooleanField()
+    rev = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "replica"
 
 
 class TokenModel(peewee.Model):
@@ -232,7 +299,7 @@ class ApiKeyModel(peewee.Model):
     prefix = peewee.TextField()
     scopes = TextTuple()
     user_uid = peewee.TextField(index=True)
-    value_hash = peewee.TextField(unique=True)               # unlogged: keyed by this database's own secret
+    value_hash = peewee.TextField(unique=True)               # logged: nobody could compute it from another column
     rev = peewee.BigIntegerField()
 
     class Meta:

@@ -40,6 +40,7 @@ class Kind(StrEnum):
     USER = "user"
     API_KEY = "api_key"
     WEBHOOK = "webhook"
+    REPLICA = "replica"
 
 
 class Op(StrEnum):
@@ -198,6 +199,7 @@ class ApiKey:
     prefix: str                          # the value's first digits, to tell keys apart in a list
     scopes: tuple[str, ...]              # some of SCOPES
     user_uid: str = ZERO_UID             # zero: the system's, with an administrator's rights
+    value_hash: str = field(default="", repr=False)
     rev: int = 0
     last_used: float = 0.0               # 0: never
     last_address: str = ""
@@ -220,11 +222,23 @@ class Webhook:
     rev: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """A node to which the master sends its changes."""
+
+    uid: str
+    created: float
+    modified: float
+    hostname: str
+    active: bool
+    rev: int = 0
+
+
 ADMIN_ROLE = "admin"
 ROLES = (ADMIN_ROLE, "basic")
 SCOPES = ("read", "write", "replication")
 
-Row = Token | Tunnel | AuthToken | Site | Port | PortMap | User | ApiKey | Webhook
+Row = Token | Tunnel | AuthToken | Site | Port | PortMap | User | ApiKey | Webhook | Replica
 
 _ROWS: dict[str, type[Row]] = {
     Kind.TOKEN: Token,
@@ -236,6 +250,7 @@ _ROWS: dict[str, type[Row]] = {
     Kind.USER: User,
     Kind.API_KEY: ApiKey,
     Kind.WEBHOOK: Webhook,
+    Kind.REPLICA: Replica,
 }
 
 

@@ -25,6 +25,7 @@ class Text(NamedTuple):
 
     sql: str
     params: tuple[Any, ...]
+    is_plain: bool                       # the values as they are given, each once
 
 
 class Statement:
@@ -51,7 +52,9 @@ class Statement:
                 peewee.Value(Placeholder(number), converter=False, unpack=False) for number in range(self._value_count)
             ]
             sql, params = db.get_sql_context().sql(self._build(*placeholders)).query()  # type: ignore[no-untyped-call]
-            text = self._texts[type(db)] = Text(sql, tuple(params))
+            text = self._texts[type(db)] = Text(
+                sql, tuple(params), list(params) == [Placeholder(number) for number in range(self._value_count)]
+            )
         return text
 
 
@@ -63,8 +66,10 @@ class Prepared(NamedTuple):
 
     def execute(self, db: Any) -> Any:
         """All rows as the driver gives them, or how many rows were written."""
-        sql, params = self.statement.text(db)
-        values = [self.values[one.number] if isinstance(one, Placeholder) else one for one in params]
+        sql, params, is_plain = self.statement.text(db)
+        values = self.values
+        if not is_plain:
+            values = [values[one.number] if isinstance(one, Placeholder) else one for one in params]
         cursor = db.execute_sql(sql, values)
         return list(cursor.fetchall()) if cursor.description else cursor.rowcount
 

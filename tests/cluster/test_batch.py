@@ -22,7 +22,10 @@ A, B = "a" * 32, "b" * 32
 
 def batch(count=2, **parts):
     events = [
-        Event(seq=5 + number, epoch=1, kind="site", op="put", uid=B, rev=5 + number, body={"domain": "é"}, time=1.5)
+        Event(
+            seq=5 + number, epoch=1, kind="site", op="put", uid=B, rev=5 + number, body=r'{"domain":"é\ud800"}',
+            time=1.5,
+        )
         for number in range(1, count + 1)
     ]
     fields = {
@@ -36,6 +39,13 @@ def test_batch_reads_back():
     assert decode_batch(encode(batch())) == batch()
     assert decode_batch(encode(batch(0))).events == []
     assert batch().position == Position(Epoch(1, A), 7)
+
+
+def test_event_object_is_the_body_whatever_json_can_escape():
+    assert decode_batch(encode(batch())).events[0].object() == {"domain": "é\ud800"}
+    for text in ("", "{", "[" * 100_000):
+        with pytest.raises(ClusterMessageError):
+            Event(seq=1, epoch=1, kind="site", op="put", uid=A, rev=1, body=text, time=1.0).object()
 
 
 def test_answer_reads_back():

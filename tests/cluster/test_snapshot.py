@@ -14,7 +14,7 @@ KEY, A = b"k" * 32, "a" * 32
 HEAD = SnapshotHead(
     format=1, cluster=A, sender=A, history=(EpochStart(1, A, 0),), seq=7, digest="0" * 64, schema=9
 )
-ROWS = [SnapshotRow("site", {"uid": f"{number:032x}", "domain": "é" * number}) for number in range(50)]
+ROWS = [SnapshotRow("site", {"uid": f"{number:032x}", "domain": "é\ud800" * number}) for number in range(50)]
 STONES = [Tombstone("site", "b" * 32, 3, 1, 1.5)]
 
 

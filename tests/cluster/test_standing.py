@@ -56,6 +56,7 @@ def judge(one, standing=REPLICA):
     (batch(90, 100, digest="0" * 64), Verdict.DUPLICATE),
     (batch(100, 100, digest="0" * 64), Verdict.DUPLICATE),
     (batch(90, 95), Verdict.DUPLICATE),
+    (batch(previous_digest=""), Verdict.APPLY),              # the sender does not know it any more
     (batch(101, 102), Verdict.PULL),
     (batch(history=(FIRST, SECOND)), Verdict.APPLY),
     (batch(100, 100, digest="0" * 64, history=(FIRST, SECOND)), Verdict.APPLY),     # the epoch alone

@@ -60,3 +60,16 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def store(store_url: str) -> Iterator[Store]:
     with Store.open(store_url) as opened:
         yield opened
+
+
+@pytest.fixture(params=ENGINES)
+def cluster_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Store]]:
+    """Three stores that know nothing of each other: each made anew, for a copy of one would have its identity."""
+    with contextlib.ExitStack() as stack:
+        urls = [f"sqlite:///{tmp_path / f'node{number}.db'}" for number in range(3)]
+        if request.param != "sqlite":
+            server: Postgresql = request.getfixturevalue("postgresql")
+            urls = [server.create_database() for _ in urls]
+            for url in urls:
+                stack.callback(server.drop_database, url)
+        yield [stack.enter_context(Store.open(url)) for url in urls]

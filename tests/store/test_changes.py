@@ -38,6 +38,7 @@ from spokes.store import (
     Op,
     PresenceUpdate,
     Principal,
+    ReplicationSettings,
     Store,
     TrafficBy,
     TrafficDelta,
@@ -158,6 +159,28 @@ QUIET = {
     "presence.reset": lambda w: w.store.presence.reset(),
     "changes.position": lambda w: w.store.changes.position(),
     "changes.after": lambda w: w.store.changes.after(0),
+    "changes.cursor": lambda w: w.store.changes.cursor(),
+    "changes.continues": lambda w: w.store.changes.continues(w.store.changes.cursor()),
+    "changes.batch": lambda w: w.store.changes.batch(0),
+    "changes.apply": None,               # tests/store/test_apply.py
+    "changes.purge_tombstones": lambda w: w.store.changes.purge_tombstones(1e12),
+    "cluster.node_uid": lambda w: w.store.cluster.node_uid,
+    "cluster.standing": lambda w: w.store.cluster.standing(),
+    "cluster.may_write": lambda w: w.store.cluster.may_write(),
+    "cluster.settings": lambda w: w.store.cluster.settings(),
+    "cluster.set_settings": lambda w: w.store.cluster.set_settings(ReplicationSettings(is_master=True)),
+    "cluster.set_fenced": lambda w: w.store.cluster.set_fenced(True),
+    "cluster.note_epoch": lambda w: w.store.cluster.note_epoch(w.store.cluster.standing().highest),
+    "cluster.promote": None,             # tests/store/test_cluster_state.py
+    "cluster.join": None,
+    "cluster.load": None,                # tests/store/test_full_sync.py
+    "cluster.cluster_key": lambda w: w.store.cluster.cluster_key(),
+    "cluster.export": lambda w: list(w.store.cluster.export()),
+    "cluster.is_digest_right": lambda w: w.store.cluster.is_digest_right(),
+    "cluster.quarantine": lambda w: w.store.cluster.quarantine(),
+    "replicas.get": None,
+    "replicas.find_by_hostname": lambda w: w.store.replicas.find_by_hostname("b.example.org"),
+    "replicas.select": lambda w: w.store.replicas.select(),
     "changes.bodies_before": lambda w: w.store.changes.bodies_before(w.store.changes.after(0)),
     "leave_checkpoints": lambda w: w.store.leave_checkpoints(),
     "domain_verifications.challenge": lambda w: w.store.domain_verifications.challenge(w.user.uid, "shop.example.org"),
@@ -243,7 +266,8 @@ QUIET = {
 
 # What operations work with, inside their transaction.
 WITHIN = {
-    "changes.event_budget", "changes.transaction", "secrets.hash", "secrets.key", "settings.tunnels_per_user_max",
+    "changes.event_budget", "changes.transaction", "changes.secrets", "changes.node_uid", "secrets.hash", "secrets.key",
+    "secrets.digest_key", "secrets.set_key", "settings.tunnels_per_user_max",
     "settings.verified_domains_only", "hostnames.holders_of_hostnames", "hostnames.holders_of_sites",
     "hostnames.former", "hostnames.has_others_below", "hostnames.hold", "tokens.get", "tokens.find_by_value",
     "tokens.insert", "tunnels.find", "tunnels.live", "tunnels.insert_auth_token", "tunnels.update_auth_token",
@@ -252,6 +276,7 @@ WITHIN = {
     "users.find", "users.insert", "users.update", "users.is_email_of_another", "users.delete_parts",
     "api_keys.insert", "api_keys.count_of_user", "webhooks.count_of_user", "domain_verifications.find",
     "domain_verifications.put", "domain_verifications.proved", "domain_verifications.delete_of_user",
+    "operation_results.find", "operation_results.put",
 }
 
 

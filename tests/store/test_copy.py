@@ -98,8 +98,8 @@ def test_copy_store_failing_midway_leaves_the_target_empty(filled, target_url):
     with pytest.raises(KeyboardInterrupt):
         copy_store(source_url, target_url, fail)
     rows = rows_of(target_url)
-    assert not [table for table in rows if rows[table] and table not in ("meta", "position")]
-    assert rows["position"] == [(1, 1, 0)]
+    assert not [table for table in rows if rows[table] and table not in ("meta", "position", "epoch")]
+    assert [row[:3] for row in rows["position"]] == [(1, 1, 0)]
     copy_store(source_url, target_url)
     assert rows_of(target_url) == rows_of(source_url)
 

@@ -79,5 +79,5 @@ def test_logged_table_of_every_kind_reads_what_it_wrote(store):
     row, = store._db.rows(table.find(token.uid))
     assert table.read(row) == token
     assert {one.kind for one in TABLES.values()} == {
-        "token", "tunnel", "auth_token", "site", "port", "portmap", "user", "api_key", "webhook",
+        "token", "tunnel", "auth_token", "site", "port", "portmap", "user", "api_key", "webhook", "replica",
     }

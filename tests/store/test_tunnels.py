@@ -19,7 +19,7 @@ from spokes.model.tokens import CreateToken, DeleteToken
 from spokes.model.tunnels import AssignTunnel, CreateTunnel, DeleteTunnel, EditTunnel, RegisterTunnel, SetTunnelState
 from spokes.model.users import CreateUser
 from spokes.store import PresenceUpdate, TunnelState
-from spokes.store.hostnames import FORMER_NAMES_MAX, HOSTNAME_HELD_S
+from spokes.store.former_hostnames import FORMER_NAMES_MAX, HOSTNAME_HELD_S
 from tests.support.operations import do
 
 DOMAIN = "tun.example.net"

@@ -10,7 +10,17 @@ from spokes.model.tokens import CreateToken
 from spokes.model.tunnels import AssignTunnel, CreateTunnel, DeleteTunnel
 from spokes.model.users import CreateUser
 from spokes.model.webhooks import CreateWebhook
-from spokes.store import Delivery, NewDelivery, PresenceUpdate, Principal, Store, TrafficDelta, TunnelState, Visit
+from spokes.store import (
+    Delivery,
+    NewDelivery,
+    PresenceUpdate,
+    Principal,
+    Replica,
+    Store,
+    TrafficDelta,
+    TunnelState,
+    Visit,
+)
 from spokes.store.db import Database
 from spokes.store.operation_results import StoredResult
 from spokes.store.tables import MODELS
@@ -40,6 +50,12 @@ def fill(store: Store) -> dict[str, str]:
         do(store, DeleteTunnel(gone.uid))
         api_key, api_key_value = do(store, CreateApiKey("k"))
         webhook = do(store, CreateWebhook("https://hooks.example.org", kinds=["a", "b"]))
+    with store.changes.transaction() as tx:
+        tx.insert(Replica(uid=new_uid(), created=tx.now, modified=tx.now, hostname="b.example.net", active=True))
+    with store._db.write():
+        store._db.query(
+            "INSERT INTO quarantine VALUES ({}, 1, 1, 'token', 'del', {}, 1, NULL, 0.5, 1.5)", (new_uid(), new_uid())
+        )
     store.presence.write([
         PresenceUpdate(tunnel_uid=tunnel.uid, state=TunnelState.ONLINE, last_active=1.0 / 3, address="198.51.100.7")
     ])

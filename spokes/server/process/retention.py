@@ -10,6 +10,7 @@ from spokes import clock
 from spokes.errors import SpokesError
 from spokes.server.base.storethread import StoreThread
 from spokes.server.usage.access_records import AccessRecordWriter
+from spokes.store.tombstones import TOMBSTONE_KEPT_S
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ async def clean(store: StoreThread, records: AccessRecordWriter) -> None:
         "alerts": lambda: one.alerts.purge(now - ALERTS_KEPT_S),
         "deliveries": lambda: one.deliveries.purge(now - DELIVERIES_KEPT_S, DELIVERY_COUNT_MAX),
         "changes": lambda: one.changes.purge(now - CHANGES_KEPT_S, CHANGE_COUNT_MIN),
+        "tombstones": lambda: one.changes.purge_tombstones(now - TOMBSTONE_KEPT_S),
         "events": lambda: one.audit.purge(now - EVENTS_KEPT_S, EVENT_COUNT_MAX),
         "logins": one.logins.purge,
         "visits": lambda: one.access_records.purge(now - records.kept_s, records.row_count_max),

@@ -24,7 +24,7 @@ from spokes.server.routing.ports import PortListeners
 from spokes.server.routing.routes import RouteTable, port_limits, site_limits
 from spokes.server.routing.stored_config import read_config
 from spokes.server.routing.users import Users
-from spokes.store import Change, Kind, Op, Port, Site, Tunnel, User
+from spokes.store import Change, Cursor, Kind, Op, Port, Site, Tunnel, User
 from spokes.wire.rules import serves_plain_http
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class ChangeFollower:
         self._users = users
         self._routes = routes
         self._ports = ports
-        self._seq = 0
+        self._seq = self._generation = 0
         self._shut: set[str] = set()  # tunnels the operator shut down
         self._locked: set[str] = set()  # tunnels whose key is switched off
         self._portmaps: dict[str, str] = {}  # port map: tunnel; a deletion names the map alone
@@ -75,7 +75,7 @@ class ChangeFollower:
     async def load(self) -> None:
         """Takes over everything as it is; the log behind the position read first brings what changed meanwhile."""
         store = self._store.store
-        _, self._seq = await self._store.run(store.changes.position)
+        self._generation, self._seq = await self._store.run(store.changes.cursor)
         for user in await self._store.run(store.users.select):
             self._users.put(user.uid, active=user.active, bandwidth_mb=user.bandwidth_mb)
         for tunnel in await self._store.run(store.tunnels.select):
@@ -151,6 +151,10 @@ class ChangeFollower:
     async def catch_up(self) -> None:
         """Returns when everything committed before the call is in force."""
         async with self._reading:
+            changes = self._store.store.changes
+            if not await self._store.run(changes.continues, Cursor(self._generation, self._seq)):
+                self._generation, self._seq = await self._store.run(changes.cursor)
+                await self._read_again()
             while batch := await self._store.run(self._store.store.changes.after, self._seq, BATCH_COUNT_MAX):
                 for change in batch:
                     subject = Subject(change.kind, change.uid)
