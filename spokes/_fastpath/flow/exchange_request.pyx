@@ -291,7 +291,7 @@ cdef void exchange_pass_on(Exchange *x, const Site *site, const HttpHead *head, 
 
 
 cdef void exchange_begin_request(Exchange *x) noexcept nogil:
-    """The head has been read, and is answered here."""
+    """Count the request and change its phase: its head has been read, and no other worker takes it."""
     x.loop.stats.requests_total += 1
     if x.request.kind == BODY_NONE:
         exchange_step(x, STEP_REQUEST_WHOLE)
@@ -354,7 +354,7 @@ cdef size_t exchange_request_head(Exchange *x, const uint8_t *src, size_t src_by
 # --- the visitor's end ------------------------------------------------------------------------------------------------
 
 cdef ssize_t exchange_request_body(Exchange *x, const uint8_t *src, size_t src_bytes) noexcept nogil:
-    """Pass on what has come of the body, or drop it where nobody takes it: bytes taken, < 0 when it is refused."""
+    """Pass on what has come of the body, or drop it where no upstream takes it: bytes taken, < 0 when it is refused."""
     cdef size_t taken
     cdef int broken = 0
     if x.upstream == NULL or x.request_stopped:

@@ -65,7 +65,7 @@ cdef extern from *:
         REQUEST_DONE                    # all of it has been read
         REQUEST_PHASE_COUNT
     cdef enum ResponsePhase:
-        RESPONSE_NONE                   # nobody has been asked yet
+        RESPONSE_NONE                   # no upstream has been asked yet
         RESPONSE_HEAD                   # the upstream has been asked; its head is awaited, or read
         RESPONSE_BODY                   # the body is passed on
         RESPONSE_SWITCHED               # after 101: bytes both ways, of another protocol

@@ -14,6 +14,6 @@ cdef uint64_t *address_note(Loop *loop, int fd, const sockaddr_storage *to, uint
 cdef bint address_forget(uint64_t *noted) noexcept nogil            # True: the flow was found to be a part of a loop
 # How often it was here before; 0: it is none of ours.
 cdef uint8_t address_hops(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil
-# The flow that this visitor is, come back, is a part of a loop: whoever has it is told at its next datagram or its end.
+# Mark the flow that this visitor is, come back, as part of a loop: its owner sees that at its next datagram or its end.
 cdef void address_tell_loop(Loop *loop, const Visitor *visitor, bint is_udp) noexcept nogil
 cdef bint address_is_loop(uint64_t *noted) noexcept nogil           # True once

@@ -9,7 +9,7 @@ from spokes._fastpath.route.site cimport Upstream
 
 # UDP services: datagrams of a public port as streams per peer, and back.
 cdef enum:
-    UDP_IDLE_MS = 60000                 # a peer that is silent in both directions is forgotten; where nobody said else
+    UDP_IDLE_MS = 60000                 # of silence in both directions, then a peer is forgotten; a rule may set it
     UDP_PEER_COUNT_MAX = 4096           # a port
     UDP_KEPT_BYTES_MAX = 2048           # of a flow: its last datagram, until its upstream has answered
     PEER_BUCKETS = 256

@@ -71,7 +71,7 @@ cdef Conn *upstream_connect_raw(Loop *loop, Upstream *upstream, const EndOps *op
 cdef Conn *upstream_take_idle(Loop *loop, Upstream *upstream, const EndOps *ops, void *owner,
                               bint for_once) noexcept nogil
 
-# Nothing that was sent since upstream_take_idle has reached the other end's kernel, so nobody has read it.
+# Has nothing that was sent since upstream_take_idle reached the other end's kernel? Then no one has read it.
 cdef bint upstream_unheard(const Conn *conn) noexcept nogil
 cdef void upstream_says_keep_alive(Conn *conn, int32_t keep_alive_s) noexcept nogil     # -1: it says no time-out
 # A dial or datagram was refused or is not answered: the control plane resolves the name again, it may have moved.
