@@ -118,3 +118,19 @@ async def test_standby_removes_sockets_that_killed_ones_of_this_host_left(config
         assert (left.exists(), others.exists()) == (False, True)
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
+
+
+async def test_of_two_standbys_that_have_seen_enough_failures_one_gets_the_lock(config, tmp_path):
+    async with refusing(tmp_path, ()) as port:
+        standbys = [standby(config, port), standby(config, port)]
+        tasks = [asyncio.create_task(one.wait()) for one in standbys]
+        done, (left,) = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        other = standbys[tasks.index(left)]
+        failure_count = other._failure_count
+        await eventually(lambda: other._failure_count > failure_count + 2)
+        assert other._is_locked
+        assert not left.done()
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+    (task,) = done
+    task.result().close()
