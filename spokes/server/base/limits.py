@@ -1,4 +1,4 @@
-"""What the machine gives: open files and memory, with the terms that an operator can check."""
+"""Limits that follow from the machine: open files and memory, with the terms that an operator can check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What could not be worked off and must not hold up what is behind it: set aside, counted, reported, tried a few times.
+"""Items set aside: they could not be processed and must not block others; they are counted, reported and retried.
 
 Bound: ITEM_COUNT_MAX items are known; what fails beyond that is named in the log alone, and stands as one subject
 `more …` until its owner settles that. Each item is tried TRY_COUNT_MAX times in all.

@@ -1,4 +1,4 @@
-"""A pace for one talker: a burst at once, a rate in the long run, and waiting instead of refusing."""
+"""A token bucket for one sender: a burst at once, a rate in the long run; whoever is faster waits."""
 
 from __future__ import annotations
 

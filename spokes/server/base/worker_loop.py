@@ -1,4 +1,4 @@
-"""Coroutines that sleep until woken: for a while, or to work and sleep again."""
+"""Worker loops: coroutines that wait for an event, with a time limit or for ever, and do their work each time."""
 
 from __future__ import annotations
 

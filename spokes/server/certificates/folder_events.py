@@ -1,4 +1,4 @@
-"""What changes in a folder of folders, told by the kernel (inotify) as it happens.
+"""Events of a folder of folders: the kernel (inotify) tells which of them change.
 
 Owns: one inotify descriptor, one watch for each folder, one for their parent and one for where that lies.
 Bound: WATCH_COUNT_MAX watches, or as many as the kernel grants; NAME_COUNT_MAX names that wait to be asked for, then it

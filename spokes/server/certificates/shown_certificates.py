@@ -1,4 +1,4 @@
-"""Which certificates the engine shows: to visitors by the name that they ask for, to links the link's own.
+"""Certificates that the engine shows: to visitors by the name that they ask for, to links the link's own.
 
 Owns: the engine's certificates by name. A name that several cover gets the one that lives longest, and one that we made
 ourselves only where there is no other; that is said once.

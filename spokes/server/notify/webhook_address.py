@@ -1,4 +1,4 @@
-"""Where a webhook leads: its URL taken apart, its name resolved once, and every address that is not public refused.
+"""The address of a webhook: its URL parsed, its name resolved once, and every address that is not public refused.
 
 What is checked is what is connected to: the name is not asked for again, so a second answer cannot lead inside.
 Fails: WebhookAddressError says what is wrong with the target.

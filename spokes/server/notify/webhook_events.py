@@ -1,4 +1,4 @@
-"""From what happens to what webhooks are told: committed changes, services that move, alerts.
+"""Events for webhooks: made of committed changes, of services that come and go, and of alerts.
 
 Owns: its own place in the change log, kept in the store, so that changes made while no server ran are told too. An
 event may be queued twice when the server is killed in between; its id is the same then.

@@ -1,4 +1,4 @@
-"""Everything that a metrics endpoint tells, in one answer: engine, process, store, sessions, the busiest tunnels.
+"""Figures for the metrics endpoint, in one answer: engine, process, store, sessions, the busiest tunnels.
 
 Bound: TUNNEL_COUNT_MAX tunnels and as many services by name; all others together are one more, so that no fleet makes a
 page of millions of lines.

@@ -1,4 +1,4 @@
-"""What the control socket answers: one method for each operation, by its name.
+"""Operations of the control socket: one method for each, by its name.
 
 Owns: nothing; it asks the server's parts and tells them. Fails: an operation given the wrong words refuses them
 (ValueRefusedError), a tunnel that is not on-line here is NotFoundError; nothing has happened then.

@@ -1,4 +1,4 @@
-"""What grows in the store and has an age, or a number, after which nobody asks for it: removed once an hour."""
+"""Retention: rows that are older than they are kept for, or more than are kept, are removed once an hour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server tells of itself: live figures for `spokes status` and the control socket."""
+"""Live figures of the server, for `spokes status` and the control socket."""
 
 from __future__ import annotations
 

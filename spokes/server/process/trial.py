@@ -1,4 +1,4 @@
-"""Trying everything that a start would try, without a trace: nothing is made, bound addresses are let go at once.
+"""The trial of a start: everything that a start would try, without a trace; bound addresses are released at once.
 
 Owns: the list of what a start needs. A server that runs on the same data keeps its own addresses, which are not tried.
 Fails: never; each fault is an error in the list, in the words and with the code that a start would end with.

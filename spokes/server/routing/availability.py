@@ -1,4 +1,4 @@
-"""Which services are up: as sessions come, go and change their rules, against what was up before.
+"""Availability of services: which are up, as sessions come, go and change their rules, against what was up before.
 
 Bound: what is served by tunnels that are on-line.
 """

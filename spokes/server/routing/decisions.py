@@ -1,4 +1,4 @@
-"""What a change of configuration means for a client, decided once by the follower of the change log.
+"""Decisions for clients: what a change of configuration means, decided once by the follower of the change log.
 
 Each value holds all that its receiver needs to act: it neither reads the log nor compares what was with what is.
 """

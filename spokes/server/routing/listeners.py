@@ -1,4 +1,4 @@
-"""Binding: one listening socket for each worker, after a check that the address is free.
+"""Listeners: one bound socket for each worker, after a check that the address is free.
 
 Owns: nothing once the engine has the sockets. Fails: AddressInUseError that names address and, where /proc tells,
 process; EngineError for any other refusal of the kernel.

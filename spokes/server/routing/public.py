@@ -1,4 +1,4 @@
-"""Where visitors reach this server: the ports it listens on, unless something in front of it translates them."""
+"""The public address of this server: the ports it listens on, unless something in front of it translates them."""
 
 from __future__ import annotations
 
