@@ -1,4 +1,4 @@
-"""Who owns which tunnel, and what the owners may: as the change log tells it. Knows no store: changes.py feeds it."""
+"""Users: who owns which tunnel, and what the owners may. changes.py feeds it from the change log; it knows no store."""
 
 from __future__ import annotations
 

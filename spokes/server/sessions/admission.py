@@ -1,4 +1,4 @@
-"""Who may log in now: a bounded queue before the store, so that a storm of reconnects is worked off at a rate.
+"""Admission of logins: a bounded queue before the store; many reconnects at once are processed at a rate.
 
 Bound: `running_max` at work, WAITING_S_MAX in the queue, `rate_per_s` started. Beyond it AdmissionRefusedError tells
 when to come back. Owns no clock but the loop's.

@@ -1,4 +1,4 @@
-"""Tokens and keys that links show: registration, and the tunnel that a login is for.
+"""Logins: the keys and registration tokens that links show, and the tunnel that each is for.
 
 Bound: the queue of `admission`; a source that showed too many wrong ones is refused before it costs a turn.
 Fails: TokenError and InactiveError for good, AdmissionRefusedError for now; nothing was stored then.

@@ -1,4 +1,4 @@
-"""Which tunnels are on-line here: sessions in memory, one for each tunnel at most.
+"""The registry of sessions: which tunnels are on-line here, one session for each at most.
 
 Owns: generations and session secrets. A session that comes for a tunnel which has one replaces it at once.
 """

@@ -1,4 +1,4 @@
-"""What a client says it serves, against the store: rule by rule, in force or refused. Runs on the store's thread."""
+"""Services that a client announces, against the store: each rule in force or refused. On the store's thread."""
 
 from __future__ import annotations
 

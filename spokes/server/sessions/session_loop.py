@@ -1,4 +1,4 @@
-"""What a link says once it is logged in: services, requests, bye; and the stored rules brought to it.
+"""The session loop of a link that is logged in: its services, requests and bye, and the rules that it is sent.
 
 Bound: the link's own pace; a list of rules costs as many turns as its rules weigh.
 Fails: rules wait for a store that is away (backlog.py), and the link is heard meanwhile; a fault of the peer's ends its

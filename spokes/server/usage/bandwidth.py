@@ -1,4 +1,4 @@
-"""The traffic a user may have in a calendar month (UTC): counted, checked each interval, and cut off when used up.
+"""Bandwidth limits: a user's traffic in a calendar month (UTC), checked each interval, cut off when used up.
 
 Owns: which users have used up theirs. What was used is asked of the store, so it survives restarts; a user is over at
 most one interval's traffic late. A new month, a raised limit or none opens the tunnels again by itself.
