@@ -66,6 +66,9 @@ as 65534:65534 spoke --version
 if find "$root/usr/lib/spokes/bin" -mindepth 1 -printf '%f\n' | grep -Ev '^(python[0-9.]*|spokes?)$'; then
     fail "there are programs in its bin that are not its own"
 fi
+if find "$root/usr/lib/spokes" -path '*/_fastpath/hooks*' | grep .; then
+    fail "what only tests call is installed"
+fi
 if grep -rIl -F "$PWD" "$root/usr/lib/spokes/bin" "$root/usr/lib/spokes/pyvenv.cfg"; then
     fail "it names the host that built it"
 fi

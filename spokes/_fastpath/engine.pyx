@@ -40,14 +40,6 @@ LINK_ALPN = b"spokes/1"
 
 
 cdef class Engine:
-    cdef Threads threads
-    cdef Listeners listeners
-    cdef Slots slots
-    cdef Routes routes
-    cdef Links links
-    cdef readonly int event_fd
-    cdef readonly int worker_count
-
     def __cinit__(self, *, int workers, uint64_t memory_limit_bytes, bint accepting,
                   uint32_t stream_count_max=100_000, uint64_t visitor_count_max=1_000_000,
                   uint64_t visitor_count_per_address_max=0, uint32_t handshakes_per_address_per_s=0,

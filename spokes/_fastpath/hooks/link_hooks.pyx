@@ -6,6 +6,8 @@ from spokes._fastpath.base.reason cimport (
     REASON_REFUSED, REASON_TIMEOUT, REASON_UNREACHABLE,
 )
 from spokes._fastpath.base.types cimport uint32_t, uint8_t
+from spokes._fastpath.core.shared cimport COMMAND_PING, LINK_BUCKETS, LinkSlot, Shared
+from spokes._fastpath.engine cimport Engine
 from spokes._fastpath.link.backlog cimport (
     Backlog, Datagram, backlog_drop, backlog_first, backlog_is_empty, backlog_push,
 )
@@ -14,7 +16,6 @@ from spokes._fastpath.link.frame cimport (
     FRAME_PAYLOAD_BYTES_MAX, FRAME_PING, FRAME_PONG, FRAME_RESET, FRAME_WINDOW, OPEN_FIXED_BYTES, STREAM_WINDOW_BYTES,
     Frame, Open, frame_parse, open_parse,
 )
-from spokes._fastpath.link.link cimport link_begin_ids
 
 
 NUMBERS = {
@@ -65,6 +66,19 @@ def backlog_trace(list pushes not None):
     return dropped, taken
 
 
-def set_last_id(uint32_t last_id):
-    """Links made from now on behave as if this were the last id either side had used; even."""
-    link_begin_ids(last_id)
+def set_last_id(Engine engine not None, uint32_t last_id):
+    """The links that stand behave as if this were the last id either side had used; even. No stream may be open, nor
+    open before a command that is given afterwards: it is what the worker sees the ids with."""
+    cdef Shared *shared = engine.threads.shared
+    cdef LinkSlot *slot
+    cdef uint32_t i
+    cdef int bucket
+    for i in range(shared.worker_count):
+        for bucket in range(<int>LINK_BUCKETS):
+            slot = shared.workers[i].slots[bucket]
+            while slot != NULL:
+                if slot.link != NULL:
+                    slot.link.last_id = last_id + (not slot.link.is_acceptor)
+                    slot.link.peer_last_id = last_id + slot.link.is_acceptor
+                    engine.links.command(COMMAND_PING, slot.id)
+                slot = slot.next

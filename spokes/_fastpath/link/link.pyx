@@ -134,9 +134,6 @@ cdef void link_tick(void *owner) noexcept nogil:
     timer_set(&loop.wheel, &link.conn.timer, link.last_rx_ms + ping_ms)
 
 
-cdef uint32_t test_last_id = 0          # where ids of new links begin; tests move it
-
-
 cdef EndOps link_conn_ops
 link_conn_ops.on_data = NULL
 link_conn_ops.eof = NULL
@@ -155,9 +152,6 @@ cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept n
     link.loop = loop
     link.ops = ops
     link.is_acceptor = is_acceptor
-    if test_last_id != 0:
-        link.last_id = test_last_id + (not is_acceptor)
-        link.peer_last_id = test_last_id + is_acceptor
     link.out_limit_bytes = LINK_OUT_BYTES_START
     link.unsent_bytes = UNSENT_BYTES_START
     tune_congestion(conn.fd)
@@ -178,8 +172,3 @@ cdef Link *link_new(Conn *conn, bint is_acceptor, const LinkOps *ops) noexcept n
     loop.stats.links_total += 1
     link_put(link, FRAME_WINDOW, 0, 0, 0)   # we understand it; who does not skips it
     return link
-
-
-cdef void link_begin_ids(uint32_t last_id) noexcept nogil:
-    global test_last_id
-    test_last_id = last_id

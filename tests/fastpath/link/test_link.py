@@ -713,17 +713,15 @@ def test_mux_link_that_goes_while_streams_are_open_resets_their_visitors(kill: K
 NEAR_THE_END = 2**32 - 8
 
 
-@pytest.fixture
-def ids_near_the_end() -> Iterator[None]:
-    set_last_id(NEAR_THE_END)
-    yield
-    set_last_id(0)
+def move_ids(pair: Pair) -> None:
+    for engine in (pair.server, pair.client):
+        set_last_id(engine, NEAR_THE_END)
 
 
-@pytest.mark.usefixtures("ids_near_the_end")
 def test_stream_ids_run_out_streams_go_on_around_the_end():
     """At 70,000 requests a second the ids of a link last for hours only."""
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
+        move_ids(pair)
         port = pair.serve_tcp("echo", upstream.upstream)
         with connect(port) as lasting:
             lasting.sendall(b"first")
@@ -736,9 +734,9 @@ def test_stream_ids_run_out_streams_go_on_around_the_end():
         pair.assert_idle()
 
 
-@pytest.mark.usefixtures("ids_near_the_end")
 def test_stream_ids_run_out_begin_again_at_two():
     with hostile_client() as bench:
+        move_ids(bench.pair)
         ids = []
         for _ in range(5):
             with connect(bench.port):
@@ -746,15 +744,14 @@ def test_stream_ids_run_out_begin_again_at_two():
         assert ids == [2**32 - 6, 2**32 - 4, 2**32 - 2, 2, 4]
 
 
-@pytest.mark.usefixtures("ids_near_the_end")
 def test_peer_whose_ids_begin_again_is_followed():
     with hostile_server() as bench:
+        move_ids(bench.pair)
         for stream in (2**32 - 4, 2**32 - 2, 2, 6):
             bench.peer.send(open_frame(stream), frame(FrameType.DATA, stream, b"x"))
             assert bench.peer.read(FrameType.DATA)[2:] == (stream, b"x")
 
 
-@pytest.mark.usefixtures("ids_near_the_end")
 @pytest.mark.parametrize(
     "wrong",
     [open_frame(2**32 - 2), open_frame(6), open_frame(2**31 + 8), frame(FrameType.FIN, 8)],
@@ -762,6 +759,7 @@ def test_peer_whose_ids_begin_again_is_followed():
 )
 def test_peer_whose_ids_began_again_goes_back_ends_the_link(wrong):
     with hostile_server() as bench:
+        move_ids(bench.pair)
         for stream in (2**32 - 2, 6):
             bench.peer.send(open_frame(stream))
         bench.peer.ping()
