@@ -26,7 +26,7 @@ class EventKind(IntEnum):
     LINK_UP = 1         # TLS is done, key verified; data: peer's "address port"
     LINK_DOWN = 2       # code: see below; data: detail in words (ASCII); the link id is gone
     CONTROL = 3         # data: payload of one CONTROL frame; code: its flags
-    LINK_WANTED = 4     # the session has use for a further link (bulk traffic on every one it has)
+    LINK_WANTED = 4     # the session has use for another link (bulk traffic on every one it has)
     DRAIN = 5           # peer asks for no new streams on this link
     LINK_CONNECTED = 6  # of connect_link: TCP stands, TLS begins
     PONG = 7            # the peer answered a ping_link
@@ -124,7 +124,7 @@ class Engine:
     def __init__(self, *, workers: int, memory_limit_bytes: int, accepting: bool,
                  stream_count_max: int = ..., visitor_count_max: int = ...,
                  visitor_count_per_address_max: int = ..., handshakes_per_address_per_s: int = ...,
-                 unmetered_networks: list[str] | None = ..., visit_count_max: int = ...,
+                 unmetered_networks: list[str] | None = ..., access_record_count_max: int = ...,
                  tunnel_stream_count_max: int = ..., via: bytes = ..., udp_idle_s: float = ...) -> None:
         """`accepting`: True at a server (links arrive, streams are opened by us), False at a client.
 
@@ -133,7 +133,8 @@ class Engine:
         seconds' worth at once; 0 = any number, as for addresses within `unmetered_networks` (CIDR, at most 32), which
         may fill a tunnel alone.
         `udp_idle_s`: how long a peer of a UDP service, or a flow to one, may be silent in both directions.
-        `visit_count_max`: records of visits kept until drain_visits(), shared out among the workers; 0 = none.
+        `access_record_count_max`: access records kept until drain_access_records(), shared out among the workers;
+        0 = none.
         `tunnel_stream_count_max`: of one tunnel, over all its links, and of the last quarter for one address as many as
         stay free; 0 = any number.
         `via`: our name in the Via of requests, at most 64 bytes, by which one that comes back is known; b"" = none.
@@ -170,10 +171,10 @@ class Engine:
         """(bytes from visitors, bytes to visitors, streams in all, HTTP requests in all, streams open now)."""
     def take_traffic(self) -> list[tuple[int, int, int, int]]:
         """(service, bytes from visitors, bytes to visitors, streams begun) since the last call, of those that carried
-        something. Works after stop() as well."""
-    def drain_visits(self) -> list[tuple[int, str, int, int, float, float]]:
+        something. So after stop() as well."""
+    def drain_access_records(self) -> list[tuple[int, str, int, int, float, float]]:
         """(service, visitor's address, bytes from it, bytes to it, Unix times of begin and end) of every visitor's conn
-        that has ended since the last call. One conn makes one record for each service that it came to. Works after
+        that has ended since the last call. One conn makes one record for each service that it came to. So after
         stop() as well."""
 
     def drop_route(self, kind: int, key: str | int) -> None: ...
@@ -231,7 +232,7 @@ class Engine:
     def note_kernel_memory(self, used_bytes: int, limit_bytes: int) -> None:
         """What the kernel uses for all TCP sockets of the machine, and what it may use before it limits everybody; 0 =
         not known. From three quarters on, streams that stand still end: of whoever has most, and at the limit of all.
-        Each call ends a part of them; the caller looks again."""
+        Each call ends a part of them; the caller tells it again."""
 
     # reading
     def drain_events(self, event_count_max: int = 256) -> list[Event]: ...

@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 
 from spokes._fastpath.base.types cimport uint32_t, uint64_t, uint8_t
 from spokes._fastpath.bindings.certificate cimport Certificate as CertificateType
-from spokes._fastpath.bindings.counters cimport drain_visits, note_kernel_memory, stats_sums, worker_stats
+from spokes._fastpath.bindings.counters cimport drain_access_records, note_kernel_memory, stats_sums, worker_stats
 from spokes._fastpath.bindings.events cimport drain_events
 from spokes._fastpath.bindings.links cimport Links
 from spokes._fastpath.bindings.listeners cimport Listeners
@@ -43,11 +43,11 @@ cdef class Engine:
     def __cinit__(self, *, int workers, uint64_t memory_limit_bytes, bint accepting,
                   uint32_t stream_count_max=100_000, uint64_t visitor_count_max=1_000_000,
                   uint64_t visitor_count_per_address_max=0, uint32_t handshakes_per_address_per_s=0,
-                  list unmetered_networks=None, uint32_t visit_count_max=0, uint64_t tunnel_stream_count_max=0,
+                  list unmetered_networks=None, uint32_t access_record_count_max=0, uint64_t tunnel_stream_count_max=0,
                   bytes via=b"", double udp_idle_s=UDP_IDLE_MS / 1000.0):
         cdef Shared *shared
         self.threads = Threads(workers=workers, memory_limit_bytes=memory_limit_bytes, accepting=accepting,
-                               visit_count_max=visit_count_max)
+                               access_record_count_max=access_record_count_max)
         shared = self.threads.shared
         shared.stream_count_max = stream_count_max
         shared.visitor_count_max = visitor_count_max
@@ -188,8 +188,8 @@ cdef class Engine:
     def drain_events(self, int event_count_max=256):
         return drain_events(self.threads, self.links, event_count_max)
 
-    def drain_visits(self):
-        return drain_visits(self.threads)
+    def drain_access_records(self):
+        return drain_access_records(self.threads)
 
     def stats(self):
         return stats_sums(self.threads)

@@ -50,7 +50,9 @@ WORKER = (
     Family("spokes_handovers_total", "handovers_total", "Conns handed to the worker that has their tunnel's links."),
     Family("spokes_errors_total", "errors_total", "Conns and links that ended by an error."),
     Family("spokes_accept_paused_total", "accept_paused_total", "Times that accepting paused for want of files."),
-    Family("spokes_visits_dropped_total", "visits_dropped", "Records of visitors' conns that had no room."),
+    Family("spokes_access_records_dropped_total", "access_records_dropped", "Access records that had no room."),
+    # Its name before; until the next release.
+    Family("spokes_visits_dropped_total", "access_records_dropped", "As spokes_access_records_dropped_total."),
     Family(
         "spokes_streams_refused_total",
         "streams_refused",

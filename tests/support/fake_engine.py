@@ -163,7 +163,7 @@ class FakeEngine:
         self.traffic.clear()
         return taken
 
-    def drain_visits(self) -> list[tuple[int, str, int, int, float, float]]:
+    def drain_access_records(self) -> list[tuple[int, str, int, int, float, float]]:
         drained, self.visits = self.visits, []
         return drained
 

@@ -26,7 +26,7 @@ cdef struct Stats:
     uint64_t passes_total
     uint64_t accept_paused_total
     uint64_t conns_open
-    uint64_t visits_dropped             # records of visits that had no room
+    uint64_t access_records_dropped     # for want of room
     uint64_t streams_refused            # not opened: the tunnel's or the visitor address's share is used up
     uint64_t streams_reclaimed          # reset, to take back memory from who held most
     uint64_t loops_total                # flows and requests that came back to where they had been, and were ended

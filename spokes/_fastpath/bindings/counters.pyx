@@ -53,17 +53,17 @@ cdef list worker_stats(Threads threads):
     return answer
 
 
-cdef list drain_visits(Threads threads):
+cdef list drain_access_records(Threads threads):
     cdef char text[46]
-    cdef AccessRecord visit
+    cdef AccessRecord record
     cdef uint32_t i
-    cdef list visits = []
+    cdef list records = []
     for i in range(threads.shared.worker_count):
-        while access_log_take(&threads.shared.workers[i].loop.access_log, &visit):
-            address = text[:address_text(text, &visit.visitor)].decode("ascii")
-            visits.append((visit.service, address, visit.bytes_in, visit.bytes_out, visit.begin_ms / 1000.0,
-                           visit.end_ms / 1000.0))
-    return visits
+        while access_log_take(&threads.shared.workers[i].loop.access_log, &record):
+            address = text[:address_text(text, &record.visitor)].decode("ascii")
+            records.append((record.service, address, record.bytes_in, record.bytes_out, record.begin_ms / 1000.0,
+                            record.end_ms / 1000.0))
+    return records
 
 
 cdef int note_kernel_memory(Threads threads, uint64_t used_bytes, uint64_t limit_bytes) except -1:

@@ -41,7 +41,7 @@ HANDSHAKE_BURST_S = 10                  # worth of handshakes that an address ma
 
 @cython.no_gc                           # it is in no circle; those who hold it must find it whole when they end
 cdef class Threads:
-    def __cinit__(self, *, int workers, uint64_t memory_limit_bytes, bint accepting, uint32_t visit_count_max):
+    def __cinit__(self, *, int workers, uint64_t memory_limit_bytes, bint accepting, uint32_t access_record_count_max):
         cdef int i, rc
         if not 1 <= workers <= 64:
             raise EngineError(f"workers={workers} is not between 1 and 64")
@@ -75,8 +75,8 @@ cdef class Threads:
             self.shared.worker_count = i + 1
             if rc < 0:
                 raise OSError(-rc, os.strerror(-rc))
-            if visit_count_max \
-                    and access_log_init(&self.shared.workers[i].loop.access_log, visit_count_max // workers) < 0:
+            if access_record_count_max and access_log_init(
+                    &self.shared.workers[i].loop.access_log, access_record_count_max // workers) < 0:
                 raise MemoryError
 
     def __dealloc__(self):

@@ -18,7 +18,7 @@ cdef void stream_log_access(Stream *stream) noexcept nogil:
         record.end_ms = loop.wall_ms
         record.visitor = stream.visitor.address
         if not access_log_put(&loop.access_log, &record):
-            loop.stats.visits_dropped += 1
+            loop.stats.access_records_dropped += 1
     atomic_sub_acq(&stream.serves.streams_open, 1)
     stream.serves = NULL
 

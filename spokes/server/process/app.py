@@ -139,7 +139,7 @@ class Server:
             tunnel_stream_count_max=visitor_count_per_tunnel_max(config, open_files),
             handshakes_per_address_per_s=config.handshakes_per_address_per_s,
             unmetered_networks=list(config.unmetered_networks),
-            visit_count_max=ACCESS_RECORD_COUNT_MAX if config.connection_metrics else 0,
+            access_record_count_max=ACCESS_RECORD_COUNT_MAX if config.connection_metrics else 0,
             via=f"spokes-{secrets.token_hex(8)}".encode(),  # of this server alone, or two in a row would be a loop
         )
         hand_pages(engine)

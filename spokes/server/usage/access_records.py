@@ -45,7 +45,7 @@ class AccessRecordWriter:
         self._written_count = 0  # since old ones were removed
 
     def read(self) -> None:
-        for service, address, bytes_in, bytes_out, established, closed in self._engine.drain_visits():
+        for service, address, bytes_in, bytes_out, established, closed in self._engine.drain_access_records():
             counted = self._counted(service)
             if counted is None or len(self._pending) >= ACCESS_RECORD_COUNT_MAX:
                 continue

@@ -29,12 +29,12 @@ def bytes_of(pair: Pair, service: int) -> tuple[int, int]:
 
 def end_visits(pair: Pair) -> list[tuple]:
     eventually(lambda: pair.server.stats()["streams_open"] == 0)
-    return pair.server.drain_visits()
+    return pair.server.drain_access_records()
 
 
 def test_service_two_sites_of_one_visitor_are_counted_apart_and_add_up_to_their_tunnel():
     with (
-        engine_pair(visit_count_max=64) as pair,
+        engine_pair(access_record_count_max=64) as pair,
         ScriptedUpstream(answering(response(b"a" * 1000))) as first,
         ScriptedUpstream(answering(response(b"b" * 50_000))) as second,
     ):
@@ -58,7 +58,7 @@ def test_service_two_sites_of_one_visitor_are_counted_apart_and_add_up_to_their_
         assert sum(visit[3] for visit in visits if visit[0] == one) == one_out
         assert sum(visit[2] for visit in visits if visit[0] == two) == two_in
         assert all(begin <= end for *_, begin, end in visits)
-        assert pair.server.drain_visits() == []
+        assert pair.server.drain_access_records() == []
 
 
 def test_service_traffic_is_taken_once():
@@ -80,7 +80,7 @@ def test_service_traffic_is_taken_once():
 
 
 def test_service_datagrams_are_counted_and_their_peer_is_a_visit():
-    with engine_pair(visit_count_max=64) as pair, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as answerer:
+    with engine_pair(access_record_count_max=64) as pair, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as answerer:
         answerer.bind(("127.0.0.1", 0))
         upstream = engine_module.Upstream(addresses=[answerer.getsockname()])
         port = pair.serve_tcp("udp", upstream, ListenerKind.UDP)
@@ -157,7 +157,7 @@ def test_tunnel_slot_used_again_does_not_count_the_services_of_its_forerunner(mo
 
 
 def test_visits_more_than_there_is_room_for_are_dropped_and_counted():
-    with engine_pair(visit_count_max=4) as pair, tcp_upstream(echo) as upstream:
+    with engine_pair(access_record_count_max=4) as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
         pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,), service=service))
@@ -165,13 +165,13 @@ def test_visits_more_than_there_is_room_for_are_dropped_and_counted():
         for _ in range(7):
             exchange_bytes(port, b"x")
         assert len(end_visits(pair)) == 4
-        assert pair.server.stats()["visits_dropped"] == 3
+        assert pair.server.stats()["access_records_dropped"] == 3
         exchange_bytes(port, b"x")
         assert len(end_visits(pair)) == 1
 
 
 def test_visits_of_conns_that_the_stop_ends_are_there_after_it():
-    with engine_pair(visit_count_max=16) as pair, tcp_upstream(echo) as upstream:
+    with engine_pair(access_record_count_max=16) as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
         pair.server.set_route(RouteKind.TCP, port, Site(tunnels=(pair.server_tunnel,), service=service))
@@ -181,7 +181,7 @@ def test_visits_of_conns_that_the_stop_ends_are_there_after_it():
             assert visitor.recv(3) == b"abc"
             pair.server.stop()
         assert pair.server.take_traffic() == [(service, 3, 3, 1)]
-        assert [visit[:4] for visit in pair.server.drain_visits()] == [(service, "127.0.0.1", 3, 3)]
+        assert [visit[:4] for visit in pair.server.drain_access_records()] == [(service, "127.0.0.1", 3, 3)]
 
 
 def test_visits_are_not_kept_where_nobody_asked_for_them():
@@ -192,7 +192,7 @@ def test_visits_are_not_kept_where_nobody_asked_for_them():
         pair.publish()
         exchange_bytes(port, b"x")
         assert end_visits(pair) == []
-        assert pair.server.stats()["visits_dropped"] == 0
+        assert pair.server.stats()["access_records_dropped"] == 0
 
 
 def test_service_route_to_one_that_is_closed_is_refused():
