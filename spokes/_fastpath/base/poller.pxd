@@ -1,4 +1,4 @@
-# epoll, edge-triggered: a conn is added once and remembers what it is ready for; no further system call changes that.
+# epoll, edge-triggered: a conn is added once and remembers what it is ready for; no other system call changes that.
 from spokes._fastpath.base.types cimport uint32_t, uint64_t
 
 cdef extern from "sys/epoll.h" nogil:

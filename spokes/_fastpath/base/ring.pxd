@@ -21,7 +21,7 @@ cdef struct Ring:
     uint64_t head                       # atomic: next place to write
     char pad1[56]
     uint64_t tail                       # consumer only
-    uint64_t awake                      # atomic: 1 = the consumer will look by itself, no wake-up needed
+    uint64_t awake                      # atomic: 1 = the consumer checks by itself, no wake-up needed
     int wake_fd
 
 cdef int ring_init(Ring *ring, uint32_t capacity) noexcept nogil    # capacity: a power of two; 0 or -errno
@@ -31,5 +31,5 @@ cdef bint ring_pop(Ring *ring, Msg *msg) noexcept nogil
 cdef bint ring_is_empty(Ring *ring) noexcept nogil
 cdef bint ring_is_tight(Ring *ring) noexcept nogil                  # nearly full
 cdef void ring_wake(Ring *ring) noexcept nogil
-cdef void ring_sleep(Ring *ring) noexcept nogil                 # from now on a push wakes; look once more afterwards
+cdef void ring_sleep(Ring *ring) noexcept nogil                 # from now on a push wakes; check once more afterwards
 cdef void ring_clear_wake(Ring *ring) noexcept nogil

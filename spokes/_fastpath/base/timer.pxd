@@ -17,7 +17,7 @@ cdef struct Timer:                      # embedded in its owner
 
 cdef struct Wheel:
     Timer slots[WHEEL_SLOTS]            # heads of circular lists
-    uint64_t tick                       # next tick to look at
+    uint64_t tick                       # next tick to run
     uint32_t count                      # timers set
 
 cdef void wheel_init(Wheel *wheel, uint64_t now_ms) noexcept nogil
