@@ -26,7 +26,7 @@ cdef extern from * nogil:
     #undef T
 
     /* Index of the first byte in [at, end) that no field line holds (a control other than HTAB), or end.
-       src[0] must be readable: the last step looks at bytes before `at` again instead of past the end. */
+       src[0] must be readable: the last step reads bytes before `at` again instead of past the end. */
     static inline size_t find_control(const uint8_t *src, size_t at, size_t end)
     {
     #if defined(__SSE2__)

@@ -1,6 +1,6 @@
 """Heads of HTTP/1.1 messages: find their end, parse them once.
 
-Owns: nothing; every function works on the caller's memory and may be given any bytes.
+Owns: nothing; every function reads and writes the caller's memory and may be given any bytes.
 Bound: HTTP_*_MAX; what exceeds them is refused before it is stored. A head that came over a link may be larger by what
   its other end adds: both ends together refuse what one would.
 Fails: RC_PROTO, RC_TOO_LARGE, RC_TARGET, RC_VERSION, RC_UNSUPPORTED.

@@ -13,7 +13,7 @@ cdef enum:
     HTTP_FORWARDS_MAX = 999999999       # a larger Max-Forwards is taken as this
     HTTP_NOMINATED_COUNT_MAX = 32       # names in Connection beyond the well-known ones: each is sought in all fields
 
-cdef enum HttpFieldId:                  # fields the proxy itself looks at; FIELD_OTHER is passed on
+cdef enum HttpFieldId:                  # fields the proxy itself reads; FIELD_OTHER is passed on
     FIELD_OTHER, FIELD_HOST, FIELD_CONTENT_LENGTH, FIELD_TRANSFER_ENCODING, FIELD_CONNECTION, FIELD_KEEP_ALIVE
     FIELD_PROXY_CONNECTION, FIELD_PROXY_AUTHENTICATE, FIELD_PROXY_AUTHORIZATION, FIELD_TE, FIELD_TRAILER, FIELD_UPGRADE
     FIELD_EXPECT, FIELD_FORWARDED       # FORWARDED: Forwarded, X-Forwarded-*, X-Real-IP and their underscore twins

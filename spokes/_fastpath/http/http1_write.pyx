@@ -112,7 +112,7 @@ cdef ssize_t http1_write_request(uint8_t *dst, size_t dst_bytes, const HttpHead 
         if field.id == FIELD_HOST:
             to = put_field(to, b"Host: ", 6, rewrite.host, rewrite.host_bytes)
         elif field.id == FIELD_CONTENT_LENGTH:
-            # Framing is said in our own spelling: odd blanks are no one's business further on.
+            # Framing is said in our own spelling: odd blanks are not passed on.
             to = put_field(to, b"Content-Length: ", 16, src + field.value, field.value_bytes)
         elif field.id == FIELD_TRANSFER_ENCODING:
             to = put_field(to, b"Transfer-Encoding: ", 19, b"chunked", 7)

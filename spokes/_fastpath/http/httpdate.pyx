@@ -1,4 +1,4 @@
-"""Dates of HTTP, without libc's time functions: those lock, and look at the time zone.
+"""Dates of HTTP, without libc's time functions: those lock, and read the time zone.
 
 Years 1970 to 9999. Source: RFC 9110 section 5.6.7; the calendar's days are counted from 1 March of year 0, in eras of
 400 years, so that the leap day is the last of its year.

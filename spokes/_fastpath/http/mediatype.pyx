@@ -7,7 +7,7 @@ from libc.string cimport memcmp, strlen
 
 cdef extern from *:
     """
-    /* Sorted by extension: looked up by halves. Extensions have at most EXTENSION_BYTES_MAX bytes. */
+    /* Sorted by extension: searched by halves. Extensions have at most EXTENSION_BYTES_MAX bytes. */
     typedef struct { const char *extension, *type; } MediaType;
     static const MediaType media_types[] = {
         {"7z", "application/x-7z-compressed"},
