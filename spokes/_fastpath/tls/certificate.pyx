@@ -32,7 +32,7 @@ cdef enum:
 cdef CRYPTO_RWLOCK *lock = CRYPTO_THREAD_lock_new()     # of the process, as the list
 cdef Certificate *newest = NULL
 cdef Certificate *oldest = NULL
-cdef uint64_t parsed_count = 0          # atomic for who only looks
+cdef uint64_t parsed_count = 0          # atomic, for those who only read it
 cdef uint8_t *known_tail = NULL         # of the chain that was found good last, behind its leaf
 cdef size_t known_tail_bytes = 0
 cdef uint64_t certificates_live = 0     # atomic; of the process, so that a reference that was forgotten is seen

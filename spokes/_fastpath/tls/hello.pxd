@@ -18,13 +18,13 @@ cdef struct HelloWalk:                  # how far the records of a ClientHello h
     uint16_t record_left                # bytes of the present record still to come
     uint8_t header_bytes                # of its header seen
 
-# Look at further bytes, each once: 1 the ClientHello is whole, 0 it is not, RC_PROTO when this is none, RC_TOO_LARGE
+# Read additional bytes, each once: 1 the ClientHello is whole, 0 it is not, RC_PROTO when this is none, RC_TOO_LARGE
 # past HELLO_BYTES_MAX; both as soon as a header says so. The answer is the same however the bytes arrive; what follows
 # the ClientHello is ignored. It may span several TLS records and handshake fragments (RFC 8446 §5.1): with a `message`
 # (HELLO_BYTES_MAX) it is put together there.
 cdef int hello_walk(HelloWalk *walk, const uint8_t *src, size_t src_bytes, uint8_t *message) noexcept nogil
 # Read a whole one: 1 or RC_PROTO.
 cdef int hello_read(Hello *out, const uint8_t *message, size_t message_bytes) noexcept nogil
-# Between two looks a walk fits a word that its conn has to spare; 0 = nothing was seen yet.
+# Between two reads a walk fits a word that its conn has to spare; 0 = nothing was seen yet.
 cdef uint64_t hello_pack(const HelloWalk *walk) noexcept nogil
 cdef void hello_unpack(HelloWalk *walk, uint64_t word) noexcept nogil

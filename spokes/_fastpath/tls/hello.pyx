@@ -1,7 +1,7 @@
 """Server name and ALPN of a ClientHello, read without answering it, so that TLS can be passed through untouched.
 
 Owns: nothing. Each byte is looked at once as it comes, and copied once when all are there: a peer that sends one byte
-  at a time, or each in a record of its own, makes no work beyond that.
+  at a time, or each in a record of its own, costs no more than that.
 Bound: HELLO_BYTES_MAX, judged by what the header announces, before the bytes come.
 Fails: RC_PROTO, RC_TOO_LARGE.
 Source: RFC 8446 §4.1.2 and §5.1, RFC 6066 §3, RFC 7301 §3.1.
