@@ -1,6 +1,6 @@
 """The policies of a site, in the order in which a request is asked for them.
 
-Each is one function of (request, visitor, site) in a file of its own; a further kind is one more file, and one more
+Each is one function of (request, visitor, site) in a file of its own; another kind is one more file, and one more
 line here.
 """
 from spokes._fastpath.policy.policy cimport POLICY_GO_ON, policy_fn

@@ -214,7 +214,7 @@ cdef int route_table_drop(RouteTable *draft, uint8_t kind, const char *name, siz
 
 
 cdef int route_table_drop_tunnel(RouteTable *draft, const Tunnel *tunnel) noexcept nogil:
-    """Every route to the tunnel; one that leads to others as well leads to those. Looks at all of them."""
+    """Every route to the tunnel; one that leads to others as well leads to those. Every entry is checked."""
     cdef const RouteEntry *entry
     cdef const char *name
     cdef Site *rest
