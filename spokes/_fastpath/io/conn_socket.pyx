@@ -27,7 +27,7 @@ cdef void conn_fail(Conn *conn, int rc) noexcept nogil:
     if conn.error == 0:
         conn.error = rc
     conn.writable = 0
-    conn.readable = 1                   # so that its reader looks and finds the error
+    conn.readable = 1                   # so that its reader reads and finds the error
     conn_mark_dirty(conn)
 
 

@@ -1,4 +1,4 @@
-# Socket options, each a wish: a kernel without it refuses, and the socket works all the same.
+# Socket options, each optional: where a kernel refuses one, the socket goes without it.
 from spokes._fastpath.base.types cimport uint32_t, uint64_t
 
 cdef struct PathState:                  # of a TCP socket, as its kernel sees it

@@ -1,4 +1,4 @@
-"""Socket options, each a wish: a kernel without it refuses, and the socket works all the same."""
+"""Socket options, each optional: where a kernel refuses one, the socket goes without it."""
 from libc.string cimport memcpy, memset
 
 from spokes._fastpath.base.net cimport (
@@ -37,7 +37,7 @@ cdef enum:
 
 
 cdef void tune_link(int fd) noexcept nogil:
-    """Every option is a wish: a kernel without it refuses, and the link works all the same."""
+    """Every option is optional: where a kernel refuses one, the link goes without it."""
     cdef int on = 1
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
     tune_unsent(fd, UNSENT_BYTES_START)
