@@ -1,4 +1,4 @@
-# Which of a tunnel's links a new stream goes down.
+# Which of a tunnel's links carries a new stream.
 from spokes._fastpath.io.conn_state cimport Loop
 from spokes._fastpath.link.link_state cimport Link
 from spokes._fastpath.route.tunnel cimport Tunnel

@@ -1,4 +1,4 @@
-"""Which of a tunnel's links a new stream goes down."""
+"""Which of a tunnel's links carries a new stream."""
 from spokes._fastpath.link.link_state cimport BUSY_BYTES_PER_S
 
 

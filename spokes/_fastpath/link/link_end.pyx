@@ -91,7 +91,7 @@ cdef const char *bye_of(int rc) noexcept nogil:
 
 
 cdef void link_refuse(Link *link, int rc) noexcept nogil:
-    """The peer broke the protocol or a limit. It is told so where the way to it works and little waits; then it has
+    """The peer broke the protocol or a limit. It is told so where it can be reached and little waits; then it has
     LINK_BYE_MS to read it, so that nobody keeps conns and blocks by not reading."""
     cdef const char *bye = bye_of(rc)
     cdef Conn *conn = link.conn

@@ -15,7 +15,7 @@ cdef enum:
 
 
 cdef void link_account(Link *link, size_t bytes) noexcept nogil:
-    """Bytes a second: new streams avoid a link with bulk traffic, and a further link is asked for when all have it."""
+    """Bytes a second: new streams avoid a link with bulk traffic, and another link is asked for when all have it."""
     cdef uint64_t now_ms = link.loop.now_ms
     link.busy_bytes += bytes
     if now_ms - link.busy_since_ms < RATE_INTERVAL_MS:
@@ -53,7 +53,7 @@ cdef void link_bound_line(Link *link) noexcept nogil:
     link.acked_bytes = path.acked_bytes
     link.acked_ms = now_ms
     if bytes == 0 or rate == 0:
-        return                          # a first look
+        return                          # a first sample
     queue_us = path.rtt_us - path.rtt_min_us if path.rtt_us > path.rtt_min_us else 0
     if link.in_flight_bytes > 0 and rate < link.in_flight_rate // 2:
         link.in_flight_misses += 1

@@ -1,4 +1,4 @@
-# Links and their streams: what each of them is.
+# What a link and a stream are: their state, limits and callbacks.
 from spokes._fastpath.base.types cimport uint32_t, uint64_t, uint8_t
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport End, Loop, Task
@@ -6,17 +6,16 @@ from spokes._fastpath.link.backlog cimport Backlog
 from spokes._fastpath.link.frame cimport Open, Visitor
 from spokes._fastpath.route.tunnel cimport Service, Tunnel
 
-# Links and their streams: frames in and out, credit, scheduling, liveness.
 cdef enum:
     LINK_OUT_BYTES_MAX = 262144         # frames gathered for one write
     LINK_OUT_BYTES_MIN = 65536          # where a flush was not taken whole: less queued here means fresher slots
     LINK_OUT_BYTES_START = 32768        # where it is slow, as little as in the kernel (UNSENT_BYTES_MIN)
     LINK_OUT_RESERVE_BYTES = 65536      # beyond it, for streams that do not wait for a slot
-    LINK_GATHER_BYTES_MAX = 16384       # a record's worth: it waits for no further pass
+    LINK_GATHER_BYTES_MAX = 16384       # a record's worth: it waits for no other pass
     LINK_OUT_BYTES_LIMIT = 8388608      # with answers and control messages: a peer that lets more pile up is cut off
     LINE_QUEUE_US = 20000               # what a slow line may hold of ours beyond its shortest round trip
     LINE_IN_FLIGHT_BYTES_MIN = 3072     # two segments
-    LINE_MISSES_MAX = 4                 # looks, a quarter of a second each: bbr itself sends less for one of them
+    LINE_MISSES_MAX = 4                 # samples, a quarter of a second each: bbr itself sends less for one of them
     LINE_FREE_MS = 10000                # a line that was bounded wrongly is left to the kernel for so long
     STREAM_SLOT_BYTES = 65528           # one scheduling slot: a frame that fills four blocks
     TUNNEL_VISITOR_COUNTERS = 32768     # pairs of a tunnel and an address told apart
@@ -46,7 +45,7 @@ cdef struct LinkOps:
     link_open_fn open                   # the peer opened a stream: 0, or a reason to refuse it
     link_control_fn control
     link_down_fn down                   # the last call for this link
-    link_fn wanted                      # a further link would help
+    link_fn wanted                      # an additional link would help
     link_fn drain                       # the peer wants no new streams
     link_fn pong                        # the answer to a PING that was asked for
     link_may_read_fn may_read           # False: the control plane is behind; try again soon
@@ -105,7 +104,7 @@ cdef struct Link:
     uint32_t in_flight_bytes            # what may be sent and unacknowledged on a slow line; 0 = as the kernel likes
     uint64_t in_flight_rate             # bytes a second that it carried when that was set
     uint64_t in_flight_ms               # not bounded again before
-    uint32_t in_flight_misses           # looks in a row that found less than half of it
+    uint32_t in_flight_misses           # samples in a row with less than half of it
     uint64_t acked_bytes                # as the kernel said at acked_ms
     uint64_t acked_ms
     uint32_t peer_pings

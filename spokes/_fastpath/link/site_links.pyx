@@ -1,4 +1,4 @@
-"""Which link a site's stream goes down: its tunnels in their order, each with its links on this worker."""
+"""Which link carries a site's stream: its tunnels in their order, each with its links on this worker."""
 from spokes._fastpath.base.types cimport atomic_get, uint8_t
 from spokes._fastpath.link.link_choice cimport link_pick
 

@@ -1,4 +1,4 @@
-# What streams carry, counted for their service or tunnel, and the record of each visit that is over.
+# What streams carry, counted for their service or tunnel, and the access record of each that is over.
 from spokes._fastpath.base.types cimport atomic_add
 from spokes._fastpath.link.link_state cimport Stream
 from spokes._fastpath.route.tunnel cimport Counts, Service

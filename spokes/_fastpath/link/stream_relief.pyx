@@ -12,7 +12,7 @@ from spokes._fastpath.link.stream cimport stream_gone, stream_reset
 from spokes._fastpath.link.stream_credit cimport link_must_wait, queue_add, queue_remove, visitor_holds_more
 
 cdef enum:
-    RELIEF_INTERVAL_MS = 200            # between two looks for streams to end for want of memory …
+    RELIEF_INTERVAL_MS = 200            # between two searches for streams to end for want of memory …
     RELIEF_COUNT_MAX = 1024             # … which go through so many of those that wait
 
 
@@ -47,7 +47,7 @@ cdef void link_relieve(Link *link) noexcept nogil:
         stream = link.queues[QUEUE_WAITING].first
         if stream == NULL or link.down:
             return
-        queue_remove(stream, QUEUE_WAITING)     # the next look begins where this one ends
+        queue_remove(stream, QUEUE_WAITING)     # the next search begins where this one ends
         queue_add(stream, QUEUE_WAITING)
         if stream_is_slow(stream) and (visitor_holds_more(stream, SHARE_VISITOR) or link_must_wait(link)):
             stream_reclaim(stream)
@@ -86,7 +86,7 @@ cdef uint64_t link_relieve_kernel(Link *link, uint64_t count_max) noexcept nogil
             stream = link.queues[which].first
             if stream == NULL:
                 break
-            queue_remove(stream, which)         # the next look begins where this one ends
+            queue_remove(stream, which)         # the next search begins where this one ends
             queue_add(stream, which)
             of_holder = kernel_share_passed(link, stream.holder)
             if (of_holder or pool_kernel_is_full(&link.loop.pool)) and stream_stands_still(stream, which, of_holder):
