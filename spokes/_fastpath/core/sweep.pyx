@@ -1,6 +1,6 @@
 """What was removed does not stay open: flows of a service or upstream that was ended end with it, or at its time.
 
-Owns: a timer of each worker for what is due later. Bound: one look at every conn and stream in SWEEP_INTERVAL_MS,
+Owns: a timer of each worker for what is due later. Bound: one search of all conns and streams in SWEEP_INTERVAL_MS,
 however many removals come.
 Fails: it cannot; a flow that ends by itself meanwhile is nobody's any more.
 """
@@ -18,10 +18,10 @@ from spokes._fastpath.route.tunnel cimport END_IDLE, END_NEVER
 
 cdef enum:
     SWEEP_INTERVAL_MS = 100
-    FOUND_COUNT_MAX = 1024              # of one look; more of them: another look at once
+    FOUND_COUNT_MAX = 1024              # of one search; more of them: another search at once
     FAR = 0x7FFFFFFFFFFFFFFF
 
-cdef struct Found:                      # what a look has come upon: ending one may close others, so not while looking
+cdef struct Found:                      # what a search has found: ending one may close others, so not meanwhile
     Conn *conns[FOUND_COUNT_MAX]
     Stream *streams[FOUND_COUNT_MAX]
     uint32_t conn_count
@@ -39,7 +39,7 @@ cdef bint is_due(uint64_t end_ms, uint64_t now_ms, Found *found) noexcept nogil:
     return False
 
 
-cdef void look_at_link(Link *link, Found *found) noexcept nogil:
+cdef void search_link(Link *link, Found *found) noexcept nogil:
     cdef Stream *stream
     cdef uint32_t i
     for i in range(link.bucket_count):
@@ -51,28 +51,28 @@ cdef void look_at_link(Link *link, Found *found) noexcept nogil:
             stream = stream.hash_next
 
 
-cdef void look_at_upstream(Conn *conn, Found *found) noexcept nogil:
-    cdef UpstreamConn *up = <UpstreamConn *>conn.extra
-    cdef Upstream *upstream = up.upstream if conn.role == ROLE_UPSTREAM else udp_flow_upstream(conn)
+cdef void search_upstream(Conn *conn, Found *found) noexcept nogil:
+    cdef UpstreamConn *upstream_conn = <UpstreamConn *>conn.extra
+    cdef Upstream *upstream = upstream_conn.upstream if conn.role == ROLE_UPSTREAM else udp_flow_upstream(conn)
     cdef uint64_t end_ms
     if upstream == NULL:
         return
     end_ms = atomic_get(&upstream.end_ms)
     # Nothing is lost with an idle conn, nor with a flow of datagrams: the next one begins another, to the new place.
-    if end_ms != END_NEVER and (conn.role == ROLE_UDP or up.idle) or is_due(end_ms, conn.loop.now_ms, found):
+    if end_ms != END_NEVER and (conn.role == ROLE_UDP or upstream_conn.idle) or is_due(end_ms, conn.loop.now_ms, found):
         found.conns[found.conn_count] = conn
         found.conn_count += 1
 
 
-cdef void look(Loop *loop, Found *found) noexcept nogil:
+cdef void search(Loop *loop, Found *found) noexcept nogil:
     cdef Conn *conn = loop.conns
     found.conn_count = found.stream_count = 0
     found.next_ms = FAR
     while conn != NULL and found.conn_count < FOUND_COUNT_MAX and found.stream_count < FOUND_COUNT_MAX:
         if not conn.closed and conn.extra != NULL and (conn.role == ROLE_UPSTREAM or conn.role == ROLE_UDP):
-            look_at_upstream(conn, found)
+            search_upstream(conn, found)
         elif conn.role == ROLE_LINK and conn.end.owner != NULL and not conn.closed:
-            look_at_link(<Link *>conn.end.owner, found)
+            search_link(<Link *>conn.end.owner, found)
         conn = conn.next
 
 
@@ -93,7 +93,7 @@ cdef void sweep(void *owner) noexcept nogil:
     cdef Found found
     cdef uint32_t i
     worker.swept_ms = loop.now_ms
-    look(loop, &found)
+    search(loop, &found)
     for i in range(found.stream_count):
         stream_end(found.streams[i], REASON_NO_SERVICE)
     for i in range(found.conn_count):

@@ -50,7 +50,7 @@ cdef enum:
 
 
 cdef void relieve_kernel(Worker *worker) noexcept nogil:
-    """A part of this worker's streams, then the control plane looks again what has come of it."""
+    """A part of this worker's streams, then the control plane measures what has come of it."""
     cdef Loop *loop = &worker.loop
     cdef Conn *conn = loop.conns
     cdef uint64_t left = pool_kernel_excess(&loop.pool, loop.stats.streams_open)
