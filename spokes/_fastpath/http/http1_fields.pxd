@@ -15,5 +15,18 @@ cdef inline size_t next_word(const uint8_t *value, size_t value_bytes, size_t *a
         end -= 1
     at[0] = start
     return end - start
+
+cdef struct Words:                      # a walk over the elements of all fields of one id
+    const HttpHead *head
+    const uint8_t *src                  # of the head
+    const uint8_t *word                 # the one at hand
+    size_t word_bytes
+    size_t field
+    size_t at                           # where the word begins in its field's value
+    uint8_t id
+
+cdef void words_begin(Words *words, const HttpHead *head, const uint8_t *src, uint8_t id) noexcept nogil
+cdef bint words_next(Words *words) noexcept nogil                  # False: there is none
+
 cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t line, size_t end) noexcept nogil
 cdef void set_body(HttpHead *out, const Fields *fields, uint8_t otherwise) noexcept nogil

@@ -197,21 +197,35 @@ cdef void nominate(HttpHead *out, const uint8_t *src, const uint8_t *word, size_
                 out.has_date = 0
 
 
+cdef void words_begin(Words *words, const HttpHead *head, const uint8_t *src, uint8_t id) noexcept nogil:
+    words.field = words.at = words.word_bytes = 0
+    words.head = head
+    words.src = src
+    words.id = id
+
+
+cdef bint words_next(Words *words) noexcept nogil:
+    cdef const HttpField *field
+    while words.field < words.head.field_count:
+        field = &words.head.fields[words.field]
+        if field.id == words.id:
+            words.at += words.word_bytes
+            words.word_bytes = next_word(words.src + field.value, field.value_bytes, &words.at)
+            if words.word_bytes:
+                words.word = words.src + field.value + words.at
+                return True
+        words.field += 1
+        words.at = words.word_bytes = 0
+    return False
+
+
 cdef void nominate_all(HttpHead *out, const uint8_t *src) noexcept nogil:
     """Mark the fields that Connection names; after all fields are known, since it may name earlier and later ones."""
-    cdef size_t i, at, word_bytes
-    cdef const uint8_t *value
-    for i in range(out.field_count):
-        if out.fields[i].id != FIELD_CONNECTION:
-            continue
-        value = src + out.fields[i].value
-        at = 0
-        word_bytes = next_word(value, out.fields[i].value_bytes, &at)
-        while word_bytes:
-            if field_id(value + at, word_bytes) in (FIELD_OTHER, FIELD_FORWARDED, FIELD_EXPECT):
-                nominate(out, src, value + at, word_bytes)
-            at += word_bytes
-            word_bytes = next_word(value, out.fields[i].value_bytes, &at)
+    cdef Words words
+    words_begin(&words, out, src, FIELD_CONNECTION)
+    while words_next(&words):
+        if field_id(words.word, words.word_bytes) in (FIELD_OTHER, FIELD_FORWARDED, FIELD_EXPECT):
+            nominate(out, src, words.word, words.word_bytes)
 
 
 cdef int read_fields(HttpHead *out, Fields *fields, const uint8_t *src, size_t line, size_t end) noexcept nogil:

@@ -25,7 +25,7 @@ from spokes._fastpath.base.types cimport (
 from spokes._fastpath.http.ascii cimport CR, IS_TARGET, IS_TOKEN, LF, SP, byte_class, find_control, is_blank, is_word
 from spokes._fastpath.http.host cimport PORT_NONE, canonical_authority
 from spokes._fastpath.http.http1_body cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_UNTIL_CLOSE
-from spokes._fastpath.http.http1_fields cimport next_word, read_fields, set_body
+from spokes._fastpath.http.http1_fields cimport Words, read_fields, set_body, words_begin, words_next
 from spokes._fastpath.http.http1_message cimport (
     FIELD_VIA, HTTP_ADDED_BYTES_MAX, HTTP_ADDED_FIELD_COUNT_MAX, HTTP_FIELD_COUNT_MAX, HTTP_HEAD_BYTES_MAX,
     HTTP_METHOD_BYTES_MAX, METHOD_CONNECT, METHOD_DELETE, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER,
@@ -253,21 +253,13 @@ cdef int http1_check_lines(const HttpHead *head, size_t line_bytes_max) noexcept
 cdef bint http1_came_through(const HttpHead *head, const uint8_t *src, const char *name,
                              size_t name_bytes) noexcept nogil:
     """RFC 9110 §7.6.3: each proxy is an element, its name the second word."""
-    cdef size_t i, at, word_bytes
-    cdef const uint8_t *value
+    cdef Words words
     if not head.has_via:
         return False
-    for i in range(head.field_count):
-        if head.fields[i].id != FIELD_VIA:
-            continue
-        value = src + head.fields[i].value
-        at = 0
-        word_bytes = next_word(value, head.fields[i].value_bytes, &at)
-        while word_bytes:
-            if word_bytes > name_bytes and names_proxy(value + at, word_bytes, name, name_bytes):
-                return True
-            at += word_bytes
-            word_bytes = next_word(value, head.fields[i].value_bytes, &at)
+    words_begin(&words, head, src, FIELD_VIA)
+    while words_next(&words):
+        if words.word_bytes > name_bytes and names_proxy(words.word, words.word_bytes, name, name_bytes):
+            return True
     return False
 
 
