@@ -30,7 +30,10 @@ ONLY_IN = {"falcon": {"admin"}, "gunicorn": {"admin"}, "peewee": {"store"}, "pla
 # Rooms of the engine and their modules, lowest first: a module may cimport those before it. `engine` is above all but
 # the hooks.
 ENGINE_ROOMS = {
-    "base": ["types", "reason", "net", "address", "stats", "buf", "timer", "ring", "poller", "throttle", "access_log"],
+    "base": [
+        "types", "counted", "reason", "net", "address", "stats", "buf", "timer", "ring", "poller", "throttle",
+        "access_log",
+    ],
     "http": [
         "ascii", "host", "httpdate", "http1_body", "mediatype", "webpath", "page", "http1_message", "http1_fields",
         "http1_head", "http1_write", "http1", "conditional",

@@ -14,7 +14,7 @@ cdef enum:
     SITE_TUNNEL_COUNT_MAX = 32
 
 cdef struct Upstream:                   # immutable after creation but for what is atomic; reference-counted
-    uint64_t references                 # atomic
+    uint64_t references                 # atomic; the first member (base/counted.pxd)
     uint64_t end_ms                     # atomic: END_NEVER, END_IDLE, or when its flows are ended
     uint64_t fault_ms                   # atomic: when a failed dial was last told to Python
     uint64_t first_address              # atomic: the one that worked last is tried first …
@@ -34,7 +34,7 @@ cdef struct Upstream:                   # immutable after creation but for what 
     Outcomes outcomes
 
 cdef struct Directory:                  # immutable after creation, reference-counted
-    uint64_t references                 # atomic
+    uint64_t references                 # atomic; the first member (base/counted.pxd)
     int fd                              # O_PATH; closed with the last reference
     uint8_t beneath                     # the kernel holds what is opened below it (openat2)
 
@@ -49,7 +49,7 @@ cdef struct Policy:                     # what a rule asks of whoever comes by i
     uint16_t https_port                 # visitors without TLS are sent there; 0 = they are served
 
 cdef struct Site:                       # immutable once a table has it
-    uint64_t references                 # atomic
+    uint64_t references                 # atomic; the first member (base/counted.pxd)
     Policy policy
     Service *service                    # what is counted there; NULL = the tunnel alone
     Upstream *upstream                  # held

@@ -4,10 +4,8 @@ A site never changes once a table has it; another rule is another site. It is fr
 it, and lets go of what it holds then.
 Bound: what the control plane puts in.
 """
-from libc.stdlib cimport calloc, free
-
+from spokes._fastpath.base.counted cimport counted_free, counted_hold, counted_new, counted_release
 from spokes._fastpath.base.net cimport close
-from spokes._fastpath.base.types cimport atomic_add, atomic_sub, atomic_sub_acq
 from spokes._fastpath.tls.certificate cimport certificate_hold, certificate_release
 
 # Atomic, of the process: a reference that was forgotten is seen.
@@ -18,14 +16,12 @@ cdef uint64_t directories_live = 0
 
 cdef Site *site_new(uint8_t kind, uint8_t tunnel_count, const Policy *policy) noexcept nogil:
     cdef size_t more = sizeof(Tunnel *) * (tunnel_count - 1) if tunnel_count > 1 else 0
-    cdef Site *site = <Site *>calloc(1, sizeof(Site) + more)
+    cdef Site *site = <Site *>counted_new(sizeof(Site) + more, &sites_live)
     if site == NULL:
         return NULL
-    site.references = 1
     site.kind = kind
     if policy != NULL:
         site.policy = policy[0]
-    atomic_add(&sites_live, 1)
     return site
 
 
@@ -84,18 +80,16 @@ cdef Site *site_without(const Site *site, const Tunnel *tunnel) noexcept nogil:
 
 
 cdef Site *site_hold(Site *site) noexcept nogil:
-    atomic_add(&site.references, 1)
-    return site
+    return <Site *>counted_hold(site)
 
 
 cdef void site_release(Site *site) noexcept nogil:
-    if site == NULL or atomic_sub_acq(&site.references, 1) != 1:
+    if not counted_release(site):
         return
     upstream_release(site.upstream)
     directory_release(site.directory)
     certificate_release(site.certificate)
-    atomic_sub(&sites_live, 1)
-    free(site)
+    counted_free(site, &sites_live)
 
 
 cdef bint site_has(const Site *site, const Tunnel *tunnel) noexcept nogil:
@@ -107,40 +101,30 @@ cdef bint site_has(const Site *site, const Tunnel *tunnel) noexcept nogil:
 
 
 cdef Upstream *upstream_new() noexcept nogil:
-    cdef Upstream *upstream = <Upstream *>calloc(1, sizeof(Upstream))
-    if upstream != NULL:
-        upstream.references = 1
-        atomic_add(&upstreams_live, 1)
-    return upstream
+    return <Upstream *>counted_new(sizeof(Upstream), &upstreams_live)
 
 
 cdef Upstream *upstream_hold(Upstream *upstream) noexcept nogil:
-    atomic_add(&upstream.references, 1)
-    return upstream
+    return <Upstream *>counted_hold(upstream)
 
 
 cdef void upstream_release(Upstream *upstream) noexcept nogil:
-    if upstream != NULL and atomic_sub_acq(&upstream.references, 1) == 1:
-        atomic_sub(&upstreams_live, 1)
-        free(upstream)
+    if counted_release(upstream):
+        counted_free(upstream, &upstreams_live)
 
 
 cdef Directory *directory_new(int fd) noexcept nogil:
-    cdef Directory *directory = <Directory *>calloc(1, sizeof(Directory))
+    cdef Directory *directory = <Directory *>counted_new(sizeof(Directory), &directories_live)
     if directory != NULL:
-        directory.references = 1
         directory.fd = fd
-        atomic_add(&directories_live, 1)
     return directory
 
 
 cdef Directory *directory_hold(Directory *directory) noexcept nogil:
-    atomic_add(&directory.references, 1)
-    return directory
+    return <Directory *>counted_hold(directory)
 
 
 cdef void directory_release(Directory *directory) noexcept nogil:
-    if directory != NULL and atomic_sub_acq(&directory.references, 1) == 1:
+    if counted_release(directory):
         close(directory.fd)
-        atomic_sub(&directories_live, 1)
-        free(directory)
+        counted_free(directory, &directories_live)
