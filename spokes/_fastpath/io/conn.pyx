@@ -4,14 +4,13 @@ Owns: the fd, the TLS state, bytes received and not taken (end.rx), bytes to be 
 Bound: out at CONN_OUT_BYTES_MAX (links: link/link.pyx); rx at one scratch buffer. Idle conns hold no block.
 Fails: a failed system call is remembered in conn.error and told once, by ops.gone, from the flush that ends the pass.
 """
-from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free
 
 from spokes._fastpath.base.buf cimport BLOCK_BYTES, Budget, chain_append, chain_clear, holder_bytes, pool_is_half_used
 from spokes._fastpath.base.net cimport MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_LINGER, close, send, setsockopt, shutdown
 from spokes._fastpath.base.timer cimport timer_clear
 from spokes._fastpath.base.types cimport atomic_add, atomic_get, atomic_sub, uint32_t
-from spokes._fastpath.io.conn_socket cimport conn_fail, conn_recv_raw, conn_send_chain, conn_sent
+from spokes._fastpath.io.conn_socket cimport conn_recv_raw, conn_send_chain, conn_wrote
 from spokes._fastpath.io.conn_state cimport CONN_DIRECT_BYTES, CONN_OUT_BYTES_MAX, ROLE_VISITOR, End, Loop
 from spokes._fastpath.io.conn_tls cimport conn_encrypt, conn_io_begin, conn_recv_tls, conn_send_cipher
 from spokes._fastpath.io.loop cimport conn_mark_dirty, conn_unlist
@@ -83,19 +82,11 @@ cdef void conn_write(Conn *conn, const uint8_t *src, size_t src_bytes) noexcept 
         conn.loop.stats.bytes_out += src_bytes
     if src_bytes >= CONN_DIRECT_BYTES and conn.writable and not conn.connecting and conn.tls == NULL:
         if conn.out.bytes == 0:
-            n = send(conn.fd, src, src_bytes, MSG_NOSIGNAL)
-            if n < 0:
-                if errno != EAGAIN and errno != EINTR:
-                    conn_fail(conn, -errno)
-                    return
-                n = 0
-            if <size_t>n < src_bytes:
-                conn.writable = 0
-            conn_sent(conn, n)
+            n = conn_wrote(conn, send(conn.fd, src, src_bytes, MSG_NOSIGNAL), src_bytes)
         else:
             n = conn_send_chain(conn, &conn.out, src, src_bytes)
-            if n < 0:
-                return
+        if n < 0:
+            return
         src += n
         src_bytes -= n
         if src_bytes == 0 and not conn.end.wants_room:

@@ -91,15 +91,9 @@ cdef ssize_t conn_send_chain(Conn *conn, Chain *chain, const uint8_t *more, size
         msg.msg_iov = iov
         msg.msg_iovlen = count
         n = sendmsg(conn.fd, &msg, send_flags(conn))
-    if n < 0:
-        if errno == EAGAIN or errno == EINTR:
-            conn.writable = 0
-            return 0
-        conn_fail(conn, -errno)
-        return -1
-    if <size_t>n < total:
-        conn.writable = 0
-    conn_sent(conn, n)
+    n = conn_wrote(conn, n, total)
+    if n <= 0:
+        return n
     if <size_t>n <= queued:
         chain_drop(&conn.loop.pool, chain, n)
         return 0

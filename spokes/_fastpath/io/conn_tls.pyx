@@ -1,12 +1,11 @@
 """A conn under TLS: libssl is fed from its socket, and what libssl makes is sent."""
-from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport calloc
 from libc.string cimport memset
 
 from spokes._fastpath.base.buf cimport Buf, chain_append, chain_copy, chain_drop
 from spokes._fastpath.base.net cimport send
 from spokes._fastpath.base.types cimport RC_MEMORY, RC_TLS
-from spokes._fastpath.io.conn_socket cimport conn_fail, conn_recv_raw, conn_send_chain, conn_sent, send_flags
+from spokes._fastpath.io.conn_socket cimport conn_fail, conn_recv_raw, conn_send_chain, conn_wrote, send_flags
 from spokes._fastpath.io.conn_state cimport CIPHER_BYTES, RX_BYTES, Loop, TlsState
 from spokes._fastpath.tls.tls cimport (
     TLS_RECORD_BYTES_MAX, tls_free, tls_handshake, tls_has_pending, tls_read, tls_write,
@@ -30,15 +29,9 @@ cdef void conn_send_cipher(Conn *conn, const uint8_t *src, size_t src_bytes) noe
     if src_bytes == 0:
         return
     if conn.tls.tx.bytes == 0 and conn.writable and not conn.connecting:
-        n = send(conn.fd, src, src_bytes, send_flags(conn))
+        n = conn_wrote(conn, send(conn.fd, src, src_bytes, send_flags(conn)), src_bytes)
         if n < 0:
-            if errno != EAGAIN and errno != EINTR:
-                conn_fail(conn, -errno)
-                return
-            n = 0
-        if <size_t>n < src_bytes:
-            conn.writable = 0
-        conn_sent(conn, n)
+            return
         src += n
         src_bytes -= n
     if src_bytes > 0:
