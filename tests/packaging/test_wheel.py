@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[2]
 # As setuptools would go about it, without compiling anything.
 CONTENTS = """
 import json, sys
+import Cython.Build
 from distutils.core import run_setup
 
+Cython.Build.cythonize = lambda extensions, **options: extensions
 done = run_setup("setup.py", ["--quiet"], stop_after="config")
 build_ext = done.get_command_obj("build_ext")
 build_ext.inplace = int(sys.argv[1])
