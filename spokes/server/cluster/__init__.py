@@ -1,0 +1,1 @@
+"""The cluster's I/O: what a node answers to the others."""
