@@ -56,10 +56,11 @@ class ServiceRecord:
 
 @dataclass(frozen=True, slots=True)
 class ServiceAnswer:
-    """`records` by priority; none: there is no such service at this name."""
+    """`records` by priority; none: there is no such service at this name. `is_unavailable`: a record says so."""
 
     records: tuple[ServiceRecord, ...]
     lifetime_s: float = LIFETIME_S_UNKNOWN
+    is_unavailable: bool = False
 
 
 class Resolver:
@@ -123,7 +124,9 @@ class Resolver:
             for one in found.records
             if len(one.target) > 1  # the root: decidedly not available (RFC 2782)
         ]
-        return ServiceAnswer(tuple(sorted(records)), found.lifetime_s)
+        return ServiceAnswer(
+            tuple(sorted(records)), found.lifetime_s, is_unavailable=bool(found.records) and not records
+        )
 
     async def texts(self, name: str, count_max: int) -> list[str]:
         """TXT records of exactly this name, each in one piece."""

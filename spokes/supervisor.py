@@ -79,6 +79,15 @@ class Supervisor:
         kept.task = task = asyncio.get_running_loop().create_task(self._keep(kept, make), name=name)
         return task
 
+    def drop(self, name: str) -> None:
+        """End one, and forget it. Returns at once."""
+        kept = self._kept.pop(name, None)
+        if kept is None or kept.task is None:
+            return
+        if kept.steady is not None:
+            kept.steady.cancel()
+        kept.task.cancel()
+
     def follow(self, name: str) -> Callable[[BaseException], None]:
         """For what is called again without us, such as a reader of the event loop: whoever catches a failure of it
         reports it here. The name is taken for good."""

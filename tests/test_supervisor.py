@@ -112,3 +112,16 @@ async def test_stop_ends_all_and_a_name_runs_once(supervisor):
         supervisor.keep("one", Flaky().run)
     await supervisor.stop()
     assert task.cancelled()
+
+
+async def test_drop_ends_one_forgets_it_and_its_name_is_free(supervisor):
+    flaky = Flaky()
+    task = supervisor.keep("flaky", flaky.run)
+    await eventually(lambda: flaky.begun)
+    supervisor.drop("flaky")
+    supervisor.drop("unknown")
+    assert supervisor.figures() == []
+    supervisor.keep("flaky", Flaky().run)
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert [one["name"] for one in supervisor.figures()] == ["flaky"]

@@ -16,6 +16,7 @@ from spokes.wire.messages import Accepted, Fault
 if TYPE_CHECKING:
     from spokes.client.app import App
     from spokes.client.console import Console
+    from spokes.client.node import Node
     from spokes.client.service_health import HealthChange
 
 
@@ -80,6 +81,10 @@ class OneAddressConsole:
     def health_changed(self, changes: Sequence[HealthChange]) -> None:
         for change in changes:
             self._say(escape(change.line()))
+
+    def node_changed(self, app: App, node: Node, error: SpokesError | None) -> None:
+        if error is not None:
+            self._say(f"Node {node} lost: {escape(error.line())}")
 
     def offline(self, error: SpokesError, wait_s: float) -> None:
         self._failed = True

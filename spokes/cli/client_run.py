@@ -42,6 +42,7 @@ def serve(
     from spokes.client.app import App
     from spokes.client.endpoint import Endpoint
     from spokes.client.engine import serving_engine
+    from spokes.client.node_file import NodeFile
     from spokes.resolver import Resolver
 
     config.require_identity()
@@ -58,6 +59,8 @@ def serve(
             console=console,
             resolver=Resolver(servers=name_servers(config)),
             name_servers=name_servers,
+            ha_mode=config.ha_mode,
+            node_file=NodeFile(config.path),
             removed_drain_s=config.removed_drain_s,
             reread=lambda: ClientConfig.load(config.path),
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -26,8 +28,18 @@ from spokes.cli.client_options import (
     show,
 )
 from spokes.cli.table import tasks_text
-from spokes.client.config import DEFAULT_SERVER_PORT, ClientConfig, give_to_unit, join_host_port, split_host_port
+from spokes.client.config import (
+    DEFAULT_SERVER_PORT,
+    HA_MODES,
+    ClientConfig,
+    give_to_unit,
+    join_host_port,
+    split_host_port,
+)
+from spokes.client.config_edit import edit_config
 from spokes.client.local_caller import LocalCaller
+from spokes.client.node_file import NodeFile
+from spokes.client.node_list import NodeAddress
 from spokes.client.probe import shown_fingerprint
 from spokes.client.tables import (
     accepted_of,
@@ -35,6 +47,7 @@ from spokes.client.tables import (
     delayed_of,
     delayed_text,
     failing_of,
+    node_table,
     port_table,
     site_table,
 )
@@ -58,7 +71,10 @@ INFO_DEADLINE_S = 5.0
 @option("--token-file", type=click.Path(path_type=Path), help="File that holds the token; - reads standard input.")
 @option("--name", type=TUNNEL_NAME, default=socket.gethostname, show_default="this host's name",
         help="Name of the tunnel, for people.")  # fmt: skip
-@option("--server-key", metavar="FINGERPRINT", help="Fingerprint of the server's key; it is pinned.")
+@option("--server-key", "server_keys", metavar="FINGERPRINT", multiple=True,
+        help="Fingerprint of the server's key; it is pinned. Of a cluster: that of each node, by repeating the option.")
+@option("--ha", type=click.Choice(HA_MODES), help="Which nodes of a cluster get a session: all, or one at a time. "
+        "Without --url and --token it changes the configuration that is there.")
 @option("--ca", type=click.Path(path_type=Path), help="File of the authorities to trust, instead of a pinned key.")
 @resolver_option
 @config_option
@@ -70,13 +86,17 @@ def configure(
     token: str | None,
     token_file: Path | None,
     name: str,
-    server_key: str | None,
+    server_keys: tuple[str, ...],
+    ha: str | None,
     ca: Path | None,
     as_json: bool,
 ) -> None:
     """Register this host at a server and write the configuration."""
     asking = sys.stdin.isatty() and sys.stderr.isatty()
     token = read_secret(token, token_file)
+    if ha and not url and not token:
+        _set_ha_mode(settings.path, ha, as_json=as_json)
+        return
     missing = [words for words, value in (("--url", url), ("--token (or --token-file)", token)) if not value]
     if missing and not asking:
         raise click.UsageError(f"missing {' and '.join(missing)}")
@@ -85,14 +105,19 @@ def configure(
     host, port = _parse_url(url)
     if not token:
         token = click.prompt("Registration token", hide_input=True, err=True)
-        if server_key is None and ca is None:
+        if not server_keys and ca is None:
             words = "Fingerprint of the server's key (empty: trust public authorities)"
-            server_key = click.prompt(words, default="", show_default=False, err=True)
-    if server_key:
-        parse_fingerprint(server_key)  # a wrong one is refused before anything is sent
+            server_keys = (click.prompt(words, default="", show_default=False, err=True),)
+    keys = [text for text in server_keys if text]
+    for text in keys:
+        parse_fingerprint(text)  # a wrong one is refused before anything is sent
     document: dict[str, Any] = {"serverHost": join_host_port(host, port)}
-    if server_key:
-        document["serverKey"] = server_key
+    if ha:
+        document["ha"] = ha
+    if keys:
+        document["serverKey"] = keys[0]
+        if keys[1:]:
+            document["serverKeys"] = keys[1:]
     elif ca is not None:
         if not ca.is_file():
             raise click.UsageError(f"--ca: no file {ca}")
@@ -117,6 +142,22 @@ def configure(
     show(facts, f"Hostname: {config.hostname}\nNext, type: spoke{_config_words(settings)} http 8080", as_json=as_json)
 
 
+def _set_ha_mode(path: Path, mode: str, *, as_json: bool) -> None:
+    """A client that runs takes it at once."""
+    with edit_config(path) as config:
+        config.document["ha"] = mode
+    running = LocalCaller.find(path)
+    if running is not None:
+        try:
+            os.kill(running.pid, signal.SIGHUP)
+        except OSError as error:
+            click.echo(
+                f"spoke: the running client (process {running.pid}) was not told: {error.strerror}; "
+                "send it SIGHUP, or start it again", err=True,
+            )  # fmt: skip
+    show({"ha": mode, "config": str(path)}, f"Nodes of the cluster: {mode}", as_json=as_json)
+
+
 def _config_words(settings: Settings) -> str:
     return f" --config {settings.config}" if settings.config else ""
 
@@ -130,7 +171,7 @@ async def _register(config: ClientConfig, token: str, name: str) -> None:
     endpoint = Endpoint.of(config)
     resolver = Resolver(servers=config.name_servers())
     try:
-        registered = await register_tunnel(control_engine(), endpoint, resolver=resolver, token=token, name=name)
+        registered = await register_tunnel(control_engine(), config, resolver=resolver, token=token, name=name)
     except ServerKeyError as error:
         raise await _explained(error, endpoint, resolver) from None
     config.document |= {
@@ -148,7 +189,8 @@ async def _explained(error: ServerKeyError, endpoint: Endpoint, resolver: Resolv
     shown = await shown_fingerprint(endpoint.host, endpoint.port, resolver)
     if not shown:
         return error
-    expected = f"expected sha256:{endpoint.pin_sha256.hex()}, " if endpoint.pin_sha256 else ""
+    pins = [pin for pin in (endpoint.pin_sha256, *endpoint.other_pins) if pin]
+    expected = f"expected {' or '.join(f'sha256:{pin.hex()}' for pin in pins)}, " if pins else ""
     return ServerKeyError(f"{error} ({expected}the server shows {shown})", hint=error.hint)
 
 
@@ -212,6 +254,8 @@ def info(settings: Settings, as_json: bool) -> None:
     failing, delayed = failing_of(status), delayed_of(status)
     server_facts, trouble = _ask_info(settings, running)
     sites, ports = config.sites(), config.ports()
+    nodes = status.get("nodes") if status else _known_nodes(config)
+    nodes = nodes if nodes is not None else []
     urls = server_facts.get("urls", [])
     facts = {
         "hostname": config.hostname,
@@ -231,7 +275,10 @@ def info(settings: Settings, as_json: bool) -> None:
         "datagrams": status.get("datagrams"),
         "loops": status.get("loops", 0),
         "tasks": status.get("tasks", []),
+        "ha": status.get("ha") or config.ha_mode,
+        "nodes": nodes,
     }
+    is_cluster = len(nodes) > 1 or bool(status.get("cluster"))
     # The one to show goes first.
     addresses = sorted(urls, key=lambda url: url != facts["url"]) or facts["addresses"]
     lines = [
@@ -240,16 +287,25 @@ def info(settings: Settings, as_json: bool) -> None:
         f"Server: {config.server_host}",
         f"Addresses: {', '.join(addresses) or trouble or '-'}",
         f"Client: {facts['state']}",
+        *([f"Nodes: {facts['ha']}"] if is_cluster else []),
         *([f"Rules: {delayed_text(delayed)}"] if delayed else []),
         *([f"Datagrams: {datagrams_text(facts['datagrams'])}"] if facts["datagrams"] else []),
         *([f"Tasks: {tasks_text(facts['tasks'])}"] if any(one["failures_total"] for one in facts["tasks"]) else []),
         f"Configuration: {path}",
+        *(["", node_table(nodes)] if is_cluster else []),
         "",
         site_table(sites, accepted, failing, delayed) if sites else "No HTTP services.",
         "",
         port_table(ports, accepted, failing, delayed) if ports else "No ports.",
     ]
     show(facts, "\n".join(lines), as_json=as_json)
+
+
+def _known_nodes(config: ClientConfig) -> list[dict[str, Any]]:
+    """Of a client that does not run: the nodes as they were last known."""
+    host, port = config.server_address()
+    nodes = NodeFile(config.path, read_only=True).read(host) or (NodeAddress(host, port),)
+    return [{"hostname": str(node), "role": "", "state": "not running", "rttMs": None} for node in nodes]
 
 
 def _ask_info(settings: Settings, running: LocalCaller | None) -> tuple[dict[str, Any], str]:

@@ -42,6 +42,7 @@ class AdditionalLinks:
         *,
         spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
         streams_open: Callable[[], int],
+        tunnel: int,
     ) -> None:
         self._engine = engine
         self._links = links
@@ -49,11 +50,12 @@ class AdditionalLinks:
         self._streams_open = streams_open
         self._session: Session | None = None
         self._endpoint: Endpoint
-        self._tunnel = 0
+        self._tunnel = tunnel
         self._readers: dict[Link, asyncio.Task[None]] = {}
         self._draining: list[Link] = []
         self._joining = asyncio.Lock()
         self._opening = False
+        self._idle_since = time.monotonic()
         self._restoring = False
         self._lost_count = 0  # links that are to be replaced
 
@@ -61,9 +63,9 @@ class AdditionalLinks:
     def links(self) -> list[Link]:
         return [link for link in self._readers if link.ended is None]
 
-    def begin(self, session: Session, endpoint: Endpoint, tunnel: int) -> None:
+    def begin(self, session: Session, endpoint: Endpoint) -> None:
         """The session that links are for from now on."""
-        self._session, self._endpoint, self._tunnel, self._lost_count = session, endpoint, tunnel, 0
+        self._session, self._endpoint, self._lost_count = session, endpoint, 0
 
     def abort(self) -> None:
         """The session is over."""
@@ -87,21 +89,18 @@ class AdditionalLinks:
         self._replace()
         return usable[0]
 
-    async def tend(self) -> None:
-        """Give links up when nothing has used the tunnel for long."""
-        idle_since = time.monotonic()
-        while True:
-            await asyncio.sleep(LINK_CHECK_INTERVAL_S)
-            if self._streams_open():
-                idle_since = time.monotonic()
-                continue
-            for link in self._draining:  # drained one interval ago and still no stream: none can be on it
-                link.close(message="idle")
-            self._draining = []
-            if time.monotonic() - idle_since > LINK_IDLE_CLOSE_S:
-                self._draining = self.links
-                for link in self._draining:
-                    self._engine.drain_link(link.id)
+    def tend(self) -> None:
+        """Give links up when nothing has used the session for long. Called every LINK_CHECK_INTERVAL_S."""
+        if self._streams_open():
+            self._idle_since = time.monotonic()
+            return
+        for link in self._draining:  # drained one interval ago and still no stream: none can be on it
+            link.close(message="idle")
+        self._draining = []
+        if time.monotonic() - self._idle_since > LINK_IDLE_CLOSE_S:
+            self._draining = self.links
+            for link in self._draining:
+                self._engine.drain_link(link.id)
 
     def _may_join(self, session: Session) -> bool:
         return (
@@ -126,15 +125,17 @@ class AdditionalLinks:
         async with self._joining:
             if not self._may_join(session):
                 return
-            link = await join(self._links, self._endpoint, session.ready.session, bind=self._bind)
+            link = await join(self._links, self._endpoint, session.ready.session, bind=self.bind)
             if self._session is not session or session.ended is not None:
                 link.abort()
                 return
             self._readers[link] = self._spawn(self._read(link, session))
         log.info("additional link", extra={"link_count": 1 + len(self.links)})
 
-    def _bind(self, link: Link) -> None:
+    def bind(self, link: Link) -> None:
+        """Before the server is asked to use the link: it may open streams at once."""
         self._engine.bind_link(link.id, self._tunnel)
+        link.on_wanted = self.want
 
     async def _read(self, link: Link, session: Session) -> None:
         """An additional link carries streams; what is to be heard on it is its end."""

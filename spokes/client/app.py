@@ -1,7 +1,8 @@
-"""The running client: one engine, one session kept up for ever, the rules it serves, and what it reports.
+"""The running client: one engine, a session to each node of the server that is wanted, the rules it serves, and what it
+reports.
 
-Owns: the engine's life, reconnecting, additional links, draining. Policy only; the engine moves the bytes.
-Fails: only for what trying again cannot mend (the server said so: `bye` without retry). A network fault never ends it.
+Owns: the engine's life, the nodes, draining. Policy only; the engine moves the bytes.
+Fails: only for what trying again cannot mend (every node said so: `bye` without retry). A network fault never ends it.
 """
 
 from __future__ import annotations
@@ -15,26 +16,30 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from spokes._fastpath.engine import Directory
-from spokes.client.additional_links import AdditionalLinks
-from spokes.client.config import ClientConfig
+from spokes.client import additional_links
+from spokes.client.config import ACTIVE_ACTIVE, ClientConfig
 from spokes.client.configured_rules import Rules
 from spokes.client.console import Console, Trouble
 from spokes.client.endpoint import Endpoint
 from spokes.client.engine import ClientEngine
 from spokes.client.health_reports import HealthReporter
-from spokes.client.link import Link
 from spokes.client.links import Links
 from spokes.client.network import NetworkWatch
+from spokes.client.node import DRAIN_CHECK_INTERVAL_S, DRAIN_TIMEOUT_S, Node
+from spokes.client.node_discovery import NodeDiscovery
+from spokes.client.node_file import NodeFile
+from spokes.client.node_list import NodeAddress
+from spokes.client.nodes import Nodes
 from spokes.client.reconnect import Backoff
 from spokes.client.routes import Routes
 from spokes.client.rules_in_force import RulesInForce
 from spokes.client.service_addresses import ServiceAddresses
 from spokes.client.service_health import ServiceHealth
-from spokes.client.session import Session, log_in
+from spokes.client.session import Session
 from spokes.client.tasks import Tasks
 from spokes.client.webroots import WebRoots
 from spokes.config_values import Address
-from spokes.errors import InternalError, NobodyThereError, RemoteError, SpokesError, UnreachableError
+from spokes.errors import InternalError, RemoteError, ReplacedError, SpokesError, UnreachableError
 from spokes.resolver import Resolver
 from spokes.supervisor import Supervisor
 from spokes.tcp_memory import TcpMemoryWatch
@@ -43,9 +48,9 @@ from spokes.wire.rules import Port, Site
 
 log = logging.getLogger(__name__)
 
-DRAIN_TIMEOUT_S = 10.0
-PATH_ANSWER_S = 0.8  # for a PING after a change of the network, or three round trips where those take longer
 ERRORS_SHOWN = 5
+MASTER = "master"
+SINGLE_NODE = "session"  # task of a server without other nodes
 
 
 class App:
@@ -59,14 +64,14 @@ class App:
         console: Console,
         resolver: Resolver | None = None,
         name_servers: Callable[[ClientConfig], Sequence[Address]] = ClientConfig.name_servers,
+        ha_mode: str = ACTIVE_ACTIVE,
+        node_file: NodeFile | None = None,
         removed_drain_s: float = 0.0,
-        backoff: Backoff | None = None,
+        make_backoff: Callable[[], Backoff] = Backoff,
         reread: Callable[[], ClientConfig] | None = None,
     ) -> None:
+        """`endpoint`: the server, or the host name of its cluster."""
         self.endpoint = endpoint
-        self.state = "connecting"  # connecting | online | waiting | draining
-        self.online_since = 0.0  # Unix time
-        self.ready: Ready | None = None  # of the present or the last session
         self.troubles: deque[Trouble] = deque(maxlen=ERRORS_SHOWN)
         self.service_health = ServiceHealth()
         self._engine = engine
@@ -81,10 +86,10 @@ class App:
         self._routes = Routes(engine, self._addresses, self._web_roots, removed_drain_s=removed_drain_s)
         self._links.on_upstream_fault = self._routes.take_fault
         self.rules = RulesInForce(rules, self._routes, self, spawn=self._tasks.spawn)
-        self._backoff = backoff or Backoff()
-        self._tunnel = 0
-        self._away_since = 0.0  # monotonic: when the last session that worked ended, or the first attempt began
-        self._session: Session | None = None
+        self._make_backoff = make_backoff
+        self._ready: Ready | None = None  # of the last session
+        self._bytes_of_former_nodes = (0, 0)
+        self._is_draining = False
         self._stopped = asyncio.Event()
         self._ended_by: RemoteError | None = None  # the server: for good
         self._drain_first = False
@@ -92,13 +97,12 @@ class App:
         self.supervisor = Supervisor(on_failed=self._task_failed)
         self._reread = reread
         self._reloading = asyncio.Lock()
-        self._network_changed = asyncio.Event()
-        self._checking: asyncio.Task[Any] | None = None  # whether the links outlived a change of the network
-        self._redial = asyncio.Event()  # the configuration names another server or key: no use in waiting
-        self._additional = AdditionalLinks(
-            engine, self._links, spawn=self._tasks.spawn, streams_open=self.streams_open
-        )
-        self._links.on_link_wanted = self._additional.want
+        self._node_file = node_file
+        self.discovery = NodeDiscovery(resolver.services, endpoint.host, endpoint.port, file=node_file)
+        self.nodes = Nodes(
+            self._make_node, self._end_node, supervisor=self.supervisor, tasks=self._tasks, mode=ha_mode,
+            task_name=self._task_name,
+        )  # fmt: skip
 
     # life
 
@@ -107,21 +111,19 @@ class App:
         self._engine.start()
         self._links.start()
         try:
-            self._tunnel = self._engine.open_tunnel()
             health = HealthReporter(
                 self.service_health,
                 self._routes,
-                online_session=self._online_session,
+                online_sessions=self._online_sessions,
                 on_changes=lambda changes: self._console.health_changed(changes),
             )
-            self._away_since = time.monotonic()
             keep = self.supervisor.keep
-            keep("session", self._serve_for_ever)
+            keep("nodes", self._keep_nodes)
             keep("display", lambda: self._console.run(self))
             keep("service addresses", self._addresses.run)
             keep("web roots", self._web_roots.run)
             keep("health", health.run)
-            keep("additional links", self._additional.tend)
+            keep("additional links", self._tend_additional_links)
             keep("network", NetworkWatch(self.network_changed).run)
             keep("kernel memory", TcpMemoryWatch(self._engine).run)
             await self._stopped.wait()
@@ -130,6 +132,7 @@ class App:
             if self._drain_first:
                 await self._unless_forced(self._drain())
         finally:
+            self.nodes.stop()
             await self.supervisor.stop()
             await self._tasks.cancel()
             await self._close_links()
@@ -145,114 +148,117 @@ class App:
         self._drain_first = drain
         self._stopped.set()
 
-    async def _serve_for_ever(self) -> None:
-        """Ends with `stop`, or by the server's word."""
-        while self._ended_by is None:
-            self.state = "connecting"
-            self._console.connecting()
-            try:
-                await self._serve_once()
-            except RemoteError as error:
-                if not error.retryable:
-                    self._ended_by = error
-                    self._stopped.set()
-                    continue
-                await self._wait(error, error.retry_after_s)
-            except SpokesError as error:
-                await self._wait(error, self._session.retry_after_s if self._session else 0.0)
-            except Exception:
-                log.exception("session failed")
-                await self._wait(InternalError("the client failed; its log says why"), 0.0)
-        await asyncio.Event().wait()
+    async def _keep_nodes(self) -> None:
+        """The nodes as DNS has them, from the first session on."""
+        if not self.nodes.listed:
+            await self.discovery.first()
+        self.discovery.on_change = self._nodes_changed
+        self._nodes_changed()
+        await self.discovery.run()
 
-    async def _wait(self, error: SpokesError, retry_after_s: float) -> None:
-        if self.state == "online":  # however short: what counts is that it worked
-            self._backoff.reset()
-            self._away_since = time.monotonic()
-        self._session = None
-        self.state = "waiting"
-        nobody_since_s = time.monotonic() - self._away_since if isinstance(error, NobodyThereError) else None
-        wait_s = self._backoff.next_wait_s(retry_after_s, nobody_since_s=nobody_since_s)
-        self.note_trouble(error)
-        self._console.offline(error, wait_s)
-        deadline = time.monotonic() + wait_s
-        while not self._redial.is_set() and (left_s := deadline - time.monotonic()) > 0:
-            await self._wait_for_news(left_s)
-            if self._network_changed.is_set() and not retry_after_s:
-                self._network_changed.clear()
-                self._backoff.reset()
-                deadline = min(deadline, time.monotonic() + self._backoff.next_wait_s())
-
-    async def _wait_for_news(self, within_s: float) -> None:
-        """Until the configuration or the network changed, or the time is over."""
-        waiting = [asyncio.create_task(event.wait()) for event in (self._redial, self._network_changed)]
-        try:
-            await asyncio.wait(waiting, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
+    def _nodes_changed(self) -> None:
+        if self._node_file is not None:
+            self._links.addresses.seed(self._node_file.addresses)
+        self.nodes.take_list(self.discovery.nodes)
+        if self.discovery.problem:
+            self.note_trouble(UnreachableError(self.discovery.problem, hint="correct the records"))
 
     def network_changed(self) -> None:
-        """Another address, another route, or back from a suspend: what kept the client away may be over, and what
-        seems to be up may be dead."""
-        self._network_changed.set()
-        if self._session is not None and (self._checking is None or self._checking.done()):
-            self._checking = self._tasks.spawn(self._check_links())
+        for node in self.nodes:
+            node.network_changed()
 
-    async def _check_links(self) -> None:
-        """Give up links on which the server does not answer: their deadline is far, and a new one is quick."""
-        links = self._open_links()
-        for link in links:
-            link.ask()
-        within_s = max(PATH_ANSWER_S, 3 * self.rtt_ms() / 1000)
-        answers = await asyncio.gather(*(link.wait_answered(within_s) for link in links))
-        for link in (link for link, answered in zip(links, answers, strict=True) if not answered):
-            if link.ended is None:
-                log.info("link given up", extra={"reason": "no answer after a change of the network"})
-                link.abort()
+    async def _tend_additional_links(self) -> None:
+        """Give links up when nothing has used a node's session for long."""
+        while True:
+            await asyncio.sleep(additional_links.LINK_CHECK_INTERVAL_S)
+            for node in self.nodes:
+                node.additional.tend()
 
-    async def _serve_once(self) -> None:
-        """One session from login to its end; always raises."""
-        self._redial.clear()
-        self._network_changed.clear()
-        if self.ready is None:
-            await self.rules.serve()  # routes before streams, which may come right behind `ready`
-        endpoint = self.endpoint
-        link, ready = await log_in(self._links, endpoint, key=self._key, mode="serve", bind=self._bind)
-        if self._redial.is_set():
-            link.abort()
-            raise UnreachableError("the configuration changed meanwhile")
-        session = Session(
-            link,
-            ready,
-            on_config=self.rules.take_config,
-            on_address=self._take_address,
-            on_delayed=self.rules.take_delayed,
-            on_late=self.rules.take_late,
-            on_resumed=self.rules.take_resumed,
-            next_link=self._additional.take_next,
+    # nodes
+
+    def _make_node(self, address: NodeAddress) -> Node:
+        return Node(
+            address,
+            self,
+            self._engine,
+            self._links,
+            self.rules,
+            self._tasks,
+            endpoints=self.endpoint.nodes_at(address.host, address.port),
+            key=self._key,
+            backoff=self._make_backoff(),
         )
-        self.rules.forget_remote()
-        reading = self._tasks.spawn(session.run())
 
-        def served() -> None:
-            self._session, self.ready = session, session.ready
-            self._additional.begin(session, endpoint, self._tunnel)
+    def _end_node(self, node: Node) -> None:
+        before = self._bytes_of_former_nodes
+        of_node = node.traffic_bytes()
+        self._bytes_of_former_nodes = before[0] + of_node[0], before[1] + of_node[1]
+        self._engine.close_tunnel(node.tunnel)
+        self.rules_changed()
 
-        try:
-            await self.rules.begin(ready, served)
-            await self.rules.announce_first(session)
-            self.state, self.online_since = "online", time.time()
+    def _task_name(self, address: NodeAddress) -> str:
+        is_single = address.key == (self.endpoint.host, self.endpoint.port)
+        return SINGLE_NODE if is_single else f"{SINGLE_NODE} {address}"
+
+    def node_connecting(self, node: Node) -> None:
+        self.discovery.ask_soon()
+        if not self.is_online():
+            self._console.connecting()
+
+    def node_served(self, node: Node) -> None:
+        if self._preferred() is node:
+            self._ready = node.ready
+
+    async def node_online(self, node: Node) -> None:
+        self.nodes.choose()
+        self._ready = self.ready
+        if self._node_file is not None and self.is_cluster:
+            self._node_file.note_addresses(node.address.host, self._links.addresses.found(node.address.host))
+        if [one for one in self.nodes if one.is_online] == [node]:
             await self._console.online(self)
-            await reading
-        except Exception:
-            reading.cancel()
-            session.link.abort()
-            self._additional.abort()
-            raise
+        else:
+            self._console.node_changed(self, node, None)
 
-    def _bind(self, link: Link) -> None:
-        self._engine.bind_link(link.id, self._tunnel)
+    def node_watched(self, node: Node) -> None:
+        self.nodes.choose()
+
+    def node_lost(self, node: Node, error: SpokesError, wait_s: float) -> None:
+        self.note_trouble(error)
+        if self.is_online():
+            self._console.node_changed(self, node, error)
+        else:
+            self._console.offline(error, wait_s)
+        self.nodes.choose()
+
+    def node_refused(self, node: Node, error: RemoteError) -> bool:
+        """Another client of this tunnel ends this one wherever it logs in; of other refusals each node has its own,
+        since one that lags may not know the tunnel yet."""
+        if error.code == ReplacedError.code:
+            # The login of ours that replaced this session may have been answered or not.
+            others = (one for one in self.nodes if one is not node and one.state in ("connecting", "online"))
+            twin = next((one for one in others if one.peer == node.peer), None)
+            if twin is not None:
+                node.duplicate_of = str(twin)
+                words = f"{node} is the same server as {twin}; one of its names gets a session"
+                self.note_trouble(UnreachableError(words, hint="correct the records"))
+                self.nodes.choose()
+                return False
+        elif not all(one.refusal is not None for one in self.nodes.listed):
+            return False
+        self._ended_by = error
+        self._stopped.set()
+        return True
+
+    def address_changed(self, node: Node) -> None:
+        if self._preferred() is node:
+            self._ready = node.ready
+            self._console.changed(self)
+
+    def _preferred(self) -> Node | None:
+        """The node that is told what the user changes: the master where it is known, else the first that is on-line."""
+        nodes = [node for node in self.nodes if node.session is not None and node.session.ended is None]
+        order = {node: at for at, node in enumerate(nodes)}
+        return min(nodes, key=lambda node: (not node.is_online, node.role != MASTER, order[node]), default=None)
 
     # the configuration file
 
@@ -271,13 +277,12 @@ class App:
                 endpoint = Endpoint.of(config)
                 self._routes.removed_drain_s = config.removed_drain_s
                 self._resolver.use_servers(self._name_servers(config))
+                if config.ha_mode != self.nodes.mode:
+                    log.info("configuration read again", extra={"server": str(endpoint), "ha": config.ha_mode})
+                    self.nodes.use_mode(config.ha_mode)
                 if (endpoint, config.key) != (self.endpoint, self._key):
                     log.info("configuration read again", extra={"server": str(endpoint), "session": "new"})
-                    self.endpoint, self._key = endpoint, config.key
-                    self._redial.set()
-                    self._additional.abort()
-                    if self._session is not None:
-                        self._session.link.close(message="configuration changed")
+                    self._use(endpoint, config.key)
                 elif self.rules.differ_from_file():
                     log.info("configuration read again", extra={"server": str(endpoint), "session": "same"})
                     await self.rules.apply()
@@ -288,28 +293,43 @@ class App:
                 log.exception("configuration not taken")
                 self.note_trouble(InternalError("the configuration could not be taken; the client's log says why"))
 
+    def _use(self, endpoint: Endpoint, key: str) -> None:
+        """Another server, or another key of it or of the tunnel."""
+        is_same_place = (endpoint.host, endpoint.port) == (self.endpoint.host, self.endpoint.port)
+        if not is_same_place:  # by the names of tasks that are told from the former server's
+            self.nodes.replace(())
+        self.endpoint, self._key = endpoint, key
+        if is_same_place:
+            for node in self.nodes:
+                node.redial(endpoint.nodes_at(node.address.host, node.address.port), key)
+        else:
+            self.discovery.use(endpoint.host, endpoint.port)
+            self.nodes.take_list(self.discovery.nodes)
+
     async def ask(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
-        """A request to the server over the present session."""
-        if self._session is None:
+        """A request to the server over a present session."""
+        session = self.session_for_changes()
+        if session is None:
             raise UnreachableError("not connected to the server", hint="try again when the client is on-line")
-        return await self._session.request(op, args)
+        return await session.request(op, args)
 
     # for the rules and the health of services
 
-    def present_session(self) -> Session | None:
-        return self._session
+    def session_for_changes(self) -> Session | None:
+        node = self._preferred()
+        return node.session if node is not None else None
+
+    def has_other_session(self, session: Session) -> bool:
+        return any(
+            node.session is not None and node.session is not session and node.session.ended is None
+            for node in self.nodes
+        )
 
     def is_online(self) -> bool:
         return self.state == "online"
 
-    def _take_address(self) -> None:
-        if self._session is not None and self.is_online():
-            self.ready = self._session.ready
-            self._console.changed(self)
-
-    def _online_session(self) -> Session | None:
-        session = self._session
-        return session if session is not None and session.ended is None and self.is_online() else None
+    def _online_sessions(self) -> list[Session]:
+        return [node.session for node in self.nodes if node.is_online and node.session is not None]
 
     def rules_changed(self) -> None:
         self._console.changed(self)
@@ -321,18 +341,19 @@ class App:
 
     async def _drain(self) -> None:
         """No new streams; those open may end, within reason."""
-        self.state = "draining"
-        for link in self._open_links():
-            self._engine.drain_link(link.id)
+        self._is_draining = True
+        for node in self.nodes:
+            node.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 # Looked at again and again: the engine counts streams and does not tell of each.
                 while self.streams_open():  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(DRAIN_CHECK_INTERVAL_S)
 
     async def _close_links(self) -> None:
-        for link in self._open_links():
-            link.close()
+        for node in self.nodes:
+            for link in node.open_links():
+                link.close()
         await self._unless_forced(self._links.wait_all_down())
 
     async def _unless_forced(self, work: Coroutine[Any, Any, None]) -> None:
@@ -344,19 +365,43 @@ class App:
             for task in tasks:
                 task.cancel()
 
-    def _open_links(self) -> list[Link]:
-        first = [self._session.link] if self._session is not None else []
-        return [link for link in (*first, *self._additional.links) if link.ended is None]
-
     def _task_failed(self, name: str, words: str) -> None:
         self.note_trouble(InternalError(f"task {name} failed and begins again: {words}"))
 
     # figures
 
     @property
+    def state(self) -> str:
+        """connecting | online | waiting | draining; of the nodes together: the best of theirs."""
+        if self._is_draining:
+            return "draining"
+        states = {node.state for node in self.nodes}
+        if any(node.is_online for node in self.nodes):
+            return "online"
+        return "connecting" if not states or "connecting" in states else "waiting"
+
+    @property
+    def online_since(self) -> float:
+        """Unix time."""
+        node = self._preferred()
+        return node.online_since if node is not None else 0.0
+
+    @property
+    def ready(self) -> Ready | None:
+        """Of a present session, or the last one."""
+        node = self._preferred()
+        return node.ready if node is not None and node.ready is not None else self._ready
+
+    @property
+    def is_cluster(self) -> bool:
+        """The server has, or may have, several nodes."""
+        return not self.discovery.is_single
+
+    @property
     def delayed(self) -> Fault | None:
-        """Why the server has not taken the rules that were announced last."""
-        return self._session.delayed if self._session is not None else None
+        """Why a server has not taken the rules that were announced last."""
+        faults = (node.session.delayed for node in self.nodes if node.session is not None)
+        return next((fault for fault in faults if fault is not None), None)
 
     def note_trouble(self, error: SpokesError) -> None:
         self.troubles.append(Trouble(at=time.time(), line=error.line()))
@@ -372,18 +417,19 @@ class App:
         return self.public_url() if isinstance(rule, Site) else f"{self.endpoint.host}:{rule.port}"
 
     def streams_open(self) -> int:
-        return self._engine.tunnel_counters(self._tunnel)[2]
+        return sum(node.streams_open() for node in self.nodes)
 
     def traffic_bytes(self) -> tuple[int, int]:
-        """From visitors, to visitors. The engine counts into links and out of them, named as the server sees it."""
-        to_visitors, from_visitors, *_ = self._engine.tunnel_counters(self._tunnel)
-        return from_visitors, to_visitors
+        """From visitors, to visitors."""
+        figures = [self._bytes_of_former_nodes, *(node.traffic_bytes() for node in self.nodes)]
+        return sum(one[0] for one in figures), sum(one[1] for one in figures)
 
     def rtt_ms(self) -> float:
-        return self._engine.link_rtt_ms(self._session.link.id) if self._session is not None else 0.0
+        node = self._preferred()
+        return node.rtt_ms() if node is not None else 0.0
 
     def link_count(self) -> int:
-        return len(self._open_links())
+        return sum(len(node.open_links()) for node in self.nodes)
 
     def stats(self) -> dict[str, int]:
         return self._engine.stats()

@@ -35,12 +35,14 @@ from spokes.wire.rules import Port, Site, TunConfig
 
 DEFAULT_SERVER_PORT = 443
 REMOVED_DRAIN_S_MAX = 86_400
+SERVER_KEY_COUNT_MAX = 16
+ACTIVE_ACTIVE, MASTER_ONLY = HA_MODES = ("active-active", "master-only")
 SYSTEM_PATH = Path("/etc/spoke/config.json")
 UNIT_USER = "spoke"
 
-_STRING_KEYS = ("hostname", "name", "tunnel", "serverHost", "serverKey", "serverCA", "key")
+_STRING_KEYS = ("hostname", "name", "tunnel", "serverHost", "serverKey", "serverCA", "key", "ha")
 KNOWN_MEMBERS = frozenset(
-    (*_STRING_KEYS, "unmanaged", "synced", "remoteTargets", "removedDrain", "resolver",
+    (*_STRING_KEYS, "serverKeys", "unmanaged", "synced", "remoteTargets", "removedDrain", "resolver",
      *(field.encode_name for field in msgspec.structs.fields(TunConfig)))
 )  # fmt: skip
 
@@ -145,7 +147,9 @@ class ClientConfig:
             raise ConfigError(f"{self.path}: removedDrain must be a number of seconds from 0 to {REMOVED_DRAIN_S_MAX}")
         if not isinstance(self.document.get("remoteTargets"), list | None):
             raise ConfigError(f"{self.path}: remoteTargets must be a list")
-        self.name_servers()
+        self.name_servers(), self.server_keys()
+        if self.ha_mode not in HA_MODES:
+            raise ConfigError(f"{self.path}: ha must be {' or '.join(HA_MODES)}")
         try:
             self.remote_targets()
         except ConfigError as error:
@@ -207,6 +211,21 @@ class ClientConfig:
         """None: rules of the server may name anything."""
         entries = self.document.get("remoteTargets")
         return None if entries is None else RemoteTargets(entries)
+
+    def server_keys(self) -> list[str]:
+        """Fingerprints of which the server's key, or that of any node of a cluster, has one: `serverKey` first, then
+        `serverKeys`. None: authorities vouch for it."""
+        more = self.document.get("serverKeys") or []
+        if not isinstance(more, list) or not all(isinstance(text, str) for text in more):
+            raise ConfigError(f"{self.path}: serverKeys must be a list of strings")
+        if len(more) > SERVER_KEY_COUNT_MAX:
+            raise ConfigError(f"{self.path}: serverKeys has more than {SERVER_KEY_COUNT_MAX} fingerprints")
+        return list(dict.fromkeys(text for text in (self.server_key, *more) if text))
+
+    @property
+    def ha_mode(self) -> str:
+        """Which nodes of a cluster get a session."""
+        return self._text("ha") or HA_MODES[0]
 
     def name_servers(self) -> tuple[Address, ...]:
         """Name servers to ask in place of the system's: member `resolver`, `ADDR[:PORT]` or a list of them."""

@@ -11,6 +11,7 @@ from spokes.errors import SpokesError
 
 if TYPE_CHECKING:
     from spokes.client.app import App
+    from spokes.client.node import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,14 @@ class Console(Protocol):
         """Services began to fail, or answer again; once a second at most."""
         ...
 
-    def offline(self, error: SpokesError, wait_s: float) -> None: ...
+    def offline(self, error: SpokesError, wait_s: float) -> None:
+        """No node has a session now; one attempt has just failed."""
+        ...
+
+    def node_changed(self, app: App, node: Node, error: SpokesError | None) -> None:
+        """One node got a session beside others, or lost its own while others go on."""
+        ...
+
     async def run(self, app: App) -> None:
         """Show what changes by itself, until cancelled."""
         ...

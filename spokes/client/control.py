@@ -1,20 +1,28 @@
-"""Short conversations with a server outside the serving session: registering, and one question at a time."""
+"""Short conversations with a server outside the serving session: registering, and one question at a time.
+
+With the host name of a cluster its nodes are tried in order until one answers: one that cannot be reached, or that says
+that it cannot do it now, leaves it to the next.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
 from spokes.client.config import ClientConfig
 from spokes.client.endpoint import Endpoint
 from spokes.client.link import LinkEngine
 from spokes.client.links import Links
+from spokes.client.node_discovery import NodeDiscovery
+from spokes.client.node_file import NodeFile
 from spokes.client.session import Session, log_in, register
-from spokes.errors import SpokesError
+from spokes.errors import NobodyThereError, RemoteError, ServerKeyError, SpokesError, UnreachableError
 from spokes.resolver import Resolver
 from spokes.wire.messages import Registered
+
+Result = TypeVar("Result")
 
 
 class ControlEngine(LinkEngine, Protocol):
@@ -38,11 +46,25 @@ async def running_links(engine: ControlEngine, resolver: Resolver) -> AsyncItera
         engine.stop()
 
 
+async def find_endpoints(config: ClientConfig, resolver: Resolver, links: Links) -> list[Endpoint]:
+    """Of every node in the order to try, each with each key that may be its own."""
+    server = Endpoint.of(config)
+    file = NodeFile(config.path, read_only=True)
+    discovery = NodeDiscovery(resolver.services, server.host, server.port, file=file)
+    links.addresses.seed(file.addresses)
+    nodes = await discovery.first()
+    discovery.stop()
+    if not nodes:
+        raise NobodyThereError(discovery.problem, hint="correct the records")
+    return [endpoint for node in nodes for endpoint in server.nodes_at(node.host, node.port)]
+
+
 async def register_tunnel(
-    engine: ControlEngine, endpoint: Endpoint, *, resolver: Resolver, token: str, name: str
+    engine: ControlEngine, config: ClientConfig, *, resolver: Resolver, token: str, name: str
 ) -> Registered:
     async with running_links(engine, resolver) as links:
-        return await register(links, endpoint, token=token, name=name)
+        endpoints = await find_endpoints(config, resolver, links)
+        return await _first_answer(endpoints, lambda endpoint: register(links, endpoint, token=token, name=name))
 
 
 @contextlib.asynccontextmanager
@@ -50,7 +72,10 @@ async def control_session(engine: ControlEngine, config: ClientConfig, *, resolv
     """A session that only asks; a serving session of the same tunnel goes on."""
     config.require_identity()
     async with running_links(engine, resolver) as links:
-        link, ready = await log_in(links, Endpoint.of(config), key=config.key, mode="control")
+        endpoints = await find_endpoints(config, resolver, links)
+        link, ready = await _first_answer(
+            endpoints, lambda endpoint: log_in(links, endpoint, key=config.key, mode="control")
+        )
         session = Session(link, ready)
         reading = asyncio.create_task(session.run())
         try:
@@ -60,3 +85,18 @@ async def control_session(engine: ControlEngine, config: ClientConfig, *, resolv
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError, SpokesError):
                 await reading
+
+
+async def _first_answer(endpoints: Sequence[Endpoint], ask: Callable[[Endpoint], Awaitable[Result]]) -> Result:
+    """Fails with what the last one said that can be cured here: a key before a network."""
+    failure: SpokesError | None = None
+    for endpoint in endpoints:
+        try:
+            return await ask(endpoint)
+        except (RemoteError, ServerKeyError, UnreachableError) as error:
+            if isinstance(error, RemoteError) and not error.retryable:
+                raise
+            if failure is None or not isinstance(failure, ServerKeyError):
+                failure = error
+    assert failure is not None
+    raise failure

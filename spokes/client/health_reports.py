@@ -1,6 +1,6 @@
-"""Reports the health of the local services: reads it, shows what changed, and sends it to the server.
+"""Reports the health of the local services: reads it, shows what changed, and sends it to every node of the server.
 
-Bound: one message in REPEAT_S; what a lost link may have taken with it is sent again over the next one.
+Bound: one message of each session in REPEAT_S. What a lost link may have taken with it is sent again over the next one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from spokes.client.link import Link
 from spokes.client.routes import Routes
@@ -26,17 +27,14 @@ class HealthReporter:
         service_health: ServiceHealth,
         routes: Routes,
         *,
-        online_session: Callable[[], Session | None],
+        online_sessions: Callable[[], Sequence[Session]],
         on_changes: Callable[[Sequence[HealthChange]], None],
     ) -> None:
         self._service_health = service_health
         self._routes = routes
-        self._online_session = online_session
+        self._online_sessions = online_sessions
         self._on_changes = on_changes
-        self._session: Session | None = None  # of the message that was sent last
-        self._link: Link | None = None
-        self._sent: Health | None = None
-        self._sent_at = 0.0
+        self._sent: dict[Session, _Sent] = {}
 
     async def run(self) -> None:
         while True:
@@ -44,18 +42,30 @@ class HealthReporter:
             changes = self._service_health.check(self._routes.served())
             if changes:
                 self._on_changes(changes)
-            session = self._online_session()
-            if session is not None:
+            sessions = self._online_sessions()
+            for gone in self._sent.keys() - set(sessions):
+                del self._sent[gone]
+            for session in sessions:
                 self._send_changes(session)
 
     def _send_changes(self, session: Session) -> None:
-        link = session.link
-        if link is not self._link:
+        sent = self._sent.get(session)
+        if sent is None:
+            sent = self._sent[session] = _Sent(session.link, Health())
+        elif sent.link is not session.link:
             # what was sent last may have been lost with the link
-            self._sent = None if session is self._session else Health()
-            self._session, self._link, self._sent_at = session, link, 0.0
+            sent = self._sent[session] = _Sent(session.link, None)
         now = self._service_health.message()
-        if now != self._sent and time.monotonic() - self._sent_at >= REPEAT_S:
+        if now != sent.message and time.monotonic() - sent.at >= REPEAT_S:
             with contextlib.suppress(SpokesError):  # the link was lost: sent again over the next one
-                link.send(now)
-                self._sent, self._sent_at = now, time.monotonic()
+                session.link.send(now)
+                sent.message, sent.at = now, time.monotonic()
+
+
+@dataclass(slots=True)
+class _Sent:
+    """The message that was sent last over a session."""
+
+    link: Link
+    message: Health | None  # None: it may have been lost
+    at: float = 0.0  # monotonic

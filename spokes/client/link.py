@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Protocol
 
 from spokes._fastpath.engine import Event
@@ -44,6 +45,8 @@ class Link:
         self.ended: SpokesError | None = None  # why it is down; None while it lives
         self.bye: Bye | None = None
         self.connected = False  # TCP stands
+        self.peer = ""  # address and port, once it is up
+        self.on_wanted: Callable[[], None] | None = None  # every link of its session is busy
         self._engine = engine
         self._handshake = ClientHandshake()
         self._up = asyncio.Event()  # up, or down before it ever was
@@ -124,8 +127,9 @@ class Link:
     def take_connected(self) -> None:
         self.connected = True
 
-    def take_up(self) -> None:
+    def take_up(self, peer: str) -> None:
         self.connected = True
+        self.peer = peer
         self._up.set()
 
     def take_pong(self) -> None:

@@ -31,22 +31,21 @@ class Links:
 
     def __init__(self, engine: LinkEngine, *, resolve: Resolve) -> None:
         self._engine = engine
-        self._addresses = ServerAddresses(resolve)
+        self.addresses = ServerAddresses(resolve)
         self._links: dict[int, Link] = {}
-        self.on_link_wanted: Callable[[], None] | None = None
         self.on_upstream_fault: Callable[[int], None] | None = None
 
     def start(self) -> None:
         asyncio.get_running_loop().add_reader(self._engine.event_fd, self._drain)
 
     def stop(self) -> None:
-        self._addresses.stop()
+        self.addresses.stop()
         asyncio.get_running_loop().remove_reader(self._engine.event_fd)
 
     async def dial(self, endpoint: Endpoint) -> Link:
         """A link that is up. Looks the name up afresh and tries its addresses in turn; where an attempt gets no answer,
         the next one begins beside it, from the first address again after the last."""
-        addresses = await self._addresses.of(endpoint.host)
+        addresses = await self.addresses.of(endpoint.host)
         turns = itertools.cycle(addresses)
         begun_count = 0
         attempts: dict[asyncio.Task[None], tuple[str, Link]] = {}
@@ -110,7 +109,7 @@ class Links:
             link_id = self._engine.connect_link(
                 address,
                 endpoint.port,
-                server_name=endpoint.host,
+                server_name=endpoint.server_name or endpoint.host,
                 pin_sha256=endpoint.pin_sha256,
                 ca_file=endpoint.ca_file,
             )
@@ -141,13 +140,13 @@ class Links:
             case EventKind.LINK_CONNECTED:
                 link.take_connected()
             case EventKind.LINK_UP:
-                link.take_up()
+                link.take_up(event.data.decode("ascii", "replace"))
             case EventKind.PONG:
                 link.take_pong()
             case EventKind.CONTROL:
                 link.take_control(event.data, event.code)
-            case EventKind.LINK_WANTED if self.on_link_wanted is not None:
-                self.on_link_wanted()
+            case EventKind.LINK_WANTED if link.on_wanted is not None:
+                link.on_wanted()
             case EventKind.LINK_DOWN:
                 del self._links[event.link]
                 words = event.data.decode("ascii", "replace")

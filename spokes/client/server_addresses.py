@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 
 from spokes.client.reconnect import in_turn
 from spokes.errors import NobodyThereError
@@ -26,6 +27,16 @@ class ServerAddresses:
         self._found: dict[str, list[str]] = {}  # the last answer about a name
         self._lookups: dict[str, asyncio.Task[list[str]]] = {}  # under way
         self._failed: set[str] = set()  # names whose last look-up failed, or came too late
+
+    def seed(self, found: Mapping[str, Sequence[str]]) -> None:
+        """Addresses that were found by an earlier run, for names that this one has not found yet."""
+        for host, addresses in found.items():
+            if addresses:
+                self._found.setdefault(host, list(addresses))
+
+    def found(self, host: str) -> Sequence[str]:
+        """The last answer about a name."""
+        return self._found.get(host, ())
 
     async def of(self, host: str) -> list[str]:
         """Literal addresses in the order to try."""

@@ -156,13 +156,19 @@ class Session:
         on_late: Callable[[Services, Accepted], None] | None = None,
         on_resumed: Callable[[Services], None] | None = None,
         next_link: Callable[[], Link | None] | None = None,
+        node: str = "",
     ) -> None:
+        """`node`: which of the server's nodes it is with."""
+        self.node = node
         self.link = link
         self.ready = ready
         self.ended: SpokesError | None = None
         self.draining = False  # the server takes no more links and streams
         self.retry_after_s = 0.0  # what a draining server asked for
         self.delayed: Fault | None = None  # why the server has not taken what was announced
+        self.revision = ready.rules_rev  # of this server's rules that are brought together with ours
+        self.config_count = 0  # lists of rules that this server has sent
+        self.announcing = asyncio.Lock()  # held by whoever announces with a deadline
         self._on_config = on_config
         self._on_address = on_address
         self._on_delayed = on_delayed
@@ -237,6 +243,7 @@ class Session:
                 if self._announced:
                     self._take_delayed(message)
             case Config():
+                self.config_count += 1
                 if self._on_config is not None:
                     self._on_config(message)
             case Address():

@@ -17,11 +17,14 @@ from rich.text import Text
 
 import spokes
 from spokes.client.app import App
+from spokes.client.node import Node
 from spokes.client.service_health import HealthChange
 from spokes.client.tables import (
+    NODE_COLUMNS,
     PORT_COLUMNS,
     SITE_COLUMNS,
     datagrams_text,
+    node_rows,
     port_rows,
     port_table,
     site_rows,
@@ -51,6 +54,9 @@ def status_document(app: App) -> dict[str, Any]:
         "url": app.public_url() if app.ready else "",
         "online_since": app.online_since,
         "rtt_ms": round(app.rtt_ms(), 3),
+        "ha": app.nodes.mode,
+        "cluster": app.is_cluster,
+        "nodes": node_figures(app),
         "links": app.link_count(),
         "connections": app.streams_open(),
         "requests": stats.get("requests_total", 0),
@@ -76,6 +82,19 @@ def status_document(app: App) -> dict[str, Any]:
         "tasks": app.supervisor.figures(),
         "errors": [{"at": trouble.at, "message": trouble.line} for trouble in app.troubles],
     }
+
+
+def node_figures(app: App) -> list[dict[str, Any]]:
+    """Every node with its state, and its round-trip time where it has a session."""
+    return [
+        {
+            "hostname": str(node.address),
+            "role": node.role,
+            "state": f"duplicate of {node.duplicate_of}" if node.duplicate_of else node.state,
+            "rttMs": round(node.rtt_ms(), 3) if node.is_online else None,
+        }
+        for node in app.nodes
+    ]
 
 
 def failing(app: App) -> dict[tuple[str, int], str]:
@@ -139,6 +158,13 @@ class PlainConsole:
             lines += ["Running TCP services:", port_table(ports, *standing)]
         return "\n".join(lines)
 
+    def node_changed(self, app: App, node: Node, error: SpokesError | None) -> None:
+        if error is None:
+            self._say(f"Connected to node {node}")
+        else:
+            self._say(f"Node {node} lost: {escape(error.line())}")
+        self.changed(app)
+
     def offline(self, error: SpokesError, wait_s: float) -> None:
         self._say(f"Not connected: {escape(error.line())}; next attempt in {wait_s:.1f} s")
 
@@ -181,6 +207,9 @@ class LiveConsole:
     def health_changed(self, changes: Sequence[HealthChange]) -> None:
         """So does it of services that fail."""
 
+    def node_changed(self, app: App, node: Node, error: SpokesError | None) -> None:
+        """And of nodes, by its table of them."""
+
     def offline(self, error: SpokesError, wait_s: float) -> None:
         self._next_attempt_at = time.monotonic() + wait_s
 
@@ -200,6 +229,8 @@ class LiveConsole:
 
     def _block(self, app: App) -> RenderableType:
         parts: list[RenderableType] = [self._facts(app)]
+        if app.is_cluster:
+            parts.append(_rich_table(NODE_COLUMNS, node_rows(node_figures(app))))
         parts.append(Text("Running HTTP services:" if app.state == "online" else "HTTP services:"))
         accepted = app.rules.accepted if app.state == "online" else Accepted()
         services = app.rules.services

@@ -15,6 +15,7 @@ from spokes.wire.rules import Port, Site
 
 SITE_COLUMNS = ("Domain", "Destination", "HTTP", "TLS", "Secure", "State")
 PORT_COLUMNS = ("Protocol", "Port", "Destination", "State")
+NODE_COLUMNS = ("Node", "Role", "State", "Round trip")
 RESERVED = "reserved"  # state of a port that leads nowhere: it is this tunnel's, and nobody is served
 Failing = Mapping[tuple[str, int], str]  # domain or port -> words, of services that failed last
 _NONE: Failing = MappingProxyType({})
@@ -60,6 +61,23 @@ def port_rows(
         ]
         for port in ports
     ]
+
+
+def node_rows(nodes: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Of a running client's status, or of `spoke info`."""
+    return [
+        [
+            str(node["hostname"]),
+            str(node["role"] or "-"),
+            str(node["state"]),
+            f"{node['rttMs']:.1f} ms" if node["rttMs"] is not None else "-",
+        ]
+        for node in nodes
+    ]
+
+
+def node_table(nodes: Sequence[Mapping[str, Any]]) -> str:
+    return draw_table(NODE_COLUMNS, node_rows(nodes))
 
 
 def site_table(

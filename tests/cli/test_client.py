@@ -592,6 +592,38 @@ def test_every_option_is_a_variable_too():
                 assert str(parameter.envvar).startswith("SPOKE_"), (words, parameter.name)
 
 
+def test_configure_keys_of_every_node_and_the_choice_of_nodes_are_written(run, tmp_path):
+    keys = ("--server-key", PIN, "--server-key", "cd" * 32, "--server-key", "ef" * 32)
+    done = run("configure", "--url", "https://127.0.0.1:8443", "--token", "t", "--ha", "master-only", *keys)
+    assert done.code == 0
+    document = saved(tmp_path / ".spoke" / "config.json")
+    assert document["serverKey"] == PIN
+    assert document["serverKeys"] == ["cd" * 32, "ef" * 32]
+    assert document["ha"] == "master-only"
+
+
+def test_configure_ha_alone_changes_the_configuration_that_is_there(run, config, engines):
+    before = saved(config)
+    assert run("configure", "--ha", "master-only").code == 0
+    assert saved(config) == before | {"ha": "master-only"}
+    assert run("configure", "--ha", "active-active", "--json").json["ha"] == "active-active"
+    assert saved(config)["ha"] == "active-active"
+    assert engines.made == []
+    assert run("configure", "--ha", "some").code == 2
+
+
+def test_configure_ha_alone_without_a_configuration_says_what_to_type(run):
+    assert_one_error_line(run("configure", "--ha", "master-only"), "spoke configure")
+
+
+def test_info_of_one_server_shows_no_table_of_nodes(run, config):
+    done = run("info")
+    assert "Node" not in done.out
+    assert run("info", "--json").json["nodes"] == [
+        {"hostname": "127.0.0.1:8443", "role": "", "state": "not running", "rttMs": None}
+    ]
+
+
 CONNECTING = [
     ("info",), ("edit", "--name", "till 4"), ("tunnel", "tcp", "allocate"), ("tcp", "release", "--port", "22197"),
     ("tcp", "forward", "--destination", "localhost", "--dstport", "22"),

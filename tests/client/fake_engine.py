@@ -76,6 +76,7 @@ class FakeServer:
         self.faults: dict[str | int, Any] = {}  # domain or port -> Fault
         self.answers: dict[str, Callable[[dict[str, Any]], Answer | dict[str, Any]]] = {"tunnel.info": lambda _: {}}
         self.link_count_max = 3
+        self.key_sha256 = b""  # b"": whatever is pinned
         self.clock_skew_s = 0
         self.silent = False  # hears nothing, says nothing
         self.count_rules = False  # say and check rules_rev
@@ -174,12 +175,17 @@ class FakeServer:
 class FakeEngine:
     def __init__(self, server: FakeServer | None = None) -> None:
         self.server = server or FakeServer()
+        self.servers: dict[str, FakeServer] = {}  # by address: nodes that are not `server`
+        self.peers: dict[int, FakeServer] = {}  # the other end of every link there has been
         self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.dialled: list[tuple[str, int]] = []
         self.pins: list[bytes] = []
+        self.server_names: list[str] = []
         self.refused: dict[str, tuple[LinkDown, bytes]] = {}  # address -> how connecting there fails
         self.lost: set[int] = set()  # links on which nothing arrives
         self.bound: list[int] = []
+        self.tunnels: list[int] = []
+        self.closed_tunnels: list[int] = []
         self.drained: list[int] = []
         self.upstreams: dict[tuple[int, str | int], FakeUpstream] = {}
         self.directories: dict[str, Any] = {}
@@ -211,19 +217,25 @@ class FakeEngine:
         link = next(self._ids)
         self.dialled.append((address, port))
         self.pins.append(pin_sha256)
-        if address in self.refused:
+        self.server_names.append(server_name)
+        expected = self.servers.get(address, self.server).key_sha256
+        if expected and pin_sha256 and pin_sha256 != expected:
+            self._post(Event(EventKind.LINK_DOWN, link, LinkDown.PIN, b""))
+        elif address in self.refused:
             code, words = self.refused[address]
             self._post(Event(EventKind.LINK_DOWN, link, code, words))
         else:
             self._peers[link] = ServerHandshake()
+            self.peers[link] = self.servers.get(address, self.server)
             self._post(Event(EventKind.LINK_UP, link, 0, f"{address} {port}".encode()))
         return link
 
     def send_control(self, link: int, payload: bytes, flags: int = 0) -> None:
-        peer = self._peers.get(link) if not self.server.silent and link not in self.lost else None
+        server = self.peers.get(link, self.server)
+        peer = self._peers.get(link) if not server.silent and link not in self.lost else None
         message = peer.receive(payload, flags) if peer is not None else None
         if message is not None:
-            for answer in self.server.answer(link, message):
+            for answer in server.answer(link, message):
                 self.push(link, answer)
 
     def ping_link(self, link: int) -> None:
@@ -243,7 +255,11 @@ class FakeEngine:
         self.drained.append(link)
 
     def open_tunnel(self) -> int:
-        return 7
+        self.tunnels.append(7 + len(self.tunnels))
+        return self.tunnels[-1]
+
+    def close_tunnel(self, tunnel: int) -> None:
+        self.closed_tunnels.append(tunnel)
 
     def tunnel_counters(self, tunnel: int) -> tuple[int, int, int, float]:
         return 0, 0, self.streams_open, 0.0
@@ -296,6 +312,10 @@ class FakeEngine:
         return events
 
     # what a test does
+
+    def links_to(self, server: FakeServer) -> list[int]:
+        """Those that are up."""
+        return [link for link in self._peers if self.peers[link] is server]
 
     @property
     def links(self) -> list[int]:

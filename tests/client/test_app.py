@@ -13,6 +13,7 @@ from spokes.client.app import App
 from spokes.client.config import ClientConfig
 from spokes.client.configured_rules import ConfiguredRules
 from spokes.client.endpoint import Endpoint
+from spokes.client.node import Node
 from spokes.client.reconnect import Backoff
 from spokes.client.session import Session
 from spokes.errors import ConfigError, RemoteError, UnreachableError
@@ -51,6 +52,16 @@ class Recorder:
         await asyncio.Event().wait()
 
 
+def node_of(app):
+    """The only one."""
+    (node,) = app.nodes.listed
+    return node
+
+
+def session_of(app):
+    return node_of(app).session
+
+
 def write(path, **members):
     document = json.loads(path.read_text()) | members
     path.write_text(json.dumps(document))
@@ -74,7 +85,7 @@ def make_app(engine, config_path, console):
             key="k" * 64,
             rules=ConfiguredRules(config_path, **attributes),
             console=console,
-            backoff=Backoff(base_s=0.001, cap_s=0.001),
+            make_backoff=lambda: Backoff(base_s=0.001, cap_s=0.001),
             reread=lambda: ClientConfig.load(config_path),
         )
 
@@ -180,7 +191,7 @@ async def test_run_drain_message_sets_the_wait_after_the_link_ends(engine, make_
     async with running(app):
         await eventually(lambda: app.state == "online")
         engine.push(engine.links[0], Drain(retry_after_s=5.0))
-        await eventually(lambda: app._session.retry_after_s == 5.0)
+        await eventually(lambda: session_of(app).retry_after_s == 5.0)
         engine.cut(engine.links[0], LinkDown.CLOSED)
         await eventually(lambda: console.waits)
     assert 5.0 <= console.waits[0] <= 5.1
@@ -410,8 +421,8 @@ async def test_answer_after_the_deadline_is_taken(engine, config_path, make_app,
         await eventually(lambda: app.state == "online")
         engine.server.services_wait = True
         write(config_path, https=[{"domain": "a.example", "port": 1}])
-        announce = app._session.announce
-        monkeypatch.setattr(app._session, "announce", lambda services, **_: announce(services, within_s=0.01))
+        announce = session_of(app).announce
+        monkeypatch.setattr(session_of(app), "announce", lambda services, **_: announce(services, within_s=0.01))
         with pytest.raises(UnreachableError):
             await app.rules.apply()
         store_is_back(engine)
@@ -517,7 +528,7 @@ async def test_leading_link_lost_services_are_said_again_and_requests_fail(engin
         write(config_path, https=[{"domain": "c.example", "port": 1}])
         applying = asyncio.create_task(app.rules.apply())
         asking = asyncio.create_task(app.ask("tunnel.info", {}))
-        await eventually(lambda: len(app._session._announced) == len(app._session._answers) == 1)
+        await eventually(lambda: len(session_of(app)._announced) == len(session_of(app)._answers) == 1)
         engine.cut(engine.links[0], LinkDown.SYSTEM)
         assert [site.domain for site in (await applying).https] == ["c.example"]
         with pytest.raises(UnreachableError, match="before the answer"):
@@ -531,7 +542,7 @@ async def test_session_ends_before_the_server_answers_rules_are_kept_for_the_nex
         engine.lost.add(engine.links[0])  # what is said there arrives nowhere
         write(config_path, https=[{"domain": "c.example", "port": 1}])
         applying = asyncio.create_task(app.rules.apply())
-        await eventually(lambda: app._session is not None and app._session._announced)
+        await eventually(lambda: session_of(app) is not None and session_of(app)._announced)
         engine.cut(engine.links[0], LinkDown.SYSTEM)
         assert await applying is None
         await eventually(lambda: [one.domain for one in app.rules.accepted.https] == ["c.example"])
@@ -547,7 +558,7 @@ async def test_leading_link_lost_next_one_lost_too_the_third_leads(engine, make_
         first, second, third = engine.links
         engine.lost.add(second)
         engine.cut(first)
-        await eventually(lambda: second not in {link.id for link in app._additional.links})
+        await eventually(lambda: second not in {link.id for link in node_of(app).additional.links})
         engine.cut(second)
         await eventually(lambda: engine.server.led == [third])
         assert engine.server.logins == ["serve"]
@@ -571,10 +582,10 @@ async def test_no_additional_link_is_asked_of_a_server_that_drains(engine, make_
         await eventually(lambda: app.state == "online")
         dialled = len(engine.dialled)
         engine.push(engine.links[0], Drain(retry_after_s=5.0))
-        await eventually(lambda: app._session.draining)
+        await eventually(lambda: session_of(app).draining)
         engine.want_link(engine.links[0])
         engine.push(engine.links[0], Drain(retry_after_s=6.0))  # behind it: once it is seen, the wish was too
-        await eventually(lambda: app._session.retry_after_s == 6.0)
+        await eventually(lambda: session_of(app).retry_after_s == 6.0)
         assert len(engine.dialled) == dialled
 
 
@@ -699,7 +710,7 @@ async def test_reload_another_server_begins_a_new_session_with_all_links_there(e
 async def test_reload_another_server_while_waiting_is_tried_at_once(engine, config_path, make_app, console):
     engine.refused = {"127.0.0.1": (LinkDown.SYSTEM, b"Connection refused")}
     app = make_app()
-    app._backoff = Backoff(uniform=lambda low, high: 3600.0)
+    app._make_backoff = lambda: Backoff(uniform=lambda low, high: 3600.0)
     async with running(app):
         await eventually(lambda: console.waits)
         write(config_path, serverHost="127.0.0.9")
@@ -733,10 +744,11 @@ async def test_run_logs_hold_no_secret(engine, make_app, caplog):
 async def test_run_fault_of_ours_in_the_background_is_logged_shown_and_begun_again(make_app, caplog, monkeypatch):
     begun = []
 
-    async def broken(self):
+    def broken(self):
         begun.append(1)
         raise RuntimeError("a fault of ours")
 
+    monkeypatch.setattr(additional_links, "LINK_CHECK_INTERVAL_S", 0.001)
     monkeypatch.setattr(additional_links.AdditionalLinks, "tend", broken)
     app = make_app()
     async with running(app):
@@ -747,7 +759,7 @@ async def test_run_fault_of_ours_in_the_background_is_logged_shown_and_begun_aga
 
 async def test_run_session_task_that_breaks_outside_of_a_session_begins_again(engine, make_app, monkeypatch):
     """What no session's own error handling takes must not leave a client that runs and never connects."""
-    connecting = app_module.App._wait
+    connecting = Node._wait
     broken = [True]
 
     async def breaks(self, error, retry_after_s):
@@ -756,7 +768,7 @@ async def test_run_session_task_that_breaks_outside_of_a_session_begins_again(en
             raise RuntimeError("a fault of ours")
         await connecting(self, error, retry_after_s)
 
-    monkeypatch.setattr(app_module.App, "_wait", breaks)
+    monkeypatch.setattr(Node, "_wait", breaks)
     engine.refused["127.0.0.1"] = (LinkDown.SYSTEM, b"Connection refused")
     app = make_app()
     async with running(app):

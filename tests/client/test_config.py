@@ -162,6 +162,35 @@ def test_name_servers_of_the_file(config_path, member, servers):
     assert [(one.host, one.port) for one in ClientConfig.load(config_path).name_servers()] == servers
 
 
+@pytest.mark.parametrize(
+    ("members", "keys"),
+    [
+        ({"serverKey": None}, []),
+        ({"serverKey": "aa" * 32}, ["aa" * 32]),
+        ({"serverKey": "aa" * 32, "serverKeys": ["bb" * 32, "aa" * 32, ""]}, ["aa" * 32, "bb" * 32]),
+        ({"serverKey": "", "serverKeys": ["bb" * 32]}, ["bb" * 32]),
+    ],
+)
+def test_server_keys_of_the_file(config_path, members, keys):
+    config_path.write_text(json.dumps(json.loads(config_path.read_text()) | members))
+    assert ClientConfig.load(config_path).server_keys() == keys
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"serverKeys": "aa" * 32}, "serverKeys must be a list"),
+        ({"serverKeys": ["aa" * 32] * 17}, "more than 16"),
+        ({"ha": "all"}, "ha must be active-active or master-only"),
+        ({"ha": True}, "ha must be a string"),
+    ],
+)
+def test_member_about_nodes_that_cannot_be_is_refused(config_path, members, words):
+    config_path.write_text(json.dumps(json.loads(config_path.read_text()) | members))
+    with pytest.raises(ConfigError, match=words):
+        ClientConfig.load(config_path)
+
+
 @pytest.mark.parametrize("member", ["ns.example", ":53", [53], {"a": 1}, 53, "192.0.2.53:x"])
 def test_name_server_that_is_none_is_refused(config_path, member):
     config_path.write_text(json.dumps(json.loads(config_path.read_text()) | {"resolver": member}))

@@ -59,7 +59,7 @@ async def test_app_waiting_client_tries_at_once_when_the_network_changed(engine,
     engine.refused = {"127.0.0.1": (LinkDown.TLS, b"reset")}
     app = make_app()
     waits = iter([3600.0])
-    app._backoff = Backoff(uniform=lambda _low, _high: next(waits, 0.0))
+    app._make_backoff = lambda: Backoff(uniform=lambda _low, _high: next(waits, 0.0))
     async with running(app):
         await eventually(lambda: app.state == "waiting")
         engine.refused = {}
@@ -72,12 +72,12 @@ async def test_app_link_that_answers_outlives_a_change_of_the_network(engine, ma
     async with running(app):
         await eventually(lambda: app.state == "online")
         app.network_changed()
-        await app._checking
+        await app.nodes.listed[0]._checking
         assert len(engine.server.logins) == 1
 
 
 async def test_app_link_that_is_dead_after_a_change_of_the_network_is_given_up(engine, make_app, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("spokes.client.app.PATH_ANSWER_S", 0.05)
+    monkeypatch.setattr("spokes.client.node.PATH_ANSWER_S", 0.05)
     app = make_app()
     async with running(app):
         await eventually(lambda: app.state == "online")

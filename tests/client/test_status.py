@@ -36,7 +36,7 @@ def make_app(engine, path, console):
         key="k" * 64,
         rules=ConfiguredRules(path),
         console=console,
-        backoff=Backoff(base_s=0.001, cap_s=0.001),
+        make_backoff=lambda: Backoff(base_s=0.001, cap_s=0.001),
     )
 
 
@@ -167,7 +167,7 @@ def test_draw_table_cells_cannot_break_it():
 
 async def test_status_document_names_what_runs_all_the_time(engine, rules_path):
     app = make_app(engine, rules_path, PlainConsole(io.StringIO()))
-    await run_until(app, lambda: app.state == "online" and len(app.supervisor.figures()) == 8)
+    await run_until(app, lambda: app.state == "online" and len(app.supervisor.figures()) == 9)
     tasks = json.loads(json.dumps(status_document(app)))["tasks"]
     assert {"session", "health", "network"} <= {task["name"] for task in tasks}
     assert not any(task["failures_total"] for task in tasks)

@@ -76,19 +76,22 @@ class Process:
 class ServerProcess:
     """`spokes server` in a data directory; start() again after any end finds the same addresses."""
 
-    def __init__(self, directory: Path, tcp_ports: str, *options: object) -> None:
+    def __init__(self, directory: Path, tcp_ports: str, *options: object, address: str = "127.0.0.1") -> None:
         self.directory = directory
+        self.address = address
         self.data = directory / "data"
         self.tcp_ports = tcp_ports
         self.options = options
         self.http_port = self.https_port = 0
+        self.link_key = ""  # its fingerprint, once it was started
         self.process: Process | None = None
 
     def start(self) -> None:
         log = self.directory / f"server-{time.monotonic_ns()}.log"
         self.process = process = Process(
-            log, "spokes", "server", "--data", self.data, "--domain", DOMAIN, "--http", f"127.0.0.1:{self.http_port}",
-            "--https", f"127.0.0.1:{self.https_port}", "--tcp-address", "127.0.0.1", "--tcp-ports", self.tcp_ports,
+            log, "spokes", "server", "--data", self.data, "--domain", DOMAIN,
+            "--http", f"{self.address}:{self.http_port}", "--https", f"{self.address}:{self.https_port}",
+            "--tcp-address", self.address, "--tcp-ports", self.tcp_ports,
             "--workers", 2, "--admin", "false", *self.options,
         )  # fmt: skip
         wait_until(
@@ -98,6 +101,7 @@ class ServerProcess:
         status = self.status()
         self.http_port = int(status["http"][0].rpartition(":")[2])
         self.https_port = int(status["https"][0].rpartition(":")[2])
+        self.link_key = status["link_key"]
 
     def log(self) -> str:
         assert self.process is not None
@@ -116,7 +120,7 @@ class ServerProcess:
 
     def get(self, host: str, path: str = "/", within_s: float = 10.0) -> tuple[int, bytes]:
         """Status and body of a visitor's request over plain HTTP."""
-        conn = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=within_s)
+        conn = http.client.HTTPConnection(self.address, self.http_port, timeout=within_s)
         try:
             conn.request("GET", path, headers={"Host": host})
             answer = conn.getresponse()
@@ -138,8 +142,9 @@ class Client:
         self.config = config
         self._logs = config  # beside the first place of the configuration, which a test may move
         done = run(
-            "spoke", "configure", "--url", f"https://127.0.0.1:{server.https_port}", "--server-key", server.fingerprint,
-            "--token-file", server.data / "first-token", "--config", config, "--json",
+            "spoke", "configure", "--url", f"https://{server.address}:{server.https_port}",
+            "--server-key", server.fingerprint, "--token-file", server.data / "first-token",
+            "--config", config, "--json",
         )  # fmt: skip
         facts = json.loads(done.stdout)
         self.hostname: str = facts["hostname"]
