@@ -1,7 +1,9 @@
 """Operations that a replica sends: done at the master once, for who may, and refused in the same words."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,7 @@ from spokes.model.forwarding import (
     answer_forwarded,
     decode_answer,
     decode_forwarded,
+    encode_answer,
     encode_forwarded,
     new_key,
     perform_forwarded,
@@ -47,6 +50,7 @@ from spokes.model.tokens import CreateToken, EditToken
 from spokes.model.tunnels import CreateTunnel, EditTunnel, RegisterTunnel, SetTunnelState
 from spokes.model.users import CreateUser, DeleteUser, EditUser
 from spokes.store import Principal, PrincipalKind, Store, TunnelState
+from spokes.store.operation_results import RESULT_LIFETIME_S
 from spokes.store.rows import SCOPES
 from tests.model.tenants import DOMAIN, person
 from tests.model.test_operation import EXAMPLES
@@ -369,3 +373,28 @@ def test_session_that_ended_at_the_replica_is_refused_there(store, replica, mara
 def test_operation_that_is_decoded_is_the_one_that_was_asked(store):
     forwarded = Forwarded(RegisterTunnel(token="0" * 64, name="t", domain=DOMAIN), UNAUTHENTICATED, new_key())
     assert encode(decode_forwarded(encode_forwarded(forwarded)).operation) == encode(forwarded.operation)
+
+
+# --- docs/protocol.md ----------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text().partition("## Operations between nodes")[2]
+MESSAGE, ANSWERS = re.findall(r"(?:^    .+\n)+", PAGE.replace(": …", ': "…"'), re.MULTILINE)
+
+
+def test_page_shows_the_members_of_the_code(store):
+    boss = person(do(store, CreateUser(email="boss@example.org", role="admin")))
+    message = json.loads(encode_forwarded(
+        Forwarded(CreateToken("tills"), replace(boss, address="198.51.100.7", login_uid="ab" * 16), new_key())
+    ))
+    error = json.loads(encode_answer(AdmissionRefusedError("busy", retry_after_s=2.5)))
+    shown_message, shown_answer, shown_error = map(json.loads, (MESSAGE, *ANSWERS.splitlines()))
+    assert (shown_message.keys(), shown_message["principal"].keys()) == (message.keys(), message["principal"].keys())
+    assert shown_message["operation"].items() <= json.loads(encode(CreateToken("tills"))).items()
+    answer = json.loads(answer_forwarded(store, encode_forwarded(Forwarded(CreateToken("x"), SHELL, new_key()))))
+    assert shown_answer.keys() == answer.keys()
+    assert shown_error["error"].keys() == error["error"].keys() | {"hint"}
+
+
+def test_page_says_the_numbers_of_the_code():
+    assert f"({FORWARDED_BYTES_MAX} bytes)" in PAGE
+    assert f"for {RESULT_LIFETIME_S / 60:.0f}\nminutes" in PAGE
