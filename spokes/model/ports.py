@@ -98,5 +98,5 @@ def _whole(rule: Json, port: int) -> dict[str, Any]:
         canonical_json(whole := {**rule, "port": port})
     except (TypeError, ValueError, RecursionError):
         raise ValueRefusedError(f"the rule of port {port} is not plain JSON") from None
-    check_port_rule(whole)
+    check_port_rule(rule)
     return whole

@@ -51,7 +51,7 @@ class ReplaceRules(Operation[RulesReplaced], frozen=True, tag="rules.replace"):
         for number, rule in self.ports.items():
             try:
                 size_bytes = len(canonical_json(rule))
-                check_port_rule({**rule, "port": number})
+                check_port_rule(rule)
                 if size_bytes > room_bytes:
                     raise too_many_bytes()
             except PeerError as error:

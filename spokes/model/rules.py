@@ -6,6 +6,7 @@ Fails: RuleError names the rule and the member.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -89,8 +90,8 @@ def check_site_rule(rule: Json, *, from_client: bool = False) -> None:
 
 
 def check_port_rule(rule: Json) -> None:
-    """Refuses the forwarding of a port that must not be stored."""
-    port = _converted(rule, Port, "ports")
+    """Refuses the forwarding of a port that must not be stored; whether the port is the tunnel's is not looked at."""
+    port = _converted({"port": 1, **rule}, Port, "ports")
     check_port(port)
     if port.destination:
         check_destination(port.destination)
@@ -115,10 +116,17 @@ def _checked_form(site: Site) -> str:
 
 
 def _converted(rule: Json, kind: type[T], what: str) -> T:
+    """What this program knows of the rule; members of another version are stored and say nothing here."""
     try:
-        return msgspec.convert(rule, kind)
-    except msgspec.ValidationError as error:
+        return msgspec.convert({name: rule[name] for name in _names(kind) if name in rule}, kind)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise RuleError(f"{what}: {error}") from None
+
+
+@functools.cache
+def _names(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Its members as JSON has them."""
+    return tuple(field.encode_name for field in msgspec.structs.fields(kind))
 
 
 def _names_files(site: Site) -> bool:

@@ -7,7 +7,8 @@ import pytest
 from spokes.errors import InactiveError, TokenError
 from spokes.ids import ZERO_UID
 from spokes.model.sites import PutSites
-from tests.support.operations import do
+from tests.admin.test_sites import pem_pair
+from tests.support.operations import do, password_hash
 
 DOMAIN = "tun.test"
 
@@ -51,14 +52,15 @@ def test_tunnel_assigned_to_a_user_and_back_to_the_system(spokes, tunnel):
 
 
 def test_tunnel_config_hides_secrets_unless_asked(spokes, tunnel):
-    rule = {"domain": "a.example.org", "destination": "127.0.0.1", "port": 80, "password": "hash", "privateKey": "pem"}
+    ca, key = pem_pair()
+    rule = {"domain": "a.example.org", "port": 80, "password": password_hash("x"), "ca": ca, "privateKey": key}
     with spokes.store() as store:
         do(store, PutSites(tunnel["id"], [rule]))
     (hidden,) = (config := spokes.json("tunnel", "config", tunnel["id"]))["https"]
     assert (hidden["password"], hidden["privateKey"], hidden["port"]) == ("…", "…", 80)
     assert "key" not in config
     whole = spokes.json("tunnel", "config", tunnel["id"], "--secrets")
-    assert (whole["key"], whole["https"][0]["password"]) == (tunnel["key"], "hash")
+    assert (whole["key"], whole["https"][0]["password"]) == (tunnel["key"], password_hash("x"))
 
 
 def test_port_allocated_from_the_range_given_and_released(spokes, tunnel):

@@ -272,11 +272,11 @@ WITHIN = {
     "hostnames.former", "hostnames.has_others_below", "hostnames.hold", "tokens.get", "tokens.find_by_value",
     "tokens.insert", "tunnels.find", "tunnels.live", "tunnels.insert_auth_token", "tunnels.update_auth_token",
     "tunnels.delete_parts", "tunnels.count_of_user", "tunnels.count_of_token", "tunnels.registered_since",
-    "rules.state", "rules.note_unmanaged", "rules.count_bytes", "ports.get", "ports.allocated", "ports.count_of_user",
+    "operation_results.find", "operation_results.put", "rules.state", "rules.note_unmanaged", "rules.count_bytes",
+    "ports.get", "ports.allocated", "ports.count_of_user",
     "users.find", "users.insert", "users.update", "users.is_email_of_another", "users.delete_parts",
     "api_keys.insert", "api_keys.count_of_user", "webhooks.count_of_user", "domain_verifications.find",
     "domain_verifications.put", "domain_verifications.proved", "domain_verifications.delete_of_user",
-    "operation_results.find", "operation_results.put",
 }
 
 

@@ -202,9 +202,9 @@ def test_set_tunnel_state_shutdown_refuses_logins_until_admitted_again(store, to
 
 
 @pytest.mark.parametrize("state", [TunnelState.ONLINE, TunnelState.OFFLINE, TunnelState.DELETED])
-def test_set_tunnel_state_not_the_operator_s_is_a_mistake_of_the_program(store, token, state):
+def test_set_tunnel_state_not_the_operator_s_is_refused(store, token, state):
     tunnel, _ = do(store, RegisterTunnel(token=token, name="a", domain=DOMAIN))
-    with pytest.raises(ValueError, match="operator"):
+    with pytest.raises(ValueRefusedError, match="operator"):
         do(store, SetTunnelState(tunnel.uid, state))
 
 

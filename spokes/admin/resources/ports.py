@@ -17,7 +17,7 @@ from spokes.admin.schema.rules import (
     UpdatePortsRequest,
 )
 from spokes.admin.scope import own_tunnel, owner_filter
-from spokes.errors import AddressInUseError, ValueRefusedError
+from spokes.errors import AddressInUseError, RuleError, ValueRefusedError
 from spokes.model.operation import perform
 from spokes.model.ports import AllocatePort, PutPortRules, ReleasePort
 from spokes.model.rules import warning_of
@@ -77,6 +77,8 @@ def release(admin: Admin, caller: Caller, body: ReleasePortRequest, *, tunnel_ui
 def update(admin: Admin, caller: Caller, body: UpdatePortsRequest, *, tunnel_uid: str) -> RulesAnswer:
     """Add or replace the forwarding of the ports named, each complete; all or none."""
     own_tunnel(admin, caller, tunnel_uid)
+    if not all(port.port for port in body.ports):
+        raise RuleError("a port rule needs its public port")
     rules = {port.port: msgspec.to_builtins(port) for port in body.ports}
     return _put(admin, caller, tunnel_uid, rules, "updated")
 

@@ -289,7 +289,7 @@ async def test_alert_of_a_webhook_ends_with_the_webhook(server, store, receiver,
 async def test_webhook_is_told_of_a_large_object_by_its_name_alone(server, store, receiver):
     await hook(server, store, receiver, kinds=("site.created",))
     tunnel, _ = do(store, CreateTunnel(name="desk", domain=DOMAIN))
-    site, = do(store, PutSites(tunnel.uid, [{"domain": "a.example.org", "firewall": ["203.0.113.7/32"] * 2_000}]))
+    site, = do(store, PutSites(tunnel.uid, [{"domain": "a.example.org", "x": ["203.0.113.7/32"] * 2_000}]))
     server.follower.wake()
     await eventually(lambda: receiver.posts)
     assert len(receiver.posts[0].body) < 1_000
