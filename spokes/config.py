@@ -45,7 +45,7 @@ from spokes.setting import number, one_of, setting, settings_of, switch
 
 DEFAULT_CONFIG_PATH = Path("/etc/spokes/spokes.toml")
 CONFIG_BYTES_MAX = 1024 * 1024
-WORKER_COUNT_MAX = 64
+WORKER_COUNT_MAX = 56  # as _fastpath/route/tunnel.pxd has it
 _ADDRESSES = 'ADDR:PORT, [IPV6]:PORT or :PORT, or a list of them; e.g. "0.0.0.0:443"'
 _TEXTS = str | list[str]
 

@@ -69,7 +69,7 @@ def test_default_file_that_cannot_be_read_counts_as_absent(tmp_path, monkeypatch
         ("https = []", ["https", "no way in"]),
         ('tcp_ports = "5-4"', ["tcp_ports", "22000-22999"]),
         ('tcp_ports = "0-4"', ["tcp_ports", "1-65535"]),
-        ("workers = -1", ["workers", "1 to 64; 0 = one for each CPU"]),
+        ("workers = -1", ["workers", "1 to 56; 0 = one for each CPU"]),
         ("workers = true", ["workers", "Expected `int`"]),
         ('memory_limit = "1M"', ["memory_limit", "16M"]),
         ('memory_limit = "lots"', ["memory_limit", "not a size"]),

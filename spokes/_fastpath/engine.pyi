@@ -156,6 +156,17 @@ class Engine:
         """The slot may be given to another tunnel, ten seconds later at the earliest."""
     def tunnel_counters(self, tunnel: int) -> tuple[int, int, int, float]:
         """(bytes from visitors, bytes to visitors, streams open now, Unix time last heard of; 0.0 = never)."""
+    # other nodes of the cluster: links to each of their workers, bound as links are
+    def open_node(self) -> int:
+        """A number for another node, 1 to 255."""
+    def node_worker(self, node: int, worker: int) -> int:
+        """The slot that links to this worker of the node are bound to. Streams that come down them are visitors of the
+        other node: they go to tunnels that have links here, and no further."""
+    def close_node(self, node: int) -> None:
+        """Its slots may be given to others, as those of tunnels; no tunnel's visitors go there any more."""
+    def set_via(self, tunnel: int, node: int = 0, workers: int = 0) -> None:
+        """Where the tunnel's visitors go while it has no link here: to these workers of the node (a mask), which have
+        its links. At once, without publish(); 0: nowhere."""
     def set_route(self, kind: int, key: str | int, site: Site) -> None:
         """In force with the next publish(); in the place of what the route led to."""
 
@@ -207,11 +218,10 @@ class Engine:
 
     # links
     def connect_link(self, address: str, port: int, *, server_name: str, pin_sha256: bytes = b"",
-                     ca_file: str = "", brings_visitors: bool = False) -> int:
+                     ca_file: str = "", worker: int = -1, peer_worker: int = -1) -> int:
         """Starts connecting to a literal IP; LINK_UP or LINK_DOWN follows. `pin_sha256`: SHA-256 of the server's
         SubjectPublicKeyInfo. Without a pin the certificate must chain to `ca_file` (or the system's) and match the
-        name. `brings_visitors`: the peer is a node of ours that passes its visitors on, so each stream it opens is
-        treated as a visitor's own socket is."""
+        name. `worker`: of ours that has it, `peer_worker`: of another node's that is asked to; -1 = any."""
     def send_control(self, link: int, payload: bytes, flags: int = 0) -> None:
         """One CONTROL frame, at most 65535 bytes. A link that is gone is ignored."""
     def bind_link(self, link: int, tunnel: int) -> None:

@@ -12,6 +12,7 @@ from spokes._fastpath.bindings.counters cimport drain_access_records, note_kerne
 from spokes._fastpath.bindings.events cimport drain_events
 from spokes._fastpath.bindings.links cimport Links
 from spokes._fastpath.bindings.listeners cimport Listeners
+from spokes._fastpath.bindings.nodes cimport Nodes
 from spokes._fastpath.bindings.pages cimport put_default_pages, put_page
 from spokes._fastpath.bindings.routes cimport Routes
 from spokes._fastpath.bindings.slots cimport Slots
@@ -68,6 +69,7 @@ cdef class Engine:
         self.slots = Slots(self.threads)
         self.routes = Routes(self.threads, self.slots)
         self.links = Links(self.threads, self.slots)
+        self.nodes = Nodes(self.threads, self.slots)
 
     # --- life ---
 
@@ -94,7 +96,7 @@ cdef class Engine:
             raise EngineError("pages are set before start()")
         put_page(self.threads.shared, code, status, content_type, body, retry_after_s)
 
-    # --- tunnels and services ---
+    # --- tunnels ---
 
     def open_tunnel(self):
         return self.slots.open_tunnel()
@@ -105,6 +107,23 @@ cdef class Engine:
 
     def tunnel_counters(self, uint32_t tunnel):
         return self.slots.tunnel_counters(tunnel)
+
+    # --- other nodes ---
+
+    def open_node(self):
+        return self.nodes.open_node()
+
+    def node_worker(self, int node, int worker):
+        return self.nodes.node_worker(node, worker)
+
+    def close_node(self, int node):
+        for slot in self.nodes.close_node(node):
+            self.close_tunnel(slot)
+
+    def set_via(self, uint32_t tunnel, int node=0, uint64_t workers=0):
+        self.nodes.set_via(tunnel, node, workers)
+
+    # --- services ---
 
     def open_service(self, uint32_t tunnel):
         return self.slots.open_service(tunnel)
@@ -156,8 +175,8 @@ cdef class Engine:
     # --- links ---
 
     def connect_link(self, str address, int port, *, str server_name, bytes pin_sha256=b"", str ca_file="",
-                     bint brings_visitors=False):
-        return self.links.dial(address, port, server_name, pin_sha256, ca_file, brings_visitors)
+                     int worker=-1, int peer_worker=-1):
+        return self.links.dial(address, port, server_name, pin_sha256, ca_file, worker, peer_worker)
 
     def send_control(self, uint64_t link, bytes payload not None, int flags=0):
         self.links.send_control(link, payload, flags)

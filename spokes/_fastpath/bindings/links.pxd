@@ -15,7 +15,7 @@ cdef class Links:
     cdef dict tunnels                   # link -> slot
     cdef Context context(self, str ca_file)
     cdef uint64_t dial(self, str address, int port, str server_name, bytes pin_sha256, str ca_file,
-                       bint brings_visitors) except 0
+                       int worker, int peer_worker) except 0
     cdef int send_control(self, uint64_t link, bytes payload, int flags) except -1
     cdef int bind(self, uint64_t link, uint32_t tunnel) except -1
     cdef double rtt_ms(self, uint64_t link) except -1

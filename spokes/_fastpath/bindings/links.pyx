@@ -13,11 +13,12 @@ from spokes._fastpath.base.net cimport (
     SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close, connect, sockaddr, sockaddr_storage, socket, socklen_t,
 )
 from spokes._fastpath.base.ring cimport Msg
-from spokes._fastpath.base.types cimport atomic_add, atomic_get
+from spokes._fastpath.base.types cimport atomic_add, atomic_get, uint8_t
 from spokes._fastpath.bindings.certificate cimport tls_words
 from spokes._fastpath.bindings.socket_address cimport write_address
 from spokes._fastpath.core.shared cimport COMMAND_BIND, COMMAND_CONNECT, COMMAND_CONTROL, LinkSlot
 from spokes._fastpath.io.tune cimport tune_link
+from spokes._fastpath.route.tunnel cimport WORKER_COUNT_MAX
 from spokes._fastpath.tls.tls_context cimport (
     TICKET_KEY_BYTES, TICKET_KEY_COUNT_MAX, tls_client_context, tls_context_free, tls_set_ticket_keys,
 )
@@ -60,20 +61,21 @@ cdef class Links:
         return context
 
     cdef uint64_t dial(self, str address, int port, str server_name, bytes pin_sha256, str ca_file,
-                       bint brings_visitors) except 0:
+                       int worker, int peer_worker) except 0:
         cdef sockaddr_storage where
         cdef socklen_t where_bytes = write_address(&where, address, port)
         cdef LinkSlot *slot
         cdef Context context
         cdef Msg msg
         cdef int fd, rc
-        cdef uint32_t worker = self.next_worker
         cdef uint64_t link
         cdef bytes name = server_name.encode("ascii")
         if self.threads.stopped:
             raise EngineError("the engine has stopped")
         if len(name) > 253 or (pin_sha256 and len(pin_sha256) != 32):
             raise EngineError("server_name or pin_sha256 has a wrong length")
+        if not -1 <= worker < <int>self.threads.shared.worker_count or not -1 <= peer_worker < WORKER_COUNT_MAX:
+            raise EngineError("there is no such worker")
         context = self.context(ca_file)
         fd = socket(where.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         if fd < 0:
@@ -85,10 +87,12 @@ cdef class Links:
         tune_link(fd)
         rc = connect(fd, <const sockaddr *>&where, where_bytes)
         rc = 0 if rc == 0 or errno == EINPROGRESS else -errno
-        self.next_worker = (worker + 1) % self.threads.shared.worker_count
+        if worker < 0:
+            worker = <int>self.next_worker
+            self.next_worker = (self.next_worker + 1) % self.threads.shared.worker_count
+        slot.peer_worker = <uint8_t>(peer_worker + 1)
         link = slot.id = (<uint64_t>(worker + 1) << 56) | atomic_add(&self.threads.shared.link_serial, 1)
         slot.context = context.c
-        slot.brings_visitors = brings_visitors
         address_read(&slot.peer, &where)
         memcpy(slot.server_name, <const char *>name, len(name))
         if pin_sha256:

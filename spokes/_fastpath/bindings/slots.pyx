@@ -50,6 +50,8 @@ cdef class Slots:
                 tunnel.services = tunnel.services.next
             tunnel.counts.bytes_in = tunnel.counts.bytes_out = tunnel.last_heard_ms = 0
             tunnel.is_open = 1
+            tunnel.is_node = 0
+            atomic_set(&tunnel.via, 0)
             return slot
         if self.tunnel_count == self.tunnel_capacity:
             self.tunnel_capacity = self.tunnel_capacity * 2 if self.tunnel_capacity else 64

@@ -15,6 +15,7 @@ from spokes._fastpath.bindings.pages cimport free_pages
 from spokes._fastpath.core.shared cimport COMMAND_STOP, EVENT_RING_CAPACITY, Worker
 from spokes._fastpath.core.worker cimport worker_clear, worker_init, worker_main
 from spokes._fastpath.flow.own_address cimport NOTED_COUNT
+from spokes._fastpath.route.tunnel cimport NODE_COUNT_MAX, WORKER_COUNT_MAX, Node
 from spokes._fastpath.tls.tls_context cimport tls_context_free, tls_server_context
 
 import ipaddress
@@ -43,8 +44,8 @@ HANDSHAKE_BURST_S = 10                  # worth of handshakes that an address ma
 cdef class Threads:
     def __cinit__(self, *, int workers, uint64_t memory_limit_bytes, bint accepting, uint32_t access_record_count_max):
         cdef int i, rc
-        if not 1 <= workers <= 64:
-            raise EngineError(f"workers={workers} is not between 1 and 64")
+        if not 1 <= workers <= WORKER_COUNT_MAX:
+            raise EngineError(f"workers={workers} is not between 1 and {WORKER_COUNT_MAX}")
         if memory_limit_bytes < 8 << 20:
             raise EngineError(f"memory_limit_bytes={memory_limit_bytes} is less than 8 MiB")
         self.shared = <Shared *>calloc(1, sizeof(Shared))
@@ -61,7 +62,8 @@ cdef class Threads:
         if accepting:
             self.shared.link_context = tls_server_context(True)
             self.shared.visitor_context = tls_server_context(False)
-            if self.shared.link_context == NULL or self.shared.visitor_context == NULL:
+            self.shared.nodes = <Node *>calloc(NODE_COUNT_MAX + 1, sizeof(Node))
+            if self.shared.link_context == NULL or self.shared.visitor_context == NULL or self.shared.nodes == NULL:
                 raise MemoryError
         self.shared.workers = <Worker *>calloc(workers, sizeof(Worker))
         self.ids = <pthread_t *>calloc(workers, sizeof(pthread_t))
@@ -92,6 +94,7 @@ cdef class Threads:
         free(self.ids)
         free(self.shared.workers)
         free(self.shared.dialled)
+        free(self.shared.nodes)
         free(self.shared)
 
     cdef int set_throttle(self, uint32_t rate_per_s, list networks) except -1:

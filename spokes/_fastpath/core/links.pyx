@@ -22,7 +22,7 @@ from spokes._fastpath.core.events cimport (
 from spokes._fastpath.core.shared cimport HANDSHAKE_MS, LINK_BUCKETS
 from spokes._fastpath.flow.exchange_request cimport exchange_start
 from spokes._fastpath.flow.own_address cimport NOTED_HOPS_MAX, address_hops, address_tell_loop
-from spokes._fastpath.flow.relay cimport relay_to_tunnel, relay_to_upstream
+from spokes._fastpath.flow.relay cimport relay_datagram, relay_to_tunnel, relay_to_upstream
 from spokes._fastpath.flow.udp_flow cimport udp_serve
 from spokes._fastpath.io.conn cimport conn_close, conn_flush
 from spokes._fastpath.io.conn_life cimport conn_new, conn_watch
@@ -38,6 +38,7 @@ from spokes._fastpath.route.route cimport ROUTE_TCP, ROUTE_TLS, ROUTE_UDP, route
 from spokes._fastpath.route.site cimport SITE_TUNNELS, SITE_UPSTREAM, Site, Upstream
 from spokes._fastpath.tls.openssl cimport SSL
 from spokes._fastpath.tls.tls cimport tls_check_pin, tls_has_link_alpn, tls_new_client
+from spokes._fastpath.tls.tls_context cimport client_ask_worker
 
 cdef extern from "stdio.h" nogil:
     int snprintf(char *dst, size_t n, const char *format, ...)
@@ -71,14 +72,20 @@ cdef void slot_remove(Worker *worker, uint64_t id) noexcept nogil:
 # --- links that stand -------------------------------------------------------------------------------------------------
 
 cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
-    """The peer opened a stream. Only clients serve them, and only on links that they have bound to their tunnel."""
+    """The peer opened a stream. Clients serve them on links that they have bound to their tunnel; servers on links to
+    other nodes, whose visitors they are."""
     cdef Site *site = NULL
+    cdef Open relayed
     cdef int rc
     cdef uint8_t hops
-    if link.is_acceptor or link.tunnel == NULL:
+    if link.tunnel == NULL or (link.is_acceptor and not link.tunnel.is_node):
         return REASON_NO_SERVICE
-    if open.service == SERVICE_HTTP:
-        rc = exchange_start(&stream.end, link.loop, &open.visitor, link.brings_visitors, 0)
+    if link.tunnel.is_node:
+        relayed = open[0]
+        relayed.visitor.hops = 1        # whatever it says: nobody's visitor goes through a third node
+        open = &relayed
+    if open.service == SERVICE_HTTP:    # not the visitor's own end: the node that has it has looked at what it sends
+        rc = exchange_start(&stream.end, link.loop, &open.visitor, False, 0)
         return REASON_INTERNAL if rc < 0 else 0
     if open.service == SERVICE_UDP:
         site = route_find_port(link.loop.routes, ROUTE_UDP, open.visitor.port)
@@ -87,6 +94,8 @@ cdef int on_open(Link *link, Stream *stream, const Open *open) noexcept nogil:
     elif open.service == SERVICE_TLS:
         site = route_find(link.loop.routes, ROUTE_TLS, open.name, open.name_bytes)
     if site != NULL and site.kind == SITE_TUNNELS:
+        if open.service == SERVICE_UDP:
+            stream.on_datagram = relay_datagram
         return relay_to_tunnel(&stream.end, link.loop, site, open)
     if site == NULL or site.kind != SITE_UPSTREAM:
         return REASON_NO_SERVICE
@@ -182,7 +191,6 @@ cdef int link_up(Worker *worker, Conn *conn, LinkSlot *slot) noexcept nogil:
     slot.conn = conn
     slot.link = link
     link.id = slot.id
-    link.brings_visitors = slot.brings_visitors
     link.stream_count_max = worker.shared.stream_count_max
     n = address_text(text, &conn.peer)
     n += snprintf(text + n, sizeof(text) - n, b" %u", <unsigned>conn.peer.port)
@@ -225,7 +233,8 @@ cdef void dial_ready(Conn *conn) noexcept nogil:
         if getpeername(conn.fd, <sockaddr *>&address, &address_bytes) == 0:
             address_read(&conn.peer, &address)
         ssl = tls_new_client(slot.context, slot.server_name, slot.has_pin)
-        if ssl == NULL or conn_start_tls(conn, ssl) < 0:
+        if ssl == NULL or (slot.peer_worker and not client_ask_worker(ssl, slot.peer_worker)) \
+                or conn_start_tls(conn, ssl) < 0:
             dial_failed(conn, RC_TLS)
             return
     if conn.writable and conn.tls.tx.bytes > 0:

@@ -9,6 +9,7 @@ from spokes._fastpath.http.page cimport PAGE_COUNT, Page
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport Loop
 from spokes._fastpath.link.link_state cimport TUNNEL_VISITOR_COUNTERS, Link
+from spokes._fastpath.route.tunnel cimport Node
 from spokes._fastpath.tls.openssl cimport SSL_CTX
 
 cdef enum CommandKind:
@@ -35,8 +36,8 @@ cdef struct LinkSlot:                   # a link known to Python by its id: bein
     Conn *conn
     Link *link
     Address peer                        # of a link being made
-    uint8_t brings_visitors
     uint8_t has_pin
+    uint8_t peer_worker                 # the worker there that is asked for: its number and 1; 0 = any
     uint8_t pin[32]
     char server_name[256]
     SSL_CTX *context                    # of a link being made; referenced by the engine
@@ -58,6 +59,7 @@ cdef struct Shared:                     # one engine's
     uint32_t stream_count_max
     uint64_t tunnel_stream_count_max    # 0 = any number
     uint64_t tunnel_visitors[TUNNEL_VISITOR_COUNTERS]   # atomic; tunnel_slots.pyx
+    Node *nodes                         # NODE_COUNT_MAX + 1; NULL at a client
     uint64_t *dialled                   # upstream.pyx; a client's alone
     uint64_t visitor_count_max
     uint64_t visitor_count              # atomic

@@ -11,7 +11,7 @@ from spokes._fastpath.base.buf cimport BLOCK_BYTES, Buf, chain_append, pool_is_f
 from spokes._fastpath.base.net cimport getsockname, sockaddr, sockaddr_storage, socklen_t
 from spokes._fastpath.base.throttle cimport throttle_admit
 from spokes._fastpath.base.timer cimport timer_clear, timer_set
-from spokes._fastpath.base.types cimport RC_EOF, RC_TLS, atomic_add, atomic_sub, uint64_t, uint8_t
+from spokes._fastpath.base.types cimport RC_EOF, RC_TLS, atomic_add, atomic_sub, uint32_t, uint64_t, uint8_t
 from spokes._fastpath.core.links cimport link_up
 from spokes._fastpath.core.shared cimport ADDRESS_COUNTERS, HANDSHAKE_MS, Worker
 from spokes._fastpath.flow.exchange cimport exchange_page
@@ -86,8 +86,9 @@ cdef bint to_tunnel(Conn *conn, const Site *site, uint8_t service, const char *n
                     uint8_t name_bytes) noexcept nogil:
     """Join a raw visitor to a new stream, or hand it to the worker that has the tunnel's links. False: refused."""
     cdef Open open
-    if site_pick(site, conn.loop) == NULL:
-        return conn_hand_over(conn, site_workers(site), &conn.span.workers_tried)
+    cdef uint64_t tried = conn.span.workers_tried
+    if site_pick(site, conn.loop, 0, tried).link == NULL:
+        return conn_hand_over(conn, site_workers(site, conn.loop, 0, tried), &conn.span.workers_tried)
     memset(&open, 0, sizeof(open))
     open.service = service
     open.visitor = visitor_of(conn, False)
@@ -191,6 +192,15 @@ cdef Site *link_certificate(RouteTable *routes, const Hello *hello) noexcept nog
     return site if site != NULL else route_find(routes, ROUTE_LINK, b"", 0)
 
 
+cdef bint go_to_worker(Conn *conn, uint32_t wanted) noexcept nogil:
+    """A node's link asks for one of our workers, where it will meet the links of the tunnels that it is for. False: it
+    is there, or there is no such worker."""
+    cdef Worker *worker = <Worker *>conn.loop
+    if wanted == conn.loop.index or wanted >= worker.shared.worker_count:
+        return False
+    return conn_hand_over(conn, <uint64_t>1 << wanted, &conn.span.workers_tried)
+
+
 cdef Site *nameless_certificate(Conn *conn) noexcept nogil:
     """Who names no host gets the certificate of the address that it came to, else the server's own."""
     cdef sockaddr_storage here
@@ -222,6 +232,8 @@ cdef void hello_ready(Conn *conn) noexcept nogil:
             refuse_hello(conn)
         return
     if hello.has_link_alpn and worker.shared.link_context != NULL:
+        if hello.worker and go_to_worker(conn, hello.worker - 1):
+            return
         site = link_certificate(loop.routes, &hello)
         if site == NULL:
             conn_alert(conn, ALERT_INTERNAL_ERROR)

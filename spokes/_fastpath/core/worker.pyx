@@ -125,6 +125,7 @@ cdef int worker_init(Worker *worker, Shared *shared, uint32_t index) noexcept no
     worker.commands.wake_fd = -1
     pool_init(&worker.loop.pool, &shared.budget)
     worker.loop.pages = shared.pages
+    worker.loop.nodes = shared.nodes
     worker.loop.dialled = shared.dialled
     worker.loop.tunnel_stream_count_max = shared.tunnel_stream_count_max
     worker.loop.tunnel_visitors = shared.tunnel_visitors

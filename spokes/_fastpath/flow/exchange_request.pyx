@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 from spokes._fastpath.base.address cimport address_text
 from spokes._fastpath.base.reason cimport REASON_TIMEOUT
-from spokes._fastpath.base.types cimport RC_LIMIT, RC_MEMORY, atomic_add, uint32_t, uint8_t
+from spokes._fastpath.base.types cimport RC_LIMIT, RC_MEMORY, atomic_add, atomic_get, uint32_t, uint8_t
 from spokes._fastpath.flow.exchange cimport (
     exchange_abort, exchange_begin, exchange_close, exchange_drop_upstream, exchange_finish, exchange_new,
     exchange_note_fault, exchange_page, exchange_page_with,
@@ -45,7 +45,7 @@ from spokes._fastpath.io.loop cimport loop_task
 from spokes._fastpath.link.frame cimport SERVICE_HTTP, Open
 from spokes._fastpath.link.link_choice cimport link_is_busy, link_pick
 from spokes._fastpath.link.link_state cimport Link, Stream
-from spokes._fastpath.link.site_links cimport site_is_here, site_pick, site_workers
+from spokes._fastpath.link.site_links cimport Path, site_is_here, site_pick, site_workers
 from spokes._fastpath.link.stream_count cimport stream_serve
 from spokes._fastpath.link.stream_open cimport stream_open
 from spokes._fastpath.policy.policies cimport policies_ask
@@ -53,6 +53,7 @@ from spokes._fastpath.policy.policy cimport POLICY_ANSWER, Request
 from spokes._fastpath.route.outcome cimport FAULT_SILENT
 from spokes._fastpath.route.route cimport ROUTE_HTTP, ROUTE_TLS, route_find, route_find_certificate
 from spokes._fastpath.route.site cimport SITE_DIRECTORY, SITE_PAGE, SITE_TUNNELS, SITE_UPSTREAM, Site, site_has
+from spokes._fastpath.route.tunnel cimport Service
 
 cdef enum:
     REPLAY_GROWTH_BYTES = 1024          # what a head grows by as it is rewritten: our fields, another host
@@ -172,21 +173,30 @@ cdef int exchange_decide(Exchange *x, const HttpHead *head, const uint8_t *src, 
 
 # --- the upstream's end -----------------------------------------------------------------------------------------------
 
+cdef Link *best_link(Exchange *x, const Site *site) noexcept nogil:
+    """What a new stream would go down, of the tunnel that the last request went to; or of its node."""
+    cdef Link *link = link_pick(x.tunnel, x.loop)
+    return link if link != NULL else site_pick(site, x.loop, x.visitor.hops, x.workers_tried).link
+
+
 cdef uint8_t exchange_to_tunnel(Exchange *x, Site *site) noexcept nogil:
     """Take a stream to a tunnel of the site: the one at hand, or a new one. PAGE_NONE, or the page to answer with.
     Where another worker has the site's links the exchange is moving there."""
     cdef Link *link
+    cdef Path path
     cdef Stream *stream
     cdef Open open
+    cdef Service *service = site.service if x.visitor.hops == 0 else NULL   # counted where the visitor came in
     if x.upstream != NULL and site_has(site, x.tunnel) and not x.upstream.eof and not x.upstream.fin:
         link = (<Stream *>x.upstream).link
-        if not link.draining and not (link_is_busy(link) and link_pick(x.tunnel, x.loop) != link):
-            stream_serve(<Stream *>x.upstream, site.service)
+        if not link.draining and (link.tunnel == x.tunnel or atomic_get(&x.tunnel.worker_mask) == 0) \
+                and not (link_is_busy(link) and best_link(x, site) != link):
+            stream_serve(<Stream *>x.upstream, service)
             return PAGE_NONE
     exchange_drop_upstream(x, False)
-    link = site_pick(site, x.loop)
-    if link == NULL:
-        if end_hand_over(x.downstream, site_workers(site), &x.workers_tried):
+    path = site_pick(site, x.loop, x.visitor.hops, x.workers_tried)
+    if path.link == NULL:
+        if end_hand_over(x.downstream, site_workers(site, x.loop, x.visitor.hops, x.workers_tried), &x.workers_tried):
             x.moving = 1
             return PAGE_NONE
         # A link that is here and was not picked is full.
@@ -195,13 +205,13 @@ cdef uint8_t exchange_to_tunnel(Exchange *x, Site *site) noexcept nogil:
     memset(&open, 0, sizeof(open))
     open.service = SERVICE_HTTP
     open.visitor = x.visitor
-    stream = stream_open(link, &open, site.service)
+    stream = stream_open(path.link, path.tunnel, &open, service)
     if stream == NULL:
         return PAGE_LIMIT
     stream.end.ops = &upstream_ops
     stream.end.owner = x
     x.upstream = &stream.end
-    x.tunnel = link.tunnel
+    x.tunnel = path.tunnel
     return PAGE_NONE
 
 
@@ -234,7 +244,7 @@ cdef uint8_t exchange_connect(Exchange *x, Site *site, const HttpHead *head, con
     cdef uint8_t page
     if site.kind == SITE_TUNNELS:
         page = exchange_to_tunnel(x, site)
-        if page == PAGE_NONE and not x.moving and site.service != NULL:
+        if page == PAGE_NONE and not x.moving and site.service != NULL and x.visitor.hops == 0:
             atomic_add(&site.service.requests_total, 1)
         return page
     if site.kind == SITE_UPSTREAM:

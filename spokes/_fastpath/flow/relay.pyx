@@ -5,7 +5,7 @@ arrives by itself is pushed as far as there is room. An end without room pauses 
 flow and no other.
 """
 from spokes._fastpath.base.reason cimport REASON_GONE, REASON_INTERNAL, REASON_LIMIT
-from spokes._fastpath.base.types cimport RC_EOF, uint16_t, uint8_t
+from spokes._fastpath.base.types cimport RC_EOF, uint16_t, uint32_t, uint8_t
 from spokes._fastpath.flow.fault cimport fault_of_conn, fault_reason
 from spokes._fastpath.flow.own_address cimport address_is_loop, address_tell_loop
 from spokes._fastpath.flow.upstream cimport UpstreamConn, upstream_connect_raw, upstream_count_fault
@@ -15,9 +15,10 @@ from spokes._fastpath.io.end cimport (
     end_abort, end_fin, end_finish, end_is_readable, end_move, end_push, end_push_chain, end_refuse, end_resume,
     end_room, end_taken, end_wait_room,
 )
-from spokes._fastpath.link.frame cimport SERVICE_TLS
-from spokes._fastpath.link.link_state cimport STREAM_SLOT_BYTES, Link, Stream
-from spokes._fastpath.link.site_links cimport site_pick
+from spokes._fastpath.link.frame cimport SERVICE_TLS, SERVICE_UDP
+from spokes._fastpath.link.link_datagrams cimport stream_datagram
+from spokes._fastpath.link.link_state cimport STREAM_SLOT_BYTES, Stream
+from spokes._fastpath.link.site_links cimport ALL_WORKERS, Path, site_pick
 from spokes._fastpath.link.stream_open cimport stream_open
 from spokes._fastpath.route.outcome cimport (
     FAULT_CLOSED, FAULT_LOOP, FAULT_NONE, outcome_answered, outcome_is_loop,
@@ -179,14 +180,21 @@ cdef void relay_join(End *downstream, End *upstream, bint is_tls) noexcept nogil
     end_resume(upstream)
 
 
+cdef void relay_datagram(Stream *stream, const uint8_t *src, uint32_t src_bytes) noexcept nogil:
+    if not stream_datagram(<Stream *>stream.end.owner, src, src_bytes):
+        stream.link.loop.stats.datagrams_dropped += 1
+
+
 cdef int relay_to_tunnel(End *downstream, Loop *loop, const Site *site, const Open *open) noexcept nogil:
-    cdef Link *link = site_pick(site, loop)
+    cdef Path path = site_pick(site, loop, open.visitor.hops, ALL_WORKERS)
     cdef Stream *stream
-    if link == NULL:
+    if path.link == NULL:
         return REASON_GONE
-    stream = stream_open(link, open, site.service)
+    stream = stream_open(path.link, path.tunnel, open, site.service if open.visitor.hops == 0 else NULL)
     if stream == NULL:
         return REASON_LIMIT
+    if open.service == SERVICE_UDP:     # of a flow that came as a stream: from a socket it is udp_listener's
+        stream.on_datagram = relay_datagram
     relay_join(downstream, &stream.end, open.service == SERVICE_TLS)
     return 0
 

@@ -11,7 +11,7 @@ from spokes._fastpath.base.net cimport close, sockaddr_storage, socklen_t
 from spokes._fastpath.base.poller cimport EPOLLIN, poller_add
 from spokes._fastpath.base.reason cimport REASON_GONE
 from spokes._fastpath.base.timer cimport timer_set
-from spokes._fastpath.base.types cimport uint32_t
+from spokes._fastpath.base.types cimport uint32_t, uint64_t
 from spokes._fastpath.flow.udp_peers cimport (
     is_crowded, peer_bucket, peer_enlist, peer_find, peer_forget, peer_heard, peer_to_evict,
 )
@@ -22,8 +22,8 @@ from spokes._fastpath.io.conn_life cimport conn_attach, conn_new
 from spokes._fastpath.io.conn_state cimport ROLE_UDP, EndOps
 from spokes._fastpath.link.frame cimport SERVICE_UDP, Open
 from spokes._fastpath.link.link_datagrams cimport stream_datagram
-from spokes._fastpath.link.link_state cimport Link, Stream
-from spokes._fastpath.link.site_links cimport site_is_here, site_pick, site_workers
+from spokes._fastpath.link.link_state cimport Stream
+from spokes._fastpath.link.site_links cimport Path, site_is_here, site_pick, site_workers
 from spokes._fastpath.link.stream cimport stream_close
 from spokes._fastpath.link.stream_open cimport stream_open
 from spokes._fastpath.route.route cimport ROUTE_UDP, route_find_port
@@ -71,14 +71,14 @@ peer_ops.room = nothing
 peer_ops.gone = peer_gone
 
 
-cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *address) noexcept nogil:
+cdef Peer *peer_new(Conn *conn, const Path *path, Service *service, const Address *address) noexcept nogil:
     cdef Listener *listener = <Listener *>conn.extra
     cdef Peer *peer
     cdef Open open
     cdef uint32_t bucket = peer_bucket(address)
     cdef uint8_t share = address_hash(address, 0) % SHARES
     cdef Peer *leaving = NULL
-    if is_crowded(listener, link):
+    if is_crowded(listener, path.tunnel, conn.loop):
         leaving = peer_to_evict(conn, &listener.shares[share])
         if leaving == NULL:
             return NULL
@@ -89,7 +89,7 @@ cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *add
     open.service = SERVICE_UDP
     open.visitor.port = conn.port
     open.visitor.address = address[0]
-    peer.stream = stream_open(link, &open, service)
+    peer.stream = stream_open(path.link, path.tunnel, &open, service)
     if peer.stream == NULL:
         free(peer)
         return NULL
@@ -110,6 +110,12 @@ cdef Peer *peer_new(Conn *conn, Link *link, Service *service, const Address *add
     return peer
 
 
+cdef bint follow(Conn *conn, const Site *site) noexcept nogil:
+    """To a worker that has links, if one is left to be tried."""
+    cdef uint64_t *tried = &conn.span.workers_tried
+    return conn_hand_over(conn, site_workers(site, conn.loop, 0, tried[0]), tried)
+
+
 cdef void listener_ready(Conn *conn) noexcept nogil:
     cdef Loop *loop = conn.loop
     cdef Listener *listener = <Listener *>conn.extra
@@ -118,7 +124,7 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
     cdef Address address
     cdef Local local
     cdef Site *site
-    cdef Link *link
+    cdef Path path
     cdef Peer *peer
     cdef ssize_t n
     cdef int _i
@@ -127,7 +133,7 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
     if listener.peer_count == 0:        # go where the links are before reading: what was read cannot go along
         site = route_find_port(loop.routes, ROUTE_UDP, conn.port)
         if site != NULL and site.kind == SITE_TUNNELS and not site_is_here(site, loop) \
-                and conn_hand_over(conn, site_workers(site), &conn.span.workers_tried):
+                and site_pick(site, loop, 0, conn.span.workers_tried).link == NULL and follow(conn, site):
             return
     for _i in range(UDP_BATCH):
         n = listener_recv(conn, &source, &source_bytes, &local)
@@ -140,17 +146,16 @@ cdef void listener_ready(Conn *conn) noexcept nogil:
             if site == NULL or site.kind != SITE_TUNNELS:
                 loop.stats.datagrams_dropped += 1
                 continue
-            link = site_pick(site, loop)
-            if link == NULL:
+            path = site_pick(site, loop, 0, conn.span.workers_tried)
+            if path.link == NULL:
                 loop.stats.datagrams_dropped += 1
                 # The socket follows the links, but not for a link that is only full: that would end every peer's flow.
-                if not site_is_here(site, loop) \
-                        and conn_hand_over(conn, site_workers(site), &conn.span.workers_tried):
+                if not site_is_here(site, loop) and follow(conn, site):
                     forget_peers(conn)
                     return
                 continue
             conn.span.workers_tried = 0
-            peer = peer_new(conn, link, site.service, &address)
+            peer = peer_new(conn, &path, site.service, &address)
             if peer == NULL:
                 loop.stats.datagrams_dropped += 1
                 continue

@@ -66,11 +66,11 @@ cdef void peer_forget(Peer *peer) noexcept nogil:
     free(peer)
 
 
-cdef bint is_crowded(const Listener *listener, Link *link) noexcept nogil:
+cdef bint is_crowded(const Listener *listener, const Tunnel *tunnel, const Loop *loop) noexcept nogil:
     """Are there no more slots for datagrams? Of the last quarter of a tunnel's slots they get as many as stay free for
     TCP, whose visitors have shown that they are there."""
     return listener.peer_count >= UDP_PEER_COUNT_MAX \
-        or not tunnel_may_take(link, atomic_get(&link.tunnel.flow_count) if link.tunnel != NULL else 0)
+        or not tunnel_may_take(tunnel, loop, atomic_get(&tunnel.flow_count))
 
 
 cdef Peer *peer_to_evict(Conn *conn, const Share *own) noexcept nogil:

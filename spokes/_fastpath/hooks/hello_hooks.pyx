@@ -41,6 +41,7 @@ def parse_hello(bytes data not None, size_t step=0):
         "has_link_alpn": bool(hello.has_link_alpn),
         "has_authority_alpn": bool(hello.has_authority_alpn),
         "has_acme_alpn": bool(hello.has_acme_alpn),
+        "worker": hello.worker,
         "has_tls13": bool(hello.has_tls13),
     }
 

@@ -10,6 +10,7 @@ from spokes._fastpath.base.access_log cimport AccessLog
 from spokes._fastpath.http.httpdate cimport HTTP_DATE_BYTES, httpdate_write
 from spokes._fastpath.http.page cimport Page
 from spokes._fastpath.route.route cimport RouteTable
+from spokes._fastpath.route.tunnel cimport Node
 from spokes._fastpath.tls.openssl cimport SSL
 from spokes._fastpath.tls.tls_context cimport TlsIo
 
@@ -202,6 +203,7 @@ cdef struct Loop:                       # one worker's: everything here is touch
     char date[HTTP_DATE_BYTES]
     void *idle_upstreams                # upstream.pyx
     uint64_t replay_bytes               # requests kept to be sent again
+    const Node *nodes                   # by their numbers, of a server in a cluster; NULL = it is alone
     uint64_t *dialled                   # upstream.pyx; shared by all workers, NULL = none
     uint64_t tunnel_stream_count_max    # of one tunnel, all links together; 0 = any number
     uint64_t *tunnel_visitors           # TUNNEL_VISITOR_COUNTERS, shared by all workers; used where there is a maximum

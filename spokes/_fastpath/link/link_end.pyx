@@ -38,6 +38,7 @@ cdef void link_bind(Link *link, Tunnel *tunnel) noexcept nogil:
     for i in range(link.bucket_count):  # the peer's, that came before
         stream = link.buckets[i]
         while stream != NULL:
+            stream.tunnel = tunnel
             atomic_add(&tunnel.held_bytes, <uint64_t>stream.held_blocks * BLOCK_BYTES)
             stream = stream.hash_next
 

@@ -151,7 +151,7 @@ cdef int link_frame(Link *link, const Frame *frame, const uint8_t *payload) noex
         if link.stream_count >= link.stream_count_max:
             rc = REASON_LIMIT
         else:
-            stream = stream_new(link, frame.stream)
+            stream = stream_new(link, frame.stream, link.tunnel)
             if stream == NULL:
                 return RC_LIMIT
             stream.service = open.service

@@ -1,5 +1,5 @@
 # What a link and a stream are: their state, limits and callbacks.
-from spokes._fastpath.base.types cimport uint32_t, uint64_t, uint8_t
+from spokes._fastpath.base.types cimport uint16_t, uint32_t, uint64_t, uint8_t
 from spokes._fastpath.io.conn cimport Conn
 from spokes._fastpath.io.conn_state cimport End, Loop, Task
 from spokes._fastpath.link.backlog cimport Backlog
@@ -126,7 +126,6 @@ cdef struct Link:
     uint8_t closing                     # by us: its conn lingers until what is queued has left
     uint8_t pong_wanted                 # the control plane asked whether the peer is there
     uint8_t in_message                  # a part of a control message went out, and more parts are to follow
-    uint8_t brings_visitors             # the peer is a node that has visitors' own ends: each stream stands for one
     uint8_t down
 
 cdef struct Stream:                     # 288 bytes
@@ -136,6 +135,7 @@ cdef struct Stream:                     # 288 bytes
     QueueNode nodes[QUEUE_COUNT]     # … and, of a stream that has ended, its DeferredFree: it stands in no queue
     Stream *credit_next
     uint64_t *holder                    # what its visitor's address holds; NULL = not counted
+    Tunnel *tunnel                      # whose shares it is held to: its link's, or one whose links are at another node
     Service *serves                     # whose counts its bytes are under; NULL = the tunnel's, if its link has one
     stream_datagram_fn on_datagram
     uint64_t tx_offset                  # bytes sent
@@ -147,16 +147,16 @@ cdef struct Stream:                     # 288 bytes
     uint64_t access_begin_ms             # wall clock: since when it serves that service …
     uint64_t access_bytes_in             # … and what it has carried since
     uint64_t access_bytes_out
-    uint64_t waiting_taken              # taken since waiting_since_ms; both halve as they grow old
     # Of the loop's clock, its low 32 bits: only differences count, and none of 49 days is looked at.
     uint32_t waiting_since_ms           # since when something has waited
     uint32_t credit_since_ms            # since when it waits for credit
     uint32_t taken_ms                   # when the owner last took something of what waits in rx
+    uint32_t waiting_taken              # bytes taken since waiting_since_ms; both halve as they grow old
     uint32_t held_blocks                # in end.rx, as counted for its tunnel and its holder
     Visitor visitor                     # that it is for
     uint32_t id
     uint32_t window_bytes
-    uint32_t read_bytes                 # what the next direct read asks for
+    uint16_t read_bytes                 # what the next direct read asks for, STREAM_SLOT_BYTES at most
     uint8_t service
     uint8_t queued                      # a bit for each queue that it stands in
     uint8_t narrowed                    # by the peer's WINDOW

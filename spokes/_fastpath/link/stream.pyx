@@ -63,8 +63,8 @@ cdef void stream_drop(Stream *stream) noexcept nogil:
     stream_unpromise(stream, stream.window_bytes)
     link.stream_count -= 1
     link.loop.stats.streams_open -= 1
-    if link.tunnel != NULL:
-        atomic_sub(&link.tunnel.stream_count, 1)
+    if stream.tunnel != NULL:
+        atomic_sub(&stream.tunnel.stream_count, 1)
     if not stream.in_credits:           # else the flush that takes it out of the list parks it
         stream_defer_free(stream)
 

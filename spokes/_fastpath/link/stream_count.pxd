@@ -9,7 +9,7 @@ cdef void stream_serve(Stream *stream, Service *service) noexcept nogil     # fr
 cdef inline Counts *stream_counts(const Stream *stream) noexcept nogil:
     if stream.serves != NULL:
         return &stream.serves.counts
-    return &stream.link.tunnel.counts if stream.link.tunnel != NULL else NULL
+    return &stream.tunnel.counts if stream.tunnel != NULL else NULL
 
 cdef inline void stream_count_in(Stream *stream, size_t bytes) noexcept nogil:
     cdef Counts *counts = stream_counts(stream)

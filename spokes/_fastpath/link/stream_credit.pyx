@@ -13,9 +13,11 @@ from spokes._fastpath.link.link_state cimport (
     QueueNode, StreamQueue, is_queued,
 )
 from spokes._fastpath.link.tunnel_slots cimport stream_count_slot
+from spokes._fastpath.route.tunnel cimport Tunnel
 
 cdef enum:
     WINDOW_STREAM_PARTS = 8             # all that are open may begin to hold at once: each this part of an even share
+    UINT32_MAX = 0xFFFFFFFF
     WINDOW_SLOW_US = 1000000            # half a window takes longer while bytes wait: it is too large for its reader
 
 
@@ -65,8 +67,8 @@ cdef void stream_count_held(Stream *stream) noexcept nogil:
         return
     more = (<uint64_t>blocks - stream.held_blocks) * BLOCK_BYTES
     stream.held_blocks = blocks
-    if stream.link.tunnel != NULL:
-        atomic_add(&stream.link.tunnel.held_bytes, more)
+    if stream.tunnel != NULL:
+        atomic_add(&stream.tunnel.held_bytes, more)
     if stream.holder != NULL:
         atomic_add(stream.holder, more)
     if blocks == 0:
@@ -90,13 +92,13 @@ cdef uint32_t window_within(uint32_t window, uint64_t share, uint64_t held, uint
 cdef uint32_t stream_window(const Stream *stream, bint is_new) noexcept nogil:
     """What a stream may be promised now: little where its tunnel or its visitor holds most of a share already. One that
     is not new has shown that it is read."""
-    cdef Link *link = stream.link
-    cdef Pool *pool = &link.loop.pool
+    cdef Tunnel *tunnel = stream.tunnel
+    cdef Pool *pool = &stream.link.loop.pool
     cdef uint32_t window = STREAM_WINDOW_BYTES
     cdef uint64_t held
-    if link.tunnel != NULL:
-        window = window_within(window, pool_share(pool, SHARE_TUNNEL), atomic_get(&link.tunnel.held_bytes),
-                               atomic_get(&link.tunnel.stream_count) if is_new else 0)
+    if tunnel != NULL:
+        window = window_within(window, pool_share(pool, SHARE_TUNNEL), atomic_get(&tunnel.held_bytes),
+                               atomic_get(&tunnel.stream_count) if is_new else 0)
     if stream.holder != NULL:
         held = atomic_get(stream.holder)
         window = window_within(window, pool_share(pool, SHARE_VISITOR), holder_bytes(held),
@@ -134,6 +136,8 @@ cdef bint link_must_wait(Link *link) noexcept nogil:
     if link.tunnel == NULL:
         return pool_is_low(pool)
     held = atomic_get(&link.tunnel.held_bytes)
+    if link.tunnel.is_node:             # it carries many tunnels' visitors: one that holds too much stops no other
+        return pool_is_low(pool) and held > pool_share(pool, SHARE_TUNNEL)
     return held > 0 and (pool_is_low(pool) or held > pool_share(pool, SHARE_TUNNEL))
 
 
@@ -161,7 +165,8 @@ cdef void stream_taken(Stream *stream, size_t bytes) noexcept nogil:
     stream.rx_taken += bytes
     stream.taken_ms = <uint32_t>link.loop.now_ms
     if is_queued(stream, QUEUE_WAITING):
-        stream.waiting_taken += bytes
+        stream.waiting_taken = <uint32_t>(stream.waiting_taken + bytes) if bytes < UINT32_MAX - stream.waiting_taken \
+            else UINT32_MAX
         watched_ms = stream.taken_ms - stream.waiting_since_ms
         if watched_ms > 2 * STREAM_STALL_MS_MAX:
             stream.waiting_since_ms += watched_ms // 2

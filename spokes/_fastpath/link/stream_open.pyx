@@ -35,7 +35,7 @@ cdef int link_grow(Link *link) noexcept nogil:
     return 0
 
 
-cdef Stream *stream_new(Link *link, uint32_t id) noexcept nogil:
+cdef Stream *stream_new(Link *link, uint32_t id, Tunnel *tunnel) noexcept nogil:
     cdef Stream *stream
     cdef uint32_t place
     if link.stream_count >= link.bucket_count and link_grow(link) < 0:
@@ -56,8 +56,9 @@ cdef Stream *stream_new(Link *link, uint32_t id) noexcept nogil:
     link.stream_count += 1
     link.loop.stats.streams_open += 1
     link.loop.stats.streams_total += 1
-    if link.tunnel != NULL:
-        atomic_add(&link.tunnel.stream_count, 1)
+    stream.tunnel = tunnel
+    if tunnel != NULL:
+        atomic_add(&tunnel.stream_count, 1)
     return stream
 
 
@@ -81,7 +82,7 @@ cdef uint32_t link_next_id(Link *link) noexcept nogil:
             return id
 
 
-cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcept nogil:
+cdef Stream *stream_open(Link *link, Tunnel *tunnel, const Open *open, Service *service) noexcept nogil:
     cdef uint8_t payload[OPEN_BYTES_MAX]
     cdef uint8_t *place
     cdef uint32_t length
@@ -90,11 +91,11 @@ cdef Stream *stream_open(Link *link, const Open *open, Service *service) noexcep
     if link.down or link.draining or link.stream_count >= link.stream_count_max:
         return NULL
     holder = address_holder(&link.loop.pool, &open.visitor.address)
-    if not tunnel_has_slot(link, open) \
+    if not tunnel_has_slot(tunnel, link.loop, open) \
             or (holder != NULL and holder_bytes(atomic_get(holder)) > pool_share(&link.loop.pool, SHARE_VISITOR_MAX)):
         link.loop.stats.streams_refused += 1
         return NULL
-    stream = stream_new(link, link_next_id(link))
+    stream = stream_new(link, link_next_id(link), tunnel)
     if stream == NULL:
         return NULL
     stream.service = open.service

@@ -23,7 +23,7 @@ cdef bint stream_is_slow(const Stream *stream) noexcept nogil:
     if <uint32_t>(now_ms - stream.taken_ms) >= STREAM_STALL_MS_MAX:
         return True
     return watched_ms >= STREAM_STALL_MS_MIN \
-        and stream.end.rx.bytes * watched_ms > stream.waiting_taken * STREAM_STALL_MS_MAX
+        and stream.end.rx.bytes * watched_ms > <uint64_t>stream.waiting_taken * STREAM_STALL_MS_MAX
 
 
 cdef void stream_reclaim(Stream *stream) noexcept nogil:
@@ -53,11 +53,11 @@ cdef void link_relieve(Link *link) noexcept nogil:
             stream_reclaim(stream)
 
 
-cdef bint kernel_share_passed(const Link *link, const uint64_t *holder) noexcept nogil:
-    cdef Pool *pool = &link.loop.pool
-    if link.tunnel != NULL and pool_kernel_share_passed(pool, atomic_get(&link.tunnel.stream_count)):
+cdef bint kernel_share_passed(const Stream *stream) noexcept nogil:
+    cdef Pool *pool = &stream.link.loop.pool
+    if stream.tunnel != NULL and pool_kernel_share_passed(pool, atomic_get(&stream.tunnel.stream_count)):
         return True
-    return holder != NULL and pool_kernel_share_passed(pool, holder_streams(atomic_get(holder)))
+    return stream.holder != NULL and pool_kernel_share_passed(pool, holder_streams(atomic_get(stream.holder)))
 
 
 cdef bint stream_stands_still(const Stream *stream, int which, bint of_holder) noexcept nogil:
@@ -88,7 +88,7 @@ cdef uint64_t link_relieve_kernel(Link *link, uint64_t count_max) noexcept nogil
                 break
             queue_remove(stream, which)         # the next search begins where this one ends
             queue_add(stream, which)
-            of_holder = kernel_share_passed(link, stream.holder)
+            of_holder = kernel_share_passed(stream)
             if (of_holder or pool_kernel_is_full(&link.loop.pool)) and stream_stands_still(stream, which, of_holder):
                 stream_reclaim(stream)
                 ended += 1

@@ -13,38 +13,38 @@ cdef uint64_t *address_holder(Pool *pool, const Address *address) noexcept nogil
     return &pool.budget.held_by_visitor[address_hash(address, 0) % HOLDER_COUNT]
 
 
-cdef bint tunnel_may_take(Link *link, uint64_t held) noexcept nogil:
-    cdef uint64_t limit = link.loop.tunnel_stream_count_max
+cdef bint tunnel_may_take(const Tunnel *tunnel, const Loop *loop, uint64_t held) noexcept nogil:
+    cdef uint64_t limit = loop.tunnel_stream_count_max
     cdef uint64_t used
-    if limit == 0 or link.tunnel == NULL:
+    if limit == 0 or tunnel == NULL:
         return True
-    used = atomic_get(&link.tunnel.stream_count)
+    used = atomic_get(&tunnel.stream_count)
     return used < limit and (limit - used > limit // 4 or held < limit - used)
 
 
-cdef uint64_t *visitor_counter(Link *link, const Address *address) noexcept nogil:
+cdef uint64_t *visitor_counter(const Tunnel *tunnel, const Loop *loop, const Address *address) noexcept nogil:
     """How many of the tunnel's streams are of one address. Those that share a counter share its share."""
-    return &link.loop.tunnel_visitors[
-        address_hash(address, link.tunnel.slot * 0x9E3779B1u) % TUNNEL_VISITOR_COUNTERS]
+    return &loop.tunnel_visitors[
+        address_hash(address, tunnel.slot * 0x9E3779B1u) % TUNNEL_VISITOR_COUNTERS]
 
 
-cdef bint tunnel_has_slot(Link *link, const Open *open) noexcept nogil:
+cdef bint tunnel_has_slot(const Tunnel *tunnel, const Loop *loop, const Open *open) noexcept nogil:
     """One address alone does not fill a tunnel, unless it is one that brings others' visitors. Datagrams have shares of
     their own (udp_peers.pyx), in which who comes gets the place of somebody else."""
-    cdef uint64_t limit = link.loop.tunnel_stream_count_max
-    if limit == 0 or link.tunnel == NULL:
+    cdef uint64_t limit = loop.tunnel_stream_count_max
+    if limit == 0 or tunnel == NULL:
         return True
     if open.service == SERVICE_UDP or open.visitor.address.family == 0 \
-            or throttle_exempts(link.loop.throttle, &open.visitor.address):
-        return atomic_get(&link.tunnel.stream_count) < limit
-    return tunnel_may_take(link, atomic_get(visitor_counter(link, &open.visitor.address)))
+            or throttle_exempts(loop.throttle, &open.visitor.address):
+        return atomic_get(&tunnel.stream_count) < limit
+    return tunnel_may_take(tunnel, loop, atomic_get(visitor_counter(tunnel, loop, &open.visitor.address)))
 
 
 cdef void stream_count_slot(Stream *stream, uint64_t more) noexcept nogil:
     """`more`: 1, or as many as wrap to one less. Only streams of ours have places, and their links a tunnel."""
-    cdef Link *link = stream.link
-    if link.loop.tunnel_stream_count_max == 0 or link.tunnel == NULL or not is_our_id(link, stream.id):
+    cdef Loop *loop = stream.link.loop
+    if loop.tunnel_stream_count_max == 0 or stream.tunnel == NULL or not is_our_id(stream.link, stream.id):
         return
-    atomic_add(visitor_counter(link, &stream.visitor.address), more)
+    atomic_add(visitor_counter(stream.tunnel, loop, &stream.visitor.address), more)
     if stream.service == SERVICE_UDP:
-        atomic_add(&link.tunnel.flow_count, more)
+        atomic_add(&stream.tunnel.flow_count, more)

@@ -2,7 +2,9 @@
 from spokes._fastpath.base.types cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
-    WORKER_COUNT_MAX = 64
+    WORKER_COUNT_MAX = 56               # what a node mask has bits for
+    NODE_COUNT_MAX = 255
+    VIA_NODE_SHIFT = 56
 
 cdef enum:
     END_NEVER = 0                       # of end_ms: routes lead there
@@ -20,11 +22,16 @@ cdef struct Tunnel:                     # one slot; lives as long as the engine
     uint64_t held_bytes                 # atomic: of the blocks in which something of its streams waits
     uint64_t last_heard_ms              # atomic: wall clock, stamped by workers
     uint64_t rtt_us                     # atomic: of the link that measured last
+    uint64_t via                        # atomic: without a link here: a node << 56 | its workers that have some; or 0
     void *links[WORKER_COUNT_MAX]       # first bound link of each worker; each entry touched by its worker only
     uint32_t slot
     uint32_t route_count                # the builder's: in the newest table, published or not
     Service *services                   # the builder's: counted beside the tunnel, and a part of its sum
     uint8_t is_open
+    uint8_t is_node                     # no client's: links to one worker of another node of the cluster
+
+cdef struct Node:                       # another node of the cluster
+    Tunnel *workers[WORKER_COUNT_MAX]   # atomic: by the number of its worker; NULL = none yet
 
 cdef struct Service:                    # what a route leads to, as it is counted; one slot, lives as long as the engine
     Counts counts

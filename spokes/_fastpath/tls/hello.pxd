@@ -9,6 +9,7 @@ cdef struct Hello:
     char name[256]                      # canonical: lower case, no trailing dot, checked to be a host name
     uint8_t has_link_alpn               # "spokes/1" is offered
     uint8_t has_authority_alpn          # "spokes-ca/1" is: the link's peer trusts authorities, not our key
+    uint8_t worker                      # of ours that a node's link wants: its number and 1; 0 = any
     uint8_t has_acme_alpn               # "acme-tls/1" is offered
     uint8_t has_tls13                   # supported_versions names TLS 1.3
 

@@ -82,6 +82,17 @@ cdef int read_server_name(Hello *out, Reader *extension) noexcept nogil:
     return 0
 
 
+cdef uint8_t read_worker(const uint8_t *digits) noexcept nogil:
+    """Three digits, 001 to 255; anything else is none."""
+    cdef uint32_t worker = 0
+    cdef int i
+    for i in range(3):
+        if not c'0' <= digits[i] <= c'9':
+            return 0
+        worker = worker * 10 + digits[i] - c'0'
+    return <uint8_t>worker if worker <= 255 else 0
+
+
 cdef int read_alpn(Hello *out, Reader *extension) noexcept nogil:
     cdef Reader protocols, protocol
     if not read_vector(extension, 2, &protocols) or extension.left or protocols.left == 0:
@@ -93,6 +104,8 @@ cdef int read_alpn(Hello *out, Reader *extension) noexcept nogil:
             out.has_link_alpn = 1
         elif protocol.left == 11 and memcmp(protocol.at, b"spokes-ca/1", 11) == 0:
             out.has_authority_alpn = 1
+        elif protocol.left == 17 and memcmp(protocol.at, b"spokes-worker/", 14) == 0:
+            out.worker = read_worker(protocol.at + 14)
         elif protocol.left == 10 and memcmp(protocol.at, b"acme-tls/1", 10) == 0:
             out.has_acme_alpn = 1
     return 0

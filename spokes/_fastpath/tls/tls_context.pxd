@@ -12,6 +12,7 @@ cdef const unsigned char *ALPN_LINK                     # as on the wire: length
 # What a client offers beside it that knows no key of the server and wants a certificate that its authorities vouch for.
 cdef enum:
     ALPN_BY_AUTHORITY_WIRE_BYTES = 21
+    ALPN_OF_WORKER_WIRE_BYTES = 27      # spokes/1 and spokes-worker/001
 
 cdef struct TlsIo:                      # where libssl reads and writes during one call; belongs to a worker
     const uint8_t *rx                   # ciphertext received
@@ -44,5 +45,6 @@ cdef void tls_set_ticket_keys(SSL_CTX *context, const uint8_t *keys, int count) 
 # "" = the system's authorities; for links: TLS 1.3, ALPN spokes/1
 cdef SSL_CTX *tls_client_context(const char *ca_file) noexcept nogil
 cdef void tls_context_free(SSL_CTX *context) noexcept nogil
+cdef bint client_ask_worker(SSL *ssl, uint8_t worker) noexcept nogil         # of the server; before the handshake
 cdef bint client_prepare(SSL_CTX *context, SSL *ssl, bint has_pin) noexcept nogil     # authorities, ALPN, a session
 cdef bint is_client_context(SSL_CTX *context) noexcept nogil

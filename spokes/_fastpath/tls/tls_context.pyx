@@ -33,6 +33,9 @@ from spokes._fastpath.tls.openssl cimport (
 )
 from spokes._fastpath.tls.tls_words cimport tls_note_error, tls_note_words
 
+cdef extern from "stdio.h" nogil:
+    int snprintf(char *dst, size_t n, const char *format, ...)
+
 cdef enum:
     SESSION_COUNT_MAX = 64              # per client context; the one used longest ago makes room
     TICKET_COUNT_LINK = 1               # a client keeps one session per server
@@ -379,6 +382,16 @@ cdef bint client_prepare(SSL_CTX *context, SSL *ssl, bint has_pin) noexcept nogi
         return False
     session_offer(ssl, state, conn_of(ssl))
     return True
+
+
+cdef bint client_ask_worker(SSL *ssl, uint8_t worker) noexcept nogil:
+    """For links between nodes: docs/protocol.md, "Links between nodes"."""
+    cdef char protocols[ALPN_OF_WORKER_WIRE_BYTES + 1]
+    snprintf(protocols, sizeof(protocols), b"\x08spokes/1\x11spokes-worker/%03u", <unsigned>worker)
+    if SSL_set_alpn_protos(ssl, <const unsigned char *>protocols, ALPN_OF_WORKER_WIRE_BYTES) == 0:  # 0 is success
+        return True
+    tls_note_words("no memory for a TLS connection")
+    return False
 
 
 cdef int module_init() noexcept nogil:

@@ -16,7 +16,8 @@ HELLO_BYTES_MAX = 65536
 EXTENSIONS = ch.server_name(b"a.example") + ch.alpn(b"spokes/1") + ch.versions(0x0304, 0x0303)
 MESSAGE = ch.message(EXTENSIONS)
 MADE = {
-    "name": b"a.example", "has_link_alpn": True, "has_authority_alpn": False, "has_acme_alpn": False, "has_tls13": True,
+    "name": b"a.example", "has_link_alpn": True, "has_authority_alpn": False, "has_acme_alpn": False, "worker": 0,
+    "has_tls13": True,
 }
 
 
@@ -38,10 +39,19 @@ def test_hello_of_openssl_gives_name_and_alpn(name, protocols, link, acme):
     hello = ch.real_hello(name, protocols)
     expected = {
         "name": name.lower().encode(), "has_link_alpn": link, "has_authority_alpn": False, "has_acme_alpn": acme,
-        "has_tls13": True,
+        "worker": 0, "has_tls13": True,
     }
     assert parse_hello(hello) == expected
     assert parse_hello(hello + b"what follows") == expected
+
+
+@pytest.mark.parametrize(("word", "worker"), [
+    ("spokes-worker/001", 1), ("spokes-worker/056", 56), ("spokes-worker/255", 255), ("spokes-worker/256", 0),
+    ("spokes-worker/000", 0), ("spokes-worker/0x1", 0), ("spokes-worker/1", 0), ("spokes-worker/0001", 0),
+])
+def test_hello_of_a_node_says_which_worker_it_wants(word: str, worker: int):
+    hello = parse_hello(ch.real_hello("a.example", ["spokes/1", word]))
+    assert (hello["has_link_alpn"], hello["worker"]) == (True, worker)
 
 
 def test_hello_without_name_has_none():
