@@ -194,6 +194,14 @@ class WebhookUnresolvedError(WebhookAddressError):
     retryable = True
 
 
+class NodeError(PeerError):
+    """Another node of the cluster that is not who it should be, or does not know us."""
+
+    code = "SPK-NODE"
+    http_status = 403
+    retryable = True
+
+
 class HandshakeTimeoutError(PeerError):
     code = "SPK-TIMEOUT"
     http_status = 408

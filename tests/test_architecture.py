@@ -75,7 +75,7 @@ def engine_module(path: Path) -> str:
 
 
 # Rooms inside the server, lowest first: a module may import from its own room and from those before it.
-SERVER_ORDER = ["base", "routing", "usage", "sessions", "certificates", "notify", "cluster", "process"]
+SERVER_ORDER = ["base", "routing", "usage", "sessions", "nodes", "certificates", "notify", "cluster", "process"]
 
 
 def room_of(path: Path) -> str:

@@ -27,8 +27,11 @@ from spokes.wire.messages import (
     Joined,
     Lead,
     Leading,
+    Linked,
     Login,
     Message,
+    Node,
+    Presence,
     Ready,
     Register,
     Registered,
@@ -58,6 +61,8 @@ class State(Enum):
     CONTROLLING = "controlling"  # requests only
     JOINED = "joined"  # an additional link of a session
     TAKING_LEAD = "taking-lead"  # of a joined link: lead went, leading did not
+    LINKING = "linking"  # a node said which one it is
+    NODE = "node"  # a link between nodes
     CLOSED = "closed"  # a bye was said, or registration is done
 
 
@@ -86,6 +91,9 @@ SERVER_TRANSITIONS: Transitions = MappingProxyType({
     (_S.JOINING, _W.SEND, Joined): _S.JOINED,
     (_S.JOINED, _W.RECEIVE, Lead): _S.TAKING_LEAD,
     (_S.TAKING_LEAD, _W.SEND, Leading): _S.SERVING,
+    (_S.GREETED, _W.RECEIVE, Node): _S.LINKING,
+    (_S.LINKING, _W.SEND, Linked): _S.NODE,
+    **{(_S.NODE, way, Presence): _S.NODE for way in Way},
     (_S.SERVING, _W.RECEIVE, Services): _S.SERVING,
     (_S.SERVING, _W.RECEIVE, Health): _S.SERVING,
     (_S.SERVING, _W.SEND, Accepted): _S.SERVING,
@@ -118,6 +126,9 @@ CLIENT_TRANSITIONS: Transitions = MappingProxyType({
     (_S.JOINING, _W.RECEIVE, Joined): _S.JOINED,
     (_S.JOINED, _W.SEND, Lead): _S.TAKING_LEAD,
     (_S.TAKING_LEAD, _W.RECEIVE, Leading): _S.SERVING,
+    (_S.GREETED, _W.SEND, Node): _S.LINKING,
+    (_S.LINKING, _W.RECEIVE, Linked): _S.NODE,
+    **{(_S.NODE, way, Presence): _S.NODE for way in Way},
     (_S.SERVING, _W.SEND, Services): _S.SERVING,
     (_S.SERVING, _W.SEND, Health): _S.SERVING,
     (_S.SERVING, _W.RECEIVE, Accepted): _S.SERVING,

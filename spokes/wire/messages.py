@@ -16,6 +16,7 @@ from spokes.errors import ProtocolError, SpokesError
 from spokes.wire.rules import LIST_COUNT_MAX, DomainName, PortNumber, ReadPorts, ReadSites, ShortText, TunConfig
 
 PROTOCOL_VERSIONS = (1,)
+PRESENCE_COUNT_MAX = 4096  # tunnels in one message
 
 Uid = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Secret = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -25,6 +26,9 @@ UnixTime = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=86400)]
 Url = Annotated[str, Meta(max_length=512)]
 Urls = Annotated[tuple[Url, ...], Meta(max_length=8)]
+Nonce = Annotated[str, Meta(max_length=64)]
+Incarnation = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]  # of one run of a node
+WorkerNumber = Annotated[int, Meta(ge=0, le=255)]
 RequestId = Annotated[int, Meta(ge=0, le=2**53)]
 RulesRev = Annotated[int, Meta(ge=0, le=2**53)]  # where a tunnel's rules stand; only grows
 
@@ -85,6 +89,7 @@ class Welcome(Message, frozen=True, kw_only=True):
     version: Annotated[int, Meta(ge=1, le=65535)]
     server: ServerInfo
     time: UnixTime
+    nonce: Nonce = ""  # that a node signs, to show whose link it is
 
 
 class Register(Message, frozen=True, kw_only=True):
@@ -226,6 +231,43 @@ class Drain(Message, frozen=True, kw_only=True):
     retry_after_s: Seconds = 0.0
 
 
+class Node(Message, frozen=True, kw_only=True):
+    """A link between nodes: the one that dialled says and shows which node it is."""
+
+    node: Uid
+    incarnation: Incarnation
+    worker: WorkerNumber  # of the one that dialled, which has this link
+    workers: WorkerNumber  # how many it has
+    signature: Secret  # base64, by its node key: docs/protocol.md, "Links between nodes"
+    primary: bool = False  # this link carries presence
+
+
+class Linked(Message, frozen=True, kw_only=True):
+    """The answer to `node`."""
+
+    node: Uid
+    incarnation: Incarnation
+    worker: WorkerNumber
+    workers: WorkerNumber
+
+
+class OnlineTunnel(Struct, frozen=True, kw_only=True, array_like=True):
+    """A tunnel that has a session at the sender, and at which of its workers there are links of it (a mask)."""
+
+    tunnel: Uid
+    session: Annotated[str, Meta(max_length=32)]
+    workers: Annotated[int, Meta(ge=0, lt=2**56)]
+
+
+class Presence(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`whole`: the whole set, of which more follows where `more` says so; else what has changed."""
+
+    online: Annotated[tuple[OnlineTunnel, ...], Meta(max_length=PRESENCE_COUNT_MAX)] = ()
+    offline: Annotated[tuple[Uid, ...], Meta(max_length=PRESENCE_COUNT_MAX)] = ()
+    whole: bool = False
+    more: bool = False
+
+
 class PortArgs(Struct, frozen=True, kw_only=True):
     """Arguments of `tcp.release`, result of `tcp.allocate`."""
 
@@ -253,7 +295,7 @@ class TunnelInfo(Struct, frozen=True, kw_only=True):
 
 MESSAGE_CLASSES: tuple[type[Message], ...] = (
     Hello, Welcome, Register, Registered, Login, Ready, Join, Joined, Lead, Leading, Bye,
-    Services, Accepted, Delayed, Config, Request, Answer, Drain, Health, Address,
+    Services, Accepted, Delayed, Config, Request, Answer, Drain, Health, Address, Node, Linked, Presence,
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ UID = "0123456789abcdef" * 2
 HELLO = m.Hello(versions=(1,), agent=m.Agent(), time=1)
 WELCOME = m.Welcome(version=1, server=m.ServerInfo(), time=1)
 READY = m.Ready(tunnel=UID, hostname="h", name="", generation=1, session="s", config=TunConfig(), link_count_max=4)
+NODE = m.Node(node=UID, incarnation="0" * 16, worker=0, workers=1, signature="c2ln")
 BYE = m.Bye(code="SPK-TOKEN")
 
 
@@ -36,12 +37,16 @@ CONVERSATIONS = {
     "control": ([m.Login(key="k", mode="control")], [READY], State.CONTROLLING),
     "join": ([m.Join(session="s")], [m.Joined()], State.JOINED),
     "lead": ([m.Join(session="s"), m.Lead()], [m.Joined(), m.Leading()], State.SERVING),
+    "node": ([NODE, m.Presence()], [m.Linked(node=UID, incarnation="1" * 16, worker=0, workers=1), m.Presence()],
+             State.NODE),
     "refused": ([m.Login(key="k")], [BYE], State.CLOSED),
 }
 
 
-@pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize("name", CONVERSATIONS)
+@pytest.mark.parametrize(("name", "early"), [
+    (name, early) for name in CONVERSATIONS for early in (False, True)
+    if (name, early) != ("node", True)              # what a node shows rests on what welcome said
+])
 def test_handshake_conversation_ends_alike_at_both_ends(name, early):
     asked, answered, end = CONVERSATIONS[name]
     client, server = ClientHandshake(), ServerHandshake()

@@ -45,6 +45,9 @@ SAMPLES = [
     m.Health(failing=(m.FailingService(domain="a.example", code="SPK-UPSTREAM-CUT"),)),
     m.Drain(retry_after_s=2.0),
     m.Address(url="https://h.example.net:8443"),
+    m.Node(node=UID, incarnation="0" * 16, worker=1, workers=2, signature="c2ln", primary=True),
+    m.Linked(node=UID, incarnation="f" * 16, worker=0, workers=55),
+    m.Presence(online=(m.OnlineTunnel(tunnel=UID, session="s", workers=5),), offline=(UID,), whole=True, more=True),
 ]  # fmt: skip
 
 

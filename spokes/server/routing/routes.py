@@ -9,7 +9,7 @@ engine knows no route to it. Knows no store: changes.py feeds it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
 from spokes._fastpath.engine import Engine, Limits, Policy, RouteKind, Site, Upstream
@@ -57,6 +57,7 @@ class RouteTable:
         visitors have open at an object that goes may go on.
         """
         self.removed_drain_s = removed_drain_s
+        self.on_tunnel: Callable[[str], None] = _ignore  # a tunnel has a slot from now on
         self._engine = engine
         self._domain = domain
         self._slots: dict[str, int] = {}
@@ -132,6 +133,7 @@ class RouteTable:
         if uid not in self._slots:
             self._slots[uid] = self._engine.open_tunnel()
             self._objects[uid] = {}
+            self.on_tunnel(uid)
         self._hostnames[uid] = hostname
         self._put(uid, uid, frozenset({(RouteKind.HTTP, hostname)}) if hostname else frozenset())
 
@@ -309,3 +311,7 @@ class RouteTable:
             self._engine.end_service(self._services_to_end.pop(), after_s=self.removed_drain_s)
         while self._slots_to_close:  # the engine wants no route to a slot that closes
             self._engine.close_tunnel(self._slots_to_close.pop())
+
+
+def _ignore(_tunnel_uid: str) -> None:
+    """Nobody else is told."""

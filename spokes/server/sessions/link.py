@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from spokes._fastpath.engine import Engine
-from spokes.errors import ProtocolError, SpokesError
+from spokes.errors import ProtocolError, SpokesError, UnreachableError
 from spokes.server.base.token_bucket import TokenBucket
 from spokes.server.routing.decisions import RulesChanged
-from spokes.wire.handshake import ServerHandshake, State
+from spokes.wire.handshake import Handshake, ServerHandshake, State
 from spokes.wire.messages import Bye, Message, Reason
 from spokes.wire.parts import MESSAGE_BYTES_MAX, PART_BYTES_MAX, Part
 
@@ -44,18 +45,21 @@ class Link:
     """Sends and receives control messages on one engine link."""
 
     __slots__ = (
-        "_arrived", "_askers", "_engine", "_inbox", "_inbox_bytes", "_notifications", "bucket", "handshake", "id",
-        "lost", "peer", "source", "task",
+        "_arrived", "_askers", "_engine", "_inbox", "_inbox_bytes", "_is_over", "_notifications", "bucket", "handshake",
+        "id", "lost", "nonce", "peer", "source", "task",
     )  # fmt: skip
 
-    def __init__(self, engine: Engine, link: int, peer: str) -> None:
+    def __init__(self, engine: Engine, link: int, peer: str, handshake: Handshake | None = None) -> None:
+        """`handshake`: of a link that was dialled here."""
         self._engine = engine
         self._inbox: deque[Part] = deque()
         self._inbox_bytes = 0
         self._arrived = asyncio.Event()
         self._notifications: dict[type[Notification], Notification] = {}  # the newest of each kind
-        self.handshake = ServerHandshake()
+        self.handshake = handshake or ServerHandshake()
+        self.nonce = secrets.token_hex(16)
         self.id = link
+        self._is_over = False
         self.lost = False  # the network's doing: neither end meant it
         self.bucket = TokenBucket(PART_RATE_PER_S, PART_BURST)
         self.peer = peer
@@ -104,9 +108,16 @@ class Link:
         self._notifications[type(notification)] = notification
         self._arrived.set()
 
+    def end(self) -> None:
+        """The link, one that was dialled here, is down: who waits for a message is told."""
+        self._is_over = True
+        self._arrived.set()
+
     async def receive(self) -> Message:
         """The next message; notifications are left for receive_any()."""
         while (message := await self._arrived_message()) is None:
+            if self._is_over:
+                raise UnreachableError("the link was lost")
             self._arrived.clear()
             await self._arrived.wait()
         return message

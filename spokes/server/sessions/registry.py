@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from spokes.clock import Since
@@ -55,6 +56,7 @@ class Registry:
         self._by_tunnel: dict[str, Session] = {}
         self._by_id: dict[str, Session] = {}
         self._generations: dict[str, int] = {}
+        self.on_change: Callable[[str], None] = _ignore  # a tunnel has a session, or a link, more or less
 
     def __len__(self) -> int:
         return len(self._by_tunnel)
@@ -92,6 +94,7 @@ class Registry:
         )
         self._by_tunnel[tunnel_uid] = session
         self._by_id[session.id] = session
+        self.on_change(tunnel_uid)
         return session, replaced
 
     def join(self, token: str, link: int) -> Session:
@@ -103,6 +106,7 @@ class Registry:
         if len(session.links) >= self.link_count_max:
             raise LimitError(f"a session has at most {self.link_count_max} links")
         session.links.add(link)
+        self.on_change(session.tunnel_uid)
         return session
 
     def set_primary(self, session: Session, link: int) -> int | None:
@@ -115,6 +119,7 @@ class Registry:
         session.links.discard(link)
         if session.primary == link:
             session.primary = None
+        self.on_change(session.tunnel_uid)
 
     def is_live(self, session: Session) -> bool:
         return self._by_tunnel.get(session.tunnel_uid) is session
@@ -125,9 +130,14 @@ class Registry:
         if not self.is_live(session):
             return False
         del self._by_tunnel[session.tunnel_uid]
+        self.on_change(session.tunnel_uid)
         return True
 
     def forget_tunnel(self, tunnel_uid: str) -> None:
         """The tunnel was deleted: its generations are of no use any more."""
         if tunnel_uid not in self._by_tunnel:
             self._generations.pop(tunnel_uid, None)
+
+
+def _ignore(_tunnel_uid: str) -> None:
+    """Nobody else is told."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
@@ -24,6 +24,7 @@ from spokes.errors import (
     InactiveError,
     InternalError,
     LimitError,
+    NodeError,
     ProtocolError,
     ReplacedError,
     SessionUnknownError,
@@ -50,7 +51,7 @@ from spokes.server.sessions.session_loop import SessionLoop, on_bye
 from spokes.server.sessions.unauthenticated import UnauthenticatedLinks
 from spokes.store import PresenceUpdate, Tunnel, TunnelState
 from spokes.wire.handshake import DRAINABLE, HELLO_DEADLINE_S, LEAD_DEADLINE_S, State
-from spokes.wire.messages import Address, Agent, Bye, Drain, Join, Joined, Lead, Leading, Login, Ready, Register
+from spokes.wire.messages import Address, Agent, Bye, Drain, Join, Joined, Lead, Leading, Login, Node, Ready, Register
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class Sessions:
         self.unauthenticated = UnauthenticatedLinks(domain, deadline_s=hello_deadline_s)
         self._retry_after_s = 0.0
         self._draining = False
+        self.on_node: Callable[[Link, Node], Awaitable[None]] = _refuse_node
         follower.on_decision = self.take
         follower.has_older_rules = self._has_older_rules
 
@@ -173,6 +175,8 @@ class Sessions:
                     await self._join(link, request)
                 case Login():
                     await self._login(link, agent, request)
+                case Node():
+                    await self.on_node(link, request)
                 case _:
                     link.close()  # bye before anything was asked
         except (AdmissionRefusedError, CopyError) as error:
@@ -474,3 +478,7 @@ class Sessions:
 
 def _peer_text(data: bytes) -> str:
     return data.decode("ascii", "replace")
+
+
+async def _refuse_node(_link: Link, _request: Node) -> None:
+    raise NodeError("this server is in no cluster")

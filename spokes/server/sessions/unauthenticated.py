@@ -62,7 +62,7 @@ class UnauthenticatedLinks:
         if abs(hello.time - now) > CLOCK_SKEW_S_MAX:
             log.warning("client's clock is wrong", extra={"peer": link.peer, "skew_s": round(hello.time - now)})
         server = ServerInfo(version=spokes.__version__, domain=self._domain)
-        link.send(Welcome(version=version, server=server, time=int(now)))
+        link.send(Welcome(version=version, server=server, time=int(now), nonce=link.nonce))
 
     def _count(self, source: str, step: int) -> None:
         """Without leaving zeros behind."""
