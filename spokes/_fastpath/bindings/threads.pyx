@@ -13,7 +13,7 @@ from spokes._fastpath.base.throttle cimport THROTTLE_PREFIX_COUNT_MAX, Prefix
 from spokes._fastpath.base.types cimport uint64_t
 from spokes._fastpath.bindings.pages cimport free_pages
 from spokes._fastpath.core.shared cimport COMMAND_STOP, EVENT_RING_CAPACITY, Worker
-from spokes._fastpath.core.worker cimport worker_clear, worker_init, worker_main
+from spokes._fastpath.core.worker cimport worker_clear, worker_configure, worker_init, worker_main
 from spokes._fastpath.flow.own_address cimport NOTED_COUNT
 from spokes._fastpath.route.tunnel cimport NODE_COUNT_MAX, WORKER_COUNT_MAX, Node
 from spokes._fastpath.tls.tls_context cimport tls_context_free, tls_server_context
@@ -122,6 +122,8 @@ cdef class Threads:
         cdef sigset_t all_signals, before
         cdef uint32_t i
         cdef int rc = 0
+        for i in range(self.shared.worker_count):
+            worker_configure(&self.shared.workers[i])
         # Signals are for the main thread.
         sigfillset(&all_signals)
         pthread_sigmask(SIG_SETMASK, &all_signals, &before)

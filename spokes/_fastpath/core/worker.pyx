@@ -118,6 +118,14 @@ cdef void wake_ready(Conn *conn) noexcept nogil:
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
 
+cdef void worker_configure(Worker *worker) noexcept nogil:
+    cdef Shared *shared = worker.shared
+    worker.loop.tunnel_stream_count_max = shared.tunnel_stream_count_max
+    worker.loop.udp_idle_ms = shared.udp_idle_ms
+    worker.loop.via = shared.via if shared.via_bytes else NULL
+    worker.loop.via_bytes = shared.via_bytes
+
+
 cdef int worker_init(Worker *worker, Shared *shared, uint32_t index) noexcept nogil:
     cdef int rc
     memset(worker, 0, sizeof(Worker))
@@ -127,12 +135,9 @@ cdef int worker_init(Worker *worker, Shared *shared, uint32_t index) noexcept no
     worker.loop.pages = shared.pages
     worker.loop.nodes = shared.nodes
     worker.loop.dialled = shared.dialled
-    worker.loop.tunnel_stream_count_max = shared.tunnel_stream_count_max
     worker.loop.tunnel_visitors = shared.tunnel_visitors
     worker.loop.throttle = &shared.handshakes
     worker.loop.json_pages = shared.json_pages
-    worker.loop.via = shared.via if shared.via_bytes else NULL
-    worker.loop.via_bytes = shared.via_bytes
     worker.loop.worker = worker
     rc = loop_init(&worker.loop, index)
     if rc < 0:
@@ -142,7 +147,6 @@ cdef int worker_init(Worker *worker, Shared *shared, uint32_t index) noexcept no
     worker.sweep_timer.fire = sweep
     worker.sweep_timer.owner = worker
     worker.loop.upstream_fault = emit_upstream_fault
-    worker.loop.udp_idle_ms = shared.udp_idle_ms
     rc = ring_init(&worker.commands, COMMAND_RING_CAPACITY)
     if rc < 0:
         return rc

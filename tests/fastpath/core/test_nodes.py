@@ -41,6 +41,13 @@ def echoing(port: int) -> socket.socket | None:
     return None
 
 
+def serves(port: int) -> bool:
+    sock = echoing(port)
+    if sock is not None:
+        sock.close()
+    return sock is not None
+
+
 def http(port: int) -> Wire:
     return Wire(socket.create_connection(("127.0.0.1", port), timeout=20))
 
@@ -269,6 +276,7 @@ def test_streams_end_with_the_link_between_nodes_and_new_ones_take_another() -> 
         wait_events(nodes.back, lambda event: event.kind == EventKind.LINK_DOWN)
         nodes.link(0, asked)
         data = pattern(100_000)
+        eventually(lambda: serves(port))            # until the other worker knows of the new link
         for _ in range(10):                         # the one link that is left there serves visitors of both workers
             assert exchange_bytes(port, data) == data
         nodes.assert_idle()
