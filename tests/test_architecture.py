@@ -57,7 +57,7 @@ ENGINE_ROOMS = {
     "core": ["shared", "events", "sweep", "links", "visitor", "listener", "handover", "worker"],
     "bindings": [
         "codes", "socket_address", "upstream", "directory", "certificate", "pages", "threads", "listeners", "slots",
-        "site", "routes", "links", "counters", "events",
+        "nodes", "site", "routes", "links", "counters", "events",
     ],
     "hooks": [
         "tls_hooks", "io_hooks", "base_hooks", "flow_hooks", "hello_hooks", "http1_hooks", "http_hooks", "link_hooks",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,15 +23,10 @@ from spokes.server.sessions.registry import Registry
 from spokes.server.sessions.unauthenticated import UnauthenticatedLinks
 from spokes.wire.messages import Agent, Node
 from tests.support.engines import CHAIN_PEM, DOMAIN, KEY_PEM, PIN, listening, terminate
+from tests.support.eventually import eventually
 from tests.support.http_wire import ScriptedUpstream, Wire, request, response, serving
 
 TUNNEL = "7" * 32
-
-
-async def until(condition: Callable[[], object], within_s: float = 20.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 class Server:
@@ -141,22 +136,22 @@ def on_line(server: Server, links: int = 1) -> None:
 async def test_nodes_meet_and_keep_a_link_from_each_worker_to_each(tmp_path: Path, workers: int) -> None:
     async with servers(tmp_path, 3, workers) as made:
         acquaint(made)
-        await until(lambda: are_connected(made))
+        await eventually(lambda: are_connected(made))
         first, second = made[0].peer(made[1]), made[1].peer(made[0])
-        await until(lambda: first.rtt_ms > 0 and second.rtt_ms > 0)
+        await eventually(lambda: first.rtt_ms > 0 and second.rtt_ms > 0)
 
 
 async def test_who_is_on_line_is_told_at_once_and_ends_with_the_session(tmp_path: Path) -> None:
     async with servers(tmp_path) as (here, there):
         acquaint([here, there])
-        await until(lambda: are_connected([here, there]))
+        await eventually(lambda: are_connected([here, there]))
         session, _ = there.registry.open(TUNNEL, link=1 << 56 | 5, peer="192.0.2.1 1", agent=Agent())
-        await until(lambda: here.nodes.presence.where(TUNNEL))
+        await eventually(lambda: here.nodes.presence.where(TUNNEL))
         assert here.nodes.presence.where(TUNNEL)[there.uid].workers == 1
         there.registry.join(session.token, 3 << 56 | 6)
-        await until(lambda: here.nodes.presence.where(TUNNEL)[there.uid].workers == 0b101)
+        await eventually(lambda: here.nodes.presence.where(TUNNEL)[there.uid].workers == 0b101)
         there.registry.close(session)
-        await until(lambda: not here.nodes.presence.where(TUNNEL))
+        await eventually(lambda: not here.nodes.presence.where(TUNNEL))
 
 
 async def test_who_was_on_line_before_is_told_to_a_node_that_comes(tmp_path: Path) -> None:
@@ -164,7 +159,7 @@ async def test_who_was_on_line_before_is_told_to_a_node_that_comes(tmp_path: Pat
         for _ in range(5000):                       # more than one message has
             there.registry.open(secrets.token_hex(16), link=1 << 56 | 5, peer="192.0.2.1 1", agent=Agent())
         acquaint([here, there])
-        await until(lambda: here.nodes.presence.count(there.uid) == 5000)
+        await eventually(lambda: here.nodes.presence.count(there.uid) == 5000)
 
 
 async def test_visitors_are_taken_where_the_tunnel_is_in_whatever_order_that_is_known(tmp_path: Path) -> None:
@@ -177,7 +172,7 @@ async def test_visitors_are_taken_where_the_tunnel_is_in_whatever_order_that_is_
                 client.set_route(RouteKind.HTTP, host, Site(upstream=upstream.upstream()))
                 client.publish()
                 dialled = client.connect_link("127.0.0.1", there.tls_port, server_name=DOMAIN, pin_sha256=PIN)
-                await until(lambda: there.links)
+                await eventually(lambda: there.links)
                 (link,) = there.links               # bound by hand: no session loop runs here
                 client.bind_link(dialled, client.open_tunnel())
                 there.routes.put_tunnel(TUNNEL, host)
@@ -186,11 +181,11 @@ async def test_visitors_are_taken_where_the_tunnel_is_in_whatever_order_that_is_
                 there.engine.bind_link(link, slot)
                 there.registry.open(TUNNEL, link=link, peer="192.0.2.1 1", agent=Agent())
                 acquaint([here, there])
-                await until(lambda: are_connected([here, there]) and here.nodes.presence.where(TUNNEL))
+                await eventually(lambda: are_connected([here, there]) and here.nodes.presence.where(TUNNEL))
                 here.routes.put_tunnel(TUNNEL, host)    # only now is its slot open: the way is known before it
                 for server in (here, there):
                     version = server.engine.publish()
-                    await until(lambda server=server, version=version: server.engine.version_in_force() >= version)
+                    await eventually(lambda server=server, version=version: server.engine.version_in_force() >= version)
 
                 def ask() -> bytes:
                     wire = Wire(socket.create_connection(("127.0.0.1", here.http_port), timeout=20))
@@ -207,13 +202,13 @@ async def test_visitors_are_taken_where_the_tunnel_is_in_whatever_order_that_is_
 async def test_a_node_that_is_silent_loses_its_links_and_its_presence(tmp_path: Path, monkeypatch) -> None:
     async with servers(tmp_path) as (here, there):
         acquaint([here, there])
-        await until(lambda: are_connected([here, there]))
+        await eventually(lambda: are_connected([here, there]))
         on_line(there)
-        await until(lambda: here.nodes.presence.where(TUNNEL))
+        await eventually(lambda: here.nodes.presence.where(TUNNEL))
         monkeypatch.setattr(Link, "is_there", _never)
-        await until(lambda: not here.nodes.presence.where(TUNNEL))
+        await eventually(lambda: not here.nodes.presence.where(TUNNEL))
         monkeypatch.undo()
-        await until(lambda: are_connected([here, there]) and here.nodes.presence.where(TUNNEL))
+        await eventually(lambda: are_connected([here, there]) and here.nodes.presence.where(TUNNEL))
 
 
 async def _never(_link: Link, _within_s: float) -> bool:
@@ -223,15 +218,15 @@ async def _never(_link: Link, _within_s: float) -> bool:
 async def test_who_is_in_no_list_and_who_shows_another_key_is_refused(tmp_path: Path) -> None:
     async with servers(tmp_path) as (here, there):
         here.nodes.set_peers([there.info()])        # the other does not know us
-        await until(lambda: there.refused)
+        await eventually(lambda: there.refused)
         assert there.refused[0] == "SPK-NODE"
-        await until(lambda: "SPK-NODE" in here.peer(there).error)
+        await eventually(lambda: "SPK-NODE" in here.peer(there).error)
         assert here.peer(there).state is PeerState.UNREACHABLE
         (tmp_path / "forged").mkdir()
         forged = load_node_key(tmp_path / "forged")
         there.refused.clear()
         there.nodes.set_peers([NodeInfo(here.uid, "1", 1, forged.public, PIN)])
-        await until(lambda: there.refused)
+        await eventually(lambda: there.refused)
         assert not there.peer(here).is_connected
 
 
@@ -239,7 +234,7 @@ async def test_a_server_whose_key_is_not_the_pinned_one_is_told_nothing(tmp_path
     async with servers(tmp_path) as (here, there):
         there.nodes.set_peers([here.info()])
         here.nodes.set_peers([NodeInfo(there.uid, "2", there.tls_port, there.key.public, bytes(32))])
-        await until(lambda: here.peer(there).state is PeerState.UNREACHABLE)
+        await eventually(lambda: here.peer(there).state is PeerState.UNREACHABLE)
         assert not there.peer(here).is_connected
         assert there.refused == []
 
@@ -250,7 +245,7 @@ async def test_another_node_at_the_host_name_is_found_out(tmp_path: Path) -> Non
             server.nodes.set_peers([here.info()])
         here.nodes.set_peers([NodeInfo(there.uid, "2", other.tls_port, there.key.public, PIN)])
         # What we sign is for the node that was meant: the other one does not take it for its own.
-        await until(lambda: "SPK-NODE" in here.peer(there).error)
+        await eventually(lambda: "SPK-NODE" in here.peer(there).error)
         assert other.refused[0] == "SPK-NODE"
 
 
@@ -258,11 +253,11 @@ async def test_a_node_off_the_list_is_left_and_met_again(tmp_path: Path) -> None
     async with servers(tmp_path) as made:
         here, there = made
         acquaint(made)
-        await until(lambda: are_connected(made))
+        await eventually(lambda: are_connected(made))
         on_line(there)
-        await until(lambda: here.nodes.presence.where(TUNNEL))
+        await eventually(lambda: here.nodes.presence.where(TUNNEL))
         here.nodes.set_peers([])
         assert here.nodes.presence.where(TUNNEL) == {}
-        await until(lambda: there.peer(here).link_count == 0)
+        await eventually(lambda: there.peer(here).link_count == 0)
         acquaint(made)
-        await until(lambda: are_connected(made) and here.nodes.presence.where(TUNNEL))
+        await eventually(lambda: are_connected(made) and here.nodes.presence.where(TUNNEL))
