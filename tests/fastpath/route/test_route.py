@@ -7,7 +7,7 @@ import random
 import pytest
 from spokes._fastpath.hooks.route_hooks import DraftedRoutes
 
-from spokes._fastpath import engine as engine_module
+from spokes._fastpath.bindings import slots
 from spokes._fastpath.engine import Engine, RouteKind, Site, Upstream
 from spokes.errors import EngineError
 from tests.support.engines import engine_pair, eventually, publish
@@ -112,7 +112,7 @@ def test_tunnel_slot_that_stays_in_use_does_not_hold_up_those_behind_it(monkeypa
         held, idle = pair.server_tunnel, pair.server.open_tunnel()
         pair.server.close_tunnel(held)      # its link is still bound
         pair.server.close_tunnel(idle)
-        monkeypatch.setattr(engine_module, "TUNNEL_QUARANTINE_S", 0.0)
+        monkeypatch.setattr(slots, "QUARANTINE_S", 0.0)
         assert pair.server.open_tunnel() == idle
         assert pair.server.open_tunnel() not in (held, idle)
         pair.server.abort_link(pair.server_link)

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from spokes._fastpath import engine as engine_module
-from spokes._fastpath.engine import Engine, ListenerKind, RouteKind, Site
+from spokes._fastpath.bindings import slots
+from spokes._fastpath.engine import Engine, ListenerKind, RouteKind, Site, Upstream
 from spokes.errors import EngineError
 from tests.support.engines import Pair, engine_pair, eventually, publish
 from tests.support.http_wire import ScriptedUpstream, Wire, answering, request, response
@@ -82,7 +82,7 @@ def test_service_traffic_is_taken_once():
 def test_service_datagrams_are_counted_and_their_peer_is_a_visit():
     with engine_pair(access_record_count_max=64) as pair, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as answerer:
         answerer.bind(("127.0.0.1", 0))
-        upstream = engine_module.Upstream(addresses=[answerer.getsockname()])
+        upstream = Upstream(addresses=[answerer.getsockname()])
         port = pair.serve_tcp("udp", upstream, ListenerKind.UDP)
         service = pair.server.open_service(pair.server_tunnel)
         pair.server.set_route(RouteKind.UDP, port, Site(tunnels=(pair.server_tunnel,), service=service))
@@ -115,7 +115,7 @@ def test_service_just_closed_is_not_given_again_and_its_bytes_stay_in_its_tunnel
         with pytest.raises(EngineError):
             pair.server.service_counters(service)
         assert pair.server.tunnel_counters(pair.server_tunnel)[:2] == (100, 100)
-        monkeypatch.setattr(engine_module, "TUNNEL_QUARANTINE_S", 0.0)
+        monkeypatch.setattr(slots, "QUARANTINE_S", 0.0)
         second = pair.server.open_service(pair.server_tunnel)
         assert second != service
         assert second & 0xFFFFFFFF == service & 0xFFFFFFFF      # the slot is used again
@@ -124,7 +124,7 @@ def test_service_just_closed_is_not_given_again_and_its_bytes_stay_in_its_tunnel
 
 
 def test_service_of_a_stream_that_still_runs_is_not_used_again(monkeypatch):
-    monkeypatch.setattr(engine_module, "TUNNEL_QUARANTINE_S", 0.0)
+    monkeypatch.setattr(slots, "QUARANTINE_S", 0.0)
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
@@ -140,7 +140,7 @@ def test_service_of_a_stream_that_still_runs_is_not_used_again(monkeypatch):
 
 
 def test_tunnel_slot_used_again_does_not_count_the_services_of_its_forerunner(monkeypatch):
-    monkeypatch.setattr(engine_module, "TUNNEL_QUARANTINE_S", 0.0)
+    monkeypatch.setattr(slots, "QUARANTINE_S", 0.0)
     with engine_pair() as pair, tcp_upstream(echo) as upstream:
         port = pair.serve_tcp("echo", upstream.upstream)
         service = pair.server.open_service(pair.server_tunnel)
