@@ -73,7 +73,7 @@ class OneAddressConsole:
         address = self._address(app)
         if address != self._address_told:
             self._address_told = address
-            self._say(f"Visitors now reach it at {address}.")
+            self._say(f"Visitors reach it at {address} now.")
 
     def delayed(self, app: App, error: SpokesError) -> None:
         self._say(escape(error.line()))
