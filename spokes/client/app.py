@@ -39,7 +39,7 @@ from spokes.client.session import Session
 from spokes.client.tasks import Tasks
 from spokes.client.webroots import WebRoots
 from spokes.config_values import Address
-from spokes.errors import InternalError, RemoteError, ReplacedError, SpokesError, UnreachableError
+from spokes.errors import CopyError, InternalError, RemoteError, ReplacedError, SpokesError, UnreachableError
 from spokes.resolver import Resolver
 from spokes.supervisor import Supervisor
 from spokes.tcp_memory import TcpMemoryWatch
@@ -224,6 +224,9 @@ class App:
 
     def node_lost(self, node: Node, error: SpokesError, wait_s: float) -> None:
         self.note_trouble(error)
+        if error.code == CopyError.code and node in self.nodes.listed:
+            # The other client may be this one, under a name of that server which is listed no more.
+            self.nodes.part_with_leaving()
         if self.is_online():
             self._console.node_changed(self, node, error)
         else:

@@ -98,6 +98,12 @@ class Nodes:
                 del self._leaving[key]
                 self._part_with(node)
 
+    def part_with_leaving(self) -> None:
+        """At once, although nobody of the list serves yet."""
+        leaving, self._leaving = self._leaving, {}
+        for node in leaving.values():
+            self._part_with(node)
+
     def replace(self, addresses: Sequence[NodeAddress]) -> None:
         """Another server: the sessions at this one end at once."""
         for node in (*self._listed.values(), *self._leaving.values()):

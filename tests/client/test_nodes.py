@@ -275,6 +275,19 @@ async def test_records_that_lead_nowhere_take_no_session_away(engine, servers, n
         await eventually(lambda: states(app) == {C: "online"})
 
 
+async def test_new_name_of_the_same_server_gets_the_place_of_the_old_one(engine, servers, names, make_app):
+    """The server takes the session under the old name for another client's, and lets no second one in."""
+    names.nodes = ((10, A),)
+    app = make_app()
+    async with running(app):
+        await eventually(lambda: states(app) == {A: "online"})
+        servers[C].bye = Bye(code="SPK-COPY", message="another client of this tunnel is connected", retry=True)
+        names.nodes = ((10, C),)
+        await eventually(lambda: A not in states(app))
+        servers[C].bye = None
+        await eventually(lambda: states(app) == {C: "online"})
+
+
 async def test_no_records_the_cluster_name_is_the_only_node(servers, names, make_app, engine):
     names.nodes = ()
     app = make_app()

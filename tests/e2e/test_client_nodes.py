@@ -120,7 +120,7 @@ def test_master_only_fails_over_by_priority_and_returns(cluster):
     cluster.servers["node1"].start()
     with Visitors(cluster, "node2") as visitors:
         wait_until(lambda: cluster.states()["node1"] == "watched")
-        wait_until(lambda: cluster.serves("node1"))
+        wait_until(lambda: cluster.serves("node1"), 120)
     assert visitors.answers[0] == 200
     wait_until(lambda: cluster.states() == {"node1": "online", "node2": "idle", "node3": "idle"})
     assert not cluster.serves("node2")
@@ -164,7 +164,7 @@ def test_records_gone_the_name_alone_is_the_server_again(cluster):
     node.start()
     wait_until(lambda: cluster.states() == {"node1": "online", "node2": "online"})
     cluster.names.put_lines(f"tun IN A {node.address}")
-    wait_until(lambda: cluster.states() == {"tun": "online"})
+    wait_until(lambda: cluster.states() == {"tun": "online"}, 120)
     assert cluster.serves("node1")
 
 
