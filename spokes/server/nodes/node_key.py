@@ -2,7 +2,7 @@
 
 Owns: `node.key` of the data directory, an Ed25519 key, mode 0600. Others know its public half from the cluster's list
 of nodes.
-Fails: CertificateError where the file is there and cannot be used.
+Fails: CertificateError where the file is there and cannot be used, DataDirError where it cannot be written.
 Source: RFC 8032 (Ed25519); docs/protocol.md, "Links between nodes".
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from spokes.errors import CertificateError
+from spokes.server.base.datadir import write_private
 
 FILE_NAME = "node.key"
 CONTEXT = b"spokes-node-link/1"
@@ -72,14 +72,7 @@ def _make(path: Path) -> NodeKey:
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(fd)
-    part.replace(path)
+    write_private(path, pem)
     return NodeKey(key)
 
 

@@ -86,7 +86,6 @@ class Peer:
         self.info = info
         self.number = engine.open_node()
         self.error = ""
-        self.since_s = clock.monotonic_s()
         self._engine = engine
         self._here = here
         self._dial = dial
@@ -141,7 +140,7 @@ class Peer:
     async def _serve_primary(self, link: Link, incarnation: str) -> None:
         if self._primary is not None:           # one that is dead for the node; we did not notice yet
             self._engine.abort_link(self._primary.id)
-        self._primary, self.error, self.since_s = link, "", clock.monotonic_s()
+        self._primary, self.error = link, ""
         log.info("node connected", extra={"node": self.info.hostname, "peer": link.peer})
         self._on_begin(self, incarnation)
         self._on_change(self)
@@ -156,7 +155,7 @@ class Peer:
         finally:
             beating.cancel()
             if self._primary is link:
-                self._primary, self.since_s = None, clock.monotonic_s()
+                self._primary = None
                 log.info("node disconnected", extra={"node": self.info.hostname})
 
     async def _beat(self, link: Link) -> None:

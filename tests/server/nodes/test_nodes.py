@@ -128,7 +128,7 @@ def are_connected(made: list[Server]) -> bool:
     )
 
 
-def on_line(server: Server, links: int = 1) -> None:
+def on_line(server: Server) -> None:
     server.registry.open(TUNNEL, link=1 << 56 | 5, peer="192.0.2.1 1", agent=Agent())
 
 
